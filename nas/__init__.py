@@ -1,0 +1,63 @@
+"""Neural architecture search for anytime networks: networks that answer under whatever compute they are given.
+
+>>> import nas
+>>> task = nas.Task(input_shape=(1, 8, 8), num_classes=10)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.builder import Builder
+    from nas.cost import macs, params
+    from nas.errors import InvalidArchitecture, UserError
+    from nas.launch import resume, search
+    from nas.loading import load
+    from nas.network import AnytimeNetwork
+    from nas.study import Study
+    from nas.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology, Training
+
+_WHERE = {
+    "nas.builder": ("Builder",),
+    "nas.cost": ("macs", "params"),
+    "nas.errors": ("InvalidArchitecture", "UserError"),
+    "nas.loading": ("load",),
+    "nas.network": ("AnytimeNetwork",),
+    "nas.launch": ("resume", "search"),
+    "nas.study": ("Study",),
+    "nas.topology": ("Architecture", "FeatureMap", "Operation", "Subnetwork", "Task", "Topology", "Training"),
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "AnytimeNetwork",
+    "Architecture",
+    "Builder",
+    "FeatureMap",
+    "InvalidArchitecture",
+    "Operation",
+    "Study",
+    "Subnetwork",
+    "Task",
+    "Topology",
+    "Training",
+    "UserError",
+    "load",
+    "macs",
+    "params",
+    "resume",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when first used: `import nas` is quick and needs no torch."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,183 @@
+"""A short way to write a topology: sizes are inferred, points and concats filled in, dead parts trimmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from nas.errors import InvalidArchitecture
+from nas.kinds import Size, kind
+from nas.liveness import trim_point
+from nas.topology import Architecture, FeatureMap, Operation, Setting, Subnetwork, Task, Topology, Training
+
+Widths = int | tuple[int, ...]
+
+
+class Builder:
+    """Collects maps and operations in topological order and ends in an :class:`Architecture`.
+
+    Widths are an integer, or the tuple of prefix lengths that subnetworks may use. Map 0, ``builder.input``, is there
+    from the start. Methods that add a layer return the index of the map that it writes.
+
+    >>> builder = Builder(Task(input_shape=(1, 8, 8), num_classes=10))
+    >>> x = builder.conv(builder.input, (8, 16), kernel=3, after=("norm", "relu"))
+    >>> builder.head(x)
+    3
+    >>> from nas.cost import macs
+    >>> macs(builder.architecture(points=2))
+    (4688, 9376)
+    """
+
+    input = 0
+
+    def __init__(self, task: Task):
+        self.task = task
+        self._maps: list[dict[str, Any]] = [{"slices": task.input_shape[:1], "size": task.input_shape[1:]}]
+        self._operations: list[Operation] = []
+
+    def map(self, widths: Widths, *, merge: str = "sum", activation: str = "none", scale: str = "none") -> int:
+        """Declare a map; the first operation that writes it gives it its size."""
+        slices = (widths,) if isinstance(widths, int) else widths
+        self._maps.append({"slices": slices, "merge": merge, "activation": activation, "scale": scale})
+        return len(self._maps) - 1
+
+    def slices(self, index: int) -> tuple[int, ...]:
+        """The prefix lengths of a map."""
+        return self._maps[index]["slices"]
+
+    def size(self, index: int) -> Size:
+        """The spatial size of a map. Raises InvalidArchitecture while nothing has been written to it."""
+        if "size" not in self._maps[index]:
+            raise InvalidArchitecture(f"Map {index} has no size yet: an operation must write it before it is read.")
+        return self._maps[index]["size"]
+
+    def add(
+        self,
+        kind_name: str,
+        source: int,
+        target: int,
+        *,
+        kernel: int | Size | None = None,
+        stride: int | Size = 1,
+        padding: int | Size | None = None,
+        **rest: Any,
+    ) -> int:
+        """Add an operation between two maps and return the target.
+
+        Kernel and stride are one number for all dimensions or one each; padding keeps the size at stride 1 by default.
+        ``rest``: groups, before, after, wiring, bias, optional, as in :class:`Operation`.
+        """
+        size = self.size(source)
+        window: dict[str, Size] = {}
+        if kernel is not None:
+            kernel = _spread(kernel, size)
+            window = {
+                "kernel": kernel,
+                "stride": _spread(stride, size),
+                "padding": tuple(k // 2 for k in kernel) if padding is None else _spread(padding, size),
+            }
+        operation = Operation(source=source, target=target, kind=kind_name, **rest | window)
+        written = kind(kind_name).output_size(operation, size)
+        if self._maps[target].setdefault("size", written) != written:
+            raise InvalidArchitecture(
+                f"All operations into map {target} must produce its size {self._maps[target]['size']}. "
+                f"Got {written} from map {source}."
+            )
+        self._operations.append(operation)
+        return target
+
+    def conv(
+        self, source: int, widths: Widths, *, kernel: int | Size = 3, activation: str = "none", **rest: Any
+    ) -> int:
+        """A convolution into a new map."""
+        return self.add("conv", source, self.map(widths, activation=activation), kernel=kernel, **rest)
+
+    def depthwise(self, source: int, *, kernel: int | Size = 3, **rest: Any) -> int:
+        """A depthwise convolution into a new map of the same widths."""
+        slices = self.slices(source)
+        return self.add("conv", source, self.map(slices), kernel=kernel, groups=slices[-1], **rest)
+
+    def identity(self, source: int, target: int, **rest: Any) -> int:
+        """A skip connection into an existing map."""
+        return self.add("identity", source, target, **rest)
+
+    def concat(self, sources: Sequence[int], *, scale: str = "none", optional: bool = False) -> int:
+        """A view of several maps, one after the other."""
+        target = self.map(sum(self.slices(s)[-1] for s in sources), merge="concat", scale=scale)
+        for source in sources:
+            self.identity(source, target, optional=optional)
+        return target
+
+    def head(self, source: int, *, before: tuple[str, ...] = ()) -> int:
+        """Global average pooling and a linear classifier; returns the output map."""
+        pooled = self.add("global_avg_pool", source, self.map(self.slices(source)), before=before)
+        return self.add("linear", pooled, self.map(self.task.num_classes), bias=True)
+
+    def topology(self) -> Topology:
+        """The topology as it stands."""
+        for index in range(len(self._maps)):
+            self.size(index)
+        return Topology(
+            maps=tuple(FeatureMap(channels=m["slices"][-1], **m) for m in self._maps),
+            operations=tuple(self._operations),
+        )
+
+    def point(self, level: int, *, output: int | None = None, without: Sequence[int] = ()) -> Subnetwork:
+        """The subnetwork that uses slice ``level`` of every map (all of a map with one slice), from all operations but
+        some.
+
+        Maps with fewer slices than ``level + 1`` are used whole. output: the last map by default. without: operations
+        left out.
+        """
+        channels = tuple(
+            m["slices"][min(level, len(m["slices"]) - 1)] for m in self._maps if m.get("merge") != "concat"
+        )
+        operations = tuple(o for o in range(len(self._operations)) if o not in without)
+        return Subnetwork(
+            channels=channels, operations=operations, output=len(self._maps) - 1 if output is None else output
+        )
+
+    def architecture(
+        self,
+        points: int | Sequence[Subnetwork] = 4,
+        *,
+        norm: str = "recalibrated",
+        rule: str = "sandwich",
+        **settings: Setting,
+    ) -> Architecture:
+        """The finished architecture, without what no point uses; points are given, or as many width prefixes.
+
+        Raises InvalidArchitecture when a point's input does not reach its output, or when points do not grow in MACs.
+        """
+        topology = self.topology()
+        given = [self.point(level) for level in range(points)] if isinstance(points, int) else points
+        architecture = Architecture(
+            task=self.task,
+            topology=topology,
+            points=tuple(trim_point(topology, point) for point in given),
+            norm=norm,  # type: ignore[arg-type]  # checked at birth
+            training=Training(rule=rule, settings=tuple(sorted(settings.items()))),
+        )
+        return architecture.canonical
+
+
+def _spread(value: int | Size, size: Size) -> Size:
+    return (value,) * len(size) if isinstance(value, int) else value
+
+
+def widths(full: int, fractions: Sequence[float], *, divisor: int = 4) -> tuple[int, ...]:
+    """Prefix lengths of a map of ``full`` channels at the given ascending fractions, in multiples of the divisor.
+
+    They are strictly ascending, so that every operating point really grows: a full width too small for that is refused.
+
+    >>> widths(32, (0.25, 0.5, 0.75, 1))
+    (8, 16, 24, 32)
+    """
+    out = [max(divisor, round(full * f / divisor) * divisor) for f in fractions]
+    out[-1] = full
+    if any(a >= b for a, b in pairwise(out)):
+        raise InvalidArchitecture(
+            f"{full} channels have no {len(out)} different prefixes in steps of {divisor} at {tuple(fractions)}."
+        )
+    return tuple(out)

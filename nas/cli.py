@@ -1,0 +1,280 @@
+"""The command line: ``nas search | resume | status | front | show | delete | spaces | data``.
+
+Exit status 0 on success, 2 on a user's mistake with one clear line, 130 after a clean stop by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.errors import UserError, unknown_name
+
+app = typer.Typer(
+    help="Neural architecture search for anytime networks: one set of weights, several operating points.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+STORE = "sqlite:///nas.db"
+Store = Annotated[
+    str, typer.Option("--store", help="Results store: path or URL (sqlite, postgresql).", envvar="NAS_STORE")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result.")]
+Train = Annotated[int | None, typer.Option(help="Limit: candidates to train in all.")]
+Generations = Annotated[int | None, typer.Option(help="Limit: generations.")]
+Hours = Annotated[float | None, typer.Option(help="Limit: wall-clock hours, full training of the finalists included.")]
+Workers = Annotated[int | None, typer.Option(help="Trainings side by side. Default: cores / threads.")]
+
+
+def main() -> None:
+    """Entry point of the program ``nas``: a user's mistake is one line and exit status 2."""
+    from results import StoreError
+
+    try:
+        app()
+    except (UserError, StoreError) as error:
+        print(f"nas: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def search(
+    study: Annotated[str | None, typer.Argument(help="Name of the study. Default: that of the data.")] = None,
+    space: Annotated[
+        list[str] | None, typer.Option(help="Search space: a name or file.py:Name; may be repeated.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data specification, see `nas data`. Default: digits.")] = None,
+    max_macs: Annotated[float | None, typer.Option(help="Most multiply-accumulates of the largest point.")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Most parameters of the largest point.")] = None,
+    low: Annotated[float | None, typer.Option(help="Lowest budget, in MACs, that a network must answer under.")] = None,
+    points: Annotated[int | None, typer.Option(help="Operating points per network. Default: 4.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="tpe, nsga2, random or a plug-in. Default: tpe.")] = None,
+    proxy: Annotated[str | None, typer.Option(help="What orders the training. Default: dtmc.")] = None,
+    evaluator: Annotated[str | None, typer.Option(help="What trains and measures. Default: training.")] = None,
+    pool: Annotated[int | None, typer.Option(help="Proposals screened per generation. Default: 500.")] = None,
+    generation: Annotated[int | None, typer.Option(help="Candidates trained per generation. Default: 9.")] = None,
+    train: Train = None,
+    generations: Generations = None,
+    hours: Hours = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of partial training. Default: 9, small data 18.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Training images used in partial training. Default: 10000.")
+    ] = None,
+    finalists: Annotated[int | None, typer.Option(help="Candidates trained in full at the end. Default: 3.")] = None,
+    final_epochs: Annotated[
+        int | None, typer.Option(help="Most epochs of full training. Default: 20, small data 36.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repeats of full training, for error bars. Default: 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. Default: 0.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, … Default: auto.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one training. Default: 1.")] = None,
+    workers: Workers = None,
+    layout: Annotated[str | None, typer.Option(help="Axes of the images where their shape leaves it open.")] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of training images to choose by. Default: 0.15.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per training step. Default: by their number.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: by batch size.")] = None,
+    augment: Annotated[str | None, typer.Option(help="auto, none, crop, flip, crop+flip. Default: auto.")] = None,
+    optuna: Annotated[str | None, typer.Option(help="Copy trained candidates to this Optuna storage.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; options win.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show what would be searched, stop.")
+    ] = False,
+    store: Store = STORE,
+    quiet: Quiet = False,
+) -> None:
+    """Search for anytime networks, or continue the study of this name.
+
+    With no arguments: a search of a few minutes on the embedded digits.
+    """
+    options = {
+        k: v for k, v in locals().items() if k not in ("config", "dry_run", "store", "quiet", "space") and v is not None
+    }
+    settings = _from_file(config) | options
+    if space:
+        settings["spaces"] = tuple(space)
+    from nas.config import Config
+    from nas.launch import preview, run
+
+    made = Config(**({"study": _name_of(settings.get("data", "digits"))} | settings))
+    if dry_run:
+        print(preview(made))
+    else:
+        _search(lambda progress: run(made, store=store, progress=progress), made.study, store, quiet)
+
+
+@app.command()
+def resume(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    train: Train = None,
+    generations: Generations = None,
+    hours: Hours = None,
+    workers: Workers = None,
+    store: Store = STORE,
+    quiet: Quiet = False,
+) -> None:
+    """Continue a study where it stands, with its own settings; limits may be given anew."""
+    from nas.launch import resume as go_on
+
+    given = {"train": train, "generations": generations, "hours": hours, "workers": workers}
+    limits = {name: value for name, value in given.items() if value is not None}
+    _search(lambda progress: go_on(study, store=store, progress=progress, **limits), study, store, quiet)
+
+
+def _search(start: Any, study: str, store: str, quiet: bool) -> None:
+    """Run a search under a progress bar; say how to go on when it is stopped, and what was found when it ends."""
+    from nas.progress import Live
+    from nas.report import summary
+
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # clusters stop jobs this way
+    try:
+        with Live(lines=not quiet) as progress:
+            found = start(progress)
+    except KeyboardInterrupt:
+        where = "" if store == STORE else f" --store {store}"
+        print(f"\nStopped. What was done is stored; continue with: nas resume {study}{where}", file=sys.stderr)
+        sys.exit(130)
+    print(summary(found))
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(help="Name of a study. Default: list all.")] = None,
+    store: Store = STORE,
+) -> None:
+    """What the store holds: all studies, or how far one has come."""
+    import results
+    from nas.report import studies_table, study_status
+
+    opened = results.open(store)
+    print(study_status(opened, study) if study else studies_table(opened))
+
+
+@app.command()
+def front(
+    study: Annotated[list[str], typer.Argument(help="One study or more.")],
+    csv: Annotated[Path | None, typer.Option(help="Write the front to this CSV file.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write the front to this Parquet file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw front and candidates: .png, .svg or .pdf.")] = None,
+    cost: Annotated[str, typer.Option(help="macs, params or latency_ms.")] = "macs",
+    max_macs: Annotated[float | None, typer.Option(help="Only points within this many MACs.")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Only points within this many parameters.")] = None,
+    store: Store = STORE,
+) -> None:
+    """The Pareto front of one study or several: accuracy against cost."""
+    import results
+    from nas.report import front_table, write_frame
+
+    opened = results.open(store)
+    frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params)
+    for path in (csv, parquet):
+        if path is not None:
+            write_frame(frame, path, "parquet" if path is parquet else "csv")
+    if plot is not None:
+        from results.plots import plot_front
+
+        score = opened.score(study[0]) if len(study) == 1 else None
+        plot_front(opened.points(study), frame, plot, score=score, cost=cost)
+    print(front_table(frame))
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="Key of a candidate, or the beginning of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The architecture as JSON.")] = False,
+    store: Store = STORE,
+) -> None:
+    """One candidate: choices, results, topology."""
+    import results
+    from nas.report import candidate_text
+
+    opened = results.open(store)
+    print(json.dumps(opened.architecture(key), indent=1) if as_json else candidate_text(opened, key))
+
+
+@app.command()
+def delete(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: Store = STORE,
+) -> None:
+    """Remove a study, its weights included."""
+    import results
+
+    opened = results.open(store)
+    opened.settings(study)
+    if not yes:
+        typer.confirm(f"Delete study {study!r} and its trained weights from {store}?", abort=True)
+    opened.delete(study)
+
+
+@app.command()
+def spaces() -> None:
+    """The search spaces that are installed."""
+    _list("nas.search_spaces", "Your own: --space path/file.py:Name, see examples/own_space.py.")
+
+
+@app.command()
+def data() -> None:
+    """The data that can be searched on."""
+    from evaluators.data import FORMS
+
+    for form in FORMS:
+        print(form)
+    _list("nas.data", "Your own: --data path/file.py:name, a function that returns arrays or a Dataset.")
+
+
+def _list(group: str, hint: str) -> None:
+    from nas.plugins import describe
+
+    for name, text in describe(group).items():
+        print(f"{name:24} {text}")
+    print(hint)
+
+
+def _name_of(data: str) -> str:
+    """A study's default name: that of its data."""
+    kind, _, rest = data.partition(":")
+    stem = (
+        Path(rest or kind).stem
+        if kind in ("npz", "npy")
+        else Path(kind).stem
+        if kind.endswith(".py")
+        else (rest or kind)
+    )
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in stem).strip("-.")[:100] or "search"
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
+    """Settings of a TOML file, named as in Config (or with dashes)."""
+    from nas.config import Config
+
+    if path is None:
+        return {}
+    try:
+        given = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"--config must be a readable TOML file. Got {path}: {error}.") from error
+    settings = {name.replace("-", "_"): value for name, value in given.items()}
+    if "space" in settings:
+        settings["spaces"] = settings.pop("space")
+    valid = {f.name for f in fields(Config)}
+    for name in settings:
+        if name not in valid:
+            raise UserError(f"{path}: " + unknown_name("setting", name, valid))
+    if isinstance(settings.get("spaces"), str):
+        settings["spaces"] = [settings["spaces"]]
+    if "spaces" in settings:
+        settings["spaces"] = tuple(settings["spaces"])
+    return settings

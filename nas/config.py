@@ -1,0 +1,133 @@
+"""The settings of a search: one frozen dataclass behind Python's ``nas.search``, the command line and the store."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from nas.errors import UserError
+
+NOT_COMPARED = ("train", "hours", "generations", "workers", "optuna")
+"""Limits, and what does not change results: a study may be continued with others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a study searches, on what, how long. Names are those of the command line's options.
+
+    study: its name in the store. spaces: names or ``file.py:Name``. data: a data specification.
+    max_macs, max_params: limits on the largest operating point. low: the budget, in MACs, from which on a network must
+        answer: the lower end of the anytime accuracy; None takes the median cheapest point of random proposals.
+    points: operating points per network. strategy, proxy, evaluator: plug-ins.
+    pool: proposals screened per generation. generation: candidates trained per generation. train, generations, hours:
+        limits, whichever ends first.
+    epochs: of partial training, over at most ``images`` training images. finalists: how many are trained in full, for
+        ``final_epochs`` over all training images, ``seeds`` times each. None: see :meth:`resolved`.
+    seed: of everything random. device, threads: of one training; workers: trainings side by side.
+    layout, validation, batch_size, learning_rate, augment: see ``evaluators.training``.
+    optuna: URL of an Optuna storage that trained candidates are copied to, for optuna-dashboard.
+
+    Raises UserError on numbers that make no sense.
+    """
+
+    study: str = "search"
+    spaces: tuple[str, ...] = ("residual",)
+    data: str = "digits"
+    max_macs: float | None = None
+    max_params: float | None = None
+    low: float | None = None
+    points: int = 4
+    strategy: str = "tpe"
+    proxy: str = "dtmc"
+    evaluator: str = "training"
+    pool: int = 500
+    generation: int = 9
+    train: int | None = None
+    generations: int | None = None
+    hours: float | None = None
+    epochs: int | None = None
+    images: int = 10_000
+    finalists: int = 3
+    final_epochs: int | None = None
+    seeds: int = 1
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 1
+    workers: int | None = None
+    layout: str | None = None
+    validation: float = 0.15
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    augment: str = "auto"
+    optuna: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.spaces:
+            raise UserError("A search must have at least one space. Name one with --space.")
+        if len(set(self.spaces)) != len(self.spaces):
+            raise UserError(f"Each space must be named once. Got {', '.join(self.spaces)}.")
+        for name in ("points", "pool", "generation", "images", "finalists", "seeds", "threads"):
+            _check_whole(name, getattr(self, name), least=1)
+        for name in ("epochs", "final_epochs", "train", "generations", "workers"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), least=1)
+        _check_whole("seed", self.seed, least=0)
+        for name in ("max_macs", "max_params", "low", "hours"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{_option(name)} must be a positive, finite number. Got {value}.")
+        if self.points > 32:
+            raise UserError(f"--points must be at most 32: every point is trained and measured. Got {self.points}.")
+        if self.low is not None and self.max_macs is not None and self.low >= self.max_macs:
+            raise UserError(f"--low must be below --max-macs. Got {self.low:g} and {self.max_macs:g}.")
+
+    def stored(self) -> dict[str, Any]:
+        """As plain data for the store; names that begin with _ may differ when the study is continued."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "study"}
+        return {f"_{name}" if name in NOT_COMPARED else name: value for name, value in data.items()}
+
+    @staticmethod
+    def from_stored(study: str, data: dict[str, Any]) -> Config:
+        """The settings that ``stored`` wrote. Raises UserError for those of another version."""
+        names = {f.name for f in fields(Config)}
+        given = {name.removeprefix("_"): value for name, value in data.items() if name != "data_fingerprint"}
+        if unknown := given.keys() - names:
+            raise UserError(
+                f"Study {study!r} has settings that this version does not know: {', '.join(sorted(unknown))}."
+            )
+        return Config(study=study, **{**given, "spaces": tuple(given["spaces"])})
+
+    def evaluator_settings(self) -> dict[str, Any]:
+        """What the evaluator is made with, beside the data."""
+        names = ("device", "threads", "layout", "validation", "batch_size", "learning_rate", "augment")
+        return {name: getattr(self, name) for name in names}
+
+    def resolved(self, train_images: int) -> Config:
+        """With epochs for data of this size: small data need more of them; full training twice as many, at least 20."""
+        epochs = self.epochs or min(18, max(9, 90_000 // min(self.images, train_images)))
+        return replace(self, epochs=epochs, final_epochs=self.final_epochs or max(20, 2 * epochs))
+
+    @property
+    def full_epochs(self) -> int:
+        """Epochs of full training, resolved."""
+        assert self.final_epochs is not None, "resolve the settings first"
+        return self.final_epochs
+
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which candidates are compared and all but the best third stop; the last is the whole schedule.
+
+        >>> Config(epochs=9).rungs(), Config(epochs=2).rungs()
+        ((1, 3, 9), (1, 2))
+        """
+        assert self.epochs is not None, "resolve the settings first"
+        return tuple(sorted({math.ceil(self.epochs / 9), math.ceil(self.epochs / 3), self.epochs}))
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_whole(name: str, value: Any, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise UserError(f"{_option(name)} must be a whole number of at least {least}. Got {value!r}.")

@@ -1,0 +1,55 @@
+"""Exact cost of operating points, without torch. "FLOPs" in the papers are multiply-accumulates: MACs.
+
+Skips, poolings, norms and activations cost no MACs; norms and biases are not counted as MACs either.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nas.kinds import kind
+from nas.topology import Architecture, Operation, Subnetwork, Topology
+from nas.wiring import pairs
+
+
+def macs(architecture: Architecture) -> tuple[int, ...]:
+    """Multiply-accumulates of one example at every operating point.
+
+    Equals half of what torch's flop counter says of ``network.extract(level)``.
+    """
+    return tuple(subnetwork_macs(architecture.topology, point) for point in architecture.points)
+
+
+def params(architecture: Architecture) -> tuple[int, ...]:
+    """Weights, biases and norm parameters of every operating point on its own, as in ``network.extract(level)``."""
+    return tuple(subnetwork_params(architecture.topology, point) for point in architecture.points)
+
+
+def subnetwork_macs(topology: Topology, point: Subnetwork) -> int:
+    """Multiply-accumulates of one example through a subnetwork."""
+    counts = topology.active(point)
+    total = 0
+    for o in point.operations:
+        operation = topology.operations[o]
+        if kind(operation.kind).learned:
+            positions = math.prod(topology.maps[operation.target].size)
+            total += pairs(topology, operation, point, counts) * _taps(operation) * positions
+    return total
+
+
+def subnetwork_params(topology: Topology, point: Subnetwork) -> int:
+    """Parameters of a subnetwork: live weights, biases, and two per normalised channel."""
+    counts = topology.active(point)
+    total = 0
+    for o in point.operations:
+        operation = topology.operations[o]
+        if kind(operation.kind).learned:
+            total += pairs(topology, operation, point, counts) * _taps(operation)
+            total += operation.bias * counts[operation.target]
+        total += 2 * counts[operation.source] * operation.before.count("norm")
+        total += 2 * counts[operation.target] * operation.after.count("norm")
+    return total
+
+
+def _taps(operation: Operation) -> int:
+    return math.prod(kind(operation.kind).weight_size(operation))

@@ -1,0 +1,362 @@
+"""The driver of a study: propose, screen, rank, train, evaluate, record. It alone writes the store.
+
+Everything it decides is a function of the settings and of what is in the store, so that a study that was killed goes on
+as if it had not been. One generation at a time: its candidates are in the store before the first of them trains; their
+results are recorded as they come, in any order, and each decision waits for all the results that it needs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas.choices import Domains
+from nas.config import Config
+from nas.evaluation import DataInfo, Evaluator, Job, Outcome
+from nas.finals import choose_finalists, epochs_within
+from nas.funnel import Funnel, Proposal, Rejected, outranked
+from nas.ledger import Ledger
+from nas.plugins import load_plugin
+from nas.progress import Progress, State
+from nas.proxies import evaluate, load_proxy
+from nas.ranking import Entry, Shortlist, with_controls
+from nas.runner import Failure, Runner
+from nas.seeds import seed
+from nas.strategies import Random, Strategy, export
+from nas.topology import Architecture
+from nas.work import Work
+from results.front import Score
+
+if TYPE_CHECKING:
+    from results.writer import StudyWriter
+
+CONTROL_EVERY = 10
+SHORTLIST = 4  # times the candidates that a generation trains
+CHUNK = 256  # rejected proposals written at once
+AUDITED = ("macs", "params", "depth", "count")
+DEFAULT_TRAIN = 45  # where no limit is given
+SEARCH_SHARE = 0.6  # of --hours; the rest is for training the finalists in full
+RESERVE = 0.9  # of the time left is planned for
+LEAST_FINAL_EPOCHS = 3
+OVERTIME = 1.05  # of --hours: then whatever runs is stopped
+
+
+class OutOfTime(Exception):
+    """The wall-clock limit has passed while something ran: checkpoints and store hold all that was done."""
+
+
+class Driver:
+    """Runs one study from where the store says it stands.
+
+    memo: what the store keeps of the driver beside the candidates: generations done, seconds spent, the range of
+    budgets, the options of all choices, the plan of full training.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        writer: StudyWriter,
+        runner: Runner,
+        evaluator: Evaluator,
+        info: DataInfo,
+        funnel: Funnel,
+        score: Score,
+        progress: Progress,
+    ):
+        self.config, self.writer, self.runner = config, writer, runner
+        self.evaluator, self.info, self.progress = evaluator, info, progress
+        self.memo = writer.memo()
+        self._started = time.monotonic()
+        self._before = float(self.memo.get("seconds", 0.0))
+        self.strategy: type[Strategy] = load_plugin("nas.strategies", config.strategy)
+        self.proxies = {name: load_proxy(name) for name in dict.fromkeys((config.proxy, *AUDITED))}
+        self.funnel = funnel
+        funnel.domains = Domains(self.memo.get("domains"))
+        funnel.constraints = replace(funnel.constraints, low=score.low)
+        writer.set_score(score)
+        self.ledger = Ledger(config, writer, info, score)
+        self._work: Work | None = None
+        if config.hours is None:
+            done = int(self.memo.get("generations", 0))
+            self._work = Work(config, info.train_images, limit=self._train_limit(), generations=done)
+
+    # The study ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Search until a limit is reached, then train the finalists in full. Returns why the search ended."""
+        done = int(self.memo.get("generations", 0))
+        while True:
+            if not self.ledger.rows(done):
+                if (reason := self._limit_reached(done)) is not None:
+                    break
+                if not self._propose(done):
+                    reason = "the spaces hold nothing feasible that the study has not seen"
+                    break
+            self._halve(done)
+            done += 1
+            self._remember(generations=done)
+            if self.config.optuna:
+                export(self.ledger.history(self.funnel.domains), self.config.optuna, self.config.study)
+        self._finals(done)
+        self._remember()
+        return reason
+
+    def elapsed(self) -> float:
+        """Seconds that the study has run, those before a resume included."""
+        return self._before + time.monotonic() - self._started
+
+    def _limit_reached(self, done: int) -> str | None:
+        """Why no generation follows after ``done`` of them, or None."""
+        config, trained = self.config, len(self.ledger.accuracy)
+        if trained >= self._train_limit():
+            return f"{trained} candidates were trained"
+        if config.generations is not None and done >= config.generations:
+            return f"{done} generations were trained"
+        if config.hours is not None:
+            typical = self.elapsed() / done if done else 0.0
+            if self.elapsed() + 0.5 * typical > SEARCH_SHARE * config.hours * 3600:
+                return f"the search's share of {config.hours:g} hours was used"
+        return None
+
+    def _train_limit(self) -> float:
+        config = self.config
+        if config.train is not None:
+            return config.train
+        return DEFAULT_TRAIN if config.generations is None and config.hours is None else math.inf
+
+    def _remember(self, **changes: Any) -> None:
+        """Keep what a resume needs."""
+        domains = {name: list(options) for name, options in self.funnel.domains.known.items()}
+        self.memo |= {"seconds": self.elapsed(), "domains": domains, **changes}
+        self.writer.set_memo(self.memo)
+
+    # Proposing ---------------------------------------------------------------------------------------------------
+
+    def _propose(self, generation: int) -> bool:
+        """Fill a generation: the best of a pool in order of training, with random controls. False when there is
+        nothing new.
+        """
+        started = time.monotonic()
+        self._show(f"generation {generation + 1}: screening")
+        self.writer.drop_generation(generation)
+        before = len(self.ledger.accuracy)
+        wanted = int(min(self.config.generation, self._train_limit() - before))
+        known = {row["key"] for row in self.ledger.rows()}
+        ranked = self._screened(generation, SHORTLIST * wanted, known)
+        taken = known | {proposal.key for proposal in ranked[:wanted]}
+        due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in range(before, before + wanted))
+        controls = self._controls(generation, due, taken)
+        chosen = with_controls(ranked, controls, every=CONTROL_EVERY, start=before)[:wanted]
+        trained = {proposal.key for proposal, _ in chosen}
+        left = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in trained]
+        with self.writer.transaction():
+            self.writer.add_candidates(rejected_row(r, generation) for r in left)
+            ids = self.writer.add_candidates(
+                self._row(proposal, generation, position, control)
+                for position, (proposal, control) in enumerate(chosen)
+            )
+            self._remember(screening=self.memo.get("screening", 0.0) + time.monotonic() - started)
+        self.ledger.accuracy |= {number: {} for number in ids}
+        return bool(ids)
+
+    def _screened(self, generation: int, capacity: int, known: set[str]) -> list[Proposal]:
+        """The best feasible proposals of a pool, in order of training; the others go to the store with their reason."""
+        config = self.config
+        strategy = self.strategy(
+            seed=seed(config.seed, "strategy", generation), history=self.ledger.history(self.funnel.domains)
+        )
+        size = min(config.pool, strategy.pool_limit or config.pool)
+        rng = np.random.default_rng(seed(config.seed, "mutation", generation))
+        best: Shortlist[Proposal] = Shortlist(capacity=capacity)
+        rejected: list[Rejected] = []
+        for proposal in self.funnel.pool(strategy, size, known=known, rng=rng):
+            if isinstance(proposal, Rejected):
+                rejected.append(proposal)
+            else:
+                entry = Entry(key=proposal.key, score=proposal.score, macs=proposal.macs[-1], payload=proposal)
+                rejected += [outranked(dropped.payload) for dropped in best.extend([entry])]
+            if len(rejected) >= CHUNK:
+                self.writer.add_candidates(rejected_row(r, generation) for r in rejected)
+                rejected.clear()
+        self.writer.add_candidates(rejected_row(r, generation) for r in rejected)
+        return [entry.payload for entry in best.ordered()]
+
+    def _controls(self, generation: int, count: int, taken: set[str]) -> list[Proposal]:
+        """Random feasible proposals, whatever their score."""
+        decide = Random(seed=seed(self.config.seed, "controls", generation)).ask()
+        found: list[Proposal] = []
+        for _ in range(self.config.pool if count else 0):
+            proposal = self.funnel.propose(decide)
+            if isinstance(proposal, Proposal) and proposal.key not in taken:
+                found.append(proposal)
+            if len(found) == count:
+                break
+        return found
+
+    def _row(self, proposal: Proposal, generation: int, position: int, control: bool) -> dict[str, Any]:
+        return {
+            "key": proposal.key,
+            "space": proposal.space,
+            "generation": generation,
+            "position": position,
+            "control": control,
+            "status": "queued",
+            "choices": dict(proposal.choices),
+            "architecture": proposal.architecture.to_json(),
+            "proxies": evaluate(proposal.architecture, self.proxies),
+        }
+
+    # Partial training --------------------------------------------------------------------------------------------
+
+    def _halve(self, generation: int) -> None:
+        """Successive halving: train to each rung, stop all but the best third."""
+        rungs = self.config.rungs()
+        for epochs in rungs:
+            fidelity = self.ledger.rung(epochs)
+            alive = [row for row in self.ledger.rows(generation) if row["status"] in ("queued", "training")]
+            self._train(
+                [(row, 0) for row in alive if fidelity not in self.ledger.accuracy[row["id"]]],
+                name=f"generation {generation + 1}: epoch {epochs} of {rungs[-1]}",
+                stage="search",
+                epochs=rungs[-1],
+                until=epochs,
+                images=self.config.images,
+            )
+            self._decide(generation, epochs, last=epochs == rungs[-1])
+
+    def _decide(self, generation: int, epochs: int, *, last: bool) -> None:
+        """Stop what fell behind at a rung. Decided anew after a resume, the decision is the same."""
+        ledger, fidelity = self.ledger, self.ledger.rung(epochs)
+        entered = [row for row in ledger.rows(generation) if fidelity in ledger.accuracy[row["id"]]]
+        entered.sort(key=lambda row: (-ledger.accuracy[row["id"]][fidelity], row["key"]))
+        keep = len(entered) if last else math.ceil(len(entered) / 3)
+        with self.writer.transaction():
+            for place, row in enumerate(entered):
+                if row["status"] in ("queued", "training"):
+                    accuracy = ledger.accuracy[row["id"]][fidelity]
+                    told = (
+                        f"Place {place + 1} of {len(entered)} at epoch {epochs}, with anytime accuracy {accuracy:.4f}."
+                    )
+                    status = "finished" if last else "training" if place < keep else "stopped"
+                    self.writer.update_candidate(row["id"], status=status, reason=told)
+            self._remember()
+        for row in entered if last else entered[keep:]:
+            self.evaluator.discard(ledger.folder(row["key"], "search", 0))
+
+    def _train(
+        self,
+        wanted: Sequence[tuple[dict[str, Any], int]],
+        *,
+        name: str,
+        stage: str,
+        epochs: int,
+        until: int,
+        images: int | None,
+        test: bool = False,
+    ) -> None:
+        """Train (candidate row, repeat) pairs side by side and record what comes, as it comes."""
+        ledger = self.ledger
+        about = {ledger.folder(row["key"], stage, repeat): (row, repeat) for row, repeat in wanted}
+        jobs = [
+            Job(
+                candidate=row["id"],
+                architecture=row["architecture"],
+                seed=seed(self.config.seed, Architecture.from_json(row["architecture"]).network_key, repeat),
+                epochs=epochs,
+                until=until,
+                images=images,
+                folder=folder,
+                test=test,
+            )
+            for folder, (row, repeat) in about.items()
+        ]
+
+        def done(job: Job, outcome: Outcome | Failure) -> None:
+            row, repeat = about[job.folder]
+            if isinstance(outcome, Failure):
+                ledger.record_failure(row, outcome, ends=stage == "search")
+                self.progress.say(f"Candidate {row['key']} failed: {outcome.reason}")
+            else:
+                ledger.record(row, repeat, outcome, ledger.fidelity(until, images), job.folder)
+            self._show(name)
+
+        def progress(job: Job, epoch: int) -> None:
+            if self._work is not None:
+                self._work.add(job.images)
+            self._show(name)
+            if self.config.hours is not None and self.elapsed() > OVERTIME * self.config.hours * 3600:
+                raise OutOfTime
+
+        self._show(name)
+        self.runner.run(jobs, done, progress)
+
+    # Full training -----------------------------------------------------------------------------------------------
+
+    def _finals(self, done: int) -> None:
+        """Train the finalists on all training images, and measure them on the test images."""
+        plan = self.memo.get("finals")
+        if plan is None or plan["generations"] != done:
+            plan = self._plan_finals(done)
+            self._remember(finals=plan)
+        ledger, repeats = self.ledger, range(self.config.seeds)
+        rows = {row["id"]: row for row in ledger.rows()}
+        fidelity = ledger.fidelity(plan["epochs"], None)
+        pairs = [(rows[number], repeat) for repeat in repeats for number in plan["candidates"]]
+        self._train(
+            [(row, repeat) for row, repeat in pairs if not ledger.tested(row["id"], fidelity, repeat)],
+            name=f"{len(plan['candidates'])} finalists: {plan['epochs']} epochs",
+            stage="full",
+            epochs=plan["epochs"],
+            until=plan["epochs"],
+            images=None,
+            test=True,
+        )
+        for row, repeat in pairs:
+            self.evaluator.discard(ledger.folder(row["key"], "full", repeat))
+
+    def _plan_finals(self, done: int) -> dict[str, Any]:
+        """Which candidates, for how many epochs."""
+        config = self.config
+        curves = self.ledger.curves("finished") or self.ledger.curves("stopped")
+        finalists, epochs = choose_finalists(curves, self.ledger.score, config.finalists), config.full_epochs
+        if config.hours is not None:
+            finalists, epochs = epochs_within(
+                finalists,
+                seconds=RESERVE * max(0.0, config.hours * 3600 - self.elapsed()),
+                images=self.info.train_images,
+                workers=config.workers or 1,
+                repeats=config.seeds,
+                most=epochs,
+                least=LEAST_FINAL_EPOCHS,
+            )
+        return {"generations": done, "epochs": epochs, "candidates": [c.candidate for c in finalists]}
+
+    def _show(self, stage: str) -> None:
+        """Tell the progress display where the study stands: by work done, or by time where that is the limit."""
+        if self._work is not None:
+            done, total = self._work.done, self._work.total
+            left = self._work.seconds_left(time.monotonic() - self._started)
+        else:
+            total = (self.config.hours or 0) * 3600
+            done = min(self.elapsed(), total)
+            left = total - done
+        trained, best = len(self.ledger.accuracy), self.ledger.best()
+        self.progress.show(State(stage=stage, done=done, total=total, trained=trained, best=best, seconds_left=left))
+
+
+def rejected_row(rejected: Rejected, generation: int) -> dict[str, Any]:
+    """A rejection as a row of the store: its choices and its reason, nothing else."""
+    return {
+        "key": rejected.key,
+        "space": rejected.space,
+        "generation": generation,
+        "status": rejected.status,
+        "reason": rejected.reason,
+        "choices": dict(rejected.choices),
+        "traceback": rejected.traceback,
+    }

@@ -1,0 +1,147 @@
+"""The contract between the search and what trains and measures its candidates: jobs in, outcomes out, all plain
+data.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from nas.topology import Architecture, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas.network import AnytimeNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Something that an evaluator measures at every operating point: its name in the store, its unit, its direction."""
+
+    name: str
+    unit: str
+    maximise: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataInfo:
+    """What a search must know of the data before anything is trained.
+
+    floor: accuracy of the best constant classifier on the validation images. train_images: without the validation
+    images. fingerprint: content hash of the arrays.
+    """
+
+    name: str
+    task: Task
+    floor: float
+    train_images: int
+    validation_images: int
+    test_images: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One stretch of training and one evaluation.
+
+    candidate: the store's id of the candidate. architecture: as JSON. seed: of everything random in this training.
+    epochs: length of the schedule. until: stop after this many of them. images: training images used, None for all.
+    folder: where checkpoint and trained network go, absolute. test: whether to measure on the test images too.
+    """
+
+    candidate: int
+    architecture: dict[str, Any]
+    seed: int
+    epochs: int
+    until: int
+    images: int | None
+    folder: str
+    test: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, inverse of ``Job(**data)``."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a job measured.
+
+    points: one dict a level, small to large, with ``level``, ``macs``, ``params`` and the evaluator's measures.
+    epochs, images: what was trained on, so far. seconds: training and evaluation so far, on this machine.
+    realised: JSON of the architecture that the points belong to, where training changed it.
+    saved: whether the trained network lies in the job's folder, as ``network.save`` writes it.
+    """
+
+    points: list[dict[str, Any]]
+    epochs: int
+    images: int
+    seconds: float
+    realised: dict[str, Any] | None = None
+    saved: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, inverse of ``Outcome(**data)``."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+class Diverged(Exception):
+    """Training ran into infinite or undefined numbers: the candidate's failure, not the program's."""
+
+
+class Evaluator(ABC):
+    """Trains candidates and measures their operating points.
+
+    Life cycle: one is made in the driver, for :meth:`info` and :meth:`check`, and one in every worker process, with
+    the same arguments, for :meth:`evaluate`, which is called for one job at a time from one thread. Constructing must
+    be cheap; data are loaded on first use. Never touches global random state; equal jobs give equal outcomes on the
+    same kind of device with the same number of threads.
+
+    data: a data specification, see ``nas data``. settings: the study's settings of the evaluator, as plain data.
+    """
+
+    measures: ClassVar[tuple[Measure, ...]]
+    checkpoint: ClassVar[str] = "checkpoint.safetensors"
+
+    @abstractmethod
+    def __init__(self, data: str, *, device: str = "auto", threads: int = 1, **settings: Any) -> None: ...
+
+    @abstractmethod
+    def info(self) -> DataInfo:
+        """What the data are. Raises DataError for data that cannot be learned from."""
+
+    @abstractmethod
+    def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:
+        """Train from the job's checkpoint, or from the start, up to ``job.until`` epochs, then measure every level.
+
+        Calls ``report(epoch)`` after every epoch, once its checkpoint is on disk. A job whose checkpoint already
+        carries the outcome returns that. The trained network is saved when ``until`` is the whole schedule.
+        Raises Diverged, or anything else: the driver records it as the candidate's failure.
+        """
+
+    def discard(self, folder: str | Path) -> None:
+        """Remove a job's checkpoint: its outcome is in the store, or it will never be continued."""
+        Path(folder, self.checkpoint).unlink(missing_ok=True)
+
+
+class TrainingRule(Protocol):
+    """Which subnetworks a training step trains, and with what loss. Made with the architecture's settings as
+    keywords.
+    """
+
+    def losses(
+        self, network: AnytimeNetwork, x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
+    ) -> Iterator[torch.Tensor]:
+        """The losses of one step, one scalar at a time; the trainer runs each backward before it asks for the next.
+
+        x: (N, \\*input_shape), preprocessed and augmented. labels: (N,). generator: on the CPU, for what is sampled.
+        """
+
+
+def architecture_of(job: Job) -> Architecture:
+    """The architecture that a job is about."""
+    return Architecture.from_json(job.architecture)

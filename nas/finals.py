@@ -1,0 +1,60 @@
+"""Which candidates are trained in full, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from results.front import Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """What is known of a candidate that may be trained in full.
+
+    macs, accuracy: of its points, at the highest fidelity so far. seconds_per_image: of training, evaluation included.
+    """
+
+    candidate: int
+    key: str
+    macs: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    seconds_per_image: float
+
+
+def choose_finalists(curves: Sequence[Curve], score: Score, count: int) -> list[Curve]:
+    """Up to ``count`` candidates, each the one whose points add most to the anytime accuracy of those before it.
+
+    A study's result is the front over all points: two finalists that are good at different budgets are worth more than
+    the two best curves. What adds nothing is taken by its own anytime accuracy; ties go by key.
+    """
+    chosen: list[Curve] = []
+    left = sorted(curves, key=lambda c: (-score(c.macs, c.accuracy), c.key))
+    while left and len(chosen) < count:
+        macs = [m for c in chosen for m in c.macs]
+        accuracy = [a for c in chosen for a in c.accuracy]
+        best = max(left, key=lambda c: score([*macs, *c.macs], [*accuracy, *c.accuracy]))
+        left.remove(best)
+        chosen.append(best)
+    return chosen
+
+
+def epochs_within(
+    finalists: Sequence[Curve], *, seconds: float, images: int, workers: int, repeats: int, most: int, least: int
+) -> tuple[list[Curve], int]:
+    """As many finalists, in order, and as many epochs as fit into a time; at least one finalist and one epoch.
+
+    seconds: wall-clock time for all. images: training images in an epoch. least: epochs below which a finalist is left
+    out instead.
+    """
+    kept = list(finalists)
+    while kept:
+        longest_first = sorted((c.seconds_per_image * images for c in kept for _ in range(repeats)), reverse=True)
+        loads = [0.0] * workers
+        for load in longest_first:
+            loads[loads.index(min(loads))] += load
+        epochs = int(min(most, seconds / max(*loads, 1e-9, 1e-9)))
+        if epochs >= least or len(kept) == 1:
+            return kept, max(1, epochs)
+        kept.pop()
+    return kept, most

@@ -1,0 +1,275 @@
+"""The untrained end of the funnel: propose, check, dedupe, cost, score, shortlist. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.choices import Decide, Domains, Primitive, Recorder, at_random, mutate
+from nas.config import Config
+from nas.contracts import SearchSpace
+from nas.cost import macs, params
+from nas.errors import InvalidArchitecture, PluginError, Unsatisfiable, UserError
+from nas.proxies import Proxy, evaluate, load_proxy
+from nas.seeds import seed
+from nas.strategies import Strategy
+from nas.topology import Architecture, Task
+
+RE_ASKS = 20
+GIVE_UP_AFTER = 3  # places in a row for which neither asking again nor mutating found anything new
+BROKEN_AFTER = 20  # failures of a space in a row
+REMEMBERED = 50_000  # keys of a pool that are compared: memory stays flat, later repeats cost a little time
+BOUNDS_SAMPLE = 512
+BOUNDS_ATTEMPTS = 24 * BOUNDS_SAMPLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A feasible candidate. macs: of every level. score: by the proxy that orders the training."""
+
+    space: str
+    choices: Mapping[str, Primitive]
+    architecture: Architecture
+    key: str
+    macs: tuple[int, ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A proposal that will not be trained. status: "invalid", "infeasible", "duplicate", "outranked" or "failed"."""
+
+    space: str
+    choices: Mapping[str, Primitive]
+    status: str
+    reason: str
+    key: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What a candidate must keep, in MACs and parameters: limits on the largest point, and on the smallest (low)."""
+
+    max_macs: float | None = None
+    max_params: float | None = None
+    low: float | None = None
+
+    def broken(self, architecture: Architecture, costs: Sequence[int]) -> str | None:
+        """The constraint that the architecture breaks, as a reason; None when it keeps all."""
+        if self.max_macs is not None and costs[-1] > self.max_macs:
+            return f"The largest point has {costs[-1]:,} MACs, above --max-macs {self.max_macs:,.0f}."
+        if self.low is not None and costs[0] > self.low:
+            return f"The smallest point has {costs[0]:,} MACs, above the lowest budget {self.low:,.0f}."
+        if self.max_params is not None and (size := params(architecture)[-1]) > self.max_params:
+            return f"The largest point has {size:,} parameters, above --max-params {self.max_params:,.0f}."
+        return None
+
+
+class Funnel:
+    """Turns decisions into proposals: builds, checks, costs and scores them.
+
+    spaces: by name. domains: the options of every choice of the study so far. Choices are named ``space/name``; with
+    several spaces, the choice ``space`` comes first.
+    """
+
+    def __init__(
+        self,
+        spaces: Mapping[str, SearchSpace],
+        task: Task,
+        *,
+        points: int = 4,
+        proxy: tuple[str, Proxy],
+        constraints: Constraints = Constraints(),
+        domains: Domains | None = None,
+    ):
+        self.spaces, self.task, self.points = dict(spaces), task, points
+        self.proxy_name, self.proxy = proxy
+        self.constraints = constraints
+        self.domains = domains or Domains()
+        self._names = tuple(self.spaces)
+        self._failures = 0
+
+    def propose(self, decide: Decide, space: str | None = None) -> Proposal | Rejected:
+        """The proposal that these decisions describe, in a given space or one that is itself decided.
+
+        Raises PluginError when a space changes its options, or fails on everything; other failures of a space are
+        rejections with their traceback. UserErrors of the space, which say that it cannot serve the task, pass.
+        """
+        recorder = Recorder(decide, self.domains)
+        if space is None:
+            space = recorder("space", self._names) if len(self._names) > 1 else self._names[0]
+        assert space is not None
+        prefix = space + "/"
+        about: dict[str, Any] = {"space": space, "choices": recorder.choices}
+        try:
+            architecture = self._checked(
+                self.spaces[space].architecture(lambda n, o: recorder(prefix + n, o), self.task, points=self.points)
+            )
+        except InvalidArchitecture as error:
+            return Rejected(status="invalid", reason=str(error), **about)
+        except UserError:
+            raise
+        except Exception as error:  # a bug in a plug-in is that proposal's failure, unless it never works
+            return self._failed(error, about)
+        self._failures = 0
+        costs = macs(architecture)
+        if reason := self.constraints.broken(architecture, costs):
+            return Rejected(status="infeasible", reason=reason, **about)
+        score = evaluate(architecture, {self.proxy_name: self.proxy})[self.proxy_name]
+        return Proposal(architecture=architecture, key=architecture.key, macs=costs, score=score, **about)
+
+    def _checked(self, architecture: Any) -> Architecture:
+        if not isinstance(architecture, Architecture):
+            raise TypeError(f"A space must return an Architecture. Got {type(architecture).__name__}.")
+        if len(architecture.points) != self.points:
+            raise ValueError(
+                f"The architecture must have {self.points} operating points. Got {len(architecture.points)}."
+            )
+        if architecture.task != self.task:
+            raise ValueError(
+                f"The architecture must be for the task it was asked for, {self.task}. Got {architecture.task}."
+            )
+        return architecture.canonical
+
+    def _failed(self, error: Exception, about: dict[str, Any]) -> Rejected:
+        self._failures += 1
+        reason = f"{type(error).__name__}: {error}"
+        if self._failures >= BROKEN_AFTER:
+            raise PluginError(
+                f"The space {about['space']!r} failed on {self._failures} proposals in a row, the last with {reason}"
+            ) from error
+        return Rejected(status="failed", reason=reason, traceback=traceback.format_exc(), **about)
+
+    def pool(
+        self, strategy: Strategy, size: int, *, known: set[str], rng: np.random.Generator
+    ) -> Iterator[Proposal | Rejected]:
+        """Proposals of a strategy, feasible or rejected, about ``size`` of them without duplicates.
+
+        A duplicate (of a key in ``known``, or earlier in this pool) is asked again, then mutated, ``RE_ASKS`` times
+        each; the pool ends early when that finds nothing new several times in a row: the space is all but exhausted.
+        """
+        recent: dict[str, None] = {}
+        missed = 0
+        for _ in range(size):
+            found = False
+            for proposal in self._until_new(strategy, rng, known, recent):
+                found = not (isinstance(proposal, Rejected) and proposal.status == "duplicate")
+                yield proposal
+            missed = 0 if found else missed + 1
+            if missed == GIVE_UP_AFTER:
+                return
+
+    def _until_new(
+        self, strategy: Strategy, rng: np.random.Generator, known: set[str], recent: dict[str, None]
+    ) -> Iterator[Proposal | Rejected]:
+        """Proposals up to the first that is no duplicate, or until tries are used up."""
+        last: Mapping[str, Primitive] = {}
+        for attempt in range(2 * RE_ASKS):
+            proposal = self.propose(strategy.ask() if attempt < RE_ASKS else mutate(last, rng, self.domains))
+            if isinstance(proposal, Rejected):
+                yield proposal
+                return
+            if proposal.key not in known and proposal.key not in recent:
+                recent[proposal.key] = None
+                if len(recent) > REMEMBERED:
+                    del recent[next(iter(recent))]
+                yield proposal
+                return
+            last = proposal.choices
+            yield duplicate(proposal)
+
+
+def funnel_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> Funnel:
+    """The funnel of a study's settings."""
+    return Funnel(
+        spaces,
+        task,
+        points=config.points,
+        proxy=(config.proxy, load_proxy(config.proxy)),
+        constraints=Constraints(max_macs=config.max_macs, max_params=config.max_params, low=config.low),
+    )
+
+
+def duplicate(proposal: Proposal) -> Rejected:
+    """A proposal of a network that the study has already."""
+    return Rejected(
+        space=proposal.space,
+        choices=proposal.choices,
+        status="duplicate",
+        reason=f"The same network as {proposal.key}.",
+        key=proposal.key,
+    )
+
+
+def outranked(proposal: Proposal, place: int | None = None) -> Rejected:
+    """A feasible proposal that others went before."""
+    where = "It left the shortlist" if place is None else f"Place {place + 1} in the order of training"
+    reason = f"{where}: score {proposal.score:.4g} at {proposal.macs[-1]:,} MACs."
+    return Rejected(space=proposal.space, choices=proposal.choices, status="outranked", reason=reason, key=proposal.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The range of budgets of a study in MACs, from random feasible proposals. notes: how low came about, per space."""
+
+    low: float
+    high: float
+    notes: dict[str, float]
+
+
+def bounds(funnel: Funnel, study_seed: int) -> Bounds:
+    """The default range of budgets: low is the largest, over the spaces, of the median cheapest cost of random feasible
+    proposals; high is ``max_macs``, or their largest cost.
+
+    Raises Unsatisfiable when a space has no feasible proposal, with the nearest cost that it reaches.
+    """
+    medians: dict[str, float] = {}
+    largest = 0
+    for space in funnel.spaces:
+        decide = at_random(np.random.default_rng(seed(study_seed, "bounds", space)))
+        feasible, reason = [], ""
+        for _ in range(BOUNDS_ATTEMPTS):
+            proposal = funnel.propose(decide, space)
+            if isinstance(proposal, Proposal):
+                feasible.append(proposal.macs[0])
+                largest = max(largest, proposal.macs[-1])
+                if len(feasible) == BOUNDS_SAMPLE:
+                    break
+            else:
+                reason = proposal.reason
+        if not feasible:
+            raise Unsatisfiable(_nothing_fits(funnel, space, reason, study_seed))
+        medians[space] = float(np.median(feasible))
+    constraints = funnel.constraints
+    low = constraints.low or max(medians.values())
+    high = float(constraints.max_macs or largest)
+    if low >= high:
+        raise Unsatisfiable(
+            f"The range of budgets must not be empty. Got low={low:,.0f} and high={high:,.0f} MACs: "
+            "raise --max-macs, or set --low below it."
+        )
+    return Bounds(low=low, high=high, notes=medians)
+
+
+def _nothing_fits(funnel: Funnel, space: str, reason: str, study_seed: int) -> str:
+    """The message when a space has nothing within the constraints: the nearest that it reaches."""
+    free = Funnel(
+        {space: funnel.spaces[space]}, funnel.task, points=funnel.points, proxy=(funnel.proxy_name, funnel.proxy)
+    )
+    decide = at_random(np.random.default_rng(seed(study_seed, "nearest", space)))
+    found = [p for p in (free.propose(decide, space) for _ in range(BOUNDS_ATTEMPTS // 4)) if isinstance(p, Proposal)]
+    if not found:
+        return f"The space {space!r} must offer networks for {funnel.task}. No proposal is one; the last: {reason}"
+    small = min(found, key=lambda p: p.macs[-1])
+    least = min(params(p.architecture)[-1] for p in found)
+    return (
+        f"No network of the space {space!r} within the constraints was found. The nearest it reaches: a largest point "
+        f"of {small.macs[-1]:,} MACs, or of {least:,} parameters, and a smallest point of "
+        f"{min(p.macs[0] for p in found):,} MACs. "
+        "Raise --max-macs, --max-params or --low, or leave the space out."
+    )

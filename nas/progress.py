@@ -1,0 +1,115 @@
+"""What a user sees while a search runs: stage, counts, best so far, time left. Silent when not on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a search stands.
+
+    stage: what it is doing, in words. done, total: share of the whole search, in the same unit. trained: candidates
+    trained so far. best: best anytime accuracy so far. seconds_left: None while unknown.
+    """
+
+    stage: str
+    done: float
+    total: float
+    trained: int
+    best: float | None = None
+    seconds_left: float | None = None
+
+
+class Progress(Protocol):
+    """Told by the driver, in its thread: lines of text that stay, and the state, often."""
+
+    def say(self, text: str) -> None: ...
+
+    def show(self, state: State) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def show(self, state: State) -> None:
+        pass
+
+
+class Live:
+    """A progress bar on the terminal, at most ten updates a second; on anything else the lines of text alone, if asked
+    for.
+    """
+
+    def __init__(self, *, lines: bool = True) -> None:
+        self._lines = lines
+        self._bar: Bar | None = None
+        self._last = 0.0
+
+    def __enter__(self) -> Live:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[trained]} trained · best {task.fields[best]} · ETA {task.fields[left]}"),
+                TimeElapsedColumn(),
+            )
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("starting", trained=0, best="–", left="–")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False)
+        elif self._lines:
+            print(text, file=sys.stderr, flush=True)
+
+    def show(self, state: State) -> None:
+        if self._bar is None or time.monotonic() - self._last < 0.1:
+            return
+        self._last = time.monotonic()
+        self._bar.update(
+            self._task,
+            description=state.stage,
+            completed=state.done,
+            total=max(state.total, 1e-9),
+            trained=state.trained,
+            best="–" if state.best is None else f"{state.best:.4f}",
+            left=duration(state.seconds_left),
+        )
+
+
+def duration(seconds: float | None) -> str:
+    """A time span for people.
+
+    >>> duration(None), duration(42), duration(200), duration(7300)
+    ('–', '42 s', '3 min 20 s', '2 h 01 min')
+    """
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

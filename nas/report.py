@@ -1,0 +1,158 @@
+"""What the command line prints: plain text from what the store holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.errors import UserError
+from nas.topology import Architecture, Operation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas.study import Study
+    from results.store import Store
+
+FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
+
+
+def summary(study: Study) -> str:
+    """The end of a search: front, range of budgets, anytime accuracy, audit, where it is stored, what to type next."""
+    front = study.front()
+    where = "" if study.url == "sqlite:///nas.db" else f" --store {study.url}"
+    if front.empty:
+        return f"No candidate has been trained. See why: nas status {study.name}{where}"
+    score = study.score
+    best = str(front.iloc[-1].candidate)
+    tested = study.anytime_accuracy("test")
+    lines = [
+        front_table(front),
+        "",
+        f"Anytime accuracy {study.anytime_accuracy():.4f} on validation, {tested:.4f} on test images, "
+        f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
+        study.audit_lines(),
+        f"Stored in {study.url} as study {study.name!r}: {study.store.studies().set_index('study').reason[study.name]}",
+        f"Next: nas front {study.name} --plot front.png{where} | nas show {best[:8]}{where} | "
+        f"python -c \"import nas; print(nas.load('{best[:8]}'{_store_argument(study.url)}).macs)\"",
+    ]
+    return "\n".join(lines)
+
+
+def _store_argument(url: str) -> str:
+    return "" if url == "sqlite:///nas.db" else f", store='{url}'"
+
+
+def front_table(front: pd.DataFrame) -> str:
+    """A front as text: MACs and parameters with separators, accuracies as fractions."""
+    if front.empty:
+        return "The front is empty: no operating point has been measured within these limits."
+    columns = [c for c in FRONT_COLUMNS if c in front]
+    if front.latency_ms.notna().any():
+        columns.insert(2, "latency_ms")
+    if front.repeats.max() > 1:
+        columns += ["accuracy_sd", "repeats"]
+    if front.study.nunique() > 1:
+        columns.append("study")
+    formats = {
+        "macs": "{:,.0f}".format,
+        "params": "{:,.0f}".format,
+        "accuracy": "{:.4f}".format,
+        "test_accuracy": "{:.4f}".format,
+        "accuracy_sd": "{:.4f}".format,
+        "latency_ms": "{:.3f}".format,
+    }
+    return front[columns].to_string(index=False, formatters=formats, na_rep="–")
+
+
+def write_frame(frame: pd.DataFrame, path: Path, kind: str) -> None:
+    """Write a DataFrame as CSV or Parquet. Raises UserError when that cannot be done."""
+    try:
+        if kind == "csv":
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_parquet(path, index=False)
+    except ImportError as error:
+        raise UserError("--parquet needs pyarrow: pip install pyarrow.") from error
+    except OSError as error:
+        raise UserError(f"{path} must be a file that can be written: {error.strerror or error}.") from error
+
+
+def studies_table(store: Store) -> str:
+    """All studies, one a line."""
+    studies = store.studies()
+    if studies.empty:
+        return "The store holds no study. Start one: nas search"
+    columns = ["study", "state", "candidates", "trained", "updated_at", "reason"]
+    return studies[columns].to_string(index=False, na_rep="–")
+
+
+def study_status(store: Store, study: str) -> str:
+    """How far a study has come: its state, candidates by status with an example of a reason, time, best so far."""
+    candidates = store.candidates(study)
+    row = store.studies().set_index("study").loc[study]
+    score = store.score(study)
+    lines = [f"Study {study!r}: {row.state}. {row.reason or ''}".rstrip()]
+    if score is not None:
+        lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f} ")
+    for status, group in candidates.groupby("status", sort=False):
+        reasons = group.reason.dropna()
+        example = f"  e.g. {reasons.iloc[-1]}" if len(reasons) else ""
+        lines.append(f"{len(group):8,} {status:11}{example}")
+    measured = candidates[candidates.anytime_accuracy.notna()]
+    if not measured.empty:
+        top = measured.loc[measured.anytime_accuracy.idxmax()]
+        lines.append(
+            f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
+        )
+        lines.append(f"Training took {measured.seconds.sum():,.0f} s on one worker, {len(measured)} candidates.")
+    if row.state != "finished":
+        lines.append(f"Continue with: nas resume {study}")
+    return "\n".join(lines)
+
+
+def candidate_text(store: Store, key: str) -> str:
+    """One candidate: where it comes from, what was measured, what it looks like."""
+    full = store.key(key)
+    architecture = Architecture.from_json(store.architecture(full))
+    lines = [
+        f"{full}: {len(architecture.points)} operating points, norm {architecture.norm}, "
+        f"rule {architecture.training.rule}"
+    ]
+    for study in store.studies().study:
+        points = store.points(study)
+        mine = points[(points.candidate == full) | (points.realised_key == full)]
+        if mine.empty:
+            continue
+        candidates = store.candidates(study)
+        about = candidates[(candidates.key == mine.candidate.iloc[0]) & candidates.anytime_accuracy.notna()].iloc[0]
+        lines += [
+            f"Study {study}, space {about.space}, generation {about.generation}, {about.status}: {about.reason}",
+            f"Anytime accuracy {about.anytime_accuracy:.4f}; "
+            + ", ".join(f"{name.removeprefix('proxy_')} {about[name]:.4g}" for name in about.index if "proxy_" in name),
+            "Choices: "
+            + ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in about.choices.items()),
+            mine[["fidelity", "repeat", "level", "macs", "params", "accuracy", "test_accuracy"]]
+            .sort_values(["fidelity", "repeat", "level"])
+            .to_string(index=False, na_rep="–", float_format="{:.4f}".format),
+        ]
+    return "\n".join([*lines, *_topology_lines(architecture)])
+
+
+def _topology_lines(architecture: Architecture) -> list[str]:
+    """Every map with the operations that write it; channels at each level."""
+    topology, lines = architecture.topology, ["Topology (map: channels at every level, size; what writes it):"]
+    active = [topology.active(point) for point in architecture.points]
+    for index, feature_map in enumerate(topology.maps):
+        channels = "/".join(str(counts[index]) for counts in active)
+        size = "×".join(map(str, feature_map.size)) or "vector"
+        written = ", ".join(_described(topology.operations[o]) for o in topology.incoming[index]) or "input"
+        lines.append(f"{index:4}: {channels} × {size}  ←  {written}")
+    return lines
+
+
+def _described(operation: Operation) -> str:
+    window = "×".join(map(str, operation.kernel))
+    grouped = f" in {operation.groups} groups" if operation.groups > 1 else ""
+    stride = f" stride {operation.stride[0]}" if operation.stride and max(operation.stride) > 1 else ""
+    return " ".join(f"{operation.kind} {window}{stride}{grouped} of {operation.source}".split())

@@ -1,0 +1,43 @@
+"""Where the results of a search are kept, and how they are read, compared and drawn.
+
+>>> import results
+>>> store = results.open("sqlite:///nas.db")
+>>> store
+results.open('sqlite:///nas.db')
+
+`results.front` (dominance, hypervolume, anytime accuracy) needs numpy alone. SQLAlchemy, pandas and matplotlib are
+imported when they are first used, so that `import results` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from results.errors import SettingsDiffer, StoreError
+
+if TYPE_CHECKING:
+    from results.store import Store
+
+__all__ = ["SettingsDiffer", "StoreError", "front", "open", "plots"]
+
+_SUBMODULES = ("front", "plots")
+
+
+def open(url: str | PathLike[str]) -> Store:
+    """Name a results store; nothing is read or created until it is used.
+
+    url: a file's path, `sqlite:///nas.db`, or `postgresql://user@host/database`.
+
+    Raises StoreError where the URL is neither SQLite in a file nor PostgreSQL.
+    """
+    from results.store import Store
+
+    return Store(url)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"results.{name}")
+    raise AttributeError(f"module 'results' has no attribute {name!r}")

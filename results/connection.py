@@ -1,0 +1,211 @@
+"""Opening the database of a store, for reading or for writing, and saying clearly why that fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from results import schema
+from results.errors import StoreError
+
+BUSY_TIMEOUT_SECONDS = 60.0
+SCHEMA_LOCK = 0x616E7974696D65  # "anytime": PostgreSQL's advisory lock for making the tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where a store is.
+
+    url: of PostgreSQL, None for SQLite; file: of SQLite, absolute, None for PostgreSQL.
+    files: folder of weights, checkpoints and logs, one folder a study; label: for messages, without password.
+    """
+
+    url: sa.URL | None
+    file: Path | None
+    files: Path
+    label: str
+
+
+def locate(url: str) -> Location:
+    """Understand a path or a database URL. Raises StoreError on one that no store can have."""
+    valid = "a file's path, sqlite:///FILE, or postgresql://USER@HOST/DATABASE"
+    if "://" not in url:
+        return _in_file(url, valid)
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"A store is named by {valid}. Got {url!r}.") from error
+    label = parsed.render_as_string(hide_password=True)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite" and not parsed.query:
+        return _in_file(parsed.database or "", valid)
+    if backend == "postgresql" and parsed.database:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        return Location(url=parsed, file=None, files=Path("nas.files").absolute(), label=label)
+    raise StoreError(f"A store is named by {valid}. Got {label!r}.")
+
+
+def _in_file(path: str, valid: str) -> Location:
+    if path in ("", ":memory:") or path.startswith("file:"):
+        raise StoreError(f"A store must outlive its process: name it by {valid}. Got {path!r}.")
+    file = Path(path).expanduser().absolute()
+    return Location(url=None, file=file, files=file.with_name(file.name + ".files"), label=str(file))
+
+
+# SQLite's and the system's words → what must hold and the way out
+_EXPLANATIONS = (
+    ("file is not a database|malformed", "must be a SQLite database, and is none or is damaged. Name another file."),
+    (
+        "readonly database|[Rr]ead-only file|Permission denied",
+        "must be writable, file and folder, and is not. Change its permissions, or copy it elsewhere.",
+    ),
+    ("database or disk is full|No space left|quota", "needs space, and its disk is full. Free some and resume."),
+    ("disk I/O error|Input/output error", "met an input/output error. Check the disk and its free space, and resume."),
+    (
+        "database is locked",
+        f"stayed locked for {BUSY_TIMEOUT_SECONDS:.0f} s. Another process holds a long transaction: end it and resume.",
+    ),
+    ("unable to open database file|Not a directory", "cannot be opened: check the permissions of file and folder."),
+)
+
+
+def explain(location: Location, error: BaseException) -> StoreError:
+    """One clear line for a database's or the system's error."""
+    original = getattr(error, "orig", None) or error
+    text = " ".join(str(original).split())
+    for pattern, meaning in _EXPLANATIONS:
+        if re.search(pattern, text):
+            return StoreError(f"The store {location.label} {meaning} ({text})")
+    return StoreError(f"The store {location.label} must answer, and did not: {text}")
+
+
+@contextmanager
+def clear_errors(location: Location) -> Iterator[None]:
+    """Turn errors of the database and of files into StoreError. Not to be held around a caller's code."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise explain(location, error) from error
+
+
+def _connect_file(file: Path, mode: str) -> sqlite3.Connection:
+    """A connection that leaves transactions to us (`isolation_level=None`), already proven to read."""
+    connection = sqlite3.connect(
+        f"file:{quote(str(file))}?{mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_for_reading(file: Path) -> sqlite3.Connection:
+    """Also where file or folder are read-only, and SQLite cannot make the side files of its write-ahead log."""
+    for mode in ("mode=rw", "mode=ro"):
+        try:
+            return _connect_file(file, mode)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise  # locked or damaged: other modes would hide it
+            refusal = error
+    log = Path(f"{file}-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"The store {file} has a log of changes, {log.name}, that can only be read in a writable folder. "
+            "Copy both there."
+        ) from refusal
+    if not os.access(file, os.R_OK):
+        raise refusal
+    return _connect_file(file, "mode=ro&immutable=1")
+
+
+def _connect_for_writing(file: Path) -> sqlite3.Connection:
+    connection = _connect_file(file, "mode=rwc")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # under WAL a killed process loses nothing committed
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def engine(location: Location, *, writing: bool) -> sa.Engine:
+    """An engine without a pool: connections are few, and none is shared with a forked child.
+
+    Raises StoreError where PostgreSQL's driver is missing.
+    """
+    if location.file is None:
+        return _postgresql_engine(location)
+    file, connect = location.file, _connect_for_writing if writing else _connect_for_reading
+    made = sa.create_engine("sqlite://", creator=lambda: connect(file), poolclass=NullPool)
+    begin = "BEGIN IMMEDIATE" if writing else "BEGIN"  # a reader's snapshot could not be upgraded to write
+
+    @sa.event.listens_for(made, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return made
+
+
+def _postgresql_engine(location: Location) -> sa.Engine:
+    assert location.url is not None
+    name = f"process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL keeps 63 bytes
+    try:
+        return sa.create_engine(location.url, poolclass=NullPool, connect_args={"application_name": name})
+    except ImportError as error:
+        raise StoreError(
+            f"The store {location.label} needs PostgreSQL's driver: pip install 'anytime-nas[postgresql]'."
+        ) from error
+
+
+def check_schema(connection: sa.Connection, location: Location) -> None:
+    """Raise StoreError unless the database is a store of a version that we can read."""
+    if not sa.inspect(connection).has_table("meta"):
+        raise StoreError(f"{location.label} must be a results store, and is a database of something else, or empty.")
+    version = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version"))
+    if version is None:
+        raise StoreError(f"{location.label} must be a results store, and its table 'meta' is something else's.")
+    if int(version) > schema.SCHEMA_VERSION:
+        raise StoreError(
+            f"The store {location.label} was written by a newer version of this software (schema {version}; "
+            f"this one reads up to {schema.SCHEMA_VERSION}). Update anytime-nas."
+        )
+
+
+def create_schema(connection: sa.Connection, location: Location) -> None:
+    """Make the tables of a new store, inside the caller's transaction; check those of an old one.
+
+    Raises StoreError where the database holds tables of the same names that are not ours.
+    """
+    if location.file is None:  # one process at a time; SQLite is locked as a whole
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+    present = set(sa.inspect(connection).get_table_names())
+    if "meta" in present:
+        return check_schema(connection, location)
+    foreign = sorted(present & set(schema.metadata.tables))
+    if foreign:
+        raise StoreError(
+            f"{location.label} must be a results store or a new database, and is something else's, with tables "
+            f"{', '.join(foreign)}. Name another."
+        )
+    schema.metadata.create_all(connection)
+    connection.execute(sa.insert(schema.meta).values(key="schema_version", value=str(schema.SCHEMA_VERSION)))
+    return None

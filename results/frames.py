@@ -1,0 +1,234 @@
+"""Tables of a store as DataFrames, and the one step from trained points to a Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from results import front as fronts
+from results.errors import StoreError
+from results.schema import candidates, evaluations, points, studies
+
+_MEASURES = ("macs", "params", "latency_ms", "accuracy", "loss", "test_accuracy", "test_loss")
+_SPLIT_COLUMNS = {"validation": "accuracy", "test": "test_accuracy"}
+_WHOLES = ("candidate_id", "repeat", "level", "macs", "params", "generation", "attempts")
+_REALS = ("fidelity", "epochs", "images", "seconds", *_MEASURES[2:])
+_NULLABLE_WHOLES = ("position", "macs_min", "macs_max", "params_max")
+
+
+def _read(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
+    """Rows of a query; numbers keep their types where there are no rows, or nothing but NULLs, which read as NaN."""
+    result = connection.execute(query)
+    frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+    types = dict.fromkeys(_WHOLES, "int64") | dict.fromkeys(_REALS, "float64")
+    return frame.astype({name: kind for name, kind in types.items() if name in frame})
+
+
+def of_studies(connection: sa.Connection) -> pd.DataFrame:
+    """One row per study: study, state, reason, candidates, trained, score (its name), created_at, updated_at (UTC)."""
+    columns = studies.c
+    found = _read(
+        connection,
+        sa.select(
+            columns.id,
+            columns.name.label("study"),
+            columns.state,
+            columns.reason,
+            columns.score,
+            columns.created_at,
+            columns.updated_at,
+        ).order_by(columns.id),
+    ).set_index("id")
+    is_trained = candidates.c.id.in_(sa.select(evaluations.c.candidate_id))
+    proposed, trained = _counts(connection, sa.true()), _counts(connection, is_trained)
+    found.insert(3, "candidates", [proposed.get(number, 0) for number in found.index])
+    found.insert(4, "trained", [trained.get(number, 0) for number in found.index])
+    found["score"] = [fronts.Score(**score).name if score else None for score in found["score"]]
+    for name in ("created_at", "updated_at"):
+        found[name] = pd.to_datetime(found[name], utc=True, format="ISO8601")
+    return found.reset_index(drop=True)
+
+
+def _counts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[int, int]:
+    """How many candidates that meet the condition each study has, by its number."""
+    study = candidates.c.study_id
+    query = sa.select(study, sa.func.count()).where(condition).group_by(study)
+    return {number: count for number, count in connection.execute(query)}  # noqa: C416 - dict() would not type-check
+
+
+def of_evaluations(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
+    """One row per candidate, fidelity and repeat; epochs, images and seconds are cumulative within a repeat."""
+    row = evaluations.c
+    query = (
+        sa.select(
+            studies.c.name.label("study"),
+            candidates.c.key.label("candidate"),
+            row.realised_key,
+            candidates.c.space,
+            row.fidelity,
+            row.repeat,
+            row.epochs,
+            row.images,
+            row.seconds,
+            row.weights,
+        )
+        .join_from(evaluations, candidates)
+        .join(studies)
+        .where(studies.c.id.in_(numbers))
+        .order_by(row.candidate_id, row.fidelity, row.repeat)
+    )
+    return _read(connection, query)
+
+
+def of_points(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
+    """One row per candidate, fidelity, repeat and operating point, with a last column `candidate_id`."""
+    row = points.c
+    same = sa.and_(*(evaluations.c[name] == row[name] for name in ("candidate_id", "fidelity", "repeat")))
+    query = (
+        sa.select(
+            studies.c.name.label("study"),
+            candidates.c.key.label("candidate"),
+            evaluations.c.realised_key,
+            candidates.c.space,
+            row.level,
+            *(row[name] for name in _MEASURES),
+            row.fidelity,
+            row.repeat,
+            row.candidate_id,
+        )
+        .join_from(points, candidates, candidates.c.id == row.candidate_id)
+        .join(studies)
+        .join(evaluations, same)
+        .where(studies.c.id.in_(numbers))
+        .order_by(row.candidate_id, row.fidelity, row.repeat, row.level)
+    )
+    return _read(connection, query)
+
+
+def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | None) -> pd.DataFrame:
+    """One row per candidate, in the order of proposal; see `Store.candidates`."""
+    row = candidates.c
+    query = (
+        sa.select(
+            row.id,
+            row.key,
+            row.space,
+            row.status,
+            row.reason,
+            row.generation,
+            row.position,
+            row.control,
+            row.attempts,
+            row.proxies,
+            row.choices,
+        )
+        .where(row.study_id == number)
+        .order_by(row.id)
+    )
+    found = _read(connection, query).set_index("id")
+    proxies = found.pop("proxies")
+    choices = found.pop("choices")
+    for name in dict.fromkeys(name for values in proxies if values for name in values):
+        found[f"proxy_{name}"] = np.array([(values or {}).get(name) for values in proxies], dtype=float)
+    trained = _trained(of_points(connection, [number]), score)
+    found = found.join(trained)
+    found["seconds"] = _seconds(connection, number).reindex(found.index)
+    found["choices"] = choices
+    return found.astype(dict.fromkeys(_NULLABLE_WHOLES, "Int64")).reset_index(drop=True)
+
+
+def _seconds(connection: sa.Connection, number: int) -> pd.Series:
+    """Seconds of training per candidate id: cumulative within a repeat, summed over repeats."""
+    row = evaluations.c
+    query = (
+        sa.select(row.candidate_id, row.repeat, sa.func.max(row.seconds).label("seconds"))
+        .join_from(evaluations, candidates)
+        .where(candidates.c.study_id == number)
+        .group_by(row.candidate_id, row.repeat)
+    )
+    return _read(connection, query).groupby("candidate_id")["seconds"].sum()
+
+
+def _trained(frame: pd.DataFrame, score: fronts.Score | None) -> pd.DataFrame:
+    """Fidelity, anytime accuracy and costs of each candidate at the largest fidelity it reached, by candidate id."""
+    frame = frame[frame["fidelity"] == frame.groupby("candidate_id")["fidelity"].transform("max")]
+    groups = frame.groupby("candidate_id")
+    per_repeat = {key: _scored(repeat, score) for key, repeat in frame.groupby(["candidate_id", "repeat"])}
+    scores = pd.Series(per_repeat, dtype=float)
+    return pd.DataFrame(
+        {
+            "fidelity": groups["fidelity"].first(),
+            "anytime_accuracy": scores.groupby(level=0).mean(),
+            "macs_min": groups["macs"].min(),
+            "macs_max": groups["macs"].max(),
+            "params_max": groups["params"].max(),
+        }
+    )
+
+
+def _scored(frame: pd.DataFrame, score: fronts.Score | None) -> float:
+    """The score of one repeat's points; NaN where a cost or a test accuracy was not measured."""
+    if score is None:
+        return math.nan
+    values = frame[_SPLIT_COLUMNS[score.split]]
+    if frame[score.cost].isna().any() or (score.split == "test" and values.isna().any()):
+        return math.nan
+    return score(frame[score.cost], values)  # a NaN in validation is a training that diverged: it counts as floor
+
+
+def _mean_over_repeats(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per candidate and level, with the standard deviation of accuracy over repeats and their number.
+
+    Whole numbers stay whole: realised architectures of several repeats may differ in cost.
+    """
+    groups = frame.groupby(["candidate_id", "level"], sort=False)
+    mean = groups[list(_MEASURES)].mean()
+    mean[["macs", "params"]] = mean[["macs", "params"]].round().astype("int64")
+    mean["accuracy_sd"] = groups["accuracy"].std()
+    mean["repeats"] = groups.size()
+    labels = groups[["study", "candidate", "space", "realised_key", "fidelity"]].first()
+    return labels.join(mean).reset_index()
+
+
+_FRONT_COLUMNS = (
+    *("macs", "params", "accuracy", "test_accuracy", "candidate", "level", "study", "space", "latency_ms"),
+    *("accuracy_sd", "repeats", "fidelity", "loss", "test_loss", "realised_key"),
+)
+
+
+def front_of(
+    frame: pd.DataFrame,
+    *,
+    cost: str,
+    max_macs: float | None,
+    max_params: float | None,
+    fidelity: float | None,
+) -> pd.DataFrame:
+    """The non-dominated rows of `of_points`, after the mean over repeats; see `Store.front`."""
+    check_cost(cost)
+    at = frame.groupby("study")["fidelity"].transform("max") if fidelity is None else fidelity
+    chosen = frame[frame["fidelity"] == at]
+    if chosen.empty and not frame.empty:
+        there = ", ".join(f"{value:g}" for value in sorted(frame["fidelity"].unique()))
+        raise StoreError(f"A front needs points at its fidelity. Got {fidelity=}; there are points at {there}.")
+    if not chosen.empty and chosen[cost].isna().all():
+        measured = ", ".join(name for name in fronts.COSTS if frame[name].notna().any())
+        raise StoreError(f"A front needs points whose {cost} was measured, and there are none. Measured: {measured}.")
+    mean = _mean_over_repeats(chosen)
+    for column, limit in (("macs", max_macs), ("params", max_params)):
+        if limit is not None:
+            mean = mean[mean[column] <= limit]
+    best = mean[fronts.non_dominated(mean[cost].to_numpy(dtype=float), mean["accuracy"].to_numpy(dtype=float))]
+    best = best.sort_values([cost, "candidate", "level"], ignore_index=True)
+    return best[list(_FRONT_COLUMNS)]
+
+
+def check_cost(cost: str) -> None:
+    """Raise StoreError unless `cost` is a cost that points hold."""
+    if cost not in fronts.COSTS:
+        raise StoreError(f"A cost must be one of {', '.join(fronts.COSTS)}. Got {cost!r}.")

@@ -1,0 +1,257 @@
+"""Comparing trade-offs of cost and value: dominance, ranks, hypervolume and anytime accuracy.
+
+Costs are minimised, values maximised. Suffixes: N points, M objectives. numpy only; nothing here reads a store.
+
+References
+----------
+Deb et al., A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II, 2002 (ranks, crowding).
+Jensen, Reducing the Run-Time Complexity of Multiobjective EAs, 2003 (ranks of two objectives in O(N log N)).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+COSTS = ("macs", "params", "latency_ms")
+SPLITS = ("validation", "test")
+
+Floats = NDArray[np.float64]
+
+
+def _paired(costs: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
+    """Both as float arrays of one shape (N,)."""
+    costs_N, values_N = np.asarray(costs, dtype=float), np.asarray(values, dtype=float)
+    if costs_N.ndim != 1 or costs_N.shape != values_N.shape:
+        raise ValueError(
+            f"Costs and values must be two sequences of one length. Got shapes {costs_N.shape} and {values_N.shape}."
+        )
+    return costs_N, values_N
+
+
+def non_dominated(costs: ArrayLike, values: ArrayLike) -> NDArray[np.bool_]:
+    """Which points no other point beats: none costs at most as much for at least the value, and differs.
+
+    Returns a mask of shape (N,). Equal points do not dominate each other; a point with a NaN is never on the front.
+
+    Notes
+    -----
+    One sort, O(N log N).
+
+    Examples
+    --------
+    >>> non_dominated([1, 2, 2, 3], [0.5, 0.4, 0.7, 0.7]).tolist()
+    [True, False, True, False]
+    """
+    costs_N, values_N = _paired(costs, values)
+    known = np.flatnonzero(~(np.isnan(costs_N) | np.isnan(values_N)))
+    mask = np.zeros(costs_N.shape, dtype=bool)
+    if not known.size:
+        return mask
+    order = known[np.lexsort((-values_N[known], costs_N[known]))]
+    cost, value = costs_N[order], values_N[order]
+    best_before = np.concatenate(([-np.inf], np.maximum.accumulate(value)[:-1]))
+    first = np.ones(order.size, dtype=bool)
+    first[1:] = (cost[1:] != cost[:-1]) | (value[1:] != value[:-1])
+    leader = np.maximum.accumulate(np.where(first, np.arange(order.size), 0))  # the first of each set of equal points
+    improves = value > best_before
+    improves[0] = True  # even a value of -inf, where nothing is cheaper
+    mask[order] = improves[leader]
+    return mask
+
+
+def dominated(costs: ArrayLike, values: ArrayLike) -> NDArray[np.bool_]:
+    """Which points another point beats, or that hold a NaN: the complement of `non_dominated`, of shape (N,)."""
+    return ~non_dominated(costs, values)
+
+
+def non_dominated_rank(values: ArrayLike) -> NDArray[np.int64]:
+    """Rank 0 for the front, 1 for the front of what remains, and so on.
+
+    values: shape (N, 2), both maximised (negate a cost); NaN counts as the worst value.
+
+    Returns an array of shape (N,). Equal points have equal ranks.
+    Raises ValueError where there are not two objectives.
+
+    Notes
+    -----
+    O(N log N): in descending order of the first objective a front is beaten by its newest member or not at all, so
+    that a point's front is found by bisection. 2,000 points take about 1 ms.
+
+    Examples
+    --------
+    >>> non_dominated_rank([[1, 3], [2, 2], [1, 2], [0, 0]]).tolist()
+    [0, 0, 1, 2]
+    """
+    values_NM = np.asarray(values, dtype=float)
+    if values_NM.ndim != 2 or values_NM.shape[1] != 2:
+        raise ValueError(f"Ranks are taken over two objectives, shape (N, 2). Got shape {values_NM.shape}.")
+    negated_NM = -np.where(np.isnan(values_NM), -np.inf, values_NM)
+    order = np.lexsort((negated_NM[:, 1], negated_NM[:, 0]))
+    ranks: list[int] = []
+    newest: list[float] = []  # per front, the negated second objective of its newest member; ascending
+    previous = None
+    for first, second in negated_NM[order].tolist():
+        if (first, second) != previous:
+            rank = bisect_right(newest, second)
+            if rank == len(newest):
+                newest.append(second)
+            else:
+                newest[rank] = second
+            previous = (first, second)
+        ranks.append(rank)
+    result = np.empty(len(ranks), dtype=np.int64)
+    result[order] = ranks
+    return result
+
+
+def crowding(values: ArrayLike) -> Floats:
+    """How far apart each point's neighbours are: NSGA-II's crowding distance, summed over the objectives.
+
+    values: shape (N,) or (N, M), finite; normalised by the range of each objective.
+
+    Returns an array of shape (N,): infinite at the ends, larger where a point stands alone.
+    Raises ValueError on values that are not finite.
+
+    Examples
+    --------
+    >>> crowding([0.0, 1.0, 3.0, 4.0]).tolist()
+    [inf, 0.75, 0.75, inf]
+    """
+    values_NM = np.asarray(values, dtype=float)
+    values_NM = values_NM[:, None] if values_NM.ndim == 1 else values_NM
+    if values_NM.ndim != 2 or not np.isfinite(values_NM).all():
+        raise ValueError(f"Crowding needs finite values of shape (N,) or (N, M). Got shape {values_NM.shape}.")
+    distance = np.zeros(len(values_NM))
+    for column in values_NM.T:
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        if not ordered.size:
+            continue
+        spread = ordered[-1] - ordered[0]
+        if spread > 0:
+            distance[order[1:-1]] += (ordered[2:] - ordered[:-2]) / spread
+        distance[order[[0, -1]]] = np.inf
+    return distance
+
+
+def hypervolume(
+    macs: ArrayLike,
+    accuracy: ArrayLike,
+    *,
+    reference_cost: float,
+    reference_accuracy: float,
+    log_cost: bool = True,
+) -> float:
+    """Area dominated by the points and bounded by the reference, exactly.
+
+    macs: costs of shape (N,), positive where `log_cost`; accuracy: values of shape (N,).
+    reference_cost, reference_accuracy: the worst corner; a point that is not better in both adds nothing.
+    log_cost: measure the cost axis in natural logarithms, so that the unit of cost does not matter.
+
+    Raises ValueError on costs that are not positive under `log_cost`.
+
+    Examples
+    --------
+    >>> hypervolume([1, 2], [0.5, 0.75], reference_cost=4, reference_accuracy=0, log_cost=False)
+    2.0
+    """
+    costs_N, values_N = _paired(macs, accuracy)
+    if log_cost:
+        if not (reference_cost > 0 and (costs_N > 0).all()):
+            raise ValueError(f"Costs must be positive to be measured in logarithms. Got {reference_cost=}, {macs=}.")
+        costs_N, reference_cost = np.log(costs_N), math.log(reference_cost)
+    inside = (costs_N < reference_cost) & (values_N > reference_accuracy)
+    costs_N, values_N = costs_N[inside], values_N[inside]
+    order = np.argsort(costs_N, kind="stable")
+    edges = np.append(costs_N[order], reference_cost)
+    heights = np.maximum.accumulate(values_N[order]) - reference_accuracy
+    return float(np.sum(np.diff(edges) * heights))
+
+
+def _check_range(low: float, high: float, floor: float) -> None:
+    if not (0 < low < high < math.inf):
+        raise ValueError(
+            f"Anytime accuracy needs budgets 0 < low < high, both finite. Got {low=} and {high=}; "
+            "raise high (the largest budget) above the cost of the cheapest operating points."
+        )
+    if not math.isfinite(floor):
+        raise ValueError(f"The floor must be a finite accuracy, that of the best constant answer. Got {floor=}.")
+
+
+def anytime_accuracy(costs: ArrayLike, values: ArrayLike, *, low: float, high: float, floor: float) -> float:
+    """Accuracy to expect when the budget is log-uniform on [low, high].
+
+    A = 1/ln(high/low) · ∫ from low to high of max(floor, max{value_k : cost_k ≤ b}) d ln b, in closed form.
+
+    costs, values: shape (N,), in any order. Points above `high` are ignored, those below `low` count from `low`, and
+    a NaN value counts as `floor`. Costs, low and high share one unit, which does not matter.
+
+    Raises ValueError unless 0 < low < high and every cost is positive.
+
+    Examples
+    --------
+    >>> round(anytime_accuracy([1, 10], [0.5, 0.9], low=1, high=100, floor=0.1), 6)
+    0.7
+    """
+    _check_range(low, high, floor)
+    costs_N, values_N = _paired(costs, values)
+    if not (costs_N > 0).all():
+        raise ValueError(f"Costs must be positive. Got {np.asarray(costs).tolist()}.")
+    values_N = np.where(np.isnan(values_N), floor, values_N)
+    inside = costs_N <= high
+    costs_N, values_N = np.maximum(costs_N[inside], low), values_N[inside]
+    order = np.argsort(costs_N, kind="stable")
+    edges = np.log(np.concatenate(([low], costs_N[order], [high])))
+    heights = np.maximum.accumulate(np.concatenate(([floor], values_N[order])))
+    return float(np.dot(np.diff(edges), heights) / math.log(high / low))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Anytime accuracy over one range of budgets: the single number that a study maximises.
+
+    low, high: range of budgets, in the unit of `cost`.
+    floor: accuracy of the best constant classifier on `split`.
+    cost: one of COSTS; split: one of SPLITS.
+
+    Scores under different names are recomputed from points, never compared.
+
+    >>> score = Score(low=1e6, high=16e6, floor=0.1)
+    >>> score.name
+    'anytime accuracy (macs 1000000.0 to 16000000.0, floor 0.1, validation)'
+    >>> round(score([1e6, 4e6], [0.5, 0.7]), 6)
+    0.6
+    """
+
+    low: float
+    high: float
+    floor: float
+    cost: str = "macs"
+    split: str = "validation"
+
+    def __post_init__(self) -> None:
+        _check_range(self.low, self.high, self.floor)
+        for field in ("low", "high", "floor"):
+            object.__setattr__(self, field, float(getattr(self, field)))
+        _check_choice("cost", self.cost, COSTS)
+        _check_choice("split", self.split, SPLITS)
+
+    @property
+    def name(self) -> str:
+        """Equal exactly for equal scores."""
+        return f"anytime accuracy ({self.cost} {self.low!r} to {self.high!r}, floor {self.floor!r}, {self.split})"
+
+    def __call__(self, costs: ArrayLike, values: ArrayLike) -> float:
+        """The anytime accuracy of points; both of shape (N,)."""
+        return anytime_accuracy(costs, values, low=self.low, high=self.high, floor=self.floor)
+
+
+def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise ValueError(f"A score's {what} must be one of {', '.join(valid)}. Got {value!r}.")

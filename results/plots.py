@@ -1,0 +1,219 @@
+"""Figures of a study, drawn without a display and without pyplot's global state."""
+
+from __future__ import annotations
+
+import math
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+
+from results.errors import StoreError
+from results.frames import check_cost
+from results.front import Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ENDINGS = (".png", ".svg", ".pdf")
+
+_INK, _MUTED, _GRID, _SHADE = "#1b1f24", "#6b7280", "#e7e9ec", "#f3f5f8"
+_COLOURS = ("#3f78b5", "#d9822b", "#3f9c6e", "#8c64b0", "#c2504d", "#5aa7b8", "#a07f3d", "#c86fa5")  # by space
+_AXES = {"macs": "multiply-accumulates per input (MACs)", "params": "parameters", "latency_ms": "latency (ms)"}
+_UNITS = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.8,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "anytime-nas",  # the same figure is the same file
+}
+
+
+def plot_front(
+    points: pd.DataFrame,
+    front: pd.DataFrame,
+    path: str | PathLike[str],
+    *,
+    score: Score | None = None,
+    cost: str = "macs",
+) -> Path:
+    """Draw every trained candidate's curve, and over them the Pareto front with its test accuracy.
+
+    points: as from `Store.points`; each candidate is drawn at the largest fidelity it reached, mean over repeats.
+    front: as from `Store.front` with the same `cost`. path: a file ending in one of ENDINGS.
+    score: shades its range of budgets and names the anytime accuracy of the front's points together.
+
+    Returns the path. Raises StoreError on another ending, an unknown cost, or where nothing was trained.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise StoreError(f"A figure's file must end in {', '.join(ENDINGS)}. Got {path.name!r}.")
+    check_cost(cost)
+    curves = _curves(points, cost)
+    if curves.empty:
+        raise StoreError(f"A figure needs points with {cost} and accuracy, and there are none. Train some first.")
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(8.4, 5.2), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+        axes = figure.add_subplot()
+        _frame(axes, curves, front, cost)
+        if score is not None and score.cost == cost:
+            _draw_budgets(axes, front, score)
+        colours = {space: _COLOURS[n % len(_COLOURS)] for n, space in enumerate(sorted(curves["space"].unique()))}
+        _draw_front(axes, front, cost, colours)
+        _draw_curves(axes, curves, cost, colours)
+        _draw_titles(axes, curves, front)
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+        try:
+            figure.savefig(path, dpi=200, metadata=metadata)
+        except OSError as error:
+            raise StoreError(f"The figure {path} must be writable, folder and disk, and is not: {error}.") from error
+    return path
+
+
+def _curves(points: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """Mean cost and accuracy per study, candidate and level, at the largest fidelity that each candidate reached."""
+    candidate = ["study", "candidate"]
+    reached = points.groupby(candidate)["fidelity"].transform("max")
+    groups = points[points["fidelity"] == reached].groupby([*candidate, "space", "level"], sort=False)
+    return groups[[cost, "accuracy"]].mean().reset_index().dropna(subset=[cost, "accuracy"])
+
+
+def _engineering(value: float, _: object = None) -> str:
+    """Short form with a prefix: 1.5k, 20M, 3G; plain below a thousand.
+
+    >>> _engineering(1.5e6), _engineering(20e6), _engineering(0.25)
+    ('1.5M', '20M', '0.25')
+    """
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, cost: str) -> None:
+    """Scales, limits, grid and labels: set first, as the others place their text by the limits."""
+    low, high = curves[cost].min(), curves[cost].max()
+    margin = max(high / low, 1.5) ** 0.05
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    shown = pd.concat([curves["accuracy"], front["test_accuracy"].dropna()])
+    bottom, top = shown.quantile(0.01), shown.max()
+    room = max(top - bottom, 0.02)
+    axes.set_ylim(max(bottom - 0.08 * room, -0.01), top + 0.10 * room)
+    decades = math.log10(high / low * margin**2)
+    subs = (1.0,) if decades > 4 else (1.0, 2.0, 5.0) if decades > 0.7 else tuple(float(n) for n in range(1, 10))
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(FuncFormatter(_engineering))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if room > 0.06 else 1))
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=3, width=0.8)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(_AXES[cost], labelpad=6)
+    axes.set_ylabel("accuracy", labelpad=6)
+
+
+def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score) -> None:
+    """Shade the range of budgets, and name what the front's points together achieve over it."""
+    axes.axvspan(score.low, score.high, color=_SHADE, linewidth=0, zorder=0)
+    known = front.dropna(subset=[score.cost])
+    values = known["test_accuracy" if score.split == "test" else "accuracy"]
+    left, right = max(score.low, axes.get_xlim()[0]), min(score.high, axes.get_xlim()[1])
+    if left >= right:  # the points lie beside the range
+        return
+    axes.text(
+        math.sqrt(left * right),
+        0.025,
+        f"anytime accuracy of the front {score(known[score.cost], values):.1%}\n"
+        f"over {_engineering(score.low)} to {_engineering(score.high)} {_UNITS[score.cost]}",
+        transform=axes.get_xaxis_transform(),
+        ha="center",
+        va="bottom",
+        color=_MUTED,
+        fontsize=9,
+        linespacing=1.4,
+        zorder=6,
+        bbox={"facecolor": _SHADE, "edgecolor": "none", "alpha": 0.85, "pad": 3},
+    )
+
+
+def _draw_curves(axes: Axes, curves: pd.DataFrame, cost: str, colours: dict[str, str]) -> None:
+    """Every candidate as a faint curve through its points, coloured by space."""
+    count = curves.groupby(["study", "candidate"]).ngroups
+    alpha = min(0.6, max(0.12, 8 / count))
+    for space, members in curves.groupby("space", sort=True):
+        colour = colours[space]
+        for _, curve in members.groupby(["study", "candidate"], sort=False):
+            ordered = curve.sort_values(cost)
+            axes.plot(ordered[cost], ordered["accuracy"], color=colour, alpha=alpha, linewidth=0.7, zorder=2)
+        axes.scatter(
+            members[cost],
+            members["accuracy"],
+            s=9,
+            color=colour,
+            alpha=min(1.0, 2 * alpha),
+            linewidths=0,
+            zorder=2.5,
+            rasterized=len(members) > 5000,
+        )
+        axes.scatter([], [], s=22, color=colour, label=f"{space} ({members.groupby(['study', 'candidate']).ngroups})")
+
+
+def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, str]) -> None:
+    """The front as steps: between two costs a budget buys the cheaper point. Test accuracy as hollow markers."""
+    if front.empty:
+        return
+    ordered = front.sort_values(cost)
+    costs, accuracy, test = ordered[cost].tolist(), ordered["accuracy"].tolist(), ordered["test_accuracy"]
+    right = max(costs[-1], axes.get_xlim()[1])
+    axes.plot([*costs, right], [*accuracy, accuracy[-1]], drawstyle="steps-post", color=_INK, linewidth=2, zorder=4)
+    if ordered["accuracy_sd"].notna().any():
+        spread = ordered["accuracy_sd"]
+        axes.errorbar(costs, accuracy, yerr=spread, fmt="none", ecolor=_MUTED, elinewidth=1, capsize=2.5, zorder=3.5)
+    filled = [colours.get(space, _INK) for space in ordered["space"]]
+    axes.scatter(costs, accuracy, s=38, c=filled, edgecolors=_INK, linewidths=1.2, zorder=5)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": _INK, "markeredgewidth": 1.2}
+    axes.plot([], [], color=_INK, linewidth=2, markerfacecolor=_MUTED, **marker, label="front, validation")
+    if test.notna().any():
+        hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", **marker, "marker": "D"}
+        axes.plot(costs, test, **(hollow | {"markersize": 4.6}), zorder=4.5, label="front, test")
+
+
+def _draw_titles(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame) -> None:
+    """What is drawn, in words, and the legend."""
+    studies = ", ".join(curves["study"].unique())
+    count = curves.groupby(["study", "candidate"]).ngroups
+    axes.set_title(studies, loc="left", fontsize=13, fontweight="bold", pad=22)
+    axes.text(
+        0,
+        1.02,
+        f"{count} trained candidate{'s' * (count != 1)}, {len(curves)} operating points, {len(front)} on the front",
+        transform=axes.transAxes,
+        color=_MUTED,
+        fontsize=9.5,
+        va="bottom",
+    )
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=9.5,
+        handlelength=1.8,
+        labelspacing=0.7,
+    )

@@ -1,0 +1,114 @@
+"""What the image spaces share: how far to shrink an image, the widths of operating points, skips that always fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from nas.builder import Builder, widths
+from nas.choices import Choose
+from nas.errors import InvalidArchitecture, UserError
+from nas.topology import Task
+
+SMALLEST = (0.25, 0.375, 0.5)
+SPACINGS = ("geometric", "linear")
+LARGEST_FULL_SIZE = 64
+"""Images above this many pixels in a side are shrunk to it by the stem."""
+SMALLEST_STRIDED_SIZE = 24
+
+
+def check_task(space: str, task: Task, points: int) -> None:
+    """Raise UserError unless the task is about images and the number of points is positive."""
+    if len(task.input_shape) != 3:
+        raise UserError(
+            f"The space {space!r} takes images: channels, height and width. Got input_shape={task.input_shape}."
+            + (" Video needs a space of its own." if len(task.input_shape) == 4 else "")
+        )
+    if points < 1:
+        raise UserError(f"A network must have at least one operating point. Got {points=}.")
+
+
+@lru_cache
+def stem_strides(task: Task) -> tuple[int, ...]:
+    """The strides that a stem may have: 1 for small images, 1 or 2 from 24 pixels on, more where images are large.
+
+    >>> [stem_strides(Task(input_shape=(3, n, n), num_classes=10)) for n in (8, 32, 224)]
+    [(1,), (1, 2), (4, 8)]
+    """
+    side = max(task.input_shape[1:])
+    if side < SMALLEST_STRIDED_SIZE:
+        return (1,)
+    stride = 1
+    while -(-side // stride) > LARGEST_FULL_SIZE:
+        stride *= 2
+    return (stride, 2 * stride)
+
+
+def num_stages(size: Sequence[int]) -> int:
+    """How many stages, each of half the size of the one before, a map has room for: 3 from 8 pixels on.
+
+    >>> num_stages((8, 8)), num_stages((4, 4)), num_stages((1, 1))
+    (3, 2, 1)
+    """
+    side = max(size)
+    return 3 if side >= 8 else 2 if side >= 4 else 1
+
+
+def choose_fractions(choose: Choose, points: int) -> tuple[float, ...]:
+    """The widths of the operating points relative to the full one: start and spacing are chosen."""
+    smallest = choose("smallest fraction", SMALLEST) if points > 1 else 1.0
+    return fractions(smallest, choose("spacing", SPACINGS) if points > 2 else "linear", points)
+
+
+@lru_cache
+def fractions(smallest: float, spacing: str, points: int) -> tuple[float, ...]:
+    """Ascending fractions from the smallest to 1.
+
+    >>> fractions(0.25, "linear", 4), fractions(0.25, "geometric", 3), fractions(0.25, "linear", 1)
+    ((0.25, 0.5, 0.75, 1.0), (0.25, 0.5, 1.0), (1.0,))
+    """
+    steps = [level / (points - 1) for level in range(points)] if points > 1 else [1.0]
+    if spacing == "geometric":
+        return tuple(smallest ** (1 - step) for step in steps)
+    return tuple(smallest + (1 - smallest) * step for step in steps)
+
+
+@lru_cache(maxsize=4096)
+def prefixes(full: int, shares: tuple[float, ...]) -> tuple[int, ...]:
+    """Prefix lengths of a map at these fractions: in steps of 4 channels where they then differ, else of 2 or of 1.
+
+    Raises InvalidArchitecture when the map is too narrow for so many points.
+
+    >>> prefixes(32, (0.25, 0.5, 0.75, 1.0)), prefixes(12, (0.25, 0.5, 0.75, 1.0))
+    ((8, 16, 24, 32), (4, 6, 8, 12))
+    """
+    for divisor in (4, 2):
+        try:
+            if full % divisor == 0:
+                return widths(full, shares, divisor=divisor)
+        except InvalidArchitecture:
+            continue
+    return widths(full, shares, divisor=1)
+
+
+def stem(builder: Builder, choose: Choose, slices: tuple[int, ...], *, activation: str) -> int:
+    """The first convolution, with norm and activation; how much it shrinks the image is chosen where it can be."""
+    strides = stem_strides(builder.task)
+    stride = choose("stem stride", strides) if len(strides) > 1 else strides[0]
+    kernel = max(3, stride + 1)
+    return builder.conv(builder.input, slices, kernel=kernel, stride=stride, after=("norm",), activation=activation)
+
+
+def link(builder: Builder, source: int, target: int, style: str, stride: int, *, optional: bool = False) -> None:
+    """A connection beside the main path into an existing map.
+
+    style: "identity" where both maps have the same size and widths; "pool", an average over windows, channels aligned,
+        where what a wider target has more is zero; "project", a 1×1 convolution with a norm.
+    stride: a power of two; sizes shrink as under so many strided 3×3 convolutions.
+    """
+    if style == "project":
+        builder.add("conv", source, target, kernel=1, stride=stride, after=("norm",), optional=optional)
+    elif style == "pool":
+        builder.add("avg_pool", source, target, kernel=max(3, stride + 1), stride=stride, optional=optional)
+    else:
+        builder.identity(source, target, optional=optional)

@@ -1,0 +1,48 @@
+"""Slimmable networks, the baseline: one fixed residual network whose operating points are widths.
+
+From the papers: every layer runs at a fraction of its width, from shared weights; a slimmable network has a norm for
+every width and sums the losses of all; a universally slimmable one (US-Net) trains largest, smallest and random widths
+(the sandwich rule) and re-estimates the statistics of its norms for every width after training. Ours: the small
+backbone.
+
+References
+----------
+Yu, Yang, Xu, Yang & Huang, Slimmable Neural Networks, ICLR 2019, arXiv 1812.08928.
+Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICCV 2019, arXiv 1903.05134.
+He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, CVPR 2016 (the backbone's blocks).
+"""
+
+from __future__ import annotations
+
+from nas.builder import Builder
+from nas.choices import Choose
+from nas.topology import Architecture, Task
+from search_spaces.images import SMALLEST, check_task, fractions, link, num_stages, prefixes, stem_strides
+
+WIDTHS = (8, 12, 16, 20, 24, 28, 32, 40, 48)
+RULES = {"per_point": "joint", "recalibrated": "sandwich"}
+"""Norm policy → training rule: a slimmable network, and a universally slimmable one."""
+
+
+class Slimmable:
+    """A fixed ResNet-8 at several widths (slimmable and US-Net baseline): only width and norm policy are choices.
+
+    A stem and up to three stages of one basic block, each stage of half the size and twice the width.
+    """
+
+    def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
+        """See :class:`nas.contracts.SearchSpace`."""
+        check_task("slimmable", task, points)
+        shares = fractions(choose("smallest fraction", SMALLEST) if points > 1 else 1.0, "linear", points)
+        width, norm = choose("width", WIDTHS), choose("norm", tuple(RULES))
+        builder = Builder(task)
+        stride, after = stem_strides(task)[0], ("norm", "relu")
+        x = builder.conv(builder.input, prefixes(width, shares), kernel=max(3, stride + 1), stride=stride, after=after)
+        for stage in range(num_stages(builder.size(x))):
+            slices, stride = prefixes(width * 2**stage, shares), 2 if stage else 1
+            inner = builder.conv(x, slices, kernel=3, stride=stride, after=after)
+            out = builder.conv(inner, slices, kernel=3, after=("norm",), activation="relu")
+            link(builder, x, out, "project" if stage else "identity", stride)
+            x = out
+        builder.head(x)
+        return builder.architecture(points, norm=norm, rule=RULES[norm])

@@ -1,0 +1,38 @@
+"""Figures are made without a display, in every format, of every shape of study; how they look is for eyes."""
+
+import pytest
+
+import results
+from results.plots import plot_front
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("cost", ["macs", "latency_ms"])
+def test_formats(filled, tmp_path, ending, cost):
+    path = tmp_path / f"front.{ending}"
+    frames = filled.points("fashion"), filled.front("fashion", cost=cost)
+    assert plot_front(*frames, path, score=filled.score("fashion"), cost=cost) == path
+    assert path.stat().st_size > 5000
+
+
+def test_the_figure_names_study_spaces_and_score(filled, tmp_path):
+    path = tmp_path / "front.svg"
+    frames = filled.points("fashion"), filled.front("fashion")
+    plot_front(*frames, path, score=filled.score("fashion"))
+    drawn = path.read_text()
+    for text in ("fashion", "residual (2)", "anytime accuracy of the front 65.0%", "1M to 16M MACs", "front, test"):
+        assert text in drawn
+    plot_front(*frames, tmp_path / "again.svg", score=filled.score("fashion"))
+    assert (tmp_path / "again.svg").read_text() == drawn
+
+
+def test_refusals(filled, store, tmp_path):
+    frames = filled.points("fashion"), filled.front("fashion")
+    with pytest.raises(results.StoreError, match=r"end in .png, .svg, .pdf. Got 'front.jpg'"):
+        plot_front(*frames, tmp_path / "front.jpg")
+    with pytest.raises(results.StoreError, match="A cost must be one of"):
+        plot_front(*frames, tmp_path / "front.png", cost="flops")
+    with pytest.raises(results.StoreError, match="Train some first"):
+        plot_front(frames[0].head(0), frames[1].head(0), tmp_path / "front.png")
+    with pytest.raises(results.StoreError, match="must be writable"):
+        plot_front(*frames, tmp_path / "missing" / "front.png")

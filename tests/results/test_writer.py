@@ -1,0 +1,273 @@
+"""One crash-safe writer a study: transactions, idempotent records, locks between processes, and clear refusals."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import results
+
+CHILD = """
+import sys, time, results
+store = results.open(sys.argv[1])
+writer = store.writer(sys.argv[2], {})
+row = {"key": "abcd1234", "space": "residual", "generation": 0, "status": "queued"}
+(number,) = writer.add_candidates([row])
+with writer.transaction():
+    writer.update_candidate(number, status="training")
+    writer.add_candidates([row | {"generation": 1}] * 5000)
+    print("ready", flush=True)
+    sys.stdin.read(1)
+writer.finish()
+"""
+
+
+def launch(store, study):
+    path = os.pathsep.join([str(Path(results.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, store.url, study],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+
+
+def start_writer(store, study):
+    """A process in the middle of a transaction; it commits when its input ends."""
+    child = launch(store, study)
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def test_a_second_writer_is_refused_and_kill_9_leaves_the_state_before(store):
+    child = start_writer(store, "s")
+    with child:
+        with pytest.raises(results.StoreError, match=rf"'s' is being written by process {child.pid} on "):
+            store.writer("s", {})
+        assert store.candidates("s")["status"].tolist() == ["queued"]  # readers see what was committed
+        os.kill(child.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while True:  # PostgreSQL notices a moment later
+        try:
+            writer = store.writer("s", {})
+            break
+        except results.StoreError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    with writer:
+        assert [row["status"] for row in writer.rows()] == ["queued"]
+        assert writer.generations() == 1
+        writer.finish()
+    assert store.studies()["state"].tolist() == ["finished"]
+
+
+def test_two_studies_are_written_at_once(store, rows):
+    first, second = start_writer(store, "a"), launch(store, "b")
+    time.sleep(0.3)  # on SQLite the second waits for the first one's transaction, rather than failing
+    for child in (first, second):
+        child.communicate(timeout=20)
+        assert child.returncode == 0
+    assert store.studies()["candidates"].tolist() == [5001, 5001]
+    assert set(store.studies()["state"]) == {"finished"}
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child only waits
+def test_a_forked_child_does_not_keep_the_lock(sqlite_store):
+    writer = sqlite_store.writer("s", {})
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # a data loader that outlives its parent
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    writer.close()
+    sqlite_store.writer("s", {}).close()
+    os.close(writing)
+    os.close(reading)
+    os.waitpid(child, 0)
+
+
+def test_record_is_idempotent_and_replaces(store, rows, points):
+    with store.writer("s", {}) as writer:
+        (number,) = writer.add_candidates([rows("abcd1234")])
+        for accuracy in (0.4, 0.5, 0.5):
+            writer.record(
+                number,
+                fidelity=1 / 3,
+                repeat=0,
+                epochs=3,
+                realised_key="abcd1234",
+                points=[points(k, 10**6, accuracy) for k in range(3)],
+            )
+        writer.record(number, fidelity=1 / 3, repeat=1, realised_key="abcd1234", points=[points(0, 1, float("nan"))])
+        measured = writer.points_of(number)
+        assert [(p["repeat"], p["level"]) for p in measured] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+        assert [p["accuracy"] for p in measured[:3]] == [0.5] * 3
+        assert math.isnan(measured[3]["accuracy"])
+        assert measured[3]["latency_ms"] is None
+        assert measured[0]["fidelity"] == 1 / 3
+        assert len(store.evaluations("s")) == 2
+
+
+def test_numpy_values_and_odd_floats_are_stored_as_what_they_are(store, rows, points):
+    with store.writer("s", {"widths": (1, 2), "lr": np.float32(0.5)}) as writer:
+        row = rows("abcd1234", generation=np.int64(2), choices={"k": np.int64(3), "w": np.arange(2)})
+        proxies = {"nan": math.nan, "worst": -math.inf, "np": np.float32(0.5)}
+        (number,) = writer.add_candidates([row | {"proxies": proxies}])
+        (back,) = writer.rows()
+        assert back["choices"] == {"k": 3, "w": [0, 1]}
+        assert back["proxies"] == {"nan": None, "worst": -math.inf, "np": 0.5}
+        assert back["generation"] == 2
+        writer.record(
+            number,
+            fidelity=1,
+            repeat=0,
+            realised_key="abcd1234",
+            points=[points(np.int64(0), np.int64(5), np.float32(0.5))],
+        )
+        assert writer.points_of(number)[0]["macs"] == 5
+    assert store.settings("s") == {"widths": [1, 2], "lr": 0.5}
+    assert math.isnan(store.candidates("s")["proxy_nan"].item())
+    store.writer("s", {"widths": (1, 2), "lr": 0.5}).close()  # a tuple is what JSON makes of it
+
+
+def test_transactions_are_all_or_nothing(store, rows):
+    with store.writer("s", {}) as writer:
+        (number,) = writer.add_candidates([rows("abcd1234")])
+        with suppress(KeyError), writer.transaction():
+            writer.add_candidates([rows("abcd0000", generation=7)])
+            writer.update_candidate(number, status="training")
+            raise KeyError
+        assert [row["status"] for row in writer.rows()] == ["queued"]
+        with writer.transaction():
+            with suppress(results.StoreError), writer.transaction():
+                writer.update_candidate(number, status="training")
+                writer.update_candidate(10**6, status="training")
+            writer.update_candidate(number, attempts=2)
+        assert [(row["status"], row["attempts"]) for row in writer.rows()] == [("queued", 2)]
+
+
+def test_rows_for_resuming(store, rows):
+    with store.writer("s", {}) as writer:
+        assert writer.generations() == 0
+        assert writer.rows() == []
+        ids = writer.add_candidates(
+            [rows("aa00", generation=g, status=s) for g in (0, 1) for s in ("queued", "finished")]
+        )
+        assert ids == sorted(set(ids))
+        assert [row["id"] for row in writer.rows()] == ids
+        assert [row["id"] for row in writer.rows("queued")] == [ids[0], ids[2]]
+        assert [row["id"] for row in writer.rows(["queued", "finished"], generation=1)] == ids[2:]
+        assert writer.generations() == 2
+        with pytest.raises(results.StoreError, match="one of invalid, infeasible"):
+            writer.rows("done")
+    with store.writer("other", {}) as writer:
+        assert writer.rows() == []
+        for call in (lambda: writer.update_candidate(ids[0]), lambda: writer.points_of(ids[0])):
+            with pytest.raises(results.StoreError, match="of study 'other'"):
+                call()
+
+
+def test_wrong_rows_are_refused_whole(store, rows, points):
+    with store.writer("s", {}) as writer:
+        for row, message in (
+            (rows(colour="red"), r"unknown \['colour'\]"),
+            ({"space": "residual"}, r"missing \['generation', 'status'\]"),
+            (rows(status="done"), "Got 'done'"),
+            (rows(choices={1j}), "plain JSON data: set is not JSON"),
+        ):
+            with pytest.raises(results.StoreError, match=message):
+                writer.add_candidates([rows(), row])
+        assert writer.rows() == []
+        (number,) = writer.add_candidates([rows()])
+        for point in (points(0, 1, 0.5, flops=2), {"level": 0, "macs": 1}):
+            with pytest.raises(results.StoreError, match="A point has level, macs"):
+                writer.record(number, fidelity=1, repeat=0, realised_key="aa", points=[point])
+        assert writer.add_candidates([]) == []
+
+
+def test_settings_that_differ_are_listed(store):
+    store.writer("s", {"epochs": 10, "seed": 1, "lr": 0.1, "_host": "a"}).close()
+    with pytest.raises(results.SettingsDiffer) as caught:
+        store.writer("s", {"epochs": 20, "seed": 1, "data": "digits", "_host": "b"})
+    assert caught.value.differences == {"epochs": (10, 20), "lr": (0.1, "not set"), "data": ("not set", "digits")}
+    assert "epochs is 10 there and 20 here; lr is 0.1 there and 'not set' here" in str(caught.value)
+    store.writer("s", {"epochs": 10, "seed": 1, "lr": 0.1, "_host": "c"}).close()  # the refused one let go of its lock
+    assert store.settings("s")["_host"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("raised", "state", "reason"),
+    [
+        (None, "interrupted", None),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (ZeroDivisionError("by 0"), "failed", "ZeroDivisionError: by 0"),
+    ],
+)
+def test_how_a_study_ended(store, raised, state, reason):
+    def run():
+        with store.writer("s", {}):
+            if raised:
+                raise raised
+
+    if raised:
+        with pytest.raises(type(raised)):
+            run()
+    else:
+        run()
+    row = store.studies().iloc[0]
+    assert row["state"] == state
+    assert row["reason"] == reason or (reason is None and not isinstance(row["reason"], str))
+    with store.writer("s", {}) as writer:
+        assert store.studies()["state"].item() == "running"
+        writer.finish("finished", "all generations")
+        with pytest.raises(results.StoreError, match="A state must be one of running"):
+            writer.finish("done")
+    assert store.studies()["reason"].item() == "all generations"
+
+
+def test_a_full_disk_is_told_and_loses_nothing(sqlite_store, rows):
+    with sqlite_store.writer("s", {}) as writer:
+        writer.add_candidates([rows("abcd1234")])
+        pages = writer._connection.exec_driver_sql("PRAGMA page_count").scalar()
+        writer._connection.commit()
+        writer._connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        writer._connection.commit()
+        with pytest.raises(results.StoreError, match=r"its disk is full\. Free some and resume") as caught:
+            writer.add_candidates([rows("abcd1234", reason="x" * 1000)] * 1000)
+        assert "database or disk is full" in str(caught.value.__cause__)
+        writer._connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+        writer._connection.commit()
+        assert len(writer.rows()) == 1
+        writer.add_candidates([rows("abcd1234")] * 3)
+        assert len(writer.rows()) == 4
+
+
+def test_a_closed_writer_says_so(sqlite_store):
+    writer = sqlite_store.writer("s", {})
+    writer.close()
+    writer.close()
+    with pytest.raises(results.StoreError, match="closed"):
+        writer.generations()
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(results.StoreError, match=r"made in a folder that exists, and .*missing does not"):
+        results.open(tmp_path / "missing" / "nas.db").writer("s", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_thousands_of_candidates_are_quick(sqlite_store, rows):
+    proposed = [rows(f"{n:016x}", status="outranked", choices={"depth": n % 5, "width": 8}) for n in range(10_000)]
+    with sqlite_store.writer("s", {}) as writer:
+        start = time.perf_counter()
+        writer.add_candidates(proposed)
+        assert time.perf_counter() - start < 2
