@@ -30,7 +30,7 @@ from nas.seeds import seed
 EVALUATION_BATCH = 512
 CALIBRATION_IMAGES = 2048
 CALIBRATION_BATCH = 256
-WARM_UP = 0.1  # of the schedule
+WARM_UP = 0.05  # of the schedule
 SPLIT_SEED = 0
 
 
@@ -287,7 +287,7 @@ class _Position:
 def schedule(progress: float) -> float:
     """Factor of the learning rate after a share of the training: short linear warm-up, then half a cosine to zero.
 
-    >>> [round(schedule(p), 3) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    >>> [round(schedule(p), 3) for p in (0.0, 0.025, 0.05, 0.525, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     if progress < WARM_UP:

@@ -66,13 +66,13 @@ def search(
     train: Train = None,
     generations: Generations = None,
     hours: Hours = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of partial training. Default: 9, small data 18.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of partial training. Default: 9, small data 21.")] = None,
     images: Annotated[
         int | None, typer.Option(help="Training images used in partial training. Default: 10000.")
     ] = None,
-    finalists: Annotated[int | None, typer.Option(help="Candidates trained in full at the end. Default: 3.")] = None,
+    finalists: Annotated[int | None, typer.Option(help="Candidates trained in full at the end. Default: 4.")] = None,
     final_epochs: Annotated[
-        int | None, typer.Option(help="Most epochs of full training. Default: 20, small data 36.")
+        int | None, typer.Option(help="Most epochs of full training. Default: 20, small data 42.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Repeats of full training, for error bars. Default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. Default: 0.")] = None,

@@ -48,7 +48,7 @@ class Config:
     hours: float | None = None
     epochs: int | None = None
     images: int = 10_000
-    finalists: int = 3
+    finalists: int = 4
     final_epochs: int | None = None
     seeds: int = 1
     seed: int = 0
@@ -105,7 +105,7 @@ class Config:
 
     def resolved(self, train_images: int) -> Config:
         """With epochs for data of this size: small data need more of them; full training twice as many, at least 20."""
-        epochs = self.epochs or min(18, max(9, 90_000 // min(self.images, train_images)))
+        epochs = self.epochs or min(21, max(9, 90_000 // min(self.images, train_images)))
         return replace(self, epochs=epochs, final_epochs=self.final_epochs or max(20, 2 * epochs))
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results.front import Score
+from results.front import Score, hypervolume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +26,20 @@ def choose_finalists(curves: Sequence[Curve], score: Score, count: int) -> list[
     """Up to ``count`` candidates, each the one whose points add most to the anytime accuracy of those before it.
 
     A study's result is the front over all points: two finalists that are good at different budgets are worth more than
-    the two best curves. What adds nothing is taken by its own anytime accuracy; ties go by key.
+    the two best curves. Where they add as much, by the hypervolume of the front, which also sees points below the range
+    of budgets; then by their own anytime accuracy and by key.
     """
+
+    def value(union: list[Curve]) -> tuple[float, float]:
+        macs = [m for c in union for m in c.macs]
+        accuracy = [a for c in union for a in c.accuracy]
+        area = hypervolume(macs, accuracy, reference_cost=score.high, reference_accuracy=score.floor)
+        return score(macs, accuracy), area
+
     chosen: list[Curve] = []
     left = sorted(curves, key=lambda c: (-score(c.macs, c.accuracy), c.key))
     while left and len(chosen) < count:
-        macs = [m for c in chosen for m in c.macs]
-        accuracy = [a for c in chosen for a in c.accuracy]
-        best = max(left, key=lambda c: score([*macs, *c.macs], [*accuracy, *c.accuracy]))
+        best = max(left, key=lambda c: value([*chosen, c]))
         left.remove(best)
         chosen.append(best)
     return chosen

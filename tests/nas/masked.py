@@ -49,7 +49,7 @@ def _mask(topology, point, index, like):
 
 
 def _operation(network, o, values, level, training):
-    """An operation at full width: steps, the mask of the reader, then a dense weight with zeros where nothing is wired."""
+    """An operation at full width: steps, the mask of the reader, a dense weight, zero where nothing is wired."""
     topology, point = network.architecture.topology, network.architecture.points[level]
     operation, layer = topology.operations[o], network.layers[o]
     x = values[operation.source]
