@@ -81,7 +81,7 @@ def search(
     workers: Workers = None,
     layout: Annotated[str | None, typer.Option(help="Axes of the images where their shape leaves it open.")] = None,
     validation: Annotated[
-        float | None, typer.Option(help="Share of training images to choose by. Default: 0.15.")
+        float | None, typer.Option(help="Share of training images to choose by. Default: 0.15; small data up to 0.3.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per training step. Default: by their number.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: by batch size.")] = None,

@@ -56,7 +56,7 @@ class Config:
     threads: int = 1
     workers: int | None = None
     layout: str | None = None
-    validation: float = 0.15
+    validation: float | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     augment: str = "auto"
