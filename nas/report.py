@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UserError
+from nas.progress import duration
 from nas.topology import Architecture, Operation
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ def study_status(store: Store, study: str) -> str:
             f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
         )
         lines.append(f"Training took {measured.seconds.sum():,.0f} s on one worker, {len(measured)} candidates.")
+    memo = store.memo(study)
+    if memo.get("seconds"):
+        share = memo.get("screening", 0.0) / memo["seconds"]
+        lines.append(f"The search has run for {duration(memo['seconds'])}, {share:.1%} of it proposing and screening.")
     if row.state != "finished":
         lines.append(f"Continue with: nas resume {study}")
     return "\n".join(lines)

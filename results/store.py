@@ -149,6 +149,11 @@ class Store:
             score = _study_row(connection, study).score
         return Score(**score) if score else None
 
+    def memo(self, study: str) -> dict[str, Any]:
+        """What the study's driver keeps to resume, such as the seconds that it has run; empty before it keeps anything."""
+        with self._reading() as connection:
+            return _study_row(connection, study).memo or {}
+
     def key(self, prefix: str) -> str:
         """The one full key, of a proposal or of a realised architecture, that begins with `prefix`."""
         with self._reading() as connection:
