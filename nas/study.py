@@ -14,7 +14,7 @@ from nas.errors import UserError
 from nas.proxies import load_proxy
 from nas.seeds import seed
 from nas.topology import Architecture
-from results.front import Score
+from results.front import Score, hypervolume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,18 @@ class Study:
         """
         front = self.front()
         column = "accuracy" if split == "validation" else "test_accuracy"
-        return self.score(front.macs.to_numpy(), front[column].to_numpy())
+        chosen_by = front.accuracy.to_numpy()
+        return self.score(front.macs.to_numpy(), front[column].to_numpy(), chosen_by=chosen_by)
+
+    def hypervolume(self) -> float:
+        """Area under the front in log MACs, up to the largest budget, above the floor: see ``results.front``."""
+        front, score = self.front(), self.score
+        return hypervolume(
+            front.macs.to_numpy(),
+            front.accuracy.to_numpy(),
+            reference_cost=score.high,
+            reference_accuracy=score.floor,
+        )
 
     def audit(self) -> tuple[list[AuditRow], Comparison]:
         """Whether the proxy that ordered the training earned it: see :mod:`nas.audit`.

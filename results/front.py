@@ -184,13 +184,23 @@ def _check_range(low: float, high: float, floor: float) -> None:
         raise ValueError(f"The floor must be a finite accuracy, that of the best constant answer. Got {floor=}.")
 
 
-def anytime_accuracy(costs: ArrayLike, values: ArrayLike, *, low: float, high: float, floor: float) -> float:
+def anytime_accuracy(
+    costs: ArrayLike,
+    values: ArrayLike,
+    *,
+    low: float,
+    high: float,
+    floor: float,
+    chosen_by: ArrayLike | None = None,
+) -> float:
     """Accuracy to expect when the budget is log-uniform on [low, high].
 
     A = 1/ln(high/low) · ∫ from low to high of max(floor, max{value_k : cost_k ≤ b}) d ln b, in closed form.
 
     costs, values: shape (N,), in any order. Points above `high` are ignored, those below `low` count from `low`, and
     a NaN value counts as `floor`. Costs, low and high share one unit, which does not matter.
+    chosen_by: shape (N,): use at every budget the point that is best by these instead, such as test accuracies of what
+    validation chose; the floor where they do not exceed it.
 
     Raises ValueError unless 0 < low < high and every cost is positive.
 
@@ -203,12 +213,14 @@ def anytime_accuracy(costs: ArrayLike, values: ArrayLike, *, low: float, high: f
     costs_N, values_N = _paired(costs, values)
     if not (costs_N > 0).all():
         raise ValueError(f"Costs must be positive. Got {np.asarray(costs).tolist()}.")
-    values_N = np.where(np.isnan(values_N), floor, values_N)
-    inside = costs_N <= high
-    costs_N, values_N = np.maximum(costs_N[inside], low), values_N[inside]
+    by_N = values_N if chosen_by is None else _paired(costs, chosen_by)[1]
     order = np.argsort(costs_N, kind="stable")
-    edges = np.log(np.concatenate(([low], costs_N[order], [high])))
-    heights = np.maximum.accumulate(np.concatenate(([floor], values_N[order])))
+    order = order[costs_N[order] <= high]
+    edges = np.log(np.concatenate(([low], np.maximum(costs_N[order], low), [high])))
+    by = np.concatenate(([floor], np.where(np.isnan(by_N), floor, by_N)[order]))
+    values = np.concatenate(([floor], np.where(np.isnan(values_N), floor, values_N)[order]))
+    rises = np.concatenate(([True], by[1:] > np.maximum.accumulate(by)[:-1]))
+    heights = values[np.maximum.accumulate(np.where(rises, np.arange(len(by)), 0))]
     return float(np.dot(np.diff(edges), heights) / math.log(high / low))
 
 
@@ -247,9 +259,9 @@ class Score:
         """Equal exactly for equal scores."""
         return f"anytime accuracy ({self.cost} {self.low!r} to {self.high!r}, floor {self.floor!r}, {self.split})"
 
-    def __call__(self, costs: ArrayLike, values: ArrayLike) -> float:
-        """The anytime accuracy of points; both of shape (N,)."""
-        return anytime_accuracy(costs, values, low=self.low, high=self.high, floor=self.floor)
+    def __call__(self, costs: ArrayLike, values: ArrayLike, *, chosen_by: ArrayLike | None = None) -> float:
+        """The anytime accuracy of points; all of shape (N,)."""
+        return anytime_accuracy(costs, values, low=self.low, high=self.high, floor=self.floor, chosen_by=chosen_by)
 
 
 def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:

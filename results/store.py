@@ -150,7 +150,7 @@ class Store:
         return Score(**score) if score else None
 
     def memo(self, study: str) -> dict[str, Any]:
-        """What the study's driver keeps to resume, such as the seconds that it has run; empty before it keeps anything."""
+        """What the driver keeps to resume, such as the seconds that it has run; empty before it keeps anything."""
         with self._reading() as connection:
             return _study_row(connection, study).memo or {}
 

@@ -205,3 +205,20 @@ def test_importing_results_imports_nothing_heavy():
         "results.front; assert not (heavy - {'numpy'}) & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(results.__file__).parents[1])
+
+
+def test_what_validation_chose_is_what_is_reported():
+    """At every budget the point that is best on validation counts, though a cheaper one is better on test."""
+    costs, validation, test = [1, 10], [0.5, 0.6], [0.7, 0.4]
+    bounds = {"low": 1, "high": 100, "floor": 0.1}
+    assert anytime_accuracy(costs, test, **bounds, chosen_by=validation) == pytest.approx((0.7 + 0.4) / 2)
+    assert anytime_accuracy(costs, test, **bounds) == pytest.approx(0.7)
+    assert anytime_accuracy(costs, test, **bounds, chosen_by=[0.05, 0.6]) == pytest.approx((0.1 + 0.4) / 2)
+
+
+@given(curves)
+def test_choosing_by_the_values_themselves_changes_nothing(points):
+    costs_N, values_N = split(points)
+    bounds = {"low": 1, "high": 100, "floor": 0.1}
+    plain = anytime_accuracy(costs_N, values_N, **bounds)
+    assert anytime_accuracy(costs_N, values_N, **bounds, chosen_by=values_N) == pytest.approx(plain)
