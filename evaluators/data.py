@@ -36,15 +36,14 @@ if TYPE_CHECKING:
 SYNTHETIC = {"n": 2000, "classes": 10, "size": 16, "channels": 3, "seed": 0}
 """Options of `synthetic`, with their defaults."""
 
-FORMS = (
-    "digits",
-    f"synthetic[:{','.join(f'{option}={value}' for option, value in SYNTHETIC.items())}]",
-    "npz:FILE",
-    "npy:FOLDER",
-    "torchvision:NAME[:ROOT]",
-    "file.py:NAME",
-)
-"""Data specs that `load` takes, beside the names of installed plug-ins."""
+FORMS = {
+    "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1.",
+    "npy:FOLDER": "The same arrays as .npy files, read from disk as they are needed: for data larger than memory.",
+    "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, where it is installed.",
+    f"synthetic[:{','.join(f'{option}={value}' for option, value in SYNTHETIC.items())}]": "With options.",
+    "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them.",
+}
+"""Data specs that `load` takes, beside the names of installed plug-ins, with what they are."""
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 """Names of the arrays in a file or folder."""

@@ -61,6 +61,9 @@ def search(
     strategy: Annotated[str | None, typer.Option(help="tpe, nsga2, random or a plug-in. Default: tpe.")] = None,
     proxy: Annotated[str | None, typer.Option(help="What orders the training. Default: dtmc.")] = None,
     evaluator: Annotated[str | None, typer.Option(help="What trains and measures. Default: training.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="Training rule, such as joint or sandwich:soft=true. Default: the space's own.")
+    ] = None,
     pool: Annotated[int | None, typer.Option(help="Proposals screened per generation. Default: 500.")] = None,
     generation: Annotated[int | None, typer.Option(help="Candidates trained per generation. Default: 9.")] = None,
     train: Train = None,
@@ -222,7 +225,8 @@ def delete(
 @app.command()
 def spaces() -> None:
     """The search spaces that are installed."""
-    _list("nas.search_spaces", "Your own: --space path/file.py:Name, see examples/own_space.py.")
+    _list("nas.search_spaces")
+    print(f"{'file.py:NAME':24} Your own: a class with a method architecture(choose, task, *, points).")
 
 
 @app.command()
@@ -230,17 +234,16 @@ def data() -> None:
     """The data that can be searched on."""
     from evaluators.data import FORMS
 
-    for form in FORMS:
-        print(form)
-    _list("nas.data", "Your own: --data path/file.py:name, a function that returns arrays or a Dataset.")
+    _list("nas.data")
+    for form, text in FORMS.items():
+        print(f"{form:24} {text}")
 
 
-def _list(group: str, hint: str) -> None:
+def _list(group: str) -> None:
     from nas.plugins import describe
 
     for name, text in describe(group).items():
         print(f"{name:24} {text}")
-    print(hint)
 
 
 def _name_of(data: str) -> str:

@@ -20,6 +20,7 @@ class Config:
     max_macs, max_params: limits on the largest operating point. low: the budget, in MACs, from which on a network must
         answer: the lower end of the anytime accuracy; None takes the median cheapest point of random proposals.
     points: operating points per network. strategy, proxy, evaluator: plug-ins.
+    rule: training rule with its settings, such as "sandwich:sampled=2,soft=true", in place of the space's own.
     pool: proposals screened per generation. generation: candidates trained per generation. train, generations, hours:
         limits, whichever ends first.
     epochs: of partial training, over at most ``images`` training images. finalists: how many are trained in full, for
@@ -41,6 +42,7 @@ class Config:
     strategy: str = "tpe"
     proxy: str = "dtmc"
     evaluator: str = "training"
+    rule: str | None = None
     pool: int = 500
     generation: int = 9
     train: int | None = None

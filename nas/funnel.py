@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from nas.config import Config
 from nas.contracts import SearchSpace
 from nas.cost import macs, params
 from nas.errors import InvalidArchitecture, PluginError, Unsatisfiable, UserError
+from nas.plugins import canonical_spec
 from nas.proxies import Proxy, evaluate, load_proxy
 from nas.seeds import seed
 from nas.strategies import Strategy
-from nas.topology import Architecture, Task
+from nas.topology import Architecture, Setting, Task, Training
 
 RE_ASKS = 20
 GIVE_UP_AFTER = 3  # places in a row for which neither asking again nor mutating found anything new
@@ -86,12 +88,14 @@ class Funnel:
         proxy: tuple[str, Proxy],
         constraints: Constraints = Constraints(),
         domains: Domains | None = None,
+        training: Training | None = None,
     ):
         self.spaces, self.task, self.points = dict(spaces), task, points
         self.proxy_name, self.proxy = proxy
-        self.constraints = constraints
+        self.constraints, self.training = constraints, training
         self.domains = domains or Domains()
         self._names = tuple(self.spaces)
+        self._rules: set[str] = set()
         self._failures = 0
 
     def propose(self, decide: Decide, space: str | None = None) -> Proposal | Rejected:
@@ -134,6 +138,11 @@ class Funnel:
             raise ValueError(
                 f"The architecture must be for the task it was asked for, {self.task}. Got {architecture.task}."
             )
+        if self.training is not None:
+            architecture = replace(architecture, training=self.training)
+        if (rule := architecture.training.rule) not in self._rules:
+            canonical_spec("nas.training_rules", rule)  # raises where there is none
+            self._rules.add(rule)
         return architecture.canonical
 
     def _failed(self, error: Exception, about: dict[str, Any]) -> Rejected:
@@ -192,7 +201,36 @@ def funnel_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> 
         points=config.points,
         proxy=(config.proxy, load_proxy(config.proxy)),
         constraints=Constraints(max_macs=config.max_macs, max_params=config.max_params, low=config.low),
+        training=training_of(config.rule) if config.rule else None,
     )
+
+
+def training_of(spec: str) -> Training:
+    """A training rule with settings, as on the command line.
+
+    Raises PluginError for an unknown rule, UserError for what is no setting. The values are checked by the rule.
+
+    >>> training_of("sandwich:sampled=2,soft=true")
+    Training(rule='sandwich', settings=(('sampled', 2), ('soft', True)))
+    """
+    name, _, rest = spec.rpartition(":")
+    if "=" not in rest:
+        name, rest = spec, ""
+    settings = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise UserError(f"Settings of a rule must be like sandwich:sampled=2,soft=true. Got {spec!r}.")
+        settings[key.strip()] = _value(value.strip())
+    return Training(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
+
+
+def _value(text: str) -> Setting:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return text if isinstance(value, list | dict) else value
 
 
 def duplicate(proposal: Proposal) -> Rejected:

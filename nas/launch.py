@@ -18,7 +18,7 @@ from nas.contracts import SearchSpace
 from nas.driver import Driver, OutOfTime
 from nas.errors import PluginError, UserError, unknown_name
 from nas.evaluation import DataInfo, Evaluator
-from nas.funnel import bounds, funnel_of
+from nas.funnel import bounds, funnel_of, training_of
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.runner import LocalRunner
@@ -79,6 +79,8 @@ def run(
     info = evaluator.info()
     config = config.resolved(info.train_images)
     load_plugin("nas.strategies", config.strategy)
+    if config.rule:
+        check_rule(config.rule)
     progress = progress or Silent()
     progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
     funnel = funnel_of(config, info.task, found)
@@ -149,6 +151,16 @@ def make_evaluator(config: Config) -> Evaluator:
     if not (isinstance(made, type) and issubclass(made, Evaluator)):
         raise PluginError(f"An evaluator must be a subclass of nas.evaluation.Evaluator. Got {made!r}.")
     return made(config.data, **config.evaluator_settings())
+
+
+def check_rule(spec: str) -> None:
+    """Raise UserError unless the training rule takes these settings."""
+    training = training_of(spec)
+    made = load_plugin("nas.training_rules", training.rule)
+    try:
+        made(**dict(training.settings))
+    except TypeError as error:
+        raise UserError(f"The training rule {training.rule!r} must take its settings: {error}.") from error
 
 
 def load_spaces(names: Sequence[str], objects: Mapping[str, SearchSpace]) -> dict[str, Any]:

@@ -123,6 +123,7 @@ def candidate_text(store: Store, key: str) -> str:
     lines = [
         f"{full}: {len(architecture.points)} operating points, norm {architecture.norm}, "
         f"rule {architecture.training.rule}"
+        + "".join(f", {name}={value}" for name, value in architecture.training.settings)
     ]
     for study in store.studies().study:
         points = store.points(study)
