@@ -169,6 +169,8 @@ class _Run:
         self.network = AnytimeNetwork(architecture, generator=generator)
         self.network.preprocess = settings.preprocessing
         self.network.to(settings.device)
+        if len(architecture.task.input_shape) == 3:  # as the batches come: else every convolution reorders its weight
+            self.network.to(memory_format=torch.channels_last)
         rule = load_plugin("nas.training_rules", architecture.training.rule)
         self.rule: TrainingRule = rule(**dict(architecture.training.settings))
         rows = settings.training_rows(job.images)
