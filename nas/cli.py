@@ -140,7 +140,8 @@ def _search(start: Any, study: str, store: str, quiet: bool) -> None:
     from nas.progress import Live
     from nas.report import summary
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # clusters stop jobs this way
+    for stop in (signal.SIGINT, signal.SIGTERM):  # clusters send SIGTERM; a shell's background jobs ignore SIGINT
+        signal.signal(stop, signal.default_int_handler)
     try:
         with Live(lines=not quiet) as progress:
             found = start(progress)

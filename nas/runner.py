@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -87,6 +88,7 @@ class LocalRunner:
         worker.job = None
         if message is None and worker in self._workers:
             self._workers.remove(worker)
+            worker.end()
         if job is None:
             return
         if message is not None and "outcome" in message:
@@ -113,7 +115,7 @@ class LocalRunner:
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
-            worker.process.wait()
+            worker.end()
         self._workers.clear()
 
 
@@ -127,6 +129,7 @@ class _Worker:
     job: Job | None = None
     attempt: int = 0
     process: subprocess.Popen = field(init=False)
+    listener: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.made["settings"].get("threads", 1))}
@@ -142,20 +145,29 @@ class _Worker:
                 start_new_session=True,  # Ctrl-C reaches the driver alone, which then stops us
             )
         self._send(self.made)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
 
     def start(self, job: Job, attempt: int) -> None:
         """Hand over a job; a worker that is dying says so through its end of output."""
         self.job, self.attempt = job, attempt
         self._send(job.to_json())
 
+    def end(self) -> None:
+        """Stop the process if it still runs, and let go of its pipes."""
+        self.process.kill()
+        self.process.wait()
+        self.listener.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):  # what was never written cannot be flushed any more
+                assert pipe is not None
+                pipe.close()
+
     def _send(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
-        try:
+        with suppress(OSError):  # a dead worker says so through its end of output
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
-        except OSError:
-            pass
 
     def _listen(self) -> None:
         assert self.process.stdout is not None

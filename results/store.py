@@ -174,10 +174,10 @@ class Store:
                 found: dict[str, Any] | None = connection.scalar(query.limit(1))
                 if found is not None:
                     return found
-        raise StoreError(f"Only candidates that pass screening keep their architecture, and {full} has none stored.")
+        raise StoreError(f"Only candidates that were chosen for training keep their architecture. {full} was not.")
 
     def weights(self, key: str, repeat: int = 0) -> Path:
-        """File of trained weights: those of the highest fidelity, of the latest study that holds some."""
+        """File or folder of trained weights: those of the highest fidelity, of the latest study that holds some."""
         row = evaluations.c
         with self._reading() as connection:
             full = _full_key(connection, key)
@@ -193,7 +193,7 @@ class Store:
         if found is None:
             raise StoreError(f"Weights must have been kept, and there are none of {full}, {repeat=}. Train it again.")
         path = self.files(found.name) / found.weights
-        if not path.is_file():
+        if not path.exists():
             raise StoreError(
                 f"The weights of {full} must lie at {path}, and are gone. Restore them, or train it again."
             )
