@@ -3,7 +3,7 @@ order.
 
 Goes through the public path (`Funnel.pool` and `Shortlist`), as a search does. Prints a table of candidates a second,
 by CPU time (machines are shared) and by wall time, the share of each step, and the peak of memory against the size of
-the pool; writes raw rows to results/screening.csv.
+the pool; writes raw rows to rows/screening.csv.
 
     python benchmarks/screening.py [--pool 4000] [--repeats 3]
 """
@@ -111,7 +111,7 @@ def main() -> None:
     pools = (500, 2000, 8000)
     memory = {pool: peak_memory("residual", TASKS["28x28x1"], pool) for pool in pools}
     print("\nPeak memory, MiB, by pool: " + ", ".join(f"{pool:,}: {mib:.1f}" for pool, mib in memory.items()))
-    folder = Path(__file__).parent / "results"
+    folder = Path(__file__).parent / "rows"
     folder.mkdir(exist_ok=True)
     extra = pd.DataFrame(
         [{"space": "residual", "task": "28x28x1", "pool": p, "peak_mib": m} for p, m in memory.items()]

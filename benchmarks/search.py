@@ -47,7 +47,7 @@ def main() -> None:
         print(
             f"Target {accuracy:.0%} at {macs:,.0f} MACs: {'met' if best >= accuracy else 'missed'}, {best:.4f} on test."
         )
-    folder = Path(__file__).parent / "results"
+    folder = Path(__file__).parent / "rows"
     folder.mkdir(exist_ok=True)
     front.to_csv(folder / f"{options.study}_front.csv", index=False)
     points.drop(columns=["realised_key"]).to_csv(folder / f"{options.study}_points.csv", index=False)

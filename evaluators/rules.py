@@ -39,8 +39,10 @@ class Sandwich:
     """
 
     def __init__(self, *, sampled: int = 1, soft: bool = False):
-        if not isinstance(sampled, int) or sampled < 0:
+        if isinstance(sampled, bool) or not isinstance(sampled, int) or sampled < 0:
             raise UserError(f"sampled must be a whole number of points, at least 0. Got {sampled=}.")
+        if soft not in (True, False):
+            raise UserError(f"soft must be true or false. Got {soft=}.")
         self.sampled, self.soft = sampled, bool(soft)
 
     def losses(

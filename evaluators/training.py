@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluators.arrays import Batches, batches
-from evaluators.augment import augmentation
+from evaluators.augment import NAMES, augmentation
 from evaluators.data import Dataset, load, split, subset
-from nas.errors import UserError
+from nas.errors import UserError, unknown_name
 from nas.evaluation import DataInfo, Diverged, Evaluator, Job, Measure, Outcome, TrainingRule, architecture_of
 from nas.network import AnytimeNetwork
 from nas.plugins import load_plugin
@@ -70,6 +70,12 @@ class Training(Evaluator):
             raise UserError(f"batch_size must be at least 2, for batch norm. Got {batch_size=}.")
         if learning_rate is not None and not 0 < learning_rate < math.inf:
             raise UserError(f"learning_rate must be positive. Got {learning_rate=}.")
+        if not 0 <= weight_decay < math.inf:
+            raise UserError(f"weight_decay must be at least 0. Got {weight_decay=}.")
+        if threads < 1:
+            raise UserError(f"threads must be at least 1. Got {threads=}.")
+        if augment not in NAMES:
+            raise UserError(unknown_name("augmentation", augment, NAMES))
         self.data, self.layout, self.validation = data, layout, validation
         self.threads, self.device_name = threads, device
         self.batch_size, self.learning_rate, self.weight_decay = batch_size, learning_rate, weight_decay
@@ -87,7 +93,7 @@ class Training(Evaluator):
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.empty(1, device=name)
+            torch.zeros(1, device=name).item()
         except (RuntimeError, AssertionError) as error:
             raise UserError(
                 f"device must be one that torch has here. Got {name!r}: {str(error).splitlines()[0]}"
@@ -125,13 +131,13 @@ class Training(Evaluator):
         with _threads(self.threads):
             run = _Run(self, job)
             before = run.resume(path)
-            if before.outcome is not None and before.epoch == job.until:
+            if before.outcome is not None:
                 return before.outcome
             for epoch in range(before.epoch, job.until):
                 run.train_epoch(epoch)
                 if epoch + 1 < job.until:
                     run.write(path, epoch + 1, before.seconds + time.monotonic() - started, None)
-                report(epoch + 1)
+                    report(epoch + 1)
             outcome = Outcome(
                 points=run.measure(),
                 epochs=job.until,
@@ -142,6 +148,8 @@ class Training(Evaluator):
             if outcome.saved:
                 run.network.save(job.folder)
             run.write(path, job.until, outcome.seconds, outcome)
+        if before.epoch < job.until:
+            report(job.until)
         return outcome
 
     def loader(self, part: str, rows: np.ndarray, size: int, *, augment: str = "none") -> Batches:
@@ -170,27 +178,34 @@ class _Run:
         self.network.preprocess = settings.preprocessing
         self.network.to(settings.device)
         if len(architecture.task.input_shape) == 3:  # as the batches come: else every convolution reorders its weight
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
         rule = load_plugin("nas.training_rules", architecture.training.rule)
         self.rule: TrainingRule = rule(**dict(architecture.training.settings))
         rows = settings.training_rows(job.images)
         self.images = len(rows)
         self.batch = settings.batch_size or _default_batch(len(rows))
         self.batches = settings.loader("train", rows, self.batch, augment=settings.augment)
-        self.plain = settings.loader("train", rows[:CALIBRATION_IMAGES], CALIBRATION_BATCH)
+        self.plain = settings.loader("train", _calibration_rows(rows, job.seed), CALIBRATION_BATCH)
         self.rate = settings.learning_rate or _default_rate(self.batch)
-        decayed = [p for p in self.network.parameters() if p.dim() != 2 or p.shape[0] > len(architecture.points)]
-        kept = {id(p) for p in decayed}
+        decayed, kept = _decayed(self.network)
         self.optimiser = torch.optim.SGD(
             [
                 {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": [p for p in self.network.parameters() if id(p) not in kept], "weight_decay": 0.0},
+                {"params": kept, "weight_decay": 0.0},
             ],
             lr=self.rate,
             momentum=0.9,
             nesterov=True,
         )
         self.autocast = settings.device.type == "cuda"
+        self.identity = {
+            "architecture": architecture.key,
+            **{name: getattr(job, name) for name in ("seed", "epochs")},
+            **{name: getattr(settings, name) for name in ("data", "layout", "validation", "weight_decay", "augment")},
+            "images": self.images,
+            "batch": self.batch,
+            "rate": self.rate,
+        }
 
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training images; everything random in it comes from the seed and the epoch's number."""
@@ -201,10 +216,12 @@ class _Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate * schedule(step / total)
             self.optimiser.zero_grad(set_to_none=True)
+            total_loss = torch.zeros((), device=x.device)
             for loss in self._losses(x, y, generator):
-                if not torch.isfinite(loss):
-                    raise Diverged(f"The training loss became {loss.item()} in epoch {epoch + 1} of {self.job.epochs}.")
                 loss.backward()
+                total_loss += loss.detach()
+            if not torch.isfinite(total_loss):  # one wait for the device a step
+                raise Diverged(f"The loss became {total_loss.item()} in epoch {epoch + 1} of {self.job.epochs}.")
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
             self.optimiser.step()
 
@@ -236,6 +253,8 @@ class _Run:
             parts["test_"] = settings.loader("test", np.arange(len(settings.dataset.y_test)), EVALUATION_BATCH)
         for prefix, loader in parts.items():
             for point, (accuracy, loss) in zip(points, _accuracies(network, loader)):
+                if not math.isfinite(loss):
+                    raise Diverged(f"The {prefix}loss of level {point['level']} is {loss} after training.")
                 point |= {f"{prefix}accuracy": accuracy, f"{prefix}loss": loss}
         return points
 
@@ -248,7 +267,13 @@ class _Run:
             momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 tensors[f"momentum.{index}"] = momentum.cpu().contiguous()
-        about = {"epoch": epoch, "seconds": seconds, "outcome": outcome.to_json() if outcome else None}
+        about = {
+            "job": self.identity,
+            "epoch": epoch,
+            "seconds": seconds,
+            "outcome": outcome.to_json() if outcome else None,
+            "test": self.job.test,
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         save_file(tensors, partial, metadata={"about": json.dumps(about)})
@@ -257,25 +282,32 @@ class _Run:
         os.replace(partial, path)
 
     def resume(self, path: Path) -> _Position:
-        """Load the checkpoint where there is one that this job continues."""
+        """Load the checkpoint where there is one that this job continues; else leave everything as it is.
+
+        One that is damaged, that goes further than this job, or that another job wrote counts as none: to train from
+        the start gives the same result.
+        """
         from safetensors import SafetensorError, safe_open
 
-        if not path.exists():
-            return _Position()
         try:
             with safe_open(path, framework="pt", device=str(self.settings.device)) as file:
-                about = json.loads(file.metadata()["about"])
+                about = json.loads((file.metadata() or {})["about"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-        except (SafetensorError, OSError, KeyError, ValueError):
-            return _Position()  # damaged: train from the start, which gives the same result
-        if about["epoch"] > self.job.until:
+            position = _Position(about["epoch"], about["seconds"])
+            if about["outcome"] and position.epoch == self.job.until and about["test"] == self.job.test:
+                position.outcome = Outcome(**about["outcome"])
+            state = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")}
+            ours = about["job"] == self.identity and 0 < position.epoch <= self.job.until
+            whole = {n: t.shape for n, t in state.items()} == {n: t.shape for n, t in self.network.state_dict().items()}
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             return _Position()
-        self.network.load_state_dict({n[8:]: t for n, t in tensors.items() if n.startswith("network.")})
+        if not (ours and whole):
+            return _Position()
+        self.network.load_state_dict(state)
         for index, parameter in enumerate(self._parameters()):
             if f"momentum.{index}" in tensors:
                 self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{index}"]
-        outcome = Outcome(**about["outcome"]) if about["outcome"] else None
-        return _Position(about["epoch"], about["seconds"], outcome)
+        return position
 
     def _parameters(self) -> Iterator[torch.nn.Parameter]:
         for group in self.optimiser.param_groups:
@@ -298,6 +330,22 @@ def schedule(progress: float) -> float:
     if progress < WARM_UP:
         return progress / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def _decayed(network: AnytimeNetwork) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """The weights of operations, which decay, and the rest: biases, and the scales and shifts of norms."""
+    weights = [layer.weight for layer in network.operation_layers if layer.weight is not None]
+    known = {id(weight) for weight in weights}
+    return weights, [p for p in network.parameters() if id(p) not in known]
+
+
+def _calibration_rows(rows: np.ndarray, job_seed: int) -> np.ndarray:
+    """Training images to recalibrate norms on, in random order: data may come sorted by class, and each batch must look
+    like the whole. A last batch of a single image is left out: a norm of vectors cannot take it.
+    """
+    order = np.random.default_rng(seed(job_seed, "calibration")).permutation(len(rows))[:CALIBRATION_IMAGES]
+    single = len(order) > 1 and len(order) % CALIBRATION_BATCH == 1
+    return rows[order[: len(order) - single]]
 
 
 def _default_batch(images: int) -> int:

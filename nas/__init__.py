@@ -9,6 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import results
+
+if not hasattr(results, "StoreError"):
+    _found = getattr(results, "__file__", None) or list(results.__path__)
+    raise ImportError(f"nas needs its own package 'results', and {_found} hides it: rename or move that.")
+
 if TYPE_CHECKING:
     from nas.builder import Builder
     from nas.cost import macs, params

@@ -11,7 +11,7 @@ from nas.kinds import Size, kind
 from nas.liveness import trim_point
 from nas.topology import Architecture, FeatureMap, Operation, Setting, Subnetwork, Task, Topology, Training
 
-Widths = int | tuple[int, ...]
+Widths = int | Sequence[int]
 
 
 class Builder:
@@ -38,7 +38,7 @@ class Builder:
 
     def map(self, widths: Widths, *, merge: str = "sum", activation: str = "none", scale: str = "none") -> int:
         """Declare a map; the first operation that writes it gives it its size."""
-        slices = (widths,) if isinstance(widths, int) else widths
+        slices = _tuple(widths) or (widths,)
         self._maps.append({"slices": slices, "merge": merge, "activation": activation, "scale": scale})
         return len(self._maps) - 1
 
@@ -48,6 +48,8 @@ class Builder:
 
     def size(self, index: int) -> Size:
         """The spatial size of a map. Raises InvalidArchitecture while nothing has been written to it."""
+        if not 0 <= index < len(self._maps):
+            raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {index}.")
         if "size" not in self._maps[index]:
             raise InvalidArchitecture(f"Map {index} has no size yet: an operation must write it before it is read.")
         return self._maps[index]["size"]
@@ -69,6 +71,10 @@ class Builder:
         ``rest``: groups, before, after, wiring, bias, optional, as in :class:`Operation`.
         """
         size = self.size(source)
+        if not 0 <= target < len(self._maps):
+            raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {target=}.")
+        if kernel is None and not (stride == 1 and padding is None):
+            raise InvalidArchitecture(f"Stride and padding need a kernel. Got {stride=}, {padding=} for {kind_name!r}.")
         window: dict[str, Size] = {}
         if kernel is not None:
             kernel = _spread(kernel, size)
@@ -130,6 +136,8 @@ class Builder:
         Maps with fewer slices than ``level + 1`` are used whole. output: the last map by default. without: operations
         left out.
         """
+        if level < 0:
+            raise InvalidArchitecture(f"Levels count from 0, the smallest. Got {level=}.")
         channels = tuple(
             m["slices"][min(level, len(m["slices"]) - 1)] for m in self._maps if m.get("merge") != "concat"
         )
@@ -163,7 +171,12 @@ class Builder:
 
 
 def _spread(value: int | Size, size: Size) -> Size:
-    return (value,) * len(size) if isinstance(value, int) else value
+    return _tuple(value) or (value,) * len(size)  # type: ignore[return-value]  # what is no number is refused at birth
+
+
+def _tuple(value: Any) -> tuple[int, ...]:
+    """A tuple or list as a tuple; () for anything else."""
+    return tuple(value) if isinstance(value, tuple | list) else ()
 
 
 def widths(full: int, fractions: Sequence[float], *, divisor: int = 4) -> tuple[int, ...]:

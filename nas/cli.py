@@ -6,6 +6,7 @@ Exit status 0 on success, 2 on a user's mistake with one clear line, 130 after a
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import tomllib
@@ -40,11 +41,25 @@ def main() -> None:
     """Entry point of the program ``nas``: a user's mistake is one line and exit status 2."""
     from results import StoreError
 
+    wrong_usage: Any = typer.BadParameter.__base__  # whatever is wrong with the options; typer exports no name for it
     try:
-        app()
-    except (UserError, StoreError) as error:
-        print(f"nas: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except (UserError, StoreError, OSError) as error:
+        status = _mistake(str(error))
+    except typer.Abort:
+        status = _mistake("Not confirmed. Nothing was done.")
+    except wrong_usage as error:
+        status = _mistake(error.format_message())
+    sys.exit(status)
+
+
+def _mistake(text: str) -> int:
+    print(f"nas: {' '.join(text.split())}", file=sys.stderr)
+    return 2
 
 
 @app.command()
@@ -110,7 +125,7 @@ def search(
     from nas.config import Config
     from nas.launch import preview, run
 
-    made = Config(**({"study": _name_of(settings.get("data", "digits"))} | settings))
+    made = Config(**({"study": _name_of(str(settings.get("data", "digits")))} | settings))
     if dry_run:
         print(preview(made))
     else:
@@ -131,7 +146,7 @@ def resume(
     from nas.launch import resume as go_on
 
     given = {"train": train, "generations": generations, "hours": hours, "workers": workers}
-    limits = {name: value for name, value in given.items() if value is not None}
+    limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _search(lambda progress: go_on(study, store=store, progress=progress, **limits), study, store, quiet)
 
 
@@ -197,6 +212,7 @@ def front(
 def show(
     key: Annotated[str, typer.Argument(help="Key of a candidate, or the beginning of it.")],
     as_json: Annotated[bool, typer.Option("--json", help="The architecture as JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw topology and importance: .png, .svg or .pdf.")] = None,
     store: Store = STORE,
 ) -> None:
     """One candidate: choices, results, topology."""
@@ -204,6 +220,11 @@ def show(
     from nas.report import candidate_text
 
     opened = results.open(store)
+    if plot is not None:
+        from nas.plots import draw_topology
+        from nas.topology import Architecture
+
+        draw_topology(Architecture.from_json(opened.architecture(key)), plot)
     print(json.dumps(opened.architecture(key), indent=1) if as_json else candidate_text(opened, key))
 
 
@@ -277,8 +298,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     for name in settings:
         if name not in valid:
             raise UserError(f"{path}: " + unknown_name("setting", name, valid))
-    if isinstance(settings.get("spaces"), str):
-        settings["spaces"] = [settings["spaces"]]
-    if "spaces" in settings:
-        settings["spaces"] = tuple(settings["spaces"])
+    spaces = settings.get("spaces")
+    if isinstance(spaces, str | list):
+        settings["spaces"] = (spaces,) if isinstance(spaces, str) else tuple(spaces)
     return settings

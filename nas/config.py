@@ -11,6 +11,14 @@ from nas.errors import UserError
 NOT_COMPARED = ("train", "hours", "generations", "workers", "optuna")
 """Limits, and what does not change results: a study may be continued with others."""
 
+_TEXT = ("study", "data", "strategy", "proxy", "evaluator", "rule", "device", "layout", "augment", "optuna")
+_WHOLE = (  # with the largest that is no slip of the keyboard
+    *(("points", 32), ("workers", 1_000), ("threads", 1_000), ("seeds", 1_000), ("pool", 10_000_000)),
+    *((name, 100_000) for name in ("generation", "finalists", "epochs", "final_epochs", "batch_size")),
+    *((name, 2**63 - 1) for name in ("train", "generations", "images")),
+)
+_POSITIVE = ("max_macs", "max_params", "low", "hours", "validation", "learning_rate")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -29,7 +37,7 @@ class Config:
     layout, validation, batch_size, learning_rate, augment: see ``evaluators.training``.
     optuna: URL of an Optuna storage that trained candidates are copied to, for optuna-dashboard.
 
-    Raises UserError on numbers that make no sense.
+    Raises UserError on values of other types, and on numbers that make no sense.
     """
 
     study: str = "search"
@@ -65,22 +73,25 @@ class Config:
     optuna: str | None = None
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.spaces, tuple) and all(isinstance(name, str) for name in self.spaces)):
+            raise UserError(f"Spaces must be names or file.py:Name. Got {self.spaces!r}.")
         if not self.spaces:
             raise UserError("A search must have at least one space. Name one with --space.")
         if len(set(self.spaces)) != len(self.spaces):
             raise UserError(f"Each space must be named once. Got {', '.join(self.spaces)}.")
-        for name in ("points", "pool", "generation", "images", "finalists", "seeds", "threads"):
-            _check_whole(name, getattr(self, name), least=1)
-        for name in ("epochs", "final_epochs", "train", "generations", "workers"):
-            if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), least=1)
-        _check_whole("seed", self.seed, least=0)
-        for name in ("max_macs", "max_params", "low", "hours"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{_option(name)} must be a positive, finite number. Got {value}.")
-        if self.points > 32:
-            raise UserError(f"--points must be at most 32: every point is trained and measured. Got {self.points}.")
+        optional = {f.name for f in fields(self) if f.default is None}
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {name: value for name, value in given.items() if value is not None or name not in optional}
+        for name in _TEXT:
+            if name in given and not (isinstance(given[name], str) and given[name]):
+                raise UserError(f"{_option(name)} must be text that is not empty. Got {given[name]!r}.")
+        for name, most in _WHOLE:
+            if name in given:
+                _check_whole(name, given[name], least=1, most=most)
+        _check_whole("seed", self.seed, least=0, most=2**63 - 1)
+        for name in _POSITIVE:
+            if name in given and not (_is_number(value := given[name]) and 0 < value < math.inf):
+                raise UserError(f"{_option(name)} must be a positive, finite number. Got {value!r}.")
         if self.low is not None and self.max_macs is not None and self.low >= self.max_macs:
             raise UserError(f"--low must be below --max-macs. Got {self.low:g} and {self.max_macs:g}.")
 
@@ -106,9 +117,19 @@ class Config:
         return {name: getattr(self, name) for name in names}
 
     def resolved(self, train_images: int) -> Config:
-        """With epochs for data of this size: small data need more of them; full training twice as many, at least 20."""
+        """With epochs for data of this size: small data need more of them; full training twice as many, at least 20.
+
+        Raises UserError where full training would be less than partial training: it could not be what is shown.
+        """
         epochs = self.epochs or min(21, max(9, 90_000 // min(self.images, train_images)))
-        return replace(self, epochs=epochs, final_epochs=self.final_epochs or max(20, 2 * epochs))
+        full = self.final_epochs or max(20, 2 * epochs)
+        share = min(1.0, self.images / train_images)
+        if full < epochs * share or (full == epochs * share and share < 1):
+            raise UserError(
+                f"Full training must be more than partial training, which is {epochs} epochs over {self.images:,} "
+                f"images: {epochs * share:g} passes over all. Got --final-epochs {full}."
+            )
+        return replace(self, epochs=epochs, final_epochs=full)
 
     @property
     def full_epochs(self) -> int:
@@ -130,6 +151,10 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check_whole(name: str, value: Any, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-        raise UserError(f"{_option(name)} must be a whole number of at least {least}. Got {value!r}.")
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_whole(name: str, value: Any, *, least: int, most: int) -> None:
+    if not (_is_number(value) and isinstance(value, int) and least <= value <= most):
+        raise UserError(f"{_option(name)} must be a whole number from {least:,} to {most:,}. Got {value!r}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from nas.kinds import kind
-from nas.topology import Architecture, Operation, Subnetwork, Topology
+from nas.topology import Architecture, Subnetwork, Topology
 from nas.wiring import pairs
 
 
@@ -17,7 +17,7 @@ def macs(architecture: Architecture) -> tuple[int, ...]:
 
     Equals half of what torch's flop counter says of ``network.extract(level)``.
     """
-    return tuple(subnetwork_macs(architecture.topology, point) for point in architecture.points)
+    return architecture.costs
 
 
 def params(architecture: Architecture) -> tuple[int, ...]:
@@ -29,11 +29,10 @@ def subnetwork_macs(topology: Topology, point: Subnetwork) -> int:
     """Multiply-accumulates of one example through a subnetwork."""
     counts = topology.active(point)
     total = 0
+    operations, each = topology.operations, topology.macs_per_pair
     for o in point.operations:
-        operation = topology.operations[o]
-        if kind(operation.kind).learned:
-            positions = math.prod(topology.maps[operation.target].size)
-            total += pairs(topology, operation, point, counts) * _taps(operation) * positions
+        if each[o]:
+            total += each[o] * pairs(topology, operations[o], point, counts)
     return total
 
 
@@ -44,12 +43,8 @@ def subnetwork_params(topology: Topology, point: Subnetwork) -> int:
     for o in point.operations:
         operation = topology.operations[o]
         if kind(operation.kind).learned:
-            total += pairs(topology, operation, point, counts) * _taps(operation)
+            total += pairs(topology, operation, point, counts) * math.prod(kind(operation.kind).weight_size(operation))
             total += operation.bias * counts[operation.target]
         total += 2 * counts[operation.source] * operation.before.count("norm")
         total += 2 * counts[operation.target] * operation.after.count("norm")
     return total
-
-
-def _taps(operation: Operation) -> int:
-    return math.prod(kind(operation.kind).weight_size(operation))

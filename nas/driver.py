@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from nas.choices import Domains
 from nas.config import Config
 from nas.evaluation import DataInfo, Evaluator, Job, Outcome
 from nas.finals import choose_finalists, epochs_within
-from nas.funnel import Funnel, Proposal, Rejected, outranked
+from nas.funnel import Funnel, Proposal, Rejected, duplicate, made, outranked, scored
 from nas.ledger import Ledger
 from nas.plugins import load_plugin
 from nas.progress import Progress, State
@@ -30,6 +31,7 @@ from nas.seeds import seed
 from nas.strategies import Random, Strategy, export
 from nas.topology import Architecture
 from nas.work import Work
+from results.errors import StoreError
 from results.front import Score
 
 if TYPE_CHECKING:
@@ -89,22 +91,35 @@ class Driver:
 
     def run(self) -> str:
         """Search until a limit is reached, then train the finalists in full. Returns why the search ended."""
+        try:
+            return self._run()
+        finally:
+            with suppress(StoreError):  # the first error is the one to tell
+                self._remember()
+
+    def _run(self) -> str:
         done = int(self.memo.get("generations", 0))
         while True:
             if not self.ledger.rows(done):
                 if (reason := self._limit_reached(done)) is not None:
                     break
                 if not self._propose(done):
-                    reason = "the spaces hold nothing feasible that the study has not seen"
+                    reason = "no feasible candidate was found that the study has not seen"
                     break
             self._halve(done)
             done += 1
             self._remember(generations=done)
-            if self.config.optuna:
-                export(self.ledger.history(self.funnel.domains), self.config.optuna, self.config.study)
+            self._export()
         self._finals(done)
-        self._remember()
         return reason
+
+    def _export(self) -> None:
+        """Copy what was trained to Optuna; a copy that cannot be made is told, and made good by the next."""
+        if self.config.optuna:
+            try:
+                export(self.ledger.history(self.funnel.domains), self.config.optuna, self.config.study)
+            except Exception as error:  # whatever a database says
+                self.progress.say(f"Optuna's copy failed: {' '.join(f'{type(error).__name__}: {error}'.split()):.300}")
 
     def elapsed(self) -> float:
         """Seconds that the study has run, those before a resume included."""
@@ -138,9 +153,7 @@ class Driver:
     # Proposing ---------------------------------------------------------------------------------------------------
 
     def _propose(self, generation: int) -> bool:
-        """Fill a generation: the best of a pool in order of training, with random controls. False when there is
-        nothing new.
-        """
+        """Fill a generation: the best of a pool in order of training, with random controls. False where none is new."""
         started = time.monotonic()
         self._show(f"generation {generation + 1}: screening")
         self.writer.drop_generation(generation)
@@ -150,12 +163,12 @@ class Driver:
         ranked = self._screened(generation, SHORTLIST * wanted, known)
         taken = known | {proposal.key for proposal in ranked[:wanted]}
         due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in range(before, before + wanted))
-        controls = self._controls(generation, due, taken)
+        controls, drawn = self._controls(generation, due, taken)
         chosen = with_controls(ranked, controls, every=CONTROL_EVERY, start=before)[:wanted]
         trained = {proposal.key for proposal, _ in chosen}
         left = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in trained]
         with self.writer.transaction():
-            self.writer.add_candidates(rejected_row(r, generation) for r in left)
+            self.writer.add_candidates(rejected_row(r, generation) for r in [*left, *drawn])
             ids = self.writer.add_candidates(
                 self._row(proposal, generation, position, control)
                 for position, (proposal, control) in enumerate(chosen)
@@ -166,10 +179,8 @@ class Driver:
 
     def _screened(self, generation: int, capacity: int, known: set[str]) -> list[Proposal]:
         """The best feasible proposals of a pool, in order of training; the others go to the store with their reason."""
-        config = self.config
-        strategy = self.strategy(
-            seed=seed(config.seed, "strategy", generation), history=self.ledger.history(self.funnel.domains)
-        )
+        config, history = self.config, self.ledger.history(self.funnel.domains)
+        strategy = made(self.strategy, seed(config.seed, "strategy", generation), history)
         size = min(config.pool, strategy.pool_limit or config.pool)
         rng = np.random.default_rng(seed(config.seed, "mutation", generation))
         best: Shortlist[Proposal] = Shortlist(capacity=capacity)
@@ -178,7 +189,9 @@ class Driver:
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             else:
-                entry = Entry(key=proposal.key, score=proposal.score, macs=proposal.macs[-1], payload=proposal)
+                proposal = scored(strategy, proposal)
+                cost = 1.0 if proposal.alone else proposal.macs[-1]  # equal costs: the order is by score alone
+                entry = Entry(key=proposal.key, score=proposal.score, macs=cost, payload=proposal)
                 rejected += [outranked(dropped.payload) for dropped in best.extend([entry])]
             if len(rejected) >= CHUNK:
                 self.writer.add_candidates(rejected_row(r, generation) for r in rejected)
@@ -186,17 +199,22 @@ class Driver:
         self.writer.add_candidates(rejected_row(r, generation) for r in rejected)
         return [entry.payload for entry in best.ordered()]
 
-    def _controls(self, generation: int, count: int, taken: set[str]) -> list[Proposal]:
-        """Random feasible proposals, whatever their score."""
+    def _controls(self, generation: int, count: int, taken: set[str]) -> tuple[list[Proposal], list[Rejected]]:
+        """Random feasible proposals, whatever their score, and what was drawn in vain."""
         decide = Random(seed=seed(self.config.seed, "controls", generation)).ask()
-        found: list[Proposal] = []
-        for _ in range(self.config.pool if count else 0):
-            proposal = self.funnel.propose(decide)
-            if isinstance(proposal, Proposal) and proposal.key not in taken:
-                found.append(proposal)
+        found: dict[str, Proposal] = {}
+        rejected: list[Rejected] = []
+        for _ in range(self.config.pool):
             if len(found) == count:
                 break
-        return found
+            proposal = self.funnel.propose(decide)
+            if isinstance(proposal, Rejected):
+                rejected.append(proposal)
+            elif proposal.key in taken or proposal.key in found:
+                rejected.append(duplicate(proposal))
+            else:
+                found[proposal.key] = proposal
+        return list(found.values()), rejected
 
     def _row(self, proposal: Proposal, generation: int, position: int, control: bool) -> dict[str, Any]:
         return {
@@ -226,6 +244,7 @@ class Driver:
                 epochs=rungs[-1],
                 until=epochs,
                 images=self.config.images,
+                test=epochs == rungs[-1] and self.config.hours is not None,  # no time may be left for full training
             )
             self._decide(generation, epochs, last=epochs == rungs[-1])
 
@@ -280,6 +299,8 @@ class Driver:
             row, repeat = about[job.folder]
             if isinstance(outcome, Failure):
                 ledger.record_failure(row, outcome, ends=stage == "search")
+                if stage == "search":
+                    self.evaluator.discard(job.folder)
                 self.progress.say(f"Candidate {row['key']} failed: {outcome.reason}")
             else:
                 ledger.record(row, repeat, outcome, ledger.fidelity(until, images), job.folder)
@@ -325,6 +346,8 @@ class Driver:
         curves = self.ledger.curves("finished") or self.ledger.curves("stopped")
         finalists, epochs = choose_finalists(curves, self.ledger.score, config.finalists), config.full_epochs
         if config.hours is not None:
+            # A front is of the highest fidelity: what trains less than partial training did would be in vain.
+            least = min(epochs, max(LEAST_FINAL_EPOCHS, 1 + math.floor(self.ledger.rung(config.rungs()[-1]))))
             finalists, epochs = epochs_within(
                 finalists,
                 seconds=RESERVE * max(0.0, config.hours * 3600 - self.elapsed()),
@@ -332,8 +355,9 @@ class Driver:
                 workers=config.workers or 1,
                 repeats=config.seeds,
                 most=epochs,
-                least=LEAST_FINAL_EPOCHS,
+                least=least,
             )
+            finalists = finalists if epochs >= least else []
         return {"generations": done, "epochs": epochs, "candidates": [c.candidate for c in finalists]}
 
     def _show(self, stage: str) -> None:
@@ -345,7 +369,7 @@ class Driver:
             total = (self.config.hours or 0) * 3600
             done = min(self.elapsed(), total)
             left = total - done
-        trained, best = len(self.ledger.accuracy), self.ledger.best()
+        trained, best = sum(map(bool, self.ledger.accuracy.values())), self.ledger.best()
         self.progress.show(State(stage=stage, done=done, total=total, trained=trained, best=best, seconds_left=left))
 
 

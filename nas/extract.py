@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.layers import BATCH_NORM_EPS, Layer, Norm, NormMode, Route, activate, place
-from nas.plan import Step
+from nas.layers import BATCH_NORM_EPS, Channels, Layer, Norm, NormMode, Route, activate, merge, place
 from nas.wiring import channel_mask
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class StaticNetwork(nn.Module):
 
     def __init__(self, network: AnytimeNetwork, level: int):
         super().__init__()
-        plan = network._plan(level)
+        plan = network._plan(level, network.calibrated.device)
         self.steps, self.output = plan.steps, plan.output
         self.preprocess = network.preprocess
         layers, topology = network.operation_layers, network.architecture.topology
@@ -43,86 +42,93 @@ class StaticNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         values = {0: x}
         for step in self.steps:
-            values[step.target] = self._value(step, values)
+            if step.concat:
+                arrived = [values[source] for _, source, _ in step.inputs]
+            else:
+                arrived = [self.operations[str(o)](values[source]) for o, source, _ in step.inputs]
+            values[step.target] = merge(arrived, step)
         return values[self.output].flatten(1)
-
-    def _value(self, step: Step, values: dict[int, Tensor]) -> Tensor:
-        if step.concat:
-            x = torch.cat([values[source] for _, source, _ in step.inputs], dim=1)
-        else:
-            x = sum(self.operations[str(o)](values[source]) for o, source, _ in step.inputs)
-        x = activate(x, step.activation)
-        return x if step.factor == 1 else x * step.factor
 
 
 class StaticOperation(nn.Module):
-    """One operation between its active channels: steps before, the operation, steps after."""
+    """One operation between its active channels: steps before, the operation, steps after.
+
+    rows: of a learned operation, the blocks of target channels that read the same source channels; one where it is
+    dense.
+    """
+
+    moves: Tensor | None
 
     def __init__(self, layer: Layer, route: Route, mode: NormMode, mask: np.ndarray | None):
         super().__init__()
-        self.operation, self.kind, self.route = layer.operation, layer.kind, route
-        self.before = _steps(layer.operation.before, layer.before, route.source.positions, mode)
-        self.after = _steps(layer.operation.after, layer.after, route.target.positions, mode)
-        self.weights = nn.ParameterList()
-        self.columns: list[Tensor | None] = []
-        self.bias = None
-        if layer.weight is not None:
-            self._copy_weights(layer, route, mask)
-        if layer.bias is not None:
-            self.bias = nn.Parameter(route.target.take(layer.bias).detach().clone())
-
-    def _copy_weights(self, layer: Layer, route: Route, mask: np.ndarray | None) -> None:
-        """One weight, or for a causal operation one per block of rows that read the same channels."""
-        weight = layer.live_weight(route).detach()
-        if mask is None:
-            self.weights.append(nn.Parameter(weight.clone()))
-            self.columns.append(None)
-            return
-        live = mask[np.ix_(route.target.positions, route.source.positions)]
-        starts = [0, *(np.flatnonzero((live[1:] != live[:-1]).any(axis=1)) + 1), len(live)]
-        for start, stop in pairwise(starts):
-            columns = np.flatnonzero(live[start])
-            self.weights.append(nn.Parameter(weight[start:stop][:, columns].clone()))
-            self.columns.append(torch.from_numpy(columns))
+        self.operation, self.kind, self.width = layer.operation, layer.kind, route.target.count
+        self.before = _steps(layer.operation.before, layer.before, route.source, mode)
+        self.after = _steps(layer.operation.after, layer.after, route.target, mode)
+        self.register_buffer("moves", None if route.moves is None else route.moves.clone(), persistent=False)
+        self.rows = nn.ModuleList(Rows(layer, route, *part) for part in _parts(layer, route, mask))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.before(x)
-        if self.kind.learned:
-            x = self._learned(x)
+        if len(self.rows):
+            blocks = [rows(x) for rows in self.rows]
+            x = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
         else:
-            x = place(self.kind.apply(self.operation, x, None, None, 1), self.route)
+            x = place(self.kind.apply(self.operation, x, None, None, 1), self.width, self.moves)
         return self.after(x)
 
-    def _learned(self, x: Tensor) -> Tensor:
-        blocks = []
-        for weight, columns in zip(self.weights, self.columns):
-            read = x
-            if columns is not None and len(columns) < x.shape[1]:
-                prefix = int(columns[-1]) + 1 == len(columns)
-                read = x[:, : len(columns)] if prefix else x.index_select(1, columns.to(x.device))
-            blocks.append(self.kind.apply(self.operation, read, weight, None, self.route.groups))
-        out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-        return out if self.bias is None else out + self.bias.reshape(1, -1, *(1 for _ in out.shape[2:]))
+
+def _parts(layer: Layer, route: Route, mask: np.ndarray | None) -> list[tuple[int, int, np.ndarray | None]]:
+    """(first row, row after the last, columns that they read: None for all) of each block of a learned operation."""
+    if layer.weight is None:
+        return []
+    if mask is None:
+        return [(0, route.target.count, None)]
+    live = mask[np.ix_(route.target.positions, route.source.positions)]
+    starts = [0, *(np.flatnonzero((live[1:] != live[:-1]).any(axis=1)) + 1), len(live)]
+    return [(int(a), int(b), np.flatnonzero(live[a])) for a, b in pairwise(starts)]
 
 
-def _steps(names: tuple[str, ...], norm: Norm | None, positions: tuple[int, ...], mode: NormMode) -> nn.Sequential:
-    return nn.Sequential(*(_norm(norm, positions, mode) if n == "norm" and norm else Activation(n) for n in names))
+class Rows(nn.Module):
+    """Some target channels of a learned operation, and the source channels that they read: all, a prefix, or some."""
+
+    columns: Tensor | None
+
+    def __init__(self, layer: Layer, route: Route, start: int, stop: int, columns: np.ndarray | None):
+        super().__init__()
+        self.operation, self.kind, self.groups = layer.operation, layer.kind, route.groups
+        weight = layer.live_weight(route).detach()[start:stop]
+        self.weight = nn.Parameter((weight if columns is None else weight[:, columns]).clone())
+        bias = None if layer.bias is None else route.target.take(layer.bias).detach()[start:stop]
+        self.bias = None if bias is None else nn.Parameter(bias.clone())
+        prefix = columns is None or bool((columns == np.arange(len(columns))).all())
+        self.prefix = None if columns is None else len(columns)
+        some = None if prefix or columns is None else torch.from_numpy(columns).to(weight.device)
+        self.register_buffer("columns", some, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.columns is not None:
+            x = x.index_select(1, self.columns)
+        elif self.prefix is not None:
+            x = x[:, : self.prefix]
+        return self.kind.apply(self.operation, x, self.weight, self.bias, self.groups)
 
 
-def _norm(norm: Norm, positions: tuple[int, ...], mode: NormMode) -> nn.Module:
-    """A batch norm of one dimension serves maps of any: it normalises over channels of flattened positions."""
-    out = AnyBatchNorm(len(positions), eps=BATCH_NORM_EPS)
-    where = torch.tensor(positions, device=norm.weight.device)
-    affine, row = (mode.row if len(t) > 1 else 0 for t in (norm.weight, norm.mean))
+def _steps(names: tuple[str, ...], norm: Norm | None, channels: Channels, mode: NormMode) -> nn.Sequential:
+    return nn.Sequential(*(_norm(norm, channels, mode) if n == "norm" and norm else Activation(n) for n in names))
+
+
+def _norm(norm: Norm, channels: Channels, mode: NormMode) -> nn.Module:
+    out = AnyBatchNorm(channels.count, eps=BATCH_NORM_EPS).to(norm.weight)
+    affine, row = mode.row if norm.own_affine else 0, mode.row if norm.own_statistics else 0
     for mine, theirs in (
-        (out.weight.data, norm.weight[affine]),
-        (out.bias.data, norm.bias[affine]),
+        (out.weight, norm.weight[affine]),
+        (out.bias, norm.bias[affine]),
         (out.running_mean, norm.mean[row]),
         (out.running_var, norm.var[row]),
     ):
         assert mine is not None
-        mine.copy_(theirs.detach()[where])
-    return out.to(norm.weight.device)
+        mine.detach().copy_(channels.take(theirs.detach()))
+    return out
 
 
 class AnyBatchNorm(nn.modules.batchnorm._BatchNorm):

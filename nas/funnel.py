@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.choices import Decide, Domains, Primitive, Recorder, at_random, mutate
+from nas.choices import Decide, Domains, Options, Primitive, Recorder, at_random, mutate
 from nas.config import Config
 from nas.contracts import SearchSpace
 from nas.cost import macs, params
@@ -18,12 +19,12 @@ from nas.errors import InvalidArchitecture, PluginError, Unsatisfiable, UserErro
 from nas.plugins import canonical_spec
 from nas.proxies import Proxy, evaluate, load_proxy
 from nas.seeds import seed
-from nas.strategies import Strategy
+from nas.strategies import Strategy, Trial
 from nas.topology import Architecture, Setting, Task, Training
 
 RE_ASKS = 20
 GIVE_UP_AFTER = 3  # places in a row for which neither asking again nor mutating found anything new
-BROKEN_AFTER = 20  # failures of a space in a row
+BROKEN_AFTER = 20  # failures of a plug-in that has never worked
 REMEMBERED = 50_000  # keys of a pool that are compared: memory stays flat, later repeats cost a little time
 BOUNDS_SAMPLE = 512
 BOUNDS_ATTEMPTS = 24 * BOUNDS_SAMPLE
@@ -31,7 +32,10 @@ BOUNDS_ATTEMPTS = 24 * BOUNDS_SAMPLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A feasible candidate. macs: of every level. score: by the proxy that orders the training."""
+    """A feasible candidate. macs: of every level. score: what orders the training.
+
+    alone: whether the score orders by itself, as a strategy's does; a proxy's does together with the MACs.
+    """
 
     space: str
     choices: Mapping[str, Primitive]
@@ -39,6 +43,7 @@ class Proposal:
     key: str
     macs: tuple[int, ...]
     score: float
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +101,14 @@ class Funnel:
         self.domains = domains or Domains()
         self._names = tuple(self.spaces)
         self._rules: set[str] = set()
-        self._failures = 0
+        self._works: set[str] = set()  # plug-ins that have served a proposal
+        self._failures = 0  # of those that have not
 
     def propose(self, decide: Decide, space: str | None = None) -> Proposal | Rejected:
         """The proposal that these decisions describe, in a given space or one that is itself decided.
 
-        Raises PluginError when a space changes its options, or fails on everything; other failures of a space are
-        rejections with their traceback. UserErrors of the space, which say that it cannot serve the task, pass.
+        Raises PluginError when a space changes its options, or when it or the proxy fails on everything; other failures
+        are rejections with their traceback. UserErrors of the space, which say that it cannot serve the task, pass.
         """
         recorder = Recorder(decide, self.domains)
         if space is None:
@@ -114,17 +120,22 @@ class Funnel:
             architecture = self._checked(
                 self.spaces[space].architecture(lambda n, o: recorder(prefix + n, o), self.task, points=self.points)
             )
+            costs = macs(architecture)
+            broken = self.constraints.broken(architecture, costs)
         except InvalidArchitecture as error:
             return Rejected(status="invalid", reason=str(error), **about)
         except UserError:
             raise
         except Exception as error:  # a bug in a plug-in is that proposal's failure, unless it never works
-            return self._failed(error, about)
-        self._failures = 0
-        costs = macs(architecture)
-        if reason := self.constraints.broken(architecture, costs):
-            return Rejected(status="infeasible", reason=reason, **about)
-        score = evaluate(architecture, {self.proxy_name: self.proxy})[self.proxy_name]
+            return self._failed(f"space {space!r}", error, about)
+        self._works.add(f"space {space!r}")
+        if broken:
+            return Rejected(status="infeasible", reason=broken, **about)
+        try:
+            score = evaluate(architecture, {self.proxy_name: self.proxy})[self.proxy_name]
+        except PluginError as error:
+            return self._failed(f"proxy {self.proxy_name!r}", error, about)
+        self._works.add(f"proxy {self.proxy_name!r}")
         return Proposal(architecture=architecture, key=architecture.key, macs=costs, score=score, **about)
 
     def _checked(self, architecture: Any) -> Architecture:
@@ -145,12 +156,13 @@ class Funnel:
             self._rules.add(rule)
         return architecture.canonical
 
-    def _failed(self, error: Exception, about: dict[str, Any]) -> Rejected:
-        self._failures += 1
-        reason = f"{type(error).__name__}: {error}"
+    def _failed(self, plugin: str, error: Exception, about: dict[str, Any]) -> Rejected:
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if plugin not in self._works:
+            self._failures += 1
         if self._failures >= BROKEN_AFTER:
             raise PluginError(
-                f"The space {about['space']!r} failed on {self._failures} proposals in a row, the last with {reason}"
+                f"The {plugin} failed on {self._failures} proposals, on all it was asked for, the last with {reason}"
             ) from error
         return Rejected(status="failed", reason=reason, traceback=traceback.format_exc(), **about)
 
@@ -161,13 +173,17 @@ class Funnel:
 
         A duplicate (of a key in ``known``, or earlier in this pool) is asked again, then mutated, ``RE_ASKS`` times
         each; the pool ends early when that finds nothing new several times in a row: the space is all but exhausted.
+        Where nothing is feasible, new or known, it goes on as long as for the range of budgets.
         """
         recent: dict[str, None] = {}
-        missed = 0
-        for _ in range(size):
+        missed, feasible = 0, False
+        for place in range(max(size, BOUNDS_ATTEMPTS)):
+            if place >= size and feasible:
+                return
             found = False
             for proposal in self._until_new(strategy, rng, known, recent):
                 found = not (isinstance(proposal, Rejected) and proposal.status == "duplicate")
+                feasible = feasible or not found or isinstance(proposal, Proposal)
                 yield proposal
             missed = 0 if found else missed + 1
             if missed == GIVE_UP_AFTER:
@@ -179,7 +195,7 @@ class Funnel:
         """Proposals up to the first that is no duplicate, or until tries are used up."""
         last: Mapping[str, Primitive] = {}
         for attempt in range(2 * RE_ASKS):
-            proposal = self.propose(strategy.ask() if attempt < RE_ASKS else mutate(last, rng, self.domains))
+            proposal = self.propose(asked(strategy) if attempt < RE_ASKS else mutate(last, rng, self.domains))
             if isinstance(proposal, Rejected):
                 yield proposal
                 return
@@ -191,6 +207,57 @@ class Funnel:
                 return
             last = proposal.choices
             yield duplicate(proposal)
+
+
+def made(strategy: type[Strategy], seed: int, history: Sequence[Trial]) -> Strategy:
+    """A strategy for one generation; what it raises becomes a PluginError that names it."""
+    try:
+        return strategy(seed=seed, history=history)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _broken(strategy, error) from error
+
+
+def asked(strategy: Strategy) -> Decide:
+    """The decisions of a strategy's next proposal; what it raises becomes a PluginError that names it."""
+
+    def guarded(name: str, options: Options) -> int:
+        try:
+            return decide(name, options)
+        except UserError:
+            raise
+        except Exception as error:
+            raise _broken(type(strategy), error) from error
+
+    try:
+        decide = strategy.ask()
+    except UserError:
+        raise
+    except Exception as error:
+        raise _broken(type(strategy), error) from error
+    return guarded
+
+
+def scored(strategy: Strategy, proposal: Proposal) -> Proposal:
+    """The proposal with the strategy's score, where it has one. Raises PluginError where that fails or is no number."""
+    try:
+        score = strategy.score(proposal.architecture, proposal.score)
+        if score is None:
+            return proposal
+        score = float(score)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _broken(type(strategy), error) from error
+    if not math.isfinite(score):
+        raise PluginError(f"A strategy's score must be finite. Got {score} from {type(strategy).__name__}.")
+    return replace(proposal, score=score, alone=True)
+
+
+def _broken(strategy: type[Strategy], error: Exception) -> PluginError:
+    told = f"{type(error).__name__}: {error}"
+    return PluginError(f"The strategy {strategy.__name__} must propose something. It raised {told}")
 
 
 def funnel_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> Funnel:

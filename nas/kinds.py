@@ -25,7 +25,7 @@ Size = tuple[int, ...]
 class Kind(ABC):
     """One kind of operation.
 
-    learned: it has a weight of shape (target channels, source channels / groups, \\*weight_size(operation)).
+    learned: it has a weight of shape (target channels, source channels / groups, \\*weight_size(operation)), and mixes.
     mixing: an output channel may read every input channel (of its group); otherwise channel c reads channel c.
     """
 
@@ -56,15 +56,38 @@ def _window(operation: Operation, size: Size) -> Size:
 @lru_cache(maxsize=4096)
 def _window_size(kernel: Size, stride: Size, padding: Size, size: Size) -> Size:
     """Size after a window; cached, because a search asks for the same few again and again."""
+    if not 1 <= len(size) <= 3:
+        raise InvalidArchitecture(f"A window needs one to three spatial dimensions. Got a feature map of size {size}.")
     if not len(kernel) == len(stride) == len(padding) == len(size):
         raise InvalidArchitecture(
             f"Kernel, stride and padding must have one entry per spatial dimension. Got {kernel}, "
             f"{stride}, {padding} for a feature map of size {size}."
         )
+    if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
+        raise InvalidArchitecture(
+            f"Kernel and stride must be at least 1, padding at least 0. Got {kernel}, {stride}, {padding}."
+        )
     out = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding))
-    if size and min(out) < 1:
+    if min(out) < 1:
         raise InvalidArchitecture(f"The kernel {kernel} must fit the padded feature map. Got size {size}.")
     return out
+
+
+def _pool_size(operation: Operation, size: Size) -> Size:
+    out = _window(operation, size)
+    if any(2 * p > k for k, p in zip(operation.kernel, operation.padding)):
+        raise InvalidArchitecture(
+            f"A pooling's padding must be at most half its kernel. Got {operation.kernel=}, {operation.padding=}."
+        )
+    return out
+
+
+def _no_window(operation: Operation) -> None:
+    if operation.kernel or operation.stride or operation.padding:
+        raise InvalidArchitecture(
+            f"The kind {operation.kind!r} has no window. "
+            f"Got {operation.kernel=}, {operation.stride=}, {operation.padding=}."
+        )
 
 
 class Conv(Kind):
@@ -97,6 +120,7 @@ class Linear(Kind):
     mixing = True
 
     def output_size(self, operation: Operation, size: Size) -> Size:
+        _no_window(operation)
         if math.prod(size) != 1:
             raise InvalidArchitecture(
                 f"A linear operation must read a vector; pool the map first. Got spatial size {size}."
@@ -116,6 +140,7 @@ class Identity(Kind):
     mixing = False
 
     def output_size(self, operation: Operation, size: Size) -> Size:
+        _no_window(operation)
         return size
 
     def apply(self, operation, x, weight, bias, groups):
@@ -129,7 +154,7 @@ class MaxPool(Kind):
     mixing = False
 
     def output_size(self, operation: Operation, size: Size) -> Size:
-        return _window(operation, size)
+        return _pool_size(operation, size)
 
     def apply(self, operation, x, weight, bias, groups):
         from torch.nn import functional as F
@@ -145,37 +170,53 @@ class AvgPool(Kind):
     mixing = False
 
     def output_size(self, operation: Operation, size: Size) -> Size:
-        return _window(operation, size)
+        return _pool_size(operation, size)
 
     def apply(self, operation, x, weight, bias, groups):
+        import torch
         from torch.nn import functional as F
 
-        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(operation.kernel) - 1]
-        return pool(x, operation.kernel, operation.stride, operation.padding, count_include_pad=False)
+        kernel, stride, padding = operation.kernel, operation.stride, operation.padding
+        if len(kernel) == 3 and any(n < k for n, k in zip(x.shape[2:], kernel)):  # torch refuses that, padded or not
+            around = [p for p in reversed(padding) for _ in range(2)]
+            inside = F.avg_pool3d(F.pad(torch.ones_like(x[:1, :1]), around), kernel, stride)
+            return F.avg_pool3d(F.pad(x, around), kernel, stride) / inside
+        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(kernel) - 1]
+        return pool(x, kernel, stride, padding, count_include_pad=False)
 
 
 class GlobalAvgPool(Kind):
-    """Mean over all positions: a map becomes a vector."""
+    """Mean over all positions: a map becomes a vector; a vector stays as it is."""
 
     learned = False
     mixing = False
 
     def output_size(self, operation: Operation, size: Size) -> Size:
+        _no_window(operation)
         return ()
 
     def apply(self, operation, x, weight, bias, groups):
-        return x.mean(dim=tuple(range(2, x.dim())))
+        return x.mean(dim=tuple(range(2, x.dim()))) if x.dim() > 2 else x
 
 
 @cache
 def kind(name: str) -> Kind:
     """The kind of this name.
 
-    Raises PluginError if none is installed under it, or if what is installed is not a Kind.
+    Raises PluginError if none is installed under it, or if what is installed is not a Kind as described there.
     """
     from nas.plugins import load_plugin
 
     found = load_plugin("nas.kinds", name)
     if not (isinstance(found, type) and issubclass(found, Kind)):
         raise PluginError(f"A kind must be a subclass of nas.kinds.Kind. Got {found!r} under the name {name!r}.")
+    declared = getattr(found, "learned", None), getattr(found, "mixing", None)
+    if not all(isinstance(value, bool) for value in declared):
+        raise PluginError(f"A kind must declare learned and mixing as True or False. Got {declared} from {name!r}.")
+    if declared == (True, False):
+        raise PluginError(
+            f"A learned kind mixes channels; one weight a channel is groups. Got {name!r}, which does not."
+        )
+    if missing := sorted(found.__abstractmethods__):
+        raise PluginError(f"A kind must define {', '.join(missing)}. {name!r} does not.")
     return found()

@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 
 import results
-from nas.config import Config
+from nas.config import NOT_COMPARED, Config
 from nas.contracts import SearchSpace
 from nas.driver import Driver, OutOfTime
-from nas.errors import PluginError, UserError, unknown_name
+from nas.errors import DataError, PluginError, UserError, unknown_name
 from nas.evaluation import DataInfo, Evaluator
-from nas.funnel import bounds, funnel_of, training_of
+from nas.funnel import Funnel, bounds, funnel_of, training_of
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.runner import LocalRunner
+from nas.strategies import export
 from nas.study import Study
+from results.connection import locate
 from results.front import Score
 
 STORE = "sqlite:///nas.db"
@@ -52,16 +54,25 @@ def search(
         if name not in valid:
             raise UserError(unknown_name("setting", name, valid))
     names, objects = _spaces(space)
-    config = Config(spaces=names, data="digits", **settings)
+    config = _canonical(Config(spaces=names, data="digits", **settings), objects)
+    load_spaces(config.spaces, objects)  # before arrays are written
     opened = results.open(store)
     config = replace(config, data=_data_spec(data, opened.files(config.study)))
     return run(config, store=store, spaces=objects, progress=progress)
 
 
-def resume(study: str, *, store: str = STORE, progress: Progress | None = None, **limits: Any) -> Study:
-    """Continue a study where it stands, with the settings that it has; limits (train, hours, …) may be given anew."""
+def resume(
+    study: str, *, space: Spaces = (), store: str = STORE, progress: Progress | None = None, **limits: Any
+) -> Study:
+    """Continue a study where it stands, with the settings that it has; limits (train, hours, …) may be given anew.
+
+    space: the classes or objects among the study's spaces, which the store knows by name alone.
+    """
+    for name in limits:
+        if name not in NOT_COMPARED:
+            raise UserError(f"{unknown_name('limit', name, NOT_COMPARED)} Other settings are those of the study.")
     config = Config.from_stored(study, results.open(store).settings(study))
-    return run(replace(config, **limits), store=store, progress=progress)
+    return run(replace(config, **limits), store=store, spaces=_spaces(space)[1], progress=progress)
 
 
 def run(
@@ -72,23 +83,17 @@ def run(
     progress: Progress | None = None,
 ) -> Study:
     """Run a study with these settings. spaces: objects for the names that are no plug-ins."""
-    config = _canonical(config, spaces or {})
-    config = replace(config, workers=config.workers or default_workers(config))
-    found = load_spaces(config.spaces, spaces or {})
-    evaluator = make_evaluator(config)
-    info = evaluator.info()
-    config = config.resolved(info.train_images)
-    load_plugin("nas.strategies", config.strategy)
-    if config.rule:
-        check_rule(config.rule)
     progress = progress or Silent()
-    progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
-    funnel = funnel_of(config, info.task, found)
+    progress.show(State(stage="loading the data", done=0, total=1, trained=0))
+    config, evaluator, info, funnel = prepared(config, spaces or {})
     opened = results.open(store)
-    score = stored_score(opened, config.study)
+    score = opened.score(config.study) if opened.holds(config.study) else None
     if score is None:  # before anything is written: a mistake leaves no study behind
+        progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
         made = bounds(funnel, config.seed)
         score = Score(low=made.low, high=made.high, floor=info.floor)
+    if config.optuna:
+        check_optuna(config.optuna, config.study, store)
     with ExitStack() as stack:
         writer = stack.enter_context(opened.writer(config.study, stored_settings(config, info)))
         runner = stack.enter_context(
@@ -106,15 +111,43 @@ def run(
             writer.finish("interrupted", f"The limit of {config.hours:g} hours passed while something was training.")
         else:
             writer.finish("finished", f"The search ended because {reason}.")
-    return Study(config.study, store=store)
+    return Study(config.study, store=store, spaces=spaces)
+
+
+def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config, Evaluator, DataInfo, Funnel]:
+    """What a search works with, from settings that are checked as far as can be without training and without a store.
+
+    Returns the settings with all that they leave open, the evaluator, its data, and the funnel.
+    Raises UserError, also in place of what a plug-in raises.
+    """
+    config = _canonical(config, objects)
+    check_device(config.device)
+    strategy = load_plugin("nas.strategies", config.strategy)
+    if not (isinstance(strategy, type) and callable(getattr(strategy, "ask", None))):
+        raise PluginError(f"A strategy must be a class with a method ask. Got {strategy!r}.")
+    if config.rule:
+        check_rule(config.rule)
+    spaces, evaluator = load_spaces(config.spaces, objects), make_evaluator(config)
+    try:
+        info = evaluator.info()
+    except UserError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"The evaluator {config.evaluator!r} must tell about its data. It raised {type(error).__name__}: {error}"
+        ) from error
+    if config.images < info.task.num_classes:
+        raise UserError(
+            f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
+        )
+    config = replace(config, workers=config.workers or default_workers(config)).resolved(info.train_images)
+    return config, evaluator, info, funnel_of(config, info.task, spaces)
 
 
 def preview(config: Config) -> str:
     """What a search with these settings would do, without doing it: data, spaces, range of budgets."""
-    config = _canonical(config, {})
-    info = make_evaluator(config).info()
-    config = config.resolved(info.train_images)
-    found = bounds(funnel_of(config, info.task, load_spaces(config.spaces, {})), config.seed)
+    config, _, info, funnel = prepared(config, {})
+    found = bounds(funnel, config.seed)
     shape = "×".join(map(str, info.task.input_shape))
     return "\n".join(
         (
@@ -127,17 +160,9 @@ def preview(config: Config) -> str:
             ),
             f"Budgets: {found.low:,.0f} to {found.high:,.0f} MACs.",
             f"Per generation: {config.pool} proposals, {config.generation} trained; rungs at epochs {config.rungs()}; "
-            f"{config.workers or default_workers(config)} workers.",
+            f"{config.workers} workers.",
         )
     )
-
-
-def stored_score(store: results.Store, study: str) -> Score | None:
-    """The score of a study that is in the store already."""
-    try:
-        return store.score(study)
-    except results.StoreError:
-        return None
 
 
 def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
@@ -150,7 +175,51 @@ def make_evaluator(config: Config) -> Evaluator:
     made = load_plugin("nas.evaluators", config.evaluator)
     if not (isinstance(made, type) and issubclass(made, Evaluator)):
         raise PluginError(f"An evaluator must be a subclass of nas.evaluation.Evaluator. Got {made!r}.")
-    return made(config.data, **config.evaluator_settings())
+    try:
+        return made(config.data, **config.evaluator_settings())
+    except UserError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"The evaluator {config.evaluator!r} must be made from data and settings. It raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def check_device(name: str) -> None:
+    """Raise UserError unless torch has this device here; nothing is allocated on a GPU."""
+    if name in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+            problem = "" if there else f"torch sees {torch.cuda.device_count()} CUDA devices"
+        else:
+            problem = "" if torch.empty(1, device=device).zero_().item() == 0 else "it holds no numbers"
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).splitlines()[0]
+    if problem:
+        raise UserError(f"--device must be one that torch has here, or auto. Got {name!r}: {problem}")
+
+
+def check_optuna(url: str, study: str, store: str) -> None:
+    """Raise UserError unless trials can be copied there; makes the Optuna study."""
+    try:
+        same = locate(url) == locate(store)
+    except results.StoreError:  # other databases serve Optuna as well
+        same = False
+    if same:
+        raise UserError(f"--optuna must be a database of its own: table names clash. Got the store, {url!r}.")
+    try:
+        export([], url, study)
+    except Exception as error:  # whatever a database says
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"--optuna must be a storage that Optuna can open, such as sqlite:///optuna.db. Got {url!r}: {told:.200}"
+        ) from error
 
 
 def check_rule(spec: str) -> None:
@@ -225,6 +294,8 @@ def absolute_data(spec: str) -> str:
 def _spaces(space: Spaces) -> tuple[tuple[str, ...], dict[str, SearchSpace]]:
     """Names, and the objects behind those that are no plug-ins."""
     given: Any = [space] if isinstance(space, str | type) or hasattr(space, "architecture") else space
+    if not isinstance(given, Sequence):
+        raise UserError(f"space must be one or more names, classes or objects. Got {space!r}.")
     names: list[str] = []
     objects: dict[str, SearchSpace] = {}
     for item in given:
@@ -245,11 +316,19 @@ def _data_spec(data: Any, files: Path) -> str:
         data = (data.x_train, data.y_train, data.x_test, data.y_test)
     if not isinstance(data, tuple | list) or len(data) not in (2, 4):
         raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
-    arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), map(np.asarray, data)))
+    if not (folder := files.resolve().parent.parent).is_dir():
+        raise UserError(f"A store is made in a folder that exists, and {folder} does not. Make it first.")
+    arrays = {}
     digest = hashlib.sha256()
-    for name, array in arrays.items():
+    for name, given in zip(("x_train", "y_train", "x_test", "y_test"), data):
+        try:
+            array = arrays[name] = np.asarray(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"{name} must be one array of numbers. Got {type(given).__name__}: {error}") from error
+        if array.dtype.hasobject:
+            raise DataError(f"{name} must be one array of numbers. Got dtype {array.dtype}.")
         digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes() if array.dtype != object else b"")
+        digest.update(np.ascontiguousarray(array).tobytes())
     path = files.resolve() / f"data-{digest.hexdigest()[:16]}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,10 @@ Shapes: N examples, C channels at full width, c active ones, K operating points.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,36 +18,37 @@ from nas.kinds import kind
 from nas.topology import Topology
 from nas.wiring import channel_mask, is_causal
 
+if TYPE_CHECKING:
+    from nas.plan import Step
+
 BATCH_NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """The active channels of a map: a prefix of ``count``, or the given full-width ``index`` where a concat has
-    holes.
-    """
+    """Some channels of a tensor: a prefix of ``count``, or those at ``index`` (count,) where a concat has holes."""
 
     count: int
-    index: tuple[int, ...] | None = None
+    index: Tensor | None = None
 
     @staticmethod
-    def of(ranges: Sequence[tuple[int, int]]) -> Channels:
-        """From ranges (start, stop) of full-width channels."""
+    def of(ranges: Sequence[tuple[int, int]], device: torch.device) -> Channels:
+        """From ranges (start, stop) of full-width channels; the index is on the device, once and for all."""
         count = sum(stop - start for start, stop in ranges)
         if not ranges or (len(ranges) == 1 and ranges[0][0] == 0):
             return Channels(count)
-        return Channels(count, tuple(c for start, stop in ranges for c in range(start, stop)))
+        return Channels(count, torch.cat([torch.arange(start, stop) for start, stop in ranges]).to(device))
 
     @property
-    def positions(self) -> tuple[int, ...]:
+    def positions(self) -> list[int]:
         """Full-width channel of each active one."""
-        return tuple(range(self.count)) if self.index is None else self.index
+        return list(range(self.count)) if self.index is None else self.index.tolist()
 
     def take(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """The active part of a full-width tensor: a view where it is a prefix."""
+        """These channels of a tensor: a view where they are a prefix."""
         if self.index is None:
             return tensor if tensor.shape[dim] == self.count else tensor.narrow(dim, 0, self.count)
-        return tensor.index_select(dim, torch.tensor(self.index, device=tensor.device))
+        return tensor.index_select(dim, self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +71,30 @@ class Norm(nn.Module):
 
     def __init__(self, channels: int, *, affine_rows: int, statistics_rows: int):
         super().__init__()
+        self.own_affine, self.own_statistics = affine_rows > 1, statistics_rows > 1
         self.weight = nn.Parameter(torch.ones(affine_rows, channels))
         self.bias = nn.Parameter(torch.zeros(affine_rows, channels))
         self.register_buffer("mean", torch.zeros(statistics_rows, channels))
         self.register_buffer("var", torch.ones(statistics_rows, channels))
 
+    def reset_statistics(self) -> None:
+        """Forget what was estimated, also where it was no number."""
+        self.mean.zero_()
+        self.var.fill_(1)
+
     def forward(self, x: Tensor, channels: Channels, mode: NormMode) -> Tensor:
         """x: (N, c, \\*size) -> the same shape."""
-        affine = mode.row if len(self.weight) > 1 else 0
+        affine = mode.row if self.own_affine else 0
         weight, bias = channels.take(self.weight[affine]), channels.take(self.bias[affine])
         if mode.batch_statistics and mode.momentum is None:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=BATCH_NORM_EPS)
-        row = mode.row if len(self.mean) > 1 else 0
+        row = mode.row if self.own_statistics else 0
         mean, var = channels.take(self.mean[row]), channels.take(self.var[row])
         out = F.batch_norm(x, mean, var, weight, bias, mode.batch_statistics, mode.momentum or 0.0, BATCH_NORM_EPS)
         if mode.batch_statistics and channels.index is not None:  # mean and var were copies: write them back
-            where = torch.tensor(channels.index, device=x.device)
-            self.mean[row].index_copy_(0, where, mean)
-            self.var[row].index_copy_(0, where, var)
+            for statistics, moved in ((self.mean, mean), (self.var, var)):
+                # .data: as in batch_norm itself, a backward of an earlier pass that saw them is none the wiser
+                statistics.data[row].index_copy_(0, channels.index, moved)
         return out
 
 
@@ -95,14 +102,15 @@ class Norm(nn.Module):
 class Route:
     """What an operation reads and writes in one subnetwork.
 
-    source, target: active channels. groups: those active. moves: for aligned kinds, (source position, target channel)
-    of what arrives, None where the source's first channels become the target's first channels.
+    source, target: active channels. groups: those active. moves: for aligned kinds, the places among the active source
+    channels of what arrives, and those among the target's that it arrives at, (2, channels); None where the source's
+    first channels become the target's first channels.
     """
 
     source: Channels
     target: Channels
     groups: int
-    moves: tuple[tuple[int, int], ...] | None = None
+    moves: Tensor | None = None
 
 
 class Layer(nn.Module):
@@ -152,15 +160,16 @@ class Layer(nn.Module):
             bias = None if self.bias is None else route.target.take(self.bias)
             x = self.kind.apply(self.operation, x, self.live_weight(route), bias, route.groups)
         else:
-            x = place(self.kind.apply(self.operation, x, None, None, 1), route)
+            x = place(self.kind.apply(self.operation, x, None, None, 1), route.target.count, route.moves)
         return self._steps(x, self.operation.after, self.after, route.target, mode)
 
     def live_weight(self, route: Route) -> Tensor:
         """The weight cut to the active channels, zero where the wiring has no connection."""
         assert self.weight is not None
-        weight = self.weight if self.mask is None else self.weight * self.mask
-        weight = route.target.take(weight)
-        return weight if self.operation.groups > 1 else route.source.take(weight, dim=1)
+        if self.operation.groups > 1:
+            return route.target.take(self.weight)
+        weight = route.source.take(route.target.take(self.weight), dim=1)
+        return weight if self.mask is None else weight * route.source.take(route.target.take(self.mask), dim=1)
 
     @staticmethod
     def _steps(x: Tensor, steps: tuple[str, ...], norm: Norm | None, channels: Channels, mode: NormMode) -> Tensor:
@@ -169,21 +178,38 @@ class Layer(nn.Module):
         return x
 
 
-def place(x: Tensor, route: Route) -> Tensor:
-    """Put the channels of an aligned operation where the target has them; what receives nothing is zero."""
-    wanted = route.target.count
-    if route.moves is None:
-        if x.shape[1] >= wanted:
-            return x if x.shape[1] == wanted else x[:, :wanted]
-        return F.pad(x, (0, 0) * (x.dim() - 2) + (0, wanted - x.shape[1]))
-    out = x.new_zeros(x.shape[0], wanted, *x.shape[2:])
-    sources, targets = np.array(route.moves, dtype=np.int64).reshape(-1, 2).T.copy()
-    where = torch.from_numpy(targets).to(x.device)
-    return out.index_copy(1, where, x.index_select(1, torch.from_numpy(sources).to(x.device)))
+def place(x: Tensor, wanted: int, moves: Tensor | None) -> Tensor:
+    """Put the channels of an aligned operation where the target has them; what receives nothing is zero.
+
+    wanted: active channels of the target. moves: as in :class:`Route`.
+    """
+    if moves is not None:
+        return x.new_zeros(x.shape[0], wanted, *x.shape[2:]).index_copy(1, moves[1], x.index_select(1, moves[0]))
+    if x.shape[1] >= wanted:
+        return x if x.shape[1] == wanted else x[:, :wanted]
+    return F.pad(x, (0, 0) * (x.dim() - 2) + (0, wanted - x.shape[1]))
+
+
+def merge(values: Sequence[Tensor], step: Step) -> Tensor:
+    """The value of a map from what arrives: stacked or summed, activated, scaled."""
+    if step.concat:
+        x = torch.cat(list(values), dim=1)
+    else:
+        x, *others = values
+        for other in others:
+            x = x + other
+    x = activate(x, step.activation)
+    return x if step.factor == 1 else x * step.factor
 
 
 def activate(x: Tensor, name: str) -> Tensor:
     """Apply an activation by its name; "none" is the identity."""
-    if name == "none":
-        return x
-    return {"relu": F.relu, "relu6": F.relu6, "silu": F.silu, "hardswish": F.hardswish}[name](x)
+    return x if name == "none" else _ACTIVATIONS[name](x)
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+}

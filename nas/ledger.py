@@ -32,10 +32,11 @@ class Ledger:
     def __init__(self, config: Config, writer: StudyWriter, info: DataInfo, score: Score):
         self.config, self.writer, self.info, self.score = config, writer, info, score
         self.accuracy = {row["id"]: self._recorded(row["id"]) for row in self.rows()}
+        self._architectures: dict[int, Architecture] = {}
 
     def rows(self, generation: int | None = None) -> list[dict[str, Any]]:
         """The candidates that were chosen for training, as rows of the store."""
-        return self.writer.rows(status=TRAINED, generation=generation)
+        return self._chosen(TRAINED, generation)
 
     def fidelity(self, epochs: int, images: int | None) -> float:
         """Passes over all training images in so many epochs over ``images`` of them (None: all)."""
@@ -77,7 +78,7 @@ class Ledger:
     def history(self, domains: Domains) -> list[Trial]:
         """What strategies learn from: everything that ended partial training, a failure at the floor."""
         trials = []
-        for row in self.writer.rows(status=("stopped", "finished", "failed")):
+        for row in self._chosen(("stopped", "finished", "failed")):
             reached = {
                 e: a for e in self.config.rungs() if (a := self.accuracy[row["id"]].get(self.rung(e))) is not None
             }
@@ -90,14 +91,22 @@ class Ledger:
                     complete=row["status"] != "stopped",
                     intermediate=reached,
                     generation=row["generation"],
+                    architecture=self._architecture(row),
+                    proxy=row["proxies"].get(self.config.proxy),
                 )
             )
         return trials
 
+    def _architecture(self, row: dict[str, Any]) -> Architecture:
+        """Of a candidate; read once, for every generation asks for all."""
+        if row["id"] not in self._architectures:
+            self._architectures[row["id"]] = Architecture.from_json(row["architecture"])
+        return self._architectures[row["id"]]
+
     def curves(self, status: str) -> list[Curve]:
         """The candidates of a status at the highest fidelity of their partial training."""
         curves = []
-        for row in self.writer.rows(status=status):
+        for row in self._chosen((status,)):
             reached = [f for f in map(self.rung, self.config.rungs()) if f in self.accuracy[row["id"]]]
             if not reached:
                 continue
@@ -122,6 +131,11 @@ class Ledger:
     def best(self) -> float | None:
         """The best anytime accuracy so far, at any fidelity."""
         return max((a for by_fidelity in self.accuracy.values() for a in by_fidelity.values()), default=None)
+
+    def _chosen(self, statuses: Sequence[str], generation: int | None = None) -> list[dict[str, Any]]:
+        """Not those that failed as proposals: they have no place in the order of training."""
+        rows = self.writer.rows(status=statuses, generation=generation)
+        return [row for row in rows if row["position"] is not None]
 
     def _points(self, number: int, fidelity: float, repeat: int) -> list[dict[str, Any]]:
         points = self.writer.points_of(number)

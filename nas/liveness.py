@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nas.errors import InvalidArchitecture
+from nas.kinds import kind
 
 if TYPE_CHECKING:
     from nas.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology
@@ -81,8 +82,8 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
         )
     if not (all(a < b for a, b in zip(point.operations, point.operations[1:]))):
         raise InvalidArchitecture("Operations must be sorted, each once.")
-    if not (not point.operations or point.operations[-1] < len(operations)):
-        raise InvalidArchitecture(f"There are {len(operations)} operations.")
+    if point.operations and not 0 <= point.operations[0] <= point.operations[-1] < len(operations):
+        raise InvalidArchitecture(f"There are {len(operations)} operations. Got {point.operations=}.")
     trimmed = trim_point(topology, point)
     if trimmed is not point:
         raise InvalidArchitecture(
@@ -105,7 +106,7 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
 
 def trim_unused(architecture: Architecture) -> Architecture:
     """The architecture without operations, maps and channels that no operating point uses; itself where there are
-    none.
+    none, or where the rest would compute something else without them.
     """
     topology, points = architecture.topology, architecture.points
     live = sorted({o for point in points for o in point.operations})
@@ -118,11 +119,73 @@ def trim_unused(architecture: Architecture) -> Architecture:
         and all(widest[index] == topology.maps[index].channels for index in topology.declared)
     ):
         return architecture
-    return _rebuild(architecture, live, sorted(used_maps), widest)
+    kept = _slices_kept(topology, live, {index: n for index, n in widest.items() if index in used_maps})
+    return architecture if kept is None else _rebuild(architecture, live, sorted(used_maps), kept)
+
+
+def _slices_kept(topology: Topology, live: Sequence[int], widest: dict[int, int]) -> dict[int, int] | None:
+    """How many slices of each used map stay: those that a point uses, and those that other maps' slices stand by.
+
+    Grouped and causal operations pair the slices of source and target; n / c of a gated map counts all n; an aligned
+    operation that reads a concat finds channels by their place in it. None where only a whole topology keeps all that.
+    """
+    maps, operations = topology.maps, topology.operations
+    kept = {index: maps[index].slices.index(n) + 1 for index, n in widest.items()}
+    read = {i for o in live if _places(topology, o) for i in _view(topology, live, operations[o].source)}
+    for index in {0} | {operations[o].target for o in live}:
+        whole = index in read or maps[index].scale == "full"
+        if whole and maps[index].merge != "concat":
+            kept[index] = len(maps[index].slices)
+        elif whole and not set(topology.incoming[index]) <= set(live):
+            return None
+    growing = True
+    while growing:
+        growing = False
+        for o in live:
+            more = _paired(topology, live, o, kept)
+            if more is None:
+                return None
+            growing |= bool(more)
+            kept |= more
+    return kept
+
+
+def _places(topology: Topology, index: int) -> bool:
+    """Whether an operation finds each channel of a concat by its place: it is aligned, and more than a view itself."""
+    operation = topology.operations[index]
+    maps = topology.maps
+    concat, view = (maps[i].merge == "concat" for i in (operation.source, operation.target))
+    return concat and not view and not kind(operation.kind).mixing
+
+
+def _view(topology: Topology, live: Sequence[int], index: int) -> list[int]:
+    """A map and, where it is a concat, all that it is a view of."""
+    if topology.maps[index].merge != "concat":
+        return [index]
+    inputs = (o for o in topology.incoming[index] if o in live)
+    return [index, *(i for o in inputs for i in _view(topology, live, topology.operations[o].source))]
+
+
+def _paired(topology: Topology, live: Sequence[int], index: int, kept: dict[int, int]) -> dict[int, int] | None:
+    """What must grow for a live operation to have the same groups or slices on both sides; None where it cannot."""
+    operation, maps = topology.operations[index], topology.maps
+    source, target = operation.source, operation.target
+    if operation.groups > 1:
+        groups = [maps[i].slices[kept[i] - 1] * operation.groups // maps[i].channels for i in (source, target)]
+        short = (source, target)[groups[0] > groups[1]]
+        return {} if groups[0] == groups[1] else {short: kept[short] + 1}
+    if operation.wiring == "dense" or len({j for _, j in topology.blocks(source)}) == 1:
+        return {}
+    leaves = [i for i in _view(topology, live, source) if i in kept]
+    depth = max(kept[leaf] for leaf in leaves)
+    if depth >= kept[target]:
+        return {} if depth == kept[target] else {target: depth}
+    wide = [leaf for leaf in leaves if len(maps[leaf].slices) >= kept[target]]
+    return {wide[0]: kept[target]} if wide else None
 
 
 def _rebuild(
-    architecture: Architecture, live: Sequence[int], used: Sequence[int], widest: dict[int, int]
+    architecture: Architecture, live: Sequence[int], used: Sequence[int], kept: dict[int, int]
 ) -> Architecture:
     from nas.topology import Topology
 
@@ -136,8 +199,8 @@ def _rebuild(
             channels = sum(width[old.operations[o].source] for o in old.incoming[index] if o in live)
             slices: tuple[int, ...] = (channels,)
         else:
-            channels = widest[index]
-            slices = tuple(s for s in item.slices if s <= channels)
+            slices = item.slices[: kept[index]]
+            channels = slices[-1]
         width[index] = channels
         maps.append(replace(item, channels=channels, slices=slices))
     operations = [_narrowed(old, old.operations[o], place, width) for o in live]

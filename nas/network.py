@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from torch import Tensor, nn
 
 from nas.cost import macs, params
 from nas.errors import UserError
-from nas.layers import Channels, Layer, NormMode, activate
+from nas.layers import Channels, Layer, Norm, NormMode, merge
+from nas.liveness import check_point
 from nas.plan import Plan, Step, make_plan
 from nas.preprocessing import Preprocessing
 from nas.reuse import stable_maps
+from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork
 
 MOMENTUM = 0.1
+REMEMBERED_PLANS = 1024  # of sampled subnetworks, a long training may see any number
 
 
 class AnytimeNetwork(nn.Module):
@@ -27,8 +31,11 @@ class AnytimeNetwork(nn.Module):
     architecture: what it is; macs, params: cost of each level; preprocess: from images as stored to what ``forward``
     takes.
 
+    generator: draws the initial weights, on the CPU; one seeded by the architecture's ``network_key`` by default.
+
     In training mode norms use the statistics of the batch. Under the policy "recalibrated" they keep none of their own:
-    :meth:`calibrate` estimates them after training, and an answer in evaluation mode is refused before that.
+    :meth:`calibrate` estimates them after training, and an answer in evaluation mode is refused before that, and again
+    once training goes on.
     """
 
     calibrated: Tensor
@@ -47,7 +54,11 @@ class AnytimeNetwork(nn.Module):
         self.operation_layers = [Layer(topology, o, **rows) for o in range(len(topology.operations))]
         self.layers = nn.ModuleList(self.operation_layers)
         self.register_buffer("calibrated", torch.tensor(architecture.norm != "recalibrated"))
-        self._plans: dict[Subnetwork, Plan] = {}
+        self._known_calibrated: bool | None = None  # what the buffer says, if known: to read it is to wait for a GPU
+        self.register_load_state_dict_post_hook(_forget_calibrated)
+        self._plans: dict[tuple[Subnetwork, torch.device], Plan] = {}
+        self._rests: dict[tuple[int, torch.device], _Rest] = {}
+        generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
 
@@ -61,7 +72,7 @@ class AnytimeNetwork(nn.Module):
 
         In training mode level may be any subnetwork of the topology, unless each point has norms of its own.
         """
-        plan = self._plan(level)
+        plan = self._plan(level, x.device)
         values = {0: x}
         self._run(plan.steps, values, self._mode(level))
         return values[plan.output].flatten(1)
@@ -71,15 +82,15 @@ class AnytimeNetwork(nn.Module):
 
         What a level shares with the largest is computed once: in a causal network everything but the classifier.
         """
-        largest = self._plan(None)
+        largest = self._plan(None, x.device)
         top = {0: x}
         self._run(largest.steps, top, self._mode(None))
         out = []
-        for level, known in enumerate(self._stable[:-1]):
-            plan = self._plan(level)
-            values = {m: _part(top[m], largest.channels[m], plan.channels[m]) for m in known}
-            self._run(plan.until_known(known), values, self._mode(level))
-            out.append(values[plan.output].flatten(1))
+        for level in range(self.levels - 1):
+            rest = self._rest(level, x.device)
+            values = {index: channels.take(top[index], dim=1) for index, channels in rest.taken}
+            self._run(rest.steps, values, self._mode(level))
+            out.append(values[rest.output].flatten(1))
         return [*out, top[largest.output].flatten(1)]
 
     def extract(self, level: int) -> nn.Module:
@@ -108,15 +119,22 @@ class AnytimeNetwork(nn.Module):
         """Re-estimate the norm statistics of every operating point as the mean over batches of (preprocessed) training
         images.
 
-        Raises UserError when there are no batches.
+        Raises UserError when there are no batches, or when the points share their norms, which training itself keeps.
         """
+        if self.architecture.norm == "shared":
+            raise UserError(
+                "Points that share their norms take the statistics of training: there is nothing to calibrate."
+            )
+        for norm in self.modules():
+            if isinstance(norm, Norm):
+                norm.reset_statistics()
         count = 0
         for count, x in enumerate(batches, start=1):
             for level in range(self.levels):
-                self._run(self._plan(level).steps, {0: x}, NormMode(level, True, 1 / count))
+                self._run(self._plan(level, x.device).steps, {0: x}, NormMode(level, True, 1 / count))
         if not count:
             raise UserError("Calibration must see at least one batch of training images. Got none.")
-        self.calibrated.fill_(True)
+        self._set_calibrated(True)
 
     def save(self, folder: str | Path) -> None:
         """Write weights, architecture and preprocessing to a folder, made if needed; :func:`nas.load` reads them
@@ -142,12 +160,12 @@ class AnytimeNetwork(nn.Module):
         try:
             described = json.loads((path / "network.json").read_text())
             architecture = Architecture.from_json(described["architecture"])
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path} must be a folder that network.save wrote: {error}.") from error
-        network = AnytimeNetwork(architecture)
+            preprocessing = described["preprocessing"]
+            network = AnytimeNetwork(architecture)
+            network.preprocess = Preprocessing.from_json(preprocessing) if preprocessing else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} must be a folder that network.save wrote: {_told(error)}") from error
         network.read_weights(path / "weights.safetensors")
-        if described.get("preprocessing"):
-            network.preprocess = Preprocessing.from_json(described["preprocessing"])
         return network.eval()
 
     def read_weights(self, path: str | Path) -> None:
@@ -156,9 +174,18 @@ class AnytimeNetwork(nn.Module):
         from safetensors.torch import load_file
 
         try:
-            self.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise UserError(f"{path} must hold this network's weights: {str(error).splitlines()[0]}.") from error
+            found = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} must be a file of weights: {_told(error)}") from error
+        wanted = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        got = {name: tuple(tensor.shape) for name, tensor in found.items()}
+        for name in sorted(wanted.keys() | got.keys()):
+            if wanted.get(name) != got.get(name):
+                raise UserError(
+                    f"{path} must hold the weights of this very network. "
+                    f"Got shape {got.get(name)} for {name}, where it has {wanted.get(name)}."
+                )
+        self.load_state_dict(found)
 
     @cached_property
     def _stable(self) -> tuple[frozenset[int], ...]:
@@ -170,11 +197,23 @@ class AnytimeNetwork(nn.Module):
             raise UserError(f"level must be between 0 and {self.levels - 1}. Got {level=}.")
         return wanted
 
-    def _plan(self, level: int | Subnetwork | None) -> Plan:
+    def _plan(self, level: int | Subnetwork | None, device: torch.device) -> Plan:
         point = level if isinstance(level, Subnetwork) else self.architecture.points[self._level(level)]
-        if point not in self._plans:
-            self._plans[point] = make_plan(self.architecture.topology, point)
-        return self._plans[point]
+        plan = self._plans.get((point, device))
+        if plan is None:
+            if isinstance(level, Subnetwork):
+                check_point(self.architecture.topology, self.architecture.task, point)
+            if len(self._plans) >= REMEMBERED_PLANS:
+                del self._plans[next(iter(self._plans))]
+            plan = self._plans[point, device] = make_plan(self.architecture.topology, point, device)
+        return plan
+
+    def _rest(self, level: int, device: torch.device) -> _Rest:
+        """What is left to do for a level after a pass through the largest."""
+        if (level, device) not in self._rests:
+            plan, largest = self._plan(level, device), self._plan(None, device)
+            self._rests[level, device] = _Rest.of(plan, largest, self._stable[level])
+        return self._rests[level, device]
 
     def _mode(self, level: int | Subnetwork | None) -> NormMode:
         policy = self.architecture.norm
@@ -182,29 +221,66 @@ class AnytimeNetwork(nn.Module):
             raise UserError("Only operating points have norms of their own; this subnetwork is none of them.")
         row = 0 if isinstance(level, Subnetwork) else self._level(level)
         if self.training:
+            if policy == "recalibrated" and torch.is_grad_enabled() and self._known_calibrated is not False:
+                self._set_calibrated(False)
             return NormMode(row, True, None if policy == "recalibrated" else MOMENTUM)
         self._refuse_uncalibrated()
         return NormMode(row, False)
 
+    def _set_calibrated(self, value: bool) -> None:
+        self.calibrated.fill_(value)
+        self._known_calibrated = value
+
     def _refuse_uncalibrated(self) -> None:
-        if not self.calibrated:
+        if self._known_calibrated is None:
+            self._known_calibrated = bool(self.calibrated)
+        if not self._known_calibrated:
             raise UserError(
                 "The norms of this network must be recalibrated before it answers: call network.calibrate(batches)."
             )
 
     def _run(self, steps: Iterable[Step], values: dict[int, Tensor], mode: NormMode) -> None:
+        layers = self.operation_layers
         for step in steps:
             if step.concat:
-                x = torch.cat([values[source] for _, source, _ in step.inputs], dim=1)
+                arrived = [values[source] for _, source, _ in step.inputs]
             else:
-                x = sum(self.operation_layers[o](values[source], route, mode) for o, source, route in step.inputs)
-            x = activate(x, step.activation)
-            values[step.target] = x if step.factor == 1 else x * step.factor
+                arrived = [layers[o](values[source], route, mode) for o, source, route in step.inputs]
+            values[step.target] = merge(arrived, step)
 
 
-def _part(value: Tensor, held: Channels, wanted: Channels) -> Tensor:
-    """The wanted channels of a value that holds others as well."""
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """How a level goes on from a pass through the largest: the channels it takes of maps there, and its own steps."""
+
+    taken: tuple[tuple[int, Channels], ...]
+    steps: tuple[Step, ...]
+    output: int
+
+    @staticmethod
+    def of(plan: Plan, largest: Plan, known: frozenset[int]) -> _Rest:
+        steps = plan.until_known(known)
+        written = {step.target for step in steps}
+        read = {plan.output, *(source for step in steps for _, source, _ in step.inputs)} - written
+        return _Rest(
+            tuple((index, _part(largest.channels[index], plan.channels[index])) for index in sorted(read)),
+            steps,
+            plan.output,
+        )
+
+
+def _part(held: Channels, wanted: Channels) -> Channels:
+    """Where the wanted channels are in a value that holds others as well."""
     if held.index is None and wanted.index is None:
-        return value if held.count == wanted.count else value[:, : wanted.count]
+        return Channels(wanted.count)
     place = {channel: at for at, channel in enumerate(held.positions)}
-    return value[:, [place[c] for c in wanted.positions]]
+    device = (held.index if held.index is not None else wanted.index).device  # type: ignore[union-attr]
+    return Channels(wanted.count, torch.tensor([place[c] for c in wanted.positions], device=device))
+
+
+def _forget_calibrated(network: nn.Module, keys: object) -> None:
+    network._known_calibrated = None  # type: ignore[assignment]
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,9 +1,12 @@
-"""From a subnetwork to the steps that run it: pure data, computed once; torch only executes."""
+"""From a subnetwork to the steps that run it: plain data, computed once; the network only executes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from nas.kinds import kind
 from nas.layers import Channels, Route
 from nas.topology import Subnetwork, Topology
 from nas.wiring import active_channels, alignment
@@ -42,8 +45,8 @@ class Plan:
         return tuple(reversed(steps))
 
 
-def make_plan(topology: Topology, point: Subnetwork) -> Plan:
-    """The plan of a subnetwork that has passed :func:`nas.liveness.check_point`."""
+def make_plan(topology: Topology, point: Subnetwork, device: torch.device) -> Plan:
+    """The plan of a subnetwork that has passed :func:`nas.liveness.check_point`, to be run on a device."""
     live = set(point.operations)
     channels = {0: Channels(topology.maps[0].channels)}
     steps = []
@@ -51,12 +54,14 @@ def make_plan(topology: Topology, point: Subnetwork) -> Plan:
         incoming = [o for o in topology.incoming[index] if o in live]
         if not incoming:
             continue
-        channels[index] = Channels.of(active_channels(topology, point, index))
+        channels[index] = Channels.of(active_channels(topology, point, index), device)
         steps.append(
             Step(
                 target=index,
                 concat=feature_map.merge == "concat",
-                inputs=tuple((o, topology.operations[o].source, _route(topology, o, channels)) for o in incoming),
+                inputs=tuple(
+                    (o, topology.operations[o].source, _route(topology, o, channels, device)) for o in incoming
+                ),
                 activation=feature_map.activation,
                 factor=_factor(topology, index, channels[index].count, len(incoming)),
             )
@@ -76,14 +81,15 @@ def _factor(topology: Topology, index: int, active: int, incoming: int) -> float
     return (1 if feature_map.scale == "mean" else components) / on
 
 
-def _route(topology: Topology, index: int, channels: dict[int, Channels]) -> Route:
+def _route(topology: Topology, index: int, channels: dict[int, Channels], device: torch.device) -> Route:
     operation = topology.operations[index]
     source, target = channels[operation.source], channels[operation.target]
-    groups = operation.groups
-    if groups > 1:
-        groups = target.count * groups // topology.maps[operation.target].channels
-    place = {channel: at for at, channel in enumerate(target.positions)}
-    to = alignment(topology, index)
-    moves = tuple((at, place[int(to[c])]) for at, c in enumerate(source.positions) if int(to[c]) in place)
-    straight = moves == tuple((i, i) for i in range(min(source.count, target.count)))
-    return Route(source=source, target=target, groups=groups, moves=None if straight else moves)
+    if kind(operation.kind).mixing or topology.maps[operation.target].merge == "concat":
+        groups = target.count * operation.groups // topology.maps[operation.target].channels
+        return Route(source=source, target=target, groups=groups if operation.groups > 1 else 1)
+    arrives = {channel: at for at, channel in enumerate(target.positions)}
+    to = alignment(topology, index).tolist()
+    moves = [(at, arrives[to[c]]) for at, c in enumerate(source.positions) if to[c] in arrives]
+    if moves == [(i, i) for i in range(min(source.count, target.count))]:
+        return Route(source=source, target=target, groups=1)
+    return Route(source, target, 1, torch.tensor(moves, dtype=torch.int64).reshape(-1, 2).T.contiguous().to(device))

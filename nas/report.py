@@ -15,22 +15,25 @@ if TYPE_CHECKING:
     from nas.study import Study
     from results.store import Store
 
+DEFAULT_STORE = "sqlite:///nas.db"
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
 
 
 def summary(study: Study) -> str:
     """The end of a search: front, range of budgets, anytime accuracy, audit, where it is stored, what to type next."""
     front = study.front()
-    where = "" if study.url == "sqlite:///nas.db" else f" --store {study.url}"
+    where = _store_option(study.url)
     if front.empty:
         return f"No candidate has been trained. See why: nas status {study.name}{where}"
     score = study.score
     best = str(front.iloc[-1].candidate)
-    tested = study.anytime_accuracy("test")
+    tested = ""
+    if front.test_accuracy.notna().all():
+        tested = f", {study.anytime_accuracy('test'):.4f} on test images"
     lines = [
         front_table(front),
         "",
-        f"Anytime accuracy {study.anytime_accuracy():.4f} on validation, {tested:.4f} on test images, "
+        f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{tested}, "
         f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
         study.audit_lines(),
         f"Stored in {study.url} as study {study.name!r}: {study.store.studies().set_index('study').reason[study.name]}",
@@ -40,8 +43,12 @@ def summary(study: Study) -> str:
     return "\n".join(lines)
 
 
+def _store_option(url: str) -> str:
+    return "" if url == DEFAULT_STORE else f" --store {url}"
+
+
 def _store_argument(url: str) -> str:
-    return "" if url == "sqlite:///nas.db" else f", store='{url}'"
+    return "" if url == DEFAULT_STORE else f", store='{url}'"
 
 
 def front_table(front: pd.DataFrame) -> str:
@@ -112,7 +119,7 @@ def study_status(store: Store, study: str) -> str:
         share = memo.get("screening", 0.0) / memo["seconds"]
         lines.append(f"The search has run for {duration(memo['seconds'])}, {share:.1%} of it proposing and screening.")
     if row.state != "finished":
-        lines.append(f"Continue with: nas resume {study}")
+        lines.append(f"Continue with: nas resume {study}{_store_option(store.url)}")
     return "\n".join(lines)
 
 

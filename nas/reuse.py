@@ -26,6 +26,7 @@ def _stable(architecture: Architecture, point: Subnetwork) -> frozenset[int]:
     counts, top_counts = topology.active(point), topology.active(top)
     live, top_live = set(point.operations), set(top.operations)
     stable = {0}
+    widths, top_widths = (dict(zip(topology.declared, p.channels)) for p in (point, top))
     for index, feature_map in enumerate(topology.maps):
         incoming = topology.incoming[index]
         here = [o for o in incoming if o in live]
@@ -33,9 +34,9 @@ def _stable(architecture: Architecture, point: Subnetwork) -> frozenset[int]:
             continue
         if not all(topology.operations[o].source in stable for o in here):
             continue
-        if feature_map.scale != "none" and (
-            counts[index] != top_counts[index] or len(here) != len(top_live.intersection(incoming))
-        ):
+        if widths.get(index, 0) > top_widths.get(index, 0):
+            continue
+        if feature_map.scale != "none" and counts[index] != top_counts[index]:
             continue
         if feature_map.merge == "concat" or all(
             _same(architecture, point, o, o in live) for o in incoming if o in top_live

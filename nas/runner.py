@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -48,7 +49,8 @@ class LocalRunner:
     evaluator, data, settings: what each worker makes its evaluator from. workers: processes side by side.
 
     A job that raises, or whose worker dies, is tried again on a fresh worker, at most ``ATTEMPTS`` times in all, from
-    its checkpoint; diverged training is not tried again, for it would diverge again.
+    its checkpoint; diverged training is not tried again, for it would diverge again. No worker outlives an exception:
+    what raised may have spoilt it for others, as a lost CUDA context does.
     """
 
     def __init__(
@@ -73,6 +75,9 @@ class LocalRunner:
             try:
                 worker, message = self._events.get(timeout=_WAIT)
             except queue.Empty:
+                for worker in self._workers:  # one that left children behind: they keep its output open
+                    if worker.process.poll() is not None:
+                        self._events.put((worker, None))
                 continue
             if message is not None and "epoch" in message:
                 if worker.job:
@@ -86,21 +91,28 @@ class LocalRunner:
         """A job gave an outcome or a failure, or (None) its worker died."""
         job, attempt = worker.job, worker.attempt
         worker.job = None
-        if message is None and worker in self._workers:
-            self._workers.remove(worker)
-            worker.end()
+        if message is None:
+            with suppress(subprocess.TimeoutExpired):  # its output may end before it does
+                worker.process.wait(timeout=5)
+        if message is None or "failure" in message:
+            self._drop(worker)
         if job is None:
             return
         if message is not None and "outcome" in message:
             done(job, Outcome(**message["outcome"]))
             return
         if message is None:
-            status = worker.process.wait()
-            message = {"failure": f"The worker process died (exit status {status}).", "kind": "", "traceback": ""}
-        if attempt < ATTEMPTS and message["kind"] != "Diverged":
+            reason = f"The worker process died (exit status {worker.process.returncode}); log.txt may say why."
+            message = {"failure": reason, "diverged": False, "traceback": ""}
+        if attempt < ATTEMPTS and not message["diverged"]:
             waiting.append((job, attempt + 1))
         else:
             done(job, Failure(reason=message["failure"], traceback=message["traceback"], attempts=attempt))
+
+    def _drop(self, worker: _Worker) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+            worker.end()
 
     def _idle(self, wanted: int) -> list[_Worker]:
         """Up to so many workers without a job, started where there are too few."""
@@ -113,7 +125,7 @@ class LocalRunner:
     def close(self) -> None:
         """Stop all workers at once; checkpoints keep what they have done."""
         for worker in self._workers:
-            worker.process.kill()
+            worker.kill()
         for worker in self._workers:
             worker.end()
         self._workers.clear()
@@ -136,13 +148,13 @@ class _Worker:
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         with open(self.log or os.devnull, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "nas.worker"],
+                [sys.executable, "-P", "-m", "nas.worker"],  # -P: a user's random.py here is not the standard one
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
                 text=True,
-                start_new_session=True,  # Ctrl-C reaches the driver alone, which then stops us
+                start_new_session=True,  # Ctrl-C reaches the driver alone, which then stops us and our children
             )
         self._send(self.made)
         self.listener = threading.Thread(target=self._listen, daemon=True)
@@ -153,11 +165,18 @@ class _Worker:
         self.job, self.attempt = job, attempt
         self._send(job.to_json())
 
+    def kill(self) -> None:
+        """Stop the process and those that it started, if they still run."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def end(self) -> None:
         """Stop the process if it still runs, and let go of its pipes."""
-        self.process.kill()
+        self.kill()
         self.process.wait()
-        self.listener.join()
+        self.listener.join(timeout=5)
+        if self.listener.is_alive():  # a daemon of its own keeps the pipe open, and a read cannot be ended
+            return
         for pipe in (self.process.stdin, self.process.stdout):
             with suppress(OSError):  # what was never written cannot be flushed any more
                 assert pipe is not None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
+    from nas.topology import Architecture
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -33,6 +35,8 @@ class Trial:
     complete: trained to the end; False when it was stopped early.
     intermediate: step (epoch) → anytime accuracy there.
     generation: number of the generation that proposed it, from 0.
+    architecture: the network proposed; None where a caller does not have it.
+    proxy: its score by the study's proxy; None where a caller does not have it.
     """
 
     choices: Mapping[str, Primitive]
@@ -41,6 +45,8 @@ class Trial:
     complete: bool = True
     intermediate: Mapping[int, float] = field(default_factory=dict)
     generation: int = 0
+    architecture: Architecture | None = None
+    proxy: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -89,6 +95,17 @@ class Strategy(ABC):
     @abstractmethod
     def ask(self) -> Decide:
         """The decisions of one new proposal: `decide(name, options) -> index`. The caller asks for each name once."""
+
+    def score(self, architecture: Architecture, proxy: float | None) -> float | None:
+        """What a candidate is expected to be worth: the driver trains first where it is highest, cost included.
+
+        None, the default, leaves the order to the driver: by rank of the proxy's score and MACs. Called for every
+        feasible proposal; between two calls of `tell` it gives a finite number for all of them or None for all, and it
+        is pure: neither the order of the calls nor their number matters, nor do they change what `ask` proposes.
+
+        proxy: the candidate's score by the study's proxy; None to do without.
+        """
+        return None
 
     def tell(self, trial: Trial) -> None:
         """Adds a trained candidate to the history; counts from the next `ask` on."""

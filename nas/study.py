@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,13 @@ REFERENCE_SAMPLE = 1_000
 class Study:
     """What a store holds of one study, as DataFrames, pictures and networks.
 
+    spaces: the classes or objects among its spaces, by name; the audit alone needs them.
     Raises results.StoreError when there is no such study.
     """
 
-    def __init__(self, name: str, *, store: str = "sqlite:///nas.db"):
+    def __init__(self, name: str, *, store: str = "sqlite:///nas.db", spaces: Mapping[str, Any] | None = None):
         self.name, self.url = name, store
+        self._spaces = dict(spaces or {})
         self.store = results.open(store)
         settings = self.store.settings(name)
         self.config = Config.from_stored(name, settings)
@@ -138,7 +141,7 @@ class Study:
 
         task = Architecture.from_json(self.store.architecture(str(self.best().key))).task
         config = replace(self.config, low=self.score.low)
-        funnel = funnel_of(config, task, load_spaces(config.spaces, {}))
+        funnel = funnel_of(config, task, load_spaces(config.spaces, self._spaces))
         decide = at_random(np.random.default_rng(seed(config.seed, "reference")))
         found = []
         for _ in range(12 * REFERENCE_SAMPLE):

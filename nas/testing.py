@@ -32,7 +32,7 @@ import numpy as np
 from nas.builder import Builder
 from nas.choices import Choose, Decide, Domains, Primitive, Recorder, at_random, replay
 from nas.contracts import SearchSpace
-from nas.cost import macs, params
+from nas.cost import params, subnetwork_macs
 from nas.errors import InvalidArchitecture, PluginError, UserError
 from nas.plugins import load_plugin
 from nas.proxies import Needs
@@ -246,7 +246,7 @@ def _varied(subject: _Subject) -> None:
 def _costs_grow(subject: _Subject) -> None:
     for points in (1, 4):
         for _, choices, found in subject.valid(points):
-            costs = macs(found)
+            costs = [subnetwork_macs(found.topology, point) for point in found.points]
             good = costs[0] > 0 and min(params(found)) > 0 and all(a < b for a, b in pairwise(costs))
             _require(good, f"Points must cost something, and each more than the last. Got {costs=} for {choices}.")
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
+from math import isfinite, prod
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -21,7 +22,17 @@ STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
 ACTIVATIONS = ("none", *STEPS[1:])
 NORM_POLICIES = ("shared", "per_point", "recalibrated")
 
+REMEMBERED_QUESTIONS = 4096
+"""How many sets of operations a topology knows the live ones of: a training that samples them asks without end."""
+
 Setting = str | int | float | bool | None
+
+_INT = {int}
+"""What types of whole numbers there may be: numpy's would give other keys, and cannot be written as JSON."""
+
+
+def _whole(numbers: Any) -> bool:
+    return type(numbers) is tuple and {int}.issuperset(map(type, numbers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +51,17 @@ class Task:
     metric: str = "accuracy"
 
     def __post_init__(self) -> None:
-        if not (len(self.input_shape) >= 2 and min(self.input_shape) >= 1):
+        if not (_whole(self.input_shape) and len(self.input_shape) >= 2 and min(self.input_shape) >= 1):
             raise InvalidArchitecture(
-                f"input_shape must be channels and at least one spatial size, all positive. Got {self.input_shape}."
+                "input_shape must be a tuple of channels and at least one spatial size, whole numbers, all positive. "
+                f"Got {self.input_shape!r}."
             )
-        if not (self.num_classes >= 2):
+        if not (type(self.num_classes) is int and self.num_classes >= 2):
             raise InvalidArchitecture(f"A task must have at least two classes. Got {self.num_classes=}.")
+        if not (type(self.hierarchy) is tuple and all(map(_whole, self.hierarchy))):
+            raise InvalidArchitecture(f"hierarchy must be a tuple of tuples of labels. Got {self.hierarchy!r}.")
+        if not isinstance(self.metric, str):
+            raise InvalidArchitecture(f"metric must be a name. Got {self.metric!r}.")
         for labels in self.hierarchy:
             if not (len(labels) == self.num_classes and set(labels) == set(range(max(labels) + 1))):
                 raise InvalidArchitecture(
@@ -76,7 +92,12 @@ class FeatureMap:
     scale: Literal["none", "mean", "full"] = "none"
 
     def __post_init__(self) -> None:
-        slices = self.slices
+        slices, size = self.slices, self.size
+        if not (type(slices) is type(size) is tuple and {type(self.channels), *map(type, slices + size)} == _INT):
+            raise InvalidArchitecture(
+                "channels must be a whole number, size and slices tuples of whole numbers. "
+                f"Got {self.channels=}, {size=}, {slices=}."
+            )
         if not (self.channels >= 1):
             raise InvalidArchitecture(f"A feature map must have channels. Got {self.channels=}.")
         if not (
@@ -90,6 +111,8 @@ class FeatureMap:
             )
         if self.merge not in ("sum", "concat"):
             raise InvalidArchitecture(f"merge must be 'sum' or 'concat'. Got {self.merge!r}.")
+        if self.merge == "concat" and len(slices) > 1:
+            raise InvalidArchitecture(f"What is active of a concat is derived: it has one slice. Got {slices=}.")
         if self.activation not in ACTIVATIONS:
             raise InvalidArchitecture(f"activation must be one of {ACTIVATIONS}. Got {self.activation!r}.")
         if self.scale not in ("none", "mean", "full"):
@@ -123,6 +146,23 @@ class Operation:
     optional: bool = False
 
     def __post_init__(self) -> None:
+        kernel, stride, padding = self.kernel, self.stride, self.padding
+        if not (type(kernel) is type(stride) is type(padding) is type(self.before) is type(self.after) is tuple):
+            raise InvalidArchitecture(
+                "kernel, stride, padding, before and after must be tuples. "
+                f"Got {kernel=}, {stride=}, {padding=}, {self.before=}, {self.after=}."
+            )
+        numbers = (self.source, self.target, self.groups, *kernel, *stride, *padding)
+        if not (set(map(type, numbers)) == _INT):
+            raise InvalidArchitecture(
+                "source, target, groups, kernel, stride and padding must be whole numbers. Got "
+                f"{self.source!r}, {self.target!r}, {self.groups!r}, {kernel=}, {stride=}, {padding=}."
+            )
+        if not (isinstance(self.kind, str) and type(self.bias) is type(self.optional) is bool):
+            raise InvalidArchitecture(
+                "kind must be a name, bias and optional must be true or false. "
+                f"Got {self.kind!r}, {self.bias!r}, {self.optional!r}."
+            )
         if not (0 <= self.source < self.target):
             raise InvalidArchitecture(f"An operation must lead to a later map. Got {self.source} -> {self.target}.")
         if not (self.groups >= 1):
@@ -151,6 +191,15 @@ class Subnetwork:
     operations: tuple[int, ...]
     output: int
 
+    def __post_init__(self) -> None:
+        channels, operations = self.channels, self.operations
+        tuples = type(channels) is type(operations) is tuple
+        if not (tuples and {type(self.output), *map(type, channels), *map(type, operations)} == _INT):
+            raise InvalidArchitecture(
+                "channels and operations must be tuples of whole numbers, output a whole number. "
+                f"Got {channels=}, {operations=}, {self.output=}."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
@@ -164,11 +213,15 @@ class Topology:
     operations: tuple[Operation, ...]
 
     def __post_init__(self) -> None:
+        for name, items, what in (("maps", self.maps, FeatureMap), ("operations", self.operations, Operation)):
+            if not (type(items) is tuple and all(type(item) is what for item in items)):
+                raise InvalidArchitecture(f"{name} must be a tuple of {what.__name__}. Got {items!r}.")
         count = len(self.maps)
         if not (count >= 2):
             raise InvalidArchitecture(f"A topology must have an input and an output map. Got {count} maps.")
-        if not (self.maps[0].merge == "sum"):
-            raise InvalidArchitecture("Map 0 is the input and cannot be a concat.")
+        first = self.maps[0]
+        if not (first.merge == "sum" and first.activation == first.scale == "none"):
+            raise InvalidArchitecture(f"Map 0 is the input: no concat, activation or scale. Got {first}.")
         for index, operation in enumerate(self.operations):
             if not (operation.target < count):
                 raise InvalidArchitecture(f"Operation {index} leads to map {operation.target} of {count}.")
@@ -193,6 +246,8 @@ class Topology:
         size = what.output_size(operation, source.size)
         if not (size == target.size):
             raise InvalidArchitecture(f"It produces size {size}, but the target map has size {target.size}.")
+        if operation.bias and not what.learned:
+            raise InvalidArchitecture("Only learned operations have a bias.")
         plain = operation.kind == "identity" and not operation.before and not operation.after
         if target.merge == "concat" and not plain:
             raise InvalidArchitecture("Only plain identities may feed a concat: put an intermediate map before it.")
@@ -248,8 +303,21 @@ class Topology:
 
         question = (operations, output)
         if question not in self._live:
+            if len(self._live) >= REMEMBERED_QUESTIONS:
+                self._live.clear()
             self._live[question] = live_operations(self, operations, output)
         return self._live[question]
+
+    @cached_property
+    def macs_per_pair(self) -> tuple[int, ...]:
+        """Multiply-accumulates of every operation for each pair of connected channels: positions × weights of a pair;
+        0 where nothing is learned.
+        """
+        return tuple(
+            prod(self.maps[operation.target].size) * prod(what.weight_size(operation)) * what.learned
+            for operation in self.operations
+            for what in (kind(operation.kind),)
+        )
 
     @cached_property
     def declared(self) -> tuple[int, ...]:
@@ -287,9 +355,23 @@ class Training:
     settings: tuple[tuple[str, Setting], ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.rule, str):
+            raise InvalidArchitecture(f"A training rule is a name. Got {self.rule!r}.")
+        if not (type(self.settings) is tuple and all(map(_is_setting, self.settings))):
+            raise InvalidArchitecture(
+                "Settings must be pairs of a name and a text, a finite number, a truth value or nothing. "
+                f"Got {self.settings!r}."
+            )
         names = [name for name, _ in self.settings]
         if not (names == sorted(set(names))):
             raise InvalidArchitecture(f"Settings must be sorted by name, each once. Got {names}.")
+
+
+def _is_setting(pair: Any) -> bool:
+    if not (type(pair) is tuple and len(pair) == 2 and type(pair[0]) is str):
+        return False
+    value = pair[1]
+    return value is None or type(value) in (str, int, bool) or (type(value) is float and isfinite(value))
 
 
 _MAP_FIELDS = tuple(f.name for f in fields(FeatureMap))
@@ -322,9 +404,13 @@ class Architecture:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        from nas.cost import macs
         from nas.liveness import check_point
 
+        for name, what in (("task", Task), ("topology", Topology), ("training", Training)):
+            if not isinstance(getattr(self, name), what):
+                raise InvalidArchitecture(f"{name} must be a {what.__name__}. Got {getattr(self, name)!r}.")
+        if not (type(self.points) is tuple and all(type(point) is Subnetwork for point in self.points)):
+            raise InvalidArchitecture(f"points must be a tuple of Subnetwork. Got {self.points!r}.")
         first = self.topology.maps[0]
         if not ((first.channels, *first.size) == self.task.input_shape):
             raise InvalidArchitecture(
@@ -339,12 +425,18 @@ class Architecture:
                 check_point(self.topology, self.task, point)
             except InvalidArchitecture as error:
                 raise InvalidArchitecture(f"Operating point {level}: {error}") from None
-        costs = macs(self)
-        for level in range(1, len(costs)):
-            if not (costs[level - 1] < costs[level]):
+        for level, (before, after) in enumerate(pairwise(self.costs), start=1):
+            if not (before < after):
                 raise InvalidArchitecture(
-                    f"Operating points must grow in MACs. Got macs={costs} at levels {level - 1} and {level}."
+                    f"Operating points must grow in MACs. Got macs={self.costs} at levels {level - 1} and {level}."
                 )
+
+    @cached_property
+    def costs(self) -> tuple[int, ...]:
+        """Multiply-accumulates of one example at every operating point, as :func:`nas.macs` has it."""
+        from nas.cost import subnetwork_macs
+
+        return tuple(subnetwork_macs(self.topology, point) for point in self.points)
 
     @cached_property
     def canonical(self) -> Architecture:
@@ -392,9 +484,12 @@ class Architecture:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Architecture:
         """The architecture that ``to_json`` wrote. Raises InvalidArchitecture when the data is no architecture."""
+        if not (isinstance(data, dict) and data.get("format") == 1):
+            got = data.get("format") if isinstance(data, dict) else type(data).__name__
+            raise InvalidArchitecture(f"This version reads architectures of format 1. Got format {got!r}.")
         try:
-            if not (data["format"] == 1):
-                raise InvalidArchitecture(f"This version reads architectures of format 1. Got format {data['format']}.")
+            _only(data, "format", "task", "maps", "operations", "points", "norm", "training")
+            _only(data["training"], "rule", "settings")
             return Architecture(
                 task=_from_dict(Task, data["task"]),
                 topology=Topology(
@@ -417,6 +512,12 @@ class Architecture:
 
 def _to_dict(item: Any) -> dict[str, Any]:
     return {f.name: value for f in fields(item) if (value := getattr(item, f.name)) != f.default}
+
+
+def _only(data: dict[str, Any], *names: str) -> None:
+    unknown = sorted(set(data).difference(names))
+    if unknown:
+        raise InvalidArchitecture(f"The data is not an architecture: it has unknown entries {unknown}.")
 
 
 def _tupled(value: Any) -> Any:

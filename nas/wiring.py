@@ -52,8 +52,8 @@ def alignment(topology: Topology, index: int) -> np.ndarray:
     """Where an operation that does not mix puts each source channel.
 
     Returns an integer array of shape (source channels,): the target channel, or -1 where there is none. Dense aligns
-    channel to channel, causal slice to slice (what a wider slice has more is padding at *its* end). Into a concat, the
-    source has its own range.
+    channel to channel, causal slice to slice: what a wider slice has more is padding at *its* end, and where a concat
+    has several blocks of one slice they follow each other. Into a concat, the source has its own range.
     """
     operation = topology.operations[index]
     source, target = topology.maps[operation.source], topology.maps[operation.target]
@@ -63,14 +63,12 @@ def alignment(topology: Topology, index: int) -> np.ndarray:
         return channels + sum(topology.maps[topology.operations[o].source].channels for o in before if o < index)
     if not is_causal(topology, operation):
         return np.where(channels < target.channels, channels, -1)
-    stops = np.cumsum([n for n, _ in topology.blocks(operation.target)])
-    starts = np.concatenate([[0], stops])
-    slice_of = np.repeat(
-        [j for _, j in topology.blocks(operation.source)], [n for n, _ in topology.blocks(operation.source)]
-    )
-    within = np.concatenate([np.arange(n) for n, _ in topology.blocks(operation.source)])
-    placed = starts[slice_of] + within
-    return np.where(placed < stops[slice_of], placed, -1)
+    starts = np.cumsum([0, *(n for n, _ in topology.blocks(operation.target))])
+    free, placed = starts[:-1].copy(), []
+    for n, j in topology.blocks(operation.source):
+        placed.append(np.where(free[j] + np.arange(n) < starts[j + 1], free[j] + np.arange(n), -1))
+        free[j] += n
+    return np.concatenate(placed)
 
 
 def active_channels(topology: Topology, point: Subnetwork, index: int) -> list[tuple[int, int]]:

@@ -137,6 +137,22 @@ class Store:
             found = frames.of_points(connection, _numbers(connection, study))
         return frames.front_of(found, cost=cost, max_macs=max_macs, max_params=max_params, fidelity=fidelity)
 
+    def holds(self, study: str) -> bool:
+        """Whether the store is there and holds a study of that name.
+
+        Raises StoreError where something else than a store, or than an empty file, is in its place.
+        """
+        check_name(study)
+        if self._location.file is not None and not self._location.file.exists():
+            return False
+        with connections.clear_errors(self._location):
+            engine = connections.engine(self._location, writing=False)
+            with engine.connect() as connection:
+                if not sa.inspect(connection).get_table_names():  # a process may have died before it made them
+                    return False
+                connections.check_schema(connection, self._location)
+                return connection.scalar(sa.select(studies.c.id).where(studies.c.name == study)) is not None
+
     def settings(self, study: str) -> dict[str, Any]:
         """The settings that the study was started with."""
         with self._reading() as connection:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import nas
 from nas.testing import search_space_checks
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -20,3 +21,23 @@ def test_own_space(check):
 
 def test_own_space_is_short():
     assert len((EXAMPLES / "own_space.py").read_text(encoding="utf-8").splitlines()) < 40
+
+
+def test_own_space_is_searched(tmp_path):
+    study = nas.search(
+        "synthetic:n=300,classes=3,size=8",
+        space=f"{EXAMPLES}/own_space.py:Ladder",
+        store=str(tmp_path / "nas.db"),
+        train=2,
+        generation=2,
+        pool=20,
+        epochs=2,
+        final_epochs=2,
+        finalists=1,
+        workers=1,
+    )
+    front = study.front()
+    assert set(front.space) == {"Ladder"}
+    assert front.test_accuracy.notna().all()
+    network = nas.load(front.candidate[0], store=str(tmp_path / "nas.db"))
+    assert network.macs[front.level[0]] == front.macs[0]

@@ -39,7 +39,7 @@ def on_disk(folder, x):
     ids=["u", "f", "video"],
 )
 def test_statistics_are_exact_however_they_are_chunked(monkeypatch, x, chunk_bytes):
-    monkeypatch.setattr("evaluators.arrays._CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("nas.preprocessing._CHUNK_BYTES", chunk_bytes)
     axes = (0, *range(2, x.ndim))
     scaled = x.astype(np.float64) / (255 if x.dtype == np.uint8 else 1)
     fitted = Preprocessing.fit(x)

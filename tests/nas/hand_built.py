@@ -170,8 +170,34 @@ def lenet() -> Architecture:
     return b.architecture(3, norm="shared")
 
 
+def gated_sources() -> Architecture:
+    """TNN: whole sources of a concat are on or off, scaled up by n / c; an identity finds their channels by place."""
+    b = Builder(TASK)
+    parts = [b.conv(b.input, width, after=NR) for width in (2, 3, 4)]
+    whole = b.concat(parts, scale="full")
+    y = b.conv(b.input, 9, kernel=1)
+    b.identity(whole, y)
+    b.head(y)
+    operations = b.topology().operations
+    into = [[i for i, o in enumerate(operations) if part in (o.source, o.target)] for part in parts]
+    points = [b.point(0, without=into[0] + into[1]), b.point(0, without=into[1]), b.point(0)]
+    return b.architecture(points, norm="shared")
+
+
+def causal_concat() -> Architecture:
+    """Two causal branches side by side, read slice by slice: the channels that a slice reads are not together."""
+    b = Builder(TASK)
+    x = b.conv(b.input, (2, 4, 6), wiring="causal", after=NR)
+    branches = [b.conv(x, (1, 3, 4), kernel=k, wiring="causal", after=NR) for k in (1, 3)]
+    both = b.concat([branches[0], x, branches[1]])
+    y = b.conv(both, (2, 5, 6), before=NR, wiring="causal", bias=True)
+    b.identity(both, y, wiring="causal")
+    b.head(y)
+    return b.architecture(3, norm="shared")
+
+
 ALL = {f.__name__: f for f in (
     residual, mobile, causal, i_resnext, gated_concat, gated_sum, gated_dense, gated_residual, multi_exit, cell, video,
-    lenet,
+    lenet, gated_sources, causal_concat,
 )}  # fmt: skip
-REUSABLE = {"causal", "multi_exit", "lenet"}
+REUSABLE = {"causal", "multi_exit", "lenet", "causal_concat"}

@@ -141,7 +141,7 @@ def test_keys_by_prefix(filled, rows):
     with filled.writer("fashion", {"epochs": 10}) as writer:
         writer.add_candidates([rows("eeee0005", status="outranked"), rows("eeee00056", status="outranked")])
     assert filled.key("eeee0005") == "eeee0005"  # a full key, though it also begins another
-    with pytest.raises(results.StoreError, match="none stored"):
+    with pytest.raises(results.StoreError, match="chosen for training"):
         filled.architecture("eeee0005")
 
 

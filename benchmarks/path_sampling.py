@@ -1,0 +1,318 @@
+"""Path-sampled training against its controls, and against sandwich and joint training, at equal epochs.
+
+One supernet with real alternatives (or a proposal of a space), every rule from the same seeds. Measures the operating
+points on validation images (to choose by) and test images (to report), after every ``--every`` epochs on the former;
+and, as what a search over the trained supernet would choose from, subnetworks drawn uniformly, the same ones for every
+rule. Resumable: rows are appended to rows/path_sampling.csv as they come, and what is there is not trained again.
+Prints accuracies, expected MACs a step, and paired differences of the first rule to each other one with 95 %
+t-intervals over seeds.
+
+    python benchmarks/path_sampling.py --data npz:cifar10.npz --images 10000 --epochs 14 --seeds 3
+    python benchmarks/path_sampling.py --data digits --epochs 2 --seeds 2 --width 8 --rule path_sampling:walk=flow \\
+        --rule uniform_sampling
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import t as student
+
+from evaluators.path_sampling import SubnetworkSampling
+from evaluators.training import Training as Trainer
+from nas.builder import Builder
+from nas.choices import Domains, Recorder, at_random
+from nas.cost import macs, subnetwork_macs
+from nas.errors import InvalidArchitecture
+from nas.evaluation import Job
+from nas.funnel import training_of
+from nas.network import AnytimeNetwork
+from nas.plugins import load_plugin
+from nas.sampling import choices, sample_subnetwork
+from nas.seeds import seed
+from nas.topology import Architecture, Subnetwork, Task, Training
+from search_spaces.images import num_stages, prefixes
+
+RULES = (
+    "path_sampling",
+    "uniform_sampling",
+    "degree_sampling",
+    "random_path_sampling",
+    "sandwich:sampled=2",
+    "joint",
+)
+RUN = ("data", "arch", "images", "epochs", "rule", "seed")
+COLUMNS = (
+    *RUN,
+    "epoch",
+    "kind",
+    "level",
+    "macs",
+    "params",
+    "accuracy",
+    "loss",
+    "test_accuracy",
+    "test_loss",
+    "step_macs",
+    "seconds",
+)
+FRACTIONS = (0.25, 0.5, 0.75, 1.0)
+
+
+def supernet(task: Task, width: int) -> Architecture:
+    """Stages of two blocks, six in all where there is room, with two kinds of alternatives that take turns.
+
+    A block is a body of two 3×3 convolutions beside a shortcut. The body of the first block of a stage is optional; the
+    second has an optional 1×1 convolution in parallel. An optional skip leads from the input of every block to the
+    output of the next, and a long one from the stem to the end.
+    """
+    b, norm = Builder(task), ("norm",)
+    x = first = b.conv(b.input, prefixes(width, FRACTIONS), after=("norm", "relu"))
+    count, before = num_stages(b.size(x)), None
+    for stage in range(count):
+        slices = prefixes(width * 2**stage, FRACTIONS)
+        for opens in (True, False):
+            stride = 2 if stage and opens else 1
+            inner = b.conv(x, slices, stride=stride, after=("norm", "relu"), optional=opens)
+            y = b.conv(inner, slices, after=norm, activation="relu")
+            if stride == 1:
+                b.identity(x, y)
+            else:
+                b.add("avg_pool", x, y, kernel=3, stride=stride)
+            if not opens:
+                b.add("conv", x, y, kernel=1, stride=stride, after=norm, optional=True)
+            if before is not None:
+                shrink = b.size(before)[0] // b.size(y)[0]
+                b.add("conv", before, y, kernel=1, stride=shrink, after=norm, optional=True)
+            before, x = x, y
+    if count > 1:
+        b.add("avg_pool", first, x, kernel=2 ** (count - 1) + 1, stride=2 ** (count - 1), optional=True)
+    b.head(x)
+    return b.architecture(len(FRACTIONS))
+
+
+def architecture_of(name: str, task: Task, width: int) -> Architecture:
+    """``supernet``, or ``SPACE:N``: the N-th random proposal of a space with at least three choices."""
+    if name == "supernet":
+        return supernet(task, width)
+    space, _, number = name.partition(":")
+    made, decide, domains = (
+        load_plugin("nas.search_spaces", space)(),
+        at_random(np.random.default_rng(0)),
+        Domains(),
+    )
+    left = int(number or 0)
+    while True:
+        try:
+            architecture = made.architecture(Recorder(decide, domains), task)
+        except InvalidArchitecture:
+            continue
+        if len(choices(architecture.topology)) >= 3:
+            if not left:
+                return architecture
+            left -= 1
+
+
+def trained_by(architecture: Architecture, rule: str, number: int) -> Architecture:
+    """The architecture with a training rule; a random path is another one for every seed."""
+    training = training_of(rule)
+    settings = dict(training.settings)
+    if training.rule == "random_path_sampling":
+        settings.setdefault("path", number)
+    return replace(architecture, training=Training(rule=training.rule, settings=tuple(sorted(settings.items()))))
+
+
+def step_macs(architecture: Architecture) -> float:
+    """Expected MACs of one example in the forward passes of a training step."""
+    rule = load_plugin("nas.training_rules", architecture.training.rule)(**dict(architecture.training.settings))
+    if isinstance(rule, SubnetworkSampling):
+        return rule.step_macs(architecture)
+    costs = macs(architecture)
+    if architecture.training.rule == "joint":
+        return sum(costs)
+    between = costs[1:-1]
+    return costs[0] + costs[-1] + (min(rule.sampled, len(between)) * float(np.mean(between)) if between else 0.0)
+
+
+def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> list[Subnetwork]:
+    """Different subnetworks, drawn uniformly from a seed, small to large in MACs; fewer where there are not so many."""
+    rng, made = np.random.default_rng(seed("drawn subnetworks", number)), choices(architecture.topology)
+    found: dict[int, Subnetwork] = {}
+    for _ in range(20 * count):
+        point = sample_subnetwork(architecture, made, rng)
+        if len(found) < count:
+            found.setdefault(subnetwork_macs(architecture.topology, point), point)
+    return [found[cost] for cost in sorted(found)]
+
+
+@torch.no_grad()
+def measure(trainer: Trainer, network: AnytimeNetwork, points: list[Subnetwork], images: int) -> list[dict[str, Any]]:
+    """Accuracy of subnetworks of a trained network on validation and test images, each with norms of its own."""
+    other = AnytimeNetwork(network.architecture.with_points(points)).to(trainer.device)
+    shapes = {name: t.shape for name, t in other.state_dict().items()}
+    kept = {name: t for name, t in network.state_dict().items() if t.shape == shapes[name] and name != "calibrated"}
+    other.load_state_dict(kept, strict=False)
+    rows = trainer.training_rows(images)[:2048]
+    if other.architecture.norm == "recalibrated":
+        other.calibrate(x for x, _ in trainer.loader("train", rows, 256).evaluate())
+    other.eval()
+    out: list[dict[str, Any]] = [
+        {"level": k, "macs": other.macs[k], "params": other.params[k]} for k in range(len(points))
+    ]
+    everything = np.arange(len(trainer.dataset.y_test))
+    for name, part, chosen in (("accuracy", "train", trainer.parts[1]), ("test_accuracy", "test", everything)):
+        correct = np.zeros(len(points))
+        for x, y in trainer.loader(part, chosen, 512).evaluate():
+            correct += [int((logits.argmax(1) == y).sum()) for logits in other.forward_all(x)]
+        for row, right in zip(out, correct):
+            row[name] = right / len(chosen)
+    return out
+
+
+def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, done: set[int]) -> Iterator[list[dict]]:
+    """The rows of one training, an epoch at a time; epochs already measured are left out."""
+    architecture = trained_by(architecture_of(options.arch, trainer.dataset.task, options.width), rule, number)
+    about = {"epochs": options.epochs, "rule": rule, "seed": number, "step_macs": step_macs(architecture)}
+    folder = Path(options.folder, *(str(part).replace("/", "_") for part in _key(trainer, options, rule, number)))
+    for epoch in sorted({*range(options.every, options.epochs, options.every), options.epochs} - done):
+        job = Job(
+            candidate=0,
+            architecture=architecture.to_json(),
+            seed=seed("path sampling", number),
+            epochs=options.epochs,
+            until=epoch,
+            images=options.images,
+            folder=str(folder.resolve()),
+            test=epoch == options.epochs,
+        )
+        outcome = trainer.evaluate(job, lambda epoch: None)
+        common = about | {"epoch": epoch, "seconds": round(outcome.seconds, 1)}
+        rows = [common | {"kind": "point"} | point for point in outcome.points]
+        if outcome.saved and options.subnetworks:
+            network = AnytimeNetwork.load(folder).to(trainer.device)
+            drawn = drawn_subnetworks(architecture, options.subnetworks, number)
+            rows += [common | {"kind": "drawn"} | row for row in measure(trainer, network, drawn, options.images)]
+        yield rows
+    trainer.discard(folder)
+
+
+def _key(trainer: Trainer, options: argparse.Namespace, rule: str, number: int) -> tuple:
+    return trainer.dataset.name, _arch(options), options.images, options.epochs, rule, number
+
+
+def _arch(options: argparse.Namespace) -> str:
+    return f"{options.arch}-{options.width}" if options.arch == "supernet" else options.arch
+
+
+def report(frame: pd.DataFrame, rules: list[str]) -> None:
+    """Print accuracies and paired differences."""
+    last = frame[frame.epoch == frame.epochs]
+    points, drawn = last[last.kind == "point"], last[last.kind == "drawn"]
+    print(
+        "\nOperating points, test accuracy by level; drawn subnetworks; expected MACs a step; seconds (mean of seeds)"
+    )
+    table = points.pivot_table(index="rule", columns="level", values="test_accuracy", sort=False)
+    table.columns = [f"level {level}" for level in table.columns]
+    for name, rows, column in (
+        ("mean", points, "test_accuracy"),
+        ("validation", points, "accuracy"),
+        ("drawn", drawn, "test_accuracy"),
+        ("step MMACs", points.assign(step_macs=points.step_macs / 1e6), "step_macs"),
+        ("seconds", points, "seconds"),
+    ):
+        table[name] = rows.groupby("rule")[column].mean()
+    print(table.reindex(rules).round(4).to_string())
+    ours, *others = rules
+    for control in others:
+        print(f"\n{ours} − {control}, test accuracy in points, mean and 95 % interval over seeds")
+        for level in sorted(points.level.unique()):
+            print(f"  level {level}: {_difference(points[points.level == level], ours, control)}")
+        print(f"  mean of levels: {_difference(points, ours, control)}")
+        if len(drawn):
+            print(f"  drawn subnetworks: {_difference(drawn, ours, control)}")
+        print(f"  epochs to the control's final validation accuracy: {_epochs_to(frame, ours, control)}")
+
+
+def _difference(rows: pd.DataFrame, ours: str, control: str) -> str:
+    mean = rows.groupby(["seed", "rule"]).test_accuracy.mean().unstack() * 100
+    if not {ours, control} <= set(mean.columns):
+        return "no rows"
+    paired = (mean[ours] - mean[control]).dropna()
+    if len(paired) < 2:
+        return f"{paired.mean():+.2f} (one seed)" if len(paired) else "no pairs"
+    half = student.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))
+    return f"{paired.mean():+.2f} [{paired.mean() - half:+.2f}, {paired.mean() + half:+.2f}], {len(paired)} seeds"
+
+
+def _epochs_to(frame: pd.DataFrame, ours: str, control: str) -> str:
+    curves = frame[frame.kind == "point"].groupby(["seed", "rule", "epoch"]).accuracy.mean()
+    reached = []
+    for number in sorted(frame.seed.unique()):
+        if (number, ours) in curves.index and (number, control) in curves.index:
+            goal = curves[number, control].iloc[-1]
+            enough = curves[number, ours][lambda curve, goal=goal: curve >= goal]
+            reached.append(str(enough.index[0]) if len(enough) else "never")
+    return f"{', '.join(reached)} of {frame.epochs.iloc[0]}"
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+
+
+def main() -> None:
+    """Train what is missing, then print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--layout")
+    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
+    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--every", type=int, default=2, help="measure on validation images after so many epochs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arch", default="supernet", help="supernet, or SPACE:N for the N-th proposal of a space")
+    parser.add_argument("--width", type=int, default=16, help="of the supernet's first stage")
+    parser.add_argument("--rule", action="append", default=[], help="as nas search takes it; the first against all")
+    parser.add_argument("--subnetworks", type=int, default=8, help="drawn and measured after training")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", default="runs/path_sampling", help="checkpoints and trained networks")
+    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "path_sampling.csv"))
+    options = parser.parse_args()
+    rules, path = options.rule or list(RULES), Path(options.csv)
+    trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(",".join(COLUMNS) + "\n")
+    for number in range(options.seeds):
+        for rule in rules:
+            known = _rows(path)
+            same = np.logical_and.reduce(
+                [known[name] == value for name, value in zip(RUN, _key(trainer, options, rule, number))]
+            )
+            done = set(known[same].epoch)
+            fixed = {"data": trainer.dataset.name, "arch": _arch(options), "images": options.images}
+            if options.epochs in done:
+                continue
+            for rows in run(trainer, options, rule, number, done):
+                with open(path, "a", newline="") as file:
+                    csv.DictWriter(file, COLUMNS, restval="").writerows(fixed | row for row in rows)
+            print(f"{rule} seed {number}: {_short(rows)}", flush=True)
+    frame = _rows(path)
+    mine = (frame.data == trainer.dataset.name) & (frame.arch == _arch(options)) & (frame.images == options.images)
+    report(frame[mine & (frame.epochs == options.epochs) & (frame.seed < options.seeds)], rules)
+
+
+def _short(rows: list[dict]) -> str:
+    final = [row for row in rows if row["kind"] == "point"]
+    return f"test {[round(row['test_accuracy'], 4) for row in final]}, {final[-1]['seconds']} s"
+
+
+if __name__ == "__main__":
+    main()

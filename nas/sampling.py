@@ -1,0 +1,349 @@
+"""Subnetworks drawn from a supernet: which choices a draw makes, how likely each alternative is, and what the chain
+over such draws says of them.
+
+A *choice* is a choice group of :mod:`nas.importance` as a subnetwork makes it: operations that are not optional always
+run, and of the optional ones exactly one does, or none where the group can do without. An alternative that is important
+is drawn with P ∝ 1 + β, the others with P ∝ 1; β = 0 draws uniformly.
+
+What is important is read off the chain whose subnetworks G_1..G_T are such draws, not the operating points: where all
+operations are live at every point, the chain over points cannot tell alternatives apart. Three things follow from the
+structure of the walks, and shape what is here:
+
+- Operations between the same two maps carry the same share of walks, whatever the walk. Which of them is important is a
+  matter of how often they are live, so shares are taken over the subnetworks that an operation is live in, and ties go
+  to learned operations.
+- A skip always carries less of the *paths* walk than the operations that it bypasses, and never more of the *flow*:
+  against them, absence would win everywhere. So an optional operation is held against the *average optional operation
+  of the supernet*: those that walks use more are important, of the others the absence is. At least one is then always
+  important, and all only where walks tell none apart.
+- Under the *undirected* walk every operation spends the same time at its own node; what it has is the TAS of the maps
+  that it joins. That is their degree, but for how often they are live: expect what the degree says.
+
+References
+----------
+Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
+    (sampled subnetworks, their chain, and a higher probability for important operations). The choices, the comparison
+    with the average and the formula with β are ours.
+Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICCV 2019, arXiv 1903.05134 (one random
+    width for all maps).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.cost import subnetwork_macs
+from nas.errors import UserError, unknown_name
+from nas.importance import choice_groups, graph_of
+from nas.kinds import kind
+from nas.liveness import trim_point
+from nas.markov import WALKS, Graph, best_path
+from nas.seeds import seed
+from nas.topology import Architecture, Subnetwork, Topology
+
+Floats = NDArray[np.float64]
+
+WIDTHS = ("common", "independent")
+"""How widths are drawn: one level for all maps, or one for each coupling group."""
+
+SUBNETWORKS = 4096
+"""Of the chain: all sets of choices where there are no more than these, else so many draws."""
+
+_TIE = 9  # decimals in which two importances must differ to differ at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One decision of a draw.
+
+    alternatives: the optional operation that runs, or None for none of them.
+    probabilities: of the alternatives; they sum to 1.
+    important: index of the alternative that is drawn more often, None where all are alike.
+    """
+
+    alternatives: tuple[int | None, ...]
+    probabilities: tuple[float, ...]
+    important: int | None = None
+
+
+def choices(topology: Topology) -> tuple[Choice, ...]:
+    """What a draw decides, each alternative as likely as the others; in the order of the choice groups.
+
+    A choice has one alternative for every optional operation of its group, and absence where the group also has
+    operations that always run, or is a single operation.
+    """
+    found = []
+    for group in choice_groups(topology):
+        optional = [o for o in group.operations if topology.operations[o].optional]
+        absence = group.absence or len(optional) < len(group.operations)
+        alternatives = (*optional, None) if absence else tuple(optional)
+        if len(alternatives) > 1:
+            found.append(Choice(alternatives=alternatives, probabilities=(1 / len(alternatives),) * len(alternatives)))
+    return tuple(found)
+
+
+def favour(made: Sequence[Choice], important: Sequence[int], beta: float = 0.5) -> tuple[Choice, ...]:
+    """The choices with P(alternative) ∝ 1 + β for the important one of each, ∝ 1 for the others.
+
+    important: index of an alternative, one a choice.
+
+    Raises UserError unless β is finite and not negative.
+
+    >>> even = Choice(alternatives=(3, None), probabilities=(0.5, 0.5))
+    >>> favour([even], [0])[0].probabilities
+    (0.6, 0.4)
+    """
+    if not (0 <= beta < math.inf):
+        raise UserError(f"beta must be finite and not negative. Got {beta=}.")
+    out = []
+    for choice, best in zip(made, important, strict=True):
+        weights = [1 + beta * (i == best) for i in range(len(choice.alternatives))]
+        out.append(replace(choice, probabilities=tuple(w / sum(weights) for w in weights), important=best))
+    return tuple(out)
+
+
+def sample_subnetwork(
+    architecture: Architecture, made: Sequence[Choice], rng: np.random.Generator, *, widths: str = "common"
+) -> Subnetwork:
+    """A subnetwork of the topology: an alternative of every choice, widths, and the output of an operating point.
+
+    made: from :func:`choices` or :func:`favour`.
+    widths: "common": one level, uniformly; a map with fewer slices is then used whole, as in the builder.
+        "independent": a level for each of the :func:`coupling_groups`.
+
+    Always a network on its own: what the draw leaves without input or output is trimmed, and where it cuts the input
+    off, the path to the output with the fewest operations that were not drawn is put back; an operating point shows
+    that there is one.
+
+    Raises UserError for an unknown way to draw widths.
+    """
+    if widths not in WIDTHS:
+        raise UserError(unknown_name("way to draw widths", widths, WIDTHS))
+    topology, points = architecture.topology, architecture.points
+    uniforms = rng.random(len(made)).tolist()
+    picks = [_pick(choice, u) for choice, u in zip(made, uniforms)]
+    output = points[int(rng.integers(len(points)))].output
+    operations = _operations(topology, made, picks, output)
+    channels = _channels(topology, operations, output, rng, independent=widths == "independent")
+    return trim_point(topology, Subnetwork(channels=channels, operations=operations, output=output))
+
+
+def coupling_groups(topology: Topology) -> tuple[tuple[int, ...], ...]:
+    """The maps that share one width choice, in order: those joined by identities, poolings and grouped operations.
+
+    Concats are no part of any: what is active of them is derived.
+    """
+    parent = list(range(len(topology.maps)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            index = parent[index]
+        return index
+
+    declared = frozenset(topology.declared)
+    for operation in topology.operations:
+        joins = operation.groups > 1 or not kind(operation.kind).mixing
+        if joins and operation.source in declared and operation.target in declared:
+            low, high = sorted((root(operation.source), root(operation.target)))
+            parent[high] = low
+    groups: dict[int, list[int]] = {}
+    for index in topology.declared:
+        groups.setdefault(root(index), []).append(index)
+    return tuple(map(tuple, groups.values()))
+
+
+def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS) -> Graph:
+    """The graph that the chain walks: the nodes of :func:`nas.importance.graph_of`, with drawn subnetworks G_1..G_T.
+
+    Every set of choices once where there are at most ``subnetworks``, so that shares are exact; else so many uniform
+    draws, from a seed that is a function of the network. Widths play no part.
+
+    Raises UserError unless there is at least one subnetwork.
+    """
+    if subnetworks < 1:
+        raise UserError(f"A chain must have at least one subnetwork. Got {subnetworks=}.")
+    topology, made = architecture.topology, choices(architecture.topology)
+    options = [range(len(choice.alternatives)) for choice in made]
+    outputs = sorted({point.output for point in architecture.points})
+    drawn: Iterable[tuple[int, ...]]
+    if math.prod(map(len, options)) * len(outputs) <= subnetworks:
+        drawn = product(*options, range(len(outputs)))
+    else:
+        rng = np.random.default_rng(seed("sampled graph", architecture.network_key))
+        sizes = [*map(len, options), len(outputs)]
+        drawn = map(tuple, rng.integers(sizes, size=(subnetworks, len(sizes))).tolist())
+    live, sinks = [], []
+    view = graph_of(architecture)
+    for *picks, exit_ in drawn:
+        operations = topology.live(_operations(topology, made, picks, outputs[exit_]), outputs[exit_])
+        live.append(tuple(e for o in operations for e in (2 * o, 2 * o + 1)))
+        sinks.append(view.map_nodes[outputs[exit_]])
+    return replace(view.graph, live=tuple(live), sinks=tuple(sinks))
+
+
+def chain_importance(architecture: Architecture, walk: str = "paths", *, subnetworks: int = SUBNETWORKS) -> Floats:
+    """Importance of every operation by the chain over drawn subnetworks, shape (num_operations,).
+
+    For the walks "paths" and "flow" the share of walks through the operation, over the subnetworks that it is live in;
+    0 where it never is. For "undirected" the mean TAS of its source and its target map.
+
+    Raises UserError when there is no walk of this name.
+
+    Notes
+    -----
+    O(T (V + E)).
+    """
+    if walk not in WALKS:
+        raise UserError(unknown_name("walk", walk, WALKS))
+    view, graph = graph_of(architecture), sampled_graph(architecture, subnetworks=subnetworks)
+    scores = WALKS[walk](graph)
+    if walk == "undirected":
+        tas = scores.nodes_N[list(view.map_nodes)]
+        return np.array([(tas[o.source] + tas[o.target]) / 2 for o in architecture.topology.operations])
+    shares_TO = scores.visits_TN[:, list(view.operation_nodes)]
+    return shares_TO.sum(axis=0) / np.maximum(1, (shares_TO > 0).sum(axis=0))
+
+
+def degree_importance(architecture: Architecture) -> Floats:
+    """Importance without a chain: how many operations of the supernet end at either map of an operation.
+
+    Shape (num_operations,).
+    """
+    operations = architecture.topology.operations
+    degree = np.bincount([m for o in operations for m in (o.source, o.target)]).astype(float)
+    return np.array([degree[o.source] + degree[o.target] for o in operations])
+
+
+def important_alternatives(architecture: Architecture, importance: Floats) -> tuple[int, ...]:
+    """The most important alternative of every choice, as its index; absence counts as the average optional operation.
+
+    importance: shape (num_operations,). Where it tells alternatives apart no more, presence goes before absence,
+    learned before unlearned, first before later.
+    """
+    made, operations = choices(architecture.topology), architecture.topology.operations
+    offered = sorted({o for choice in made for o in choice.alternatives if o is not None})
+    typical = round(float(importance[offered].mean()), _TIE) if offered else 0.0
+
+    def value(o: int | None) -> tuple[float, bool, bool]:
+        if o is None:
+            return typical, False, False
+        return round(float(importance[o]), _TIE), True, kind(operations[o].kind).learned
+
+    best = []
+    for choice in made:
+        values = [value(o) for o in choice.alternatives]
+        best.append(values.index(max(values)))
+    return tuple(best)
+
+
+def random_alternatives(architecture: Architecture, rng: np.random.Generator) -> tuple[int, ...]:
+    """An alternative of every choice, drawn uniformly, as its index: what importance must beat."""
+    return tuple(int(rng.integers(len(choice.alternatives))) for choice in choices(architecture.topology))
+
+
+def favoured_path(
+    architecture: Architecture, made: Sequence[Choice], walk: str = "paths", *, subnetworks: int = SUBNETWORKS
+) -> tuple[int, ...]:
+    """The operations of the path from the input to the largest point's output through the important alternatives.
+
+    Of the paths with the fewest optional operations that are not important, and of these those with the most that are,
+    the one with the highest summed TAS in the chain over drawn subnetworks.
+
+    made: from :func:`favour`.
+
+    Raises UserError when there is no walk of this name.
+    """
+    if walk not in WALKS:
+        raise UserError(unknown_name("walk", walk, WALKS))
+    view, graph = graph_of(architecture), sampled_graph(architecture, subnetworks=subnetworks)
+    best = {c.alternatives[c.important] for c in made if c.important is not None} - {None}
+    offered = {o for c in made for o in c.alternatives} - {None}
+    nodes = best_path(
+        graph,
+        WALKS[walk](graph).nodes_N,
+        sink=view.map_nodes[architecture.points[-1].output],
+        avoid={view.operation_nodes[o] for o in offered - best if o is not None},
+        prefer={view.operation_nodes[o] for o in best if o is not None},
+    )
+    operation_of = {node: o for o, node in enumerate(view.operation_nodes)}
+    return tuple(operation_of[node] for node in nodes[1::2])
+
+
+def expected_macs(
+    architecture: Architecture, made: Sequence[Choice], *, widths: str = "common", draws: int = 1000
+) -> float:
+    """Mean MACs of the subnetworks that are drawn, over so many of them; always the same draws."""
+    rng = np.random.default_rng(seed("expected macs", draws))
+    topology = architecture.topology
+    sampled = (sample_subnetwork(architecture, made, rng, widths=widths) for _ in range(draws))
+    return sum(subnetwork_macs(topology, point) for point in sampled) / draws
+
+
+def _pick(choice: Choice, uniform: float) -> int:
+    for index, probability in enumerate(choice.probabilities[:-1]):
+        if uniform < probability:
+            return index
+        uniform -= probability
+    return len(choice.alternatives) - 1
+
+
+def _operations(topology: Topology, made: Sequence[Choice], picks: Sequence[int], output: int) -> tuple[int, ...]:
+    """The operations that a set of choices leaves, with a path to the output put back where they cut it off."""
+    dropped = {
+        o for choice, pick in zip(made, picks) for i, o in enumerate(choice.alternatives) if i != pick and o is not None
+    }
+    kept = tuple(o for o in range(len(topology.operations)) if o not in dropped)
+    if topology.live(kept, output):
+        return kept
+    return tuple(sorted({*kept, *_cheapest_path(topology, dropped, output)}))
+
+
+def _cheapest_path(topology: Topology, dropped: set[int], output: int) -> list[int]:
+    """The path from the input to a map with the fewest dropped operations; the first of several."""
+    cost: dict[int, tuple[int, int]] = {0: (0, -1)}  # of each map: operations put back so far, operation it comes by
+    for index, incoming in enumerate(topology.incoming):
+        for o in incoming:
+            source = topology.operations[o].source
+            if source in cost and (index not in cost or cost[source][0] + (o in dropped) < cost[index][0]):
+                cost[index] = (cost[source][0] + (o in dropped), o)
+    path = []
+    while output:
+        path.append(cost[output][1])
+        output = topology.operations[path[-1]].source
+    return path
+
+
+def _channels(
+    topology: Topology, operations: Sequence[int], output: int, rng: np.random.Generator, *, independent: bool
+) -> tuple[int, ...]:
+    """The width of every map that is no concat: a slice of it by a level, the output whole."""
+    levels = max(len(m.slices) for m in topology.maps)
+    groups = coupling_groups(topology) if independent else (topology.declared,)
+    width = {}
+    for group, level in zip(groups, rng.integers(levels, size=len(groups)).tolist()):
+        for index in group:
+            slices = topology.maps[index].slices
+            width[index] = slices[min(level, len(slices) - 1)]
+    for index in (0, output):
+        width[index] = topology.maps[index].channels
+    _make_groups_agree(topology, operations, width)
+    return tuple(width[index] for index in topology.declared)
+
+
+def _make_groups_agree(topology: Topology, operations: Sequence[int], width: dict[int, int]) -> None:
+    """Use source and target of a grouped operation whole where its active groups differ, until none does."""
+    grouped = [topology.operations[o] for o in operations if topology.operations[o].groups > 1]
+    maps, again = topology.maps, True
+    while again:
+        again = False
+        for operation in grouped:
+            ends = (operation.source, operation.target)
+            if len({width[m] * operation.groups // maps[m].channels for m in ends}) > 1:
+                width |= {m: maps[m].channels for m in ends}
+                again = True

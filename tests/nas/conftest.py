@@ -1,0 +1,72 @@
+"""Fixtures of searches; see searching.py."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas.cli import main
+
+from .searching import InProcess
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The path of a store that does not exist yet, in a folder of its own."""
+    return tmp_path / "nas.db"
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Searches train in this process: a tenth of a second each."""
+    monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
+    monkeypatch.setattr("nas.funnel.BOUNDS_SAMPLE", 16)
+    monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 50)
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, tmp_path):
+    """Runs the program ``nas`` in this process, in an empty folder: arguments → (exit status, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NAS_STORE", raising=False)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def mistake(cli):
+    """Runs the program ``nas`` on what must be a user's mistake: one clear line, nothing written; returns the line."""
+
+    def run(*arguments, writes=False):
+        before = _files()
+        status, out, err = cli(*arguments)
+        assert (status, out) == (2, "")
+        assert err.startswith("nas: "), err
+        assert err.endswith("\n")
+        assert err.count("\n") == 1, err
+        assert "Traceback" not in err
+        assert len(err) > 20
+        if not writes:
+            assert _files() == before
+        return err
+
+    return run
+
+
+def _files():
+    """All files below the working directory, with their content."""
+    return {path: path.read_bytes() if path.is_file() else b"" for path in Path.cwd().rglob("*")}

@@ -1,0 +1,153 @@
+"""Settings: what they refuse, what they leave open, how they are stored, and how much training they come to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.config import NOT_COMPARED, Config
+from nas.errors import UserError
+from nas.work import Work
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.default is not None and f.name != "spaces"])
+def test_settings_with_a_default_may_not_be_none(name):
+    with pytest.raises(UserError, match=name.replace("_", "-")):
+        Config(**{name: None})
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Config)])
+@pytest.mark.parametrize("value", [object(), [], {}, b"x"], ids=["object", "list", "dict", "bytes"])
+def test_settings_of_another_type_are_refused(name, value):
+    with pytest.raises(UserError):
+        Config(**{name: value})
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Config) if isinstance(f.default, int)])
+@pytest.mark.parametrize("value", [True, 1.0, "1", math.nan, -1])
+def test_whole_numbers_are_whole(name, value):
+    with pytest.raises(UserError, match=f"--{name}"):
+        Config(**{name: value})
+
+
+@given(st.integers(1, 200), st.integers(1, 20_000), st.integers(1, 100_000))
+def test_what_is_left_open_is_found_from_the_size_of_the_data(epochs, images, train_images):
+    resolved = Config(images=images).resolved(train_images)
+    assert resolved == resolved.resolved(train_images)
+    assert 9 <= resolved.epochs <= 21
+    assert resolved.full_epochs == max(20, 2 * resolved.epochs)
+    assert Config(epochs=epochs, images=images).resolved(train_images).full_epochs == max(20, 2 * epochs)
+
+
+@given(st.integers(1, 1000))
+def test_rungs(epochs):
+    rungs = Config(epochs=epochs).rungs()
+    assert rungs == tuple(sorted(set(rungs)))
+    assert rungs[-1] == epochs
+    assert rungs[0] == math.ceil(epochs / 9)
+    assert len(rungs) <= 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "train_images", "fits"),
+    [
+        ({"epochs": 9, "final_epochs": 9}, 1000, True),  # the same training, measured on the test images as well
+        ({"epochs": 9, "final_epochs": 8}, 1000, False),
+        ({"epochs": 9, "final_epochs": 4, "images": 500}, 1000, False),  # 4.5 passes
+        ({"epochs": 9, "final_epochs": 5, "images": 500}, 1000, True),
+        ({"epochs": 8, "final_epochs": 4, "images": 500}, 1000, False),  # as much, and not the same
+        ({"final_epochs": 1}, 10_000_000, True),
+    ],
+)
+def test_full_training_is_more_than_partial_training(settings, train_images, fits):
+    config = Config(**settings)
+    if fits:
+        config.resolved(train_images)
+    else:
+        with pytest.raises(UserError, match="--final-epochs"):
+            config.resolved(train_images)
+
+
+def test_stored_settings_come_back_and_tell_limits_apart():
+    config = Config(study="x", spaces=("a", "b"), max_macs=1e6, train=7, hours=2.0)
+    stored = config.stored()
+    assert {name for name in stored if name.startswith("_")} == {f"_{name}" for name in NOT_COMPARED}
+    assert Config.from_stored("x", {**stored, "data_fingerprint": "0"}) == config
+    assert Config.from_stored("x", {**stored, "spaces": ["a", "b"]}) == config
+    with pytest.raises(UserError, match="does not know: colour"):
+        Config.from_stored("x", {**stored, "colour": "red"})
+
+
+def test_spaces():
+    with pytest.raises(UserError, match="at least one space"):
+        Config(spaces=())
+    with pytest.raises(UserError, match="named once"):
+        Config(spaces=("a", "a"))
+    with pytest.raises(UserError, match="Spaces must be names"):
+        Config(spaces="residual")
+
+
+# Work ----------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 30),
+    st.integers(1, 40),
+    st.integers(1, 100),
+    st.integers(1, 2000),
+    st.integers(1, 5),
+    st.integers(1, 3),
+)
+def test_work_is_the_sum_of_the_epochs_that_will_be_trained(epochs, generation, train, images, finalists, seeds):
+    """Whole generations: the oracle trains them one epoch at a time."""
+    train = math.ceil(train / generation) * generation
+    config = Config(
+        epochs=epochs,
+        generation=generation,
+        train=train,
+        images=images,
+        finalists=finalists,
+        seeds=seeds,
+        final_epochs=50,
+    )
+    work = Work(config, 1000, limit=train, generations=0)
+    share = min(1.0, images / 1000)
+    total = 0.0
+    for _ in range(train // generation):
+        alive, before = generation, 0
+        for rung in config.rungs():
+            for _ in range(alive):
+                for _ in range(before, rung):
+                    work.add(images)
+                    total += share
+            alive, before = math.ceil(alive / 3), rung
+    assert work.done == pytest.approx(total)
+    for _ in range(finalists * seeds * 50):
+        work.add(None)
+    total += finalists * seeds * 50
+    assert work.total == pytest.approx(total)
+    assert work.done == pytest.approx(total)
+    assert work.seconds_left(10.0) == pytest.approx(0, abs=1e-6)
+
+
+def test_time_left_counts_from_this_start():
+    config = Config(epochs=9, final_epochs=20, finalists=1, generation=9)
+    work = Work(config, 1000, limit=18, generations=1)
+    assert work.seconds_left(5.0) is None
+    generation = 9 * 1 + 3 * 2 + 1 * 6
+    assert (work.done, work.total) == (generation, 2 * generation + 20)
+    for _ in range(generation):
+        work.add(None)
+    assert work.seconds_left(21.0) == pytest.approx(20.0)  # a second an epoch
+
+
+def test_work_is_limited_by_what_ends_first():
+    config = Config(epochs=1, final_epochs=1, generation=10, finalists=1, generations=2)
+    assert Work(config, 1000, limit=100, generations=0).total == 2 * 10 + 1
+    assert Work(config, 1000, limit=15, generations=0).total == 2 * 10 + 1
+    assert Work(config, 1000, limit=10, generations=0).total == 10 + 1
+    assert Work(config, 1000, limit=math.inf, generations=7).done == 21

@@ -1,0 +1,204 @@
+"""One real search, trained on real digits, and everything a user then does with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+import nas
+import results
+from evaluators.training import Training
+from nas.audit import two_lines
+from nas.config import Config
+from nas.errors import UserError
+from nas.evaluation import Job
+from nas.seeds import seed
+from nas.topology import Architecture
+from results.front import Score
+
+from .searching import assert_same, content, start, workers_of
+from .searching import nas as program
+
+SETTINGS = {
+    "max_macs": 1e6,
+    "pool": 40,
+    "generation": 3,
+    "train": 6,
+    "epochs": 3,
+    "final_epochs": 4,
+    "finalists": 2,
+    "images": 400,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('real')}/nas.db"
+
+
+@pytest.fixture(scope="module")
+def study(url):
+    """Six candidates of `residual` and `mobile` trained for three epochs, two of them in full for four."""
+    return nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS)
+
+
+def test_the_front_is_of_trained_and_tested_points(study):
+    front = study.front()
+    assert len(front) >= 3
+    assert set(front.fidelity) == {4}
+    assert front.macs.is_monotonic_increasing
+    assert front.accuracy.is_monotonic_increasing
+    assert front.test_accuracy.between(0.11, 1).all()
+    assert front.accuracy.max() > 0.3  # something was learned
+    assert front.macs.max() <= 1e6
+    assert set(front.space) <= {"residual", "mobile"}
+
+
+def test_loaded_networks_have_exactly_the_stored_accuracies(study, url):
+    """Validation and test accuracy and loss of all points of all that is kept, by the evaluator's own measure."""
+    evaluator = Training("digits", device="cpu")
+    x, y = evaluator.dataset.x_train, evaluator.dataset.y_train
+    rows = evaluator.parts[1]
+    for key, points in study.points().query("fidelity == 4").groupby("candidate"):
+        network = nas.load(key, store=url)
+        assert not network.training
+        for images, labels, name in (
+            (x[rows], y[rows], ""),
+            (evaluator.dataset.x_test, evaluator.dataset.y_test, "test_"),
+        ):
+            raw = network.preprocess(torch.from_numpy(np.ascontiguousarray(images)))
+            for point in points.itertuples():
+                with torch.no_grad():
+                    logits = network(raw, level=point.level)
+                hits = (logits.argmax(1).numpy() == labels).mean()
+                loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
+                assert hits == pytest.approx(getattr(point, f"{name}accuracy"), abs=1e-12)
+                assert loss == pytest.approx(getattr(point, f"{name}loss"), rel=1e-4)
+        assert network.macs == tuple(points.macs)
+        assert network.params == tuple(points.params)
+
+
+def test_costs_in_the_store_are_those_of_the_architecture(study):
+    for key, points in study.points().query("fidelity == 4").groupby("candidate"):
+        architecture = Architecture.from_json(study.store.architecture(key))
+        assert architecture.key == key
+        assert nas.macs(architecture) == tuple(points.macs)
+        assert nas.params(architecture) == tuple(points.params)
+
+
+def test_a_job_that_is_trained_again_gives_the_same_numbers(study, tmp_path):
+    """The seed of a training is a function of the study's seed, the network and the repeat; nothing else enters."""
+    best = study.best()
+    architecture = study.store.architecture(best.key)
+    job = Job(
+        candidate=0,
+        architecture=architecture,
+        seed=seed(0, Architecture.from_json(architecture).network_key, 0),
+        epochs=4,
+        until=4,
+        images=None,
+        folder=str(tmp_path),
+        test=True,
+    )
+    outcome = Training("digits", device="cpu", threads=1).evaluate(job, lambda epoch: None)
+    stored = study.points().query("fidelity == 4 and candidate == @best.key")
+    for point, row in zip(outcome.points, stored.to_dict("records")):
+        assert point == {name: row[name] for name in point}
+
+
+def test_the_best_candidate_and_its_network(study, url):
+    best = study.best()
+    found = study.candidates()
+    assert best.anytime_accuracy == found[found.fidelity == 4].anytime_accuracy.max()
+    network = study.network()
+    assert network.architecture.key == best.key
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    assert network(network.preprocess(images)).shape == (2, 10)
+    assert network.at_budget(network.macs[1])(network.preprocess(images)).shape == (2, 10)
+    with pytest.raises(results.StoreError, match="repeat=3"):
+        study.network(repeat=3)
+
+
+def test_networks_need_no_store(study, url, tmp_path):
+    network = nas.load(study.best().key[:8], store=url)
+    network.save(tmp_path / "folder")
+    again = nas.load(tmp_path / "folder")
+    x = torch.randint(0, 255, (5, 1, 8, 8), dtype=torch.uint8)
+    for level in range(4):
+        assert torch.equal(network(network.preprocess(x), level=level), again(again.preprocess(x), level=level))
+
+
+def test_anytime_accuracy_is_that_of_the_front(study):
+    front, score = study.front(), study.score
+    assert study.anytime_accuracy() == score(front.macs, front.accuracy)
+    assert study.anytime_accuracy() >= study.best().anytime_accuracy
+    assert score.floor == pytest.approx(0.1, abs=0.01)
+    assert study.anytime_accuracy("test") == score(front.macs, front.test_accuracy, chosen_by=front.accuracy)
+    assert isinstance(score, Score)
+
+
+def test_the_audit(study, monkeypatch):
+    monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 100)
+    rows, comparison = study.audit()
+    assert [row.proxy for row in rows] == ["dtmc", "macs", "params", "depth", "count"]
+    assert all(row.n == 6 for row in rows)
+    assert two_lines(rows, comparison, proxy="dtmc") == study.audit_lines()
+    assert len(study.audit_lines().splitlines()) == 2
+
+
+def test_calling_again_continues(study, url):
+    again = nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS)
+    assert again.front().equals(study.front())
+
+
+def test_settings_that_differ_are_refused_and_harm_nothing(study, url):
+    with pytest.raises(results.SettingsDiffer, match="epochs is 3 there and 2 here"):
+        nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS | {"epochs": 2})
+    assert len(study.front()) >= 3
+
+
+def test_a_study_that_is_not_there(url, study):
+    with pytest.raises(results.StoreError, match="Studies there: real"):
+        nas.Study("other", store=url)
+
+
+def test_a_study_without_results(tmp_path):
+    with results.open(tmp_path / "nas.db").writer("empty", Config(study="empty").stored()):
+        pass
+    empty = nas.Study("empty", store=str(tmp_path / "nas.db"))
+    assert empty.front().empty
+    assert empty.candidates().empty
+    for what in (empty.best, empty.audit, empty.anytime_accuracy, lambda: empty.score, empty.network):
+        with pytest.raises(UserError, match="Resume it"):
+            what()
+
+
+def test_architectures_are_plain_data(study):
+    for key in study.front().candidate.unique():
+        data = study.store.architecture(key)
+        assert Architecture.from_json(json.loads(json.dumps(data))).key == key
+
+
+@pytest.mark.slow
+def test_kill_9_of_real_training_loses_nothing(tmp_path, study, url):
+    """Killed three times at random, the study equals that of this module to the last bit."""
+    store = tmp_path / "nas.db"
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
+    words = ["search", "real", "--data=digits", "--space=residual", "--space=mobile", "--store", str(store), *options]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        process = start(*words)
+        try:
+            process.communicate(timeout=float(rng.uniform(6, 14)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    ended = program(*words, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert not workers_of(tmp_path)
+    assert_same(content(url.removeprefix("sqlite:///"), "real"), content(store, "real"), settings=False)

@@ -1,0 +1,307 @@
+"""Evaluators without training: results are a function of architecture, seed and epochs. Good ones, and bad ones.
+
+They need numpy at most, so that a whole search takes a second. ``TOY_SLEEP`` seconds pass in every epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+from nas.cost import macs, params
+from nas.evaluation import DataInfo, Diverged, Evaluator, Measure, Outcome, architecture_of
+from nas.topology import Task
+
+TASK = Task(input_shape=(1, 8, 8), num_classes=10)
+
+
+class Toy(Evaluator):
+    """Learns nothing; accuracy grows with epochs and MACs, and with luck.
+
+    What an epoch makes of the state depends on the state before it, so that a wrong resume gives wrong results.
+    """
+
+    measures = (
+        Measure(name="accuracy", unit="fraction", maximise=True),
+        Measure(name="loss", unit="nats", maximise=False),
+        Measure(name="test_accuracy", unit="fraction", maximise=True),
+    )
+    checkpoint = "checkpoint.json"
+
+    def __init__(self, data, *, device="auto", threads=1, **settings):
+        self.data = data
+
+    def info(self):
+        return DataInfo(
+            name=self.data,
+            task=TASK,
+            floor=0.1,
+            train_images=1000,
+            validation_images=200,
+            test_images=100,
+            fingerprint=self.data,
+        )
+
+    def evaluate(self, job, report):
+        path = Path(job.folder, self.checkpoint)
+        known = json.loads(path.read_text()) if path.exists() else {"epoch": 0, "state": f"{job.seed} {job.images}"}
+        if "outcome" in known and known["epoch"] == job.until:
+            return Outcome(**known["outcome"])
+        for epoch in range(known["epoch"], job.until):
+            time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+            self.epoch(job, epoch)
+            known = {"epoch": epoch + 1, "state": sha256(f"{known['state']} {epoch} {job.epochs}".encode()).hexdigest()}
+            if epoch + 1 < job.until:
+                self.write(path, known)
+            report(epoch + 1)
+        outcome = self.outcome(job, known["state"])
+        if isinstance(outcome, Outcome):
+            self.write(path, known | {"outcome": outcome.to_json()})
+        return outcome
+
+    def write(self, path, known):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(known))
+        os.replace(partial, path)
+
+    def epoch(self, job, epoch):
+        """What else happens in an epoch."""
+
+    def outcome(self, job, state):
+        saved = job.until == job.epochs
+        if saved:
+            self.write(Path(job.folder, "network.json"), {"state": state})
+        return Outcome(
+            points=self.points(job, state),
+            epochs=job.until,
+            images=job.images or 1000,
+            seconds=0.001 * job.until,
+            saved=saved,
+        )
+
+    def points(self, job, state):
+        architecture = architecture_of(job)
+        luck = int(state[:8], 16) / 2**32
+        learned = 0.9 * (1 - math.exp(-job.until / 5))
+        points = []
+        for level, (cost, size) in enumerate(zip(macs(architecture), params(architecture))):
+            accuracy = 0.1 + learned * (0.5 + 0.4 * luck) * (1 - 1 / math.log(cost))
+            point = {"level": level, "macs": cost, "params": size, "accuracy": accuracy, "loss": 2 * (1 - accuracy)}
+            if job.test:
+                point |= {"test_accuracy": 0.98 * accuracy, "test_loss": 2 - accuracy}
+            points.append(point)
+        return points
+
+
+def chosen(job, share=3):
+    """Whether a candidate is one of those that misbehave, about one in ``share``."""
+    return int(architecture_of(job).key[:6], 16) % share == 0
+
+
+class Raises(Toy):
+    """Raises for some candidates."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            raise RuntimeError("out of luck\nin two lines")
+
+
+class RaisesAlways(Toy):
+    """Raises for all candidates."""
+
+    def epoch(self, job, epoch):
+        raise RuntimeError("out of luck")
+
+
+class RaisesInFull(Toy):
+    """Raises in full training only."""
+
+    def epoch(self, job, epoch):
+        if job.images is None:
+            raise RuntimeError("too long")
+
+
+class Diverges(Toy):
+    """Diverges for some candidates, and counts how often it was tried."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            Path(job.folder).mkdir(parents=True, exist_ok=True)
+            with Path(job.folder, "tries").open("a") as file:
+                file.write("x")
+            raise Diverged("The loss became nan.")
+
+
+class Dies(Toy):
+    """Its process ends without a word for some candidates."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            os._exit(7)
+
+
+class DiesOnce(Toy):
+    """Its process ends at the first attempt of every candidate, after an epoch that is in the checkpoint."""
+
+    def epoch(self, job, epoch):
+        mark = Path(job.folder, "died")
+        if not mark.exists() and (epoch > 0 or job.until == 1):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            os._exit(7)
+
+
+class DiesWithChild(Toy):
+    """Dies and leaves a child behind that holds all its pipes open."""
+
+    def epoch(self, job, epoch):
+        if chosen(job, share=2):
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+            os._exit(7)
+
+
+class Exits(Toy):
+    """Calls sys.exit for some candidates."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            sys.exit("I leave")
+
+
+class Prints(Toy):
+    """Writes to standard output, in every way."""
+
+    def epoch(self, job, epoch):
+        print("what a nice day", flush=True)
+        os.write(1, b'{"epoch": 77}\nnot json\n')
+        sys.stdout.write("no end of line")
+        sys.stdout.flush()
+
+
+class Spoils(Toy):
+    """A worker that raised once never works again, like a lost CUDA context."""
+
+    spoilt = False
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            Spoils.spoilt = True
+        if Spoils.spoilt:
+            raise RuntimeError("context is lost")
+
+
+class _Bad(Toy):
+    def points(self, job, state):
+        points = super().points(job, state)
+        return self.spoil(points) if chosen(job) else points
+
+
+class WrongNumber(_Bad):
+    """Leaves out a point."""
+
+    def spoil(self, points):
+        return points[:-1]
+
+
+class WrongLevels(_Bad):
+    """Numbers all points alike."""
+
+    def spoil(self, points):
+        return [point | {"level": 0} for point in points]
+
+
+class Nan(_Bad):
+    """Accuracies that are not numbers."""
+
+    def spoil(self, points):
+        return [point | {"accuracy": math.nan, "loss": math.nan} for point in points]
+
+
+class Missing(_Bad):
+    """Points without accuracy."""
+
+    def spoil(self, points):
+        return [{name: value for name, value in point.items() if name != "accuracy"} for point in points]
+
+
+class Unknown(_Bad):
+    """Points with a measure that no store has."""
+
+    def spoil(self, points):
+        return [point | {"sunshine": 1.0} for point in points]
+
+
+class Text(_Bad):
+    """Accuracies that are text."""
+
+    def spoil(self, points):
+        return [point | {"accuracy": "good"} for point in points]
+
+
+class Percent(_Bad):
+    """Accuracies out of range."""
+
+    def spoil(self, points):
+        return [point | {"accuracy": 100 * point["accuracy"]} for point in points]
+
+
+class NegativeMacs(_Bad):
+    """Costs that are none."""
+
+    def spoil(self, points):
+        return [point | {"macs": -5} for point in points]
+
+
+class NotJson(_Bad):
+    """Points that no JSON can hold."""
+
+    def spoil(self, points):
+        return [point | {"accuracy": {1, 2}} for point in points]
+
+
+class NotPoints(_Bad):
+    """Something else than points."""
+
+    def spoil(self, points):
+        return 42
+
+
+class NotOutcome(Toy):
+    """Something else than an outcome, for some candidates."""
+
+    def outcome(self, job, state):
+        return {"accuracy": 1.0} if chosen(job) else super().outcome(job, state)
+
+
+class NoTest(Toy):
+    """Forgets to measure on the test images."""
+
+    def points(self, job, state):
+        return [{k: v for k, v in p.items() if not k.startswith("test")} for p in super().points(job, state)]
+
+
+class Moving(Toy):
+    """Trains another architecture than the one proposed, in its place: the same with fewer channels unused."""
+
+    def outcome(self, job, state):
+        found = super().outcome(job, state)
+        return Outcome(**(found.to_json() | {"realised": job.architecture}))
+
+
+class NoInfo(Toy):
+    """Cannot say what the data are."""
+
+    def info(self):
+        raise RuntimeError("no idea")
+
+
+def not_an_evaluator(data, **settings):
+    """A function."""

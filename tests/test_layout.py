@@ -1,0 +1,215 @@
+"""Arrows of import point one way, imports are quick, and the wheel holds the four packages and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("nas", "search_spaces", "evaluators", "results")
+ALLOWED = {
+    "results": set(),
+    "nas": {"results"},
+    "search_spaces": {"nas", "results"},
+    "evaluators": {"nas", "results"},
+}
+"""What a package may import of ours, beside itself."""
+COMPOSES = {"nas/cli.py": {"evaluators"}}
+"""The command line puts everything together, inside its functions."""
+HEAVY = (
+    "torch",
+    "optuna",
+    "pandas",
+    "sqlalchemy",
+    "matplotlib",
+    "ray",
+    "sklearn",
+    "scipy",
+    "rich",
+    "typer",
+    "networkx",
+)
+FILES = sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(path, *, at_top=False):
+    """The modules that a file imports, by dotted name; at_top: when it is imported itself, at run time."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    nodes = _top_level(tree.body) if at_top else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _top_level(body):
+    """Statements that run on import: not those of functions, nor those for type checkers alone."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            yield from _top_level([*node.body, *node.orelse])
+        elif isinstance(node, ast.Try):
+            yield from _top_level(
+                [*node.body, *node.orelse, *node.finalbody, *(s for h in node.handlers for s in h.body)]
+            )
+        elif isinstance(node, ast.With | ast.ClassDef):
+            yield from _top_level(node.body)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_imports_point_one_way(path):
+    package = path.partition("/")[0]
+    ours = {module.partition(".")[0] for module in imports(path)} & {*PACKAGES, "tests", "benchmarks", "examples"}
+    assert ours - {package} <= ALLOWED[package] | COMPOSES.get(path, set())
+
+
+@pytest.mark.parametrize("path", sorted(COMPOSES))
+def test_what_composes_does_so_on_demand(path):
+    assert not {module.partition(".")[0] for module in imports(path, at_top=True)} & COMPOSES[path]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.startswith(("search_spaces/", "evaluators/"))])
+def test_plugins_use_of_the_results_their_front_alone(path):
+    assert {module for module in imports(path) if module.startswith("results")} <= {
+        "results",
+        "results.front",
+        *(f"results.front.{name}" for name in ("Score", "anytime_accuracy", "hypervolume", "non_dominated")),
+    }
+
+
+def test_only_the_distributed_runner_imports_ray():
+    importing = {path for path in FILES if any(re.match(r"ray\b", module) for module in imports(path))}
+    assert importing <= {"nas/distributed.py"}
+
+
+def test_there_are_no_circles():
+    """Imports at the top of files have an order: a package can be understood from its leaves."""
+    of = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in FILES}
+    edges = {name: (imports(path, at_top=True) & of.keys()) - {name} for name, path in of.items()}
+    while leaves := {name for name, needs in edges.items() if not needs & edges.keys()}:
+        edges = {name: needs for name, needs in edges.items() if name not in leaves}
+    assert not edges
+
+
+def run(code, *, folder=None, **variables):
+    """Run Python code in a process of its own; returns what it printed."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder or ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize("module", ["nas", "results", "nas.config", "nas.evaluation", "nas.worker", "nas.runner"])
+def test_imports_are_quick(module):
+    loaded = run(f"import sys, {module}; print(*sys.modules)").split()
+    assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
+
+
+def test_screening_needs_neither_torch_nor_a_database():
+    loaded = run("import sys, nas.funnel, search_spaces.residual, search_spaces.mobile; print(*sys.modules)").split()
+    assert not {name.partition(".")[0] for name in loaded} & {"torch", "optuna", "sqlalchemy", "pandas", "matplotlib"}
+
+
+BLOCKED = """
+import importlib, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+for module in {modules!r}:
+    importlib.import_module(module)
+for package in {packages!r}:
+    for found in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+        importlib.import_module(found.name)
+{more}
+"""
+
+
+def test_training_code_needs_no_search():
+    """On a machine that only trains or serves: torch, numpy, safetensors; no optuna, no database, no terminal."""
+    absent = ("optuna", "sqlalchemy", "ray", "typer", "rich", "matplotlib", "sklearn", "scipy", "pandas")
+    run(
+        BLOCKED.format(
+            absent=absent,
+            modules=("nas.network", "nas.loading", "nas.worker", "evaluators.training", "evaluators.rules"),
+            packages=("search_spaces",),
+            more="",
+        )
+    )
+
+
+def test_a_network_is_loaded_from_its_folder_where_there_is_no_search(tmp_path):
+    save = (
+        "import torch; from nas.builder import Builder; from nas.network import AnytimeNetwork; from nas import Task;"
+        "b = Builder(Task(input_shape=(1, 8, 8), num_classes=3)); b.head(b.conv(b.input, (4, 8)));"
+        "n = AnytimeNetwork(b.architecture(2)).eval(); n.calibrated.fill_(True); n.save('folder')"
+    )
+    run(save, folder=tmp_path)
+    absent = ("optuna", "sqlalchemy", "ray", "typer", "rich", "matplotlib", "sklearn", "scipy", "pandas", "networkx")
+    load = "import nas, torch; print(nas.load('folder')(torch.zeros(2, 1, 8, 8), level=0).shape)"
+    out = run(BLOCKED.format(absent=absent, modules=(), packages=(), more=load), folder=tmp_path)
+    assert out.strip() == "torch.Size([2, 3])"
+
+
+def test_every_module_can_be_imported_first():
+    """No module relies on another having been imported before it; slow parts are imported once here."""
+    names = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in FILES]
+    run(
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    if name == 'nas.distributed': continue\n"
+        f"    for loaded in [m for m in sys.modules if m.partition('.')[0] in {PACKAGES!r}]:\n"
+        "        del sys.modules[loaded]\n"
+        "    importlib.import_module(name)\n"
+    )
+
+
+def test_every_module_says_what_it_is():
+    trees = {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in FILES}
+    assert not [path for path, tree in trees.items() if tree.body and not ast.get_docstring(tree)]
+
+
+def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path):
+    import setuptools  # noqa: F401 - the build needs it in this environment
+
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    for path in FILES:
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_bytes((ROOT / path).read_bytes())
+    for name in ("tests", "benchmarks", "examples", "runs"):  # what lies beside the packages stays out
+        (source / name).mkdir()
+        (source / name / "__init__.py").touch()
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        held = set(opened.namelist())
+        entries = opened.read(next(name for name in held if name.endswith("entry_points.txt"))).decode()
+    assert {name.partition("/")[0] for name in held if ".dist-info/" not in name} == set(PACKAGES)
+    assert held >= set(FILES)
+    assert "nas = nas.cli:main" in entries
+    assert any(name.endswith("licenses/LICENSE") for name in held)
