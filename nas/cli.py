@@ -5,10 +5,13 @@ Exit status 0 on success, 2 on a user's mistake with one clear line, 130 after a
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import signal
 import sys
+import time
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -27,6 +30,8 @@ app = typer.Typer(
 )
 
 STORE = "sqlite:///nas.db"
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""Clusters send SIGTERM; a shell's background jobs ignore SIGINT unless told not to."""
 Store = Annotated[
     str, typer.Option("--store", help="Results store: path or URL (sqlite, postgresql).", envvar="NAS_STORE")
 ]
@@ -42,6 +47,8 @@ def main() -> None:
     from results import StoreError
 
     wrong_usage: Any = typer.BadParameter.__base__  # whatever is wrong with the options; typer exports no name for it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal knows × and τ
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
@@ -73,7 +80,7 @@ def search(
     max_params: Annotated[float | None, typer.Option(help="Most parameters of the largest point.")] = None,
     low: Annotated[float | None, typer.Option(help="Lowest budget, in MACs, that a network must answer under.")] = None,
     points: Annotated[int | None, typer.Option(help="Operating points per network. Default: 4.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="tpe, nsga2, random or a plug-in. Default: tpe.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="tpe, nsga2, random, guided or a plug-in. Default: tpe.")] = None,
     proxy: Annotated[str | None, typer.Option(help="What orders the training. Default: dtmc.")] = None,
     evaluator: Annotated[str | None, typer.Option(help="What trains and measures. Default: training.")] = None,
     rule: Annotated[
@@ -142,7 +149,7 @@ def resume(
     store: Store = STORE,
     quiet: Quiet = False,
 ) -> None:
-    """Continue a study where it stands, with its own settings; limits may be given anew."""
+    """Continue a study where it stands; limits may be given anew."""
     from nas.launch import resume as go_on
 
     given = {"train": train, "generations": generations, "hours": hours, "workers": workers}
@@ -155,16 +162,45 @@ def _search(start: Any, study: str, store: str, quiet: bool) -> None:
     from nas.progress import Live
     from nas.report import summary
 
-    for stop in (signal.SIGINT, signal.SIGTERM):  # clusters send SIGTERM; a shell's background jobs ignore SIGINT
-        signal.signal(stop, signal.default_int_handler)
+    stop = _Stop()
+    for number in STOPS:
+        signal.signal(number, stop)
     try:
         with Live(lines=not quiet) as progress:
             found = start(progress)
     except KeyboardInterrupt:
-        where = "" if store == STORE else f" --store {store}"
-        print(f"\nStopped. What was done is stored; continue with: nas resume {study}{where}", file=sys.stderr)
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
+        print(f"\nStopped. {_how_to_go_on(study, store)}", file=sys.stderr)
         sys.exit(130)
     print(summary(found))
+
+
+class _Stop:
+    """A signal handler: a clean stop, which the impatient do not disturb within the seconds that it takes."""
+
+    seconds = 5.0
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self, number: int, frame: object) -> None:
+        before, self._last = self._last, time.monotonic()
+        if self._last - before > self.seconds:
+            raise KeyboardInterrupt
+
+
+def _how_to_go_on(study: str, store: str) -> str:
+    import results
+
+    try:
+        begun = results.open(store).holds(study)
+    except results.StoreError:
+        begun = False
+    where = "" if store == STORE else f" --store {store}"
+    if not begun:
+        return "Nothing was stored yet."
+    return f"What was done is stored; continue with: nas resume {study}{where}"
 
 
 @app.command()

@@ -18,6 +18,7 @@ import numpy as np
 
 from nas.choices import Domains
 from nas.config import Config
+from nas.errors import UserError
 from nas.evaluation import DataInfo, Evaluator, Job, Outcome
 from nas.finals import choose_finalists, epochs_within
 from nas.funnel import Funnel, Proposal, Rejected, duplicate, made, outranked, scored
@@ -107,6 +108,7 @@ class Driver:
                     reason = "no feasible candidate was found that the study has not seen"
                     break
             self._halve(done)
+            self._check_that_training_works(done)
             done += 1
             self._remember(generations=done)
             self._export()
@@ -124,6 +126,24 @@ class Driver:
     def elapsed(self) -> float:
         """Seconds that the study has run, those before a resume included."""
         return self._before + time.monotonic() - self._started
+
+    def _check_that_training_works(self, generation: int) -> None:
+        """Raise UserError when a first generation, of three or more, failed altogether: what is wrong is no candidate.
+
+        The generation is forgotten, so that the same command starts over once that is mended; its tracebacks are in the
+        log.
+        """
+        rows = self.ledger.rows(generation)
+        if generation or len(rows) < 3 or any(self.ledger.accuracy.values()):
+            return
+        log = self.writer.files / "log.txt"
+        with open(log, "a", encoding="utf-8") as file:
+            file.writelines(f"Candidate {row['key']}: {row['reason']}\n{row['traceback'] or ''}\n" for row in rows)
+        self.writer.drop_generation(generation)
+        raise UserError(
+            f"Training must succeed for some candidate, and all {len(rows)} of the first generation failed, the last "
+            f"with {rows[-1]['reason']:.300} The tracebacks are in {log}. Mend it and run the same command again."
+        )
 
     def _limit_reached(self, done: int) -> str | None:
         """Why no generation follows after ``done`` of them, or None."""

@@ -96,10 +96,10 @@ class Diverged(Exception):
 class Evaluator(ABC):
     """Trains candidates and measures their operating points.
 
-    Life cycle: one is made in the driver, for :meth:`info` and :meth:`check`, and one in every worker process, with
-    the same arguments, for :meth:`evaluate`, which is called for one job at a time from one thread. Constructing must
-    be cheap; data are loaded on first use. Never touches global random state; equal jobs give equal outcomes on the
-    same kind of device with the same number of threads.
+    Life cycle: one is made in the driver, for :meth:`info`, and one in every worker process, with the same arguments,
+    for :meth:`evaluate`, which is called for one job at a time from one thread. Constructing must be cheap, and refuses
+    settings that make no sense; data are loaded on first use. Never touches global random state; equal jobs give equal
+    outcomes on the same kind of device with the same number of threads.
 
     data: a data specification, see ``nas data``. settings: the study's settings of the evaluator, as plain data.
     """

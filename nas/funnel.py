@@ -369,7 +369,7 @@ def _nothing_fits(funnel: Funnel, space: str, reason: str, study_seed: int) -> s
     decide = at_random(np.random.default_rng(seed(study_seed, "nearest", space)))
     found = [p for p in (free.propose(decide, space) for _ in range(BOUNDS_ATTEMPTS // 4)) if isinstance(p, Proposal)]
     if not found:
-        return f"The space {space!r} must offer networks for {funnel.task}. No proposal is one; the last: {reason}"
+        return f"The space {space!r} must offer networks for {funnel.task}. No proposal is one; the last: {reason:.300}"
     small = min(found, key=lambda p: p.macs[-1])
     least = min(params(p.architecture)[-1] for p in found)
     return (

@@ -22,7 +22,7 @@ from nas.funnel import Funnel, bounds, funnel_of, training_of
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.runner import LocalRunner
-from nas.strategies import export
+from nas.strategies import Strategy, export
 from nas.study import Study
 from results.connection import locate
 from results.front import Score
@@ -123,8 +123,8 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config
     config = _canonical(config, objects)
     check_device(config.device)
     strategy = load_plugin("nas.strategies", config.strategy)
-    if not (isinstance(strategy, type) and callable(getattr(strategy, "ask", None))):
-        raise PluginError(f"A strategy must be a class with a method ask. Got {strategy!r}.")
+    if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
+        raise PluginError(f"A strategy must be a subclass of nas.strategies.Strategy. Got {strategy!r}.")
     if config.rule:
         check_rule(config.rule)
     spaces, evaluator = load_spaces(config.spaces, objects), make_evaluator(config)
@@ -208,7 +208,7 @@ def check_device(name: str) -> None:
 def check_optuna(url: str, study: str, store: str) -> None:
     """Raise UserError unless trials can be copied there; makes the Optuna study."""
     try:
-        same = locate(url) == locate(store)
+        same = locate(url) == locate(os.fspath(store))
     except results.StoreError:  # other databases serve Optuna as well
         same = False
     if same:

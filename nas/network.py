@@ -216,7 +216,9 @@ class AnytimeNetwork(nn.Module):
         return self._rests[level, device]
 
     def _mode(self, level: int | Subnetwork | None) -> NormMode:
-        policy = self.architecture.norm
+        policy, points = self.architecture.norm, self.architecture.points
+        if isinstance(level, Subnetwork) and level in points:
+            level = points.index(level)
         if isinstance(level, Subnetwork) and policy != "shared" and not (self.training and policy == "recalibrated"):
             raise UserError("Only operating points have norms of their own; this subnetwork is none of them.")
         row = 0 if isinstance(level, Subnetwork) else self._level(level)

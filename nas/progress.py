@@ -80,7 +80,7 @@ class Live:
 
     def say(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False)
+            self._bar.console.print(text, highlight=False, markup=False)  # an error may say [/x]
         elif self._lines:
             print(text, file=sys.stderr, flush=True)
 

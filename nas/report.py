@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UserError
+from nas.importance import map_importance
 from nas.progress import duration
 from nas.topology import Architecture, Operation
 
@@ -153,14 +154,15 @@ def candidate_text(store: Store, key: str) -> str:
 
 
 def _topology_lines(architecture: Architecture) -> list[str]:
-    """Every map with the operations that write it; channels at each level."""
-    topology, lines = architecture.topology, ["Topology (map: channels at every level, size; what writes it):"]
-    active = [topology.active(point) for point in architecture.points]
+    """Every map with its channels at each level, its topological accumulated score and the operations that write it."""
+    topology = architecture.topology
+    lines = ["Topology (map: channels at every level, size; TAS, the share of a random walk's time; what writes it):"]
+    active, score = [topology.active(point) for point in architecture.points], map_importance(architecture)
     for index, feature_map in enumerate(topology.maps):
         channels = "/".join(str(counts[index]) for counts in active)
         size = "×".join(map(str, feature_map.size)) or "vector"
         written = ", ".join(_described(topology.operations[o]) for o in topology.incoming[index]) or "input"
-        lines.append(f"{index:4}: {channels} × {size}  ←  {written}")
+        lines.append(f"{index:4}: {channels} × {size}  TAS {score[index]:.3f}  ←  {written}")
     return lines
 
 

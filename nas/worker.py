@@ -44,7 +44,7 @@ def main() -> None:
         try:
             if evaluator is None:
                 evaluator = load_plugin("nas.evaluators", made["evaluator"])(made["data"], **made["settings"])
-            outcome = evaluator.evaluate(job, lambda epoch: tell(epoch=epoch))
+            outcome = evaluator.evaluate(job, lambda epoch: tell(epoch=int(epoch)))
             tell(outcome=checked(job, outcome).to_json())
         except BaseException as error:  # whatever a plug-in raises is the candidate's failure, with its traceback
             reason = " ".join(f"{type(error).__name__}: {error}".split())

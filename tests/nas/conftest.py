@@ -24,7 +24,6 @@ def in_process(monkeypatch):
     """Searches train in this process: a tenth of a second each."""
     monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
     monkeypatch.setattr("nas.funnel.BOUNDS_SAMPLE", 16)
-    monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 50)
 
 
 @pytest.fixture
@@ -32,6 +31,7 @@ def cli(capsys, monkeypatch, tmp_path):
     """Runs the program ``nas`` in this process, in an empty folder: arguments → (exit status, output, errors)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NAS_STORE", raising=False)
+    monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 50)  # of the audit: a second
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
 

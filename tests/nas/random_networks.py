@@ -6,6 +6,7 @@ Valid by construction: what the strategy makes and :class:`Architecture` refuses
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -148,14 +149,14 @@ class _Growing:
         """Add it, grouped and causal where that fits; grouped as given or not at all."""
         causal = self.pick((False, True))
         for wiring in ("causal", "dense") if causal else ("dense",):
-            made = _with(operation, wiring=wiring)
+            made = replace(operation, wiring=wiring)
             try:
                 Topology(maps=tuple(self.maps), operations=(*self.operations, made))
             except InvalidArchitecture:
                 continue
             self.operations.append(made)
             return
-        self.operations.append(_with(operation, groups=1))
+        self.operations.append(replace(operation, groups=1))
 
     def head(self) -> int:
         """A classifier from a map, the last one more often than not; returns its output."""
@@ -174,12 +175,6 @@ class _Growing:
         bias = self.pick((False, True))
         self.operations.append(Operation(source=at, target=at + 1, kind="linear", bias=bias))
         return at + 1
-
-
-def _with(operation: Operation, **changes: Any) -> Operation:
-    from dataclasses import replace
-
-    return replace(operation, **changes)
 
 
 def _random_point(topology: Topology, outputs: Sequence[int], pick: Pick) -> list[Subnetwork]:

@@ -10,16 +10,17 @@ import pytest
 
 import nas
 import results
+from nas.driver import Driver
 from nas.errors import UserError
 from nas.launch import resume
-from nas.plugins import load_plugin
+from nas.plugins import installed, load_plugin
 from results.front import Score
 from results.writer import StudyWriter
 
-from .searching import InProcess, assert_same, content, search, space, state_of, statuses, toy
+from .searching import PLUGINS, InProcess, assert_same, content, search, space, state_of, statuses, toy
 
-TINY = {"pool": 5, "generation": 3, "train": 6, "epochs": 3, "finalists": 1, "final_epochs": 2}
-STRATEGIES = ("random", "tpe", "nsga2")
+TINY = {"pool": 5, "generation": 3, "train": 6, "epochs": 3, "finalists": 1, "final_epochs": 2, "seeds": 2}
+STRATEGIES = tuple(installed("nas.strategies"))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,16 @@ def test_every_candidate_has_a_status_and_a_reason(study):
 def test_one_trained_candidate_in_ten_is_a_random_control(study):
     trained = study.candidates().dropna(subset="position").sort_values(["generation", "position"])
     assert [place for place, control in enumerate(trained.control) if control] == [9, 19, 29, 39]
+
+
+def test_controls_are_different_networks(store, in_process, monkeypatch):
+    same = load_plugin("nas.strategies", f"{PLUGINS}/parts.py:Constant")
+    monkeypatch.setattr("nas.driver.Random", same)
+    found = search(store, train=25, generation=25, pool=60).candidates()
+    trained = found.dropna(subset="position")
+    assert not trained.key.duplicated().any()
+    assert trained.control.sum() <= 1
+    assert (found.status == "duplicate").sum() >= 59  # every draw has its row
 
 
 def test_no_network_is_trained_twice(study):
@@ -187,6 +198,28 @@ def test_a_front_has_test_accuracies_when_no_time_is_left_for_full_training(stor
     front = study.front()
     assert set(front.fidelity) == {4.5}
     assert front.test_accuracy.notna().all()
+    assert not (study.points().fidelity == 1).any()
+
+
+def test_a_plan_of_full_training_outlives_its_driver(store, in_process, monkeypatch):
+    monkeypatch.setattr("nas.driver.epochs_within", lambda finalists, **_: (finalists[:2], 5))
+    monkeypatch.setattr("nas.driver.Driver._train", _until_full_training(Driver._train))
+    with pytest.raises(Killed):
+        search(store, train=4, hours=1.0, final_epochs=20)
+    monkeypatch.undo()
+    monkeypatch.setattr("nas.driver.epochs_within", lambda finalists, **_: (finalists[:1], 9))
+    monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
+    study = resume("toy", store=str(store))
+    assert study.points().fidelity.max() == 5
+
+
+def _until_full_training(train):
+    def killed(driver, wanted, *, stage, **about):
+        if stage == "full":
+            raise Killed
+        train(driver, wanted, stage=stage, **about)
+
+    return killed
 
 
 def test_what_runs_when_time_is_over_is_stopped_and_can_go_on(store, in_process, monkeypatch):
@@ -289,21 +322,21 @@ class Fate:
         self.events, self.deadly = 0, events
 
 
-@pytest.mark.parametrize(("strategy", "stride"), [("random", 11), ("tpe", 31), ("nsga2", 31)])
-def test_death_at_any_instant_changes_nothing(tmp_path, in_process, monkeypatch, strategy, stride):
-    monkeypatch.setattr(f"nas.strategies.{'TPE' if strategy == 'tpe' else 'NSGA2'}.startup", 2)
-    _survive(tmp_path, monkeypatch, strategy, stride)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_death_at_any_instant_changes_nothing(tmp_path, in_process, monkeypatch, strategy):
+    _survive(tmp_path, monkeypatch, strategy, stride=11 if strategy == "random" else 37)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_death_at_every_instant_changes_nothing(tmp_path, in_process, monkeypatch, strategy):
-    monkeypatch.setattr(f"nas.strategies.{'TPE' if strategy == 'tpe' else 'NSGA2'}.startup", 2)
-    _survive(tmp_path, monkeypatch, strategy, 1)
+    _survive(tmp_path, monkeypatch, strategy, stride=1)
 
 
-def _survive(folder, monkeypatch, strategy, stride):
-    fate = Fate(monkeypatch)
+def _survive(folder, monkeypatch, strategy, *, stride):
+    made, fate = load_plugin("nas.strategies", strategy), Fate(monkeypatch)
+    if hasattr(made, "startup"):
+        monkeypatch.setattr(made, "startup", 2)  # it has something to say from the second generation on
     search(folder / "whole.db", strategy=strategy, **TINY)
     whole, events = content(folder / "whole.db"), fate.events
     assert events > 80
@@ -333,7 +366,7 @@ def test_what_is_done_is_not_done_again(store, in_process, monkeypatch):
             search(store, **TINY)
     fate.after(math.inf)
     search(store, **TINY)
-    assert trained < len(epochs) - trained <= trained + 10
+    assert trained <= len(epochs) - trained <= trained + 10
 
 
 # What plug-ins and users do to it ------------------------------------------------------------------------------------

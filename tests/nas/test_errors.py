@@ -70,6 +70,7 @@ def of(**settings):
         ({"store": ""}, ["store"]),
         ({"layout": "HWN", "evaluator": "training", "data": "npz:good.npz"}, ["layout", "NHWC"]),
         ({"layout": "NHWC", "evaluator": "training", "data": "digits"}, ["layout"]),
+        ({"augment": "flop", "evaluator": "training", "data": "digits"}, ["augment", "flip", "crop"]),
     ],
 )
 def test_unknown_names(mistake, good_npz, settings, words):
@@ -126,7 +127,7 @@ def test_wrong_usage(mistake, words):
         ({"evaluator": toy("not_an_evaluator")}, ["subclass of nas.evaluation.Evaluator"]),
         ({"evaluator": toy("NoInfo")}, ["must tell about its data", "RuntimeError: no idea"]),
         ({"evaluator": f"{PLUGINS}/broken.py:Evaluator"}, ["does not import"]),
-        ({"strategy": f"{PARTS}:not_a_strategy"}, ["class with a method ask"]),
+        ({"strategy": f"{PARTS}:not_a_strategy"}, ["subclass of nas.strategies.Strategy"]),
         ({"strategy": f"{PLUGINS}/broken.py:Strategy"}, ["does not import"]),
         ({"proxy": f"{PARTS}:raises"}, ["'", "failed on 20 proposals", "no score"]),
         ({"proxy": f"{PARTS}:nan"}, ["finite number. Got nan"]),
@@ -495,6 +496,11 @@ def test_output_that_cannot_be_written(mistake, words):
     assert words[1] in mistake("front", "toy", *words, writes=True)
 
 
+@pytest.mark.parametrize("path", ["network.gif", "missing/network.png"])
+def test_drawings_that_cannot_be_written(mistake, finished, path):
+    assert path in mistake("show", finished.front().candidate.iloc[0], "--plot", path, writes=True)
+
+
 def test_only_one_process_writes_a_study(mistake, tmp_path):
     first = start(*arguments(tmp_path / "nas.db", train=4), TOY_SLEEP="0.2")
     try:
@@ -578,7 +584,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
         command(*settings), capture_output=True, text=True, env=environment(), preexec_fn=limit, check=False, timeout=60
     )
     _assert_mistake(ended, "free space")
-    assert nas(*settings).returncode == 0
+    search(tmp_path / "nas.db", pool=200, train=16)
     search(tmp_path / "whole.db", pool=200, train=16)
     assert_same(content(tmp_path / "whole.db"), content(tmp_path / "nas.db"))
 
@@ -606,8 +612,24 @@ def test_an_optuna_storage_that_breaks_ends_no_study(cli, in_process, tmp_path, 
 # All candidates fail -------------------------------------------------------------------------------------------------
 
 
-def test_a_study_whose_candidates_all_fail_ends_and_says_where_to_look(cli, in_process):
-    status, out, err = cli(*of(evaluator=toy("RaisesAlways")))
+def test_a_search_whose_candidates_all_fail_ends_and_starts_over_when_mended(cli, in_process, tmp_path):
+    settings = {"evaluator": toy("RaisesUntilMended"), "data": str(tmp_path / "mended")}
+    status, out, err = cli(*of(**settings))
+    assert (status, out) == (2, "")
+    assert err.count("failed: RuntimeError: out of order") == 4
+    assert "nas: Training must succeed for some candidate, and all 4 of the first generation failed" in err
+    assert "out of order" in (tmp_path / "nas.db.files" / "toy" / "log.txt").read_text()
+    assert state_of("nas.db")[0] == "failed"
+    assert results.open("nas.db").candidates("toy").empty
+    (tmp_path / "mended").touch()
+    assert cli(*of(**settings))[0] == 0
+    search(tmp_path / "whole.db", **settings)
+    assert_same(content("whole.db"), content("nas.db"))
+
+
+def test_a_few_that_fail_end_no_search(cli, in_process):
+    """One after the other, each may fail by itself."""
+    status, out, err = cli(*of(evaluator=toy("RaisesAlways"), generation=2))
     assert status == 0
     assert "No candidate has been trained. See why: nas status toy" in out
     assert err.count("failed: RuntimeError: out of luck") == 8

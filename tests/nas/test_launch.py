@@ -187,6 +187,15 @@ def test_limits_alone_may_be_given_anew(store):
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_store_may_be_a_path(store, tmp_path):
+    settings = QUICK | {"optuna": f"sqlite:///{tmp_path}/optuna.db"}
+    study = nas.search("nothing", space=space(), store=store, study="toy", **settings)
+    assert statuses(study)["finished"] == 2
+    assert nas.Study("toy", store=store).front().equals(study.front())
+    assert nas.resume("toy", store=store, train=9).candidates().position.notna().sum() == 9
+
+
+@pytest.mark.usefixtures("in_process")
 def test_progress_is_told_in_order(store):
     seen = []
 

@@ -112,6 +112,16 @@ def test_live_operations_are_those_on_a_path(architecture: Architecture) -> None
             assert set(live_operations(topology, operations, output)) == _on_a_path(topology, operations, output)
 
 
+def test_what_is_remembered_of_sampled_operations_is_bounded(monkeypatch) -> None:
+    monkeypatch.setattr("nas.topology.REMEMBERED_QUESTIONS", 4)
+    topology = ALL["residual"]().topology
+    everything = tuple(range(len(topology.operations)))
+    for operations in combinations(everything, len(everything) - 1):
+        output = len(topology.maps) - 1
+        assert set(topology.live(operations, output)) == _on_a_path(topology, operations, output)
+        assert len(topology._live) <= 4
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_trimming_a_point_is_idempotent_and_makes_it_valid(name: str) -> None:
     architecture = ALL[name]()

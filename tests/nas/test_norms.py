@@ -240,6 +240,15 @@ def test_any_subnetwork_runs_in_evaluation_where_norms_are_shared() -> None:
     torch.testing.assert_close(network(x, _mixed()), expected)
 
 
+@pytest.mark.parametrize("norm", ["shared", "per_point", "recalibrated"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_an_operating_point_given_as_such_is_its_level(norm: str, training: bool) -> None:
+    network = random_statistics(_policy(residual, norm)).train(training)
+    x = random_images(network)
+    for level, point in enumerate(network.architecture.points):
+        assert torch.equal(network(x, replace(point)), network(x, level))
+
+
 @pytest.mark.parametrize(("norm", "training"), [("recalibrated", False), ("per_point", False), ("per_point", True)])
 def test_a_subnetwork_without_norms_of_its_own_is_refused(norm: str, training: bool) -> None:
     network = random_statistics(_policy(residual, norm)).train(training)

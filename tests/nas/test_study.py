@@ -28,8 +28,8 @@ SETTINGS = {
     "pool": 40,
     "generation": 3,
     "train": 6,
-    "epochs": 3,
-    "final_epochs": 4,
+    "epochs": 2,
+    "final_epochs": 3,
     "finalists": 2,
     "images": 400,
     "device": "cpu",
@@ -43,14 +43,14 @@ def url(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(url):
-    """Six candidates of `residual` and `mobile` trained for three epochs, two of them in full for four."""
+    """Six candidates of `residual` and `mobile` trained for two epochs, two of them in full for three."""
     return nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS)
 
 
 def test_the_front_is_of_trained_and_tested_points(study):
     front = study.front()
     assert len(front) >= 3
-    assert set(front.fidelity) == {4}
+    assert set(front.fidelity) == {3}
     assert front.macs.is_monotonic_increasing
     assert front.accuracy.is_monotonic_increasing
     assert front.test_accuracy.between(0.11, 1).all()
@@ -64,7 +64,7 @@ def test_loaded_networks_have_exactly_the_stored_accuracies(study, url):
     evaluator = Training("digits", device="cpu")
     x, y = evaluator.dataset.x_train, evaluator.dataset.y_train
     rows = evaluator.parts[1]
-    for key, points in study.points().query("fidelity == 4").groupby("candidate"):
+    for key, points in study.points().query("fidelity == 3").groupby("candidate"):
         network = nas.load(key, store=url)
         assert not network.training
         for images, labels, name in (
@@ -84,7 +84,7 @@ def test_loaded_networks_have_exactly_the_stored_accuracies(study, url):
 
 
 def test_costs_in_the_store_are_those_of_the_architecture(study):
-    for key, points in study.points().query("fidelity == 4").groupby("candidate"):
+    for key, points in study.points().query("fidelity == 3").groupby("candidate"):
         architecture = Architecture.from_json(study.store.architecture(key))
         assert architecture.key == key
         assert nas.macs(architecture) == tuple(points.macs)
@@ -99,14 +99,14 @@ def test_a_job_that_is_trained_again_gives_the_same_numbers(study, tmp_path):
         candidate=0,
         architecture=architecture,
         seed=seed(0, Architecture.from_json(architecture).network_key, 0),
-        epochs=4,
-        until=4,
+        epochs=3,
+        until=3,
         images=None,
         folder=str(tmp_path),
         test=True,
     )
     outcome = Training("digits", device="cpu", threads=1).evaluate(job, lambda epoch: None)
-    stored = study.points().query("fidelity == 4 and candidate == @best.key")
+    stored = study.points().query("fidelity == 3 and candidate == @best.key")
     for point, row in zip(outcome.points, stored.to_dict("records")):
         assert point == {name: row[name] for name in point}
 
@@ -114,7 +114,7 @@ def test_a_job_that_is_trained_again_gives_the_same_numbers(study, tmp_path):
 def test_the_best_candidate_and_its_network(study, url):
     best = study.best()
     found = study.candidates()
-    assert best.anytime_accuracy == found[found.fidelity == 4].anytime_accuracy.max()
+    assert best.anytime_accuracy == found[found.fidelity == 3].anytime_accuracy.max()
     network = study.network()
     assert network.architecture.key == best.key
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
@@ -157,8 +157,8 @@ def test_calling_again_continues(study, url):
 
 
 def test_settings_that_differ_are_refused_and_harm_nothing(study, url):
-    with pytest.raises(results.SettingsDiffer, match="epochs is 3 there and 2 here"):
-        nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS | {"epochs": 2})
+    with pytest.raises(results.SettingsDiffer, match="epochs is 2 there and 1 here"):
+        nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS | {"epochs": 1})
     assert len(study.front()) >= 3
 
 

@@ -119,6 +119,14 @@ class RaisesAlways(Toy):
         raise RuntimeError("out of luck")
 
 
+class RaisesUntilMended(Toy):
+    """Raises for all candidates unless a file is there, which its data name."""
+
+    def epoch(self, job, epoch):
+        if not Path(self.data).exists():
+            raise RuntimeError("out of order")
+
+
 class RaisesInFull(Toy):
     """Raises in full training only."""
 

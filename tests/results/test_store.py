@@ -289,3 +289,25 @@ def test_read_only_file_and_folder(public_folder, rows, points, log_left):
         assert queue.get() == [77]
         assert "must be writable, file and folder" in queue.get()
     queue.close()
+
+
+def test_whether_a_store_holds_a_study(filled, tmp_path):
+    assert filled.holds("fashion")
+    assert not filled.holds("other")
+    assert not results.open(tmp_path / "missing.db").holds("fashion")
+    assert not (tmp_path / "missing.db").exists()
+    with pytest.raises(results.StoreError, match="A study's name must be"):
+        filled.holds("a/b")
+
+
+def test_files_without_tables_hold_no_study_and_others_are_refused(tmp_path):
+    """A process may be killed between making the file and making its tables."""
+    (tmp_path / "empty.db").touch()
+    with sqlite3.connect(tmp_path / "bare.db") as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    (tmp_path / "letter.db").write_text("Dear database, " * 100)
+    assert not results.open(tmp_path / "empty.db").holds("fashion")
+    assert not results.open(tmp_path / "bare.db").holds("fashion")
+    with pytest.raises(results.StoreError, match="must be a SQLite database"):
+        results.open(tmp_path / "letter.db").holds("fashion")
