@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -106,100 +106,125 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
 
 def trim_unused(architecture: Architecture) -> Architecture:
     """The architecture without operations, maps and channels that no operating point uses; itself where there are
-    none, or where the rest would compute something else without them.
+    none. Unused ones stay where what is used would compute something else without them.
     """
     topology, points = architecture.topology, architecture.points
-    live = sorted({o for point in points for o in point.operations})
+    live = {o for point in points for o in point.operations}
     columns = list(zip(*(p.channels for p in points)))
     widest = {index: max(column) for index, column in zip(topology.declared, columns)}
-    used_maps = {0} | {topology.operations[o].target for o in live}
-    if (
-        len(live) == len(topology.operations)
-        and len(used_maps) == len(topology.maps)
-        and all(widest[index] == topology.maps[index].channels for index in topology.declared)
-    ):
+    if _is_all(topology, live, widest):
         return architecture
-    kept = _slices_kept(topology, live, {index: n for index, n in widest.items() if index in used_maps})
-    return architecture if kept is None else _rebuild(architecture, live, sorted(used_maps), kept)
+    kept = _Kept(topology, live, widest)
+    channels = {index: topology.maps[index].slices[n - 1] for index, n in kept.slices.items()}
+    return architecture if _is_all(topology, kept.operations, channels) else _rebuild(architecture, kept)
 
 
-def _slices_kept(topology: Topology, live: Sequence[int], widest: dict[int, int]) -> dict[int, int] | None:
-    """How many slices of each used map stay: those that a point uses, and those that other maps' slices stand by.
+def _is_all(topology: Topology, operations: set[int], channels: dict[int, int]) -> bool:
+    return len(operations) == len(topology.operations) and all(
+        channels.get(index) == topology.maps[index].channels for index in topology.declared
+    )
 
-    Grouped and causal operations pair the slices of source and target; n / c of a gated map counts all n; an aligned
-    operation that reads a concat finds channels by their place in it. None where only a whole topology keeps all that.
+
+class _Kept:
+    """What of a topology stays when what no point uses goes.
+
+    operations: those that stay. maps: likewise. slices: how many of each map that is no concat.
+
+    Beside what is used, this stays: slices that others stand by, as grouped and causal operations pair those of source
+    and target; all components of a map that is scaled by n / c; and all channels of a concat that an aligned operation
+    reads, which finds them by their place.
     """
-    maps, operations = topology.maps, topology.operations
-    kept = {index: maps[index].slices.index(n) + 1 for index, n in widest.items()}
-    read = {i for o in live if _places(topology, o) for i in _view(topology, live, operations[o].source)}
-    for index in {0} | {operations[o].target for o in live}:
-        whole = index in read or maps[index].scale == "full"
-        if whole and maps[index].merge != "concat":
-            kept[index] = len(maps[index].slices)
-        elif whole and not set(topology.incoming[index]) <= set(live):
-            return None
-    growing = True
-    while growing:
-        growing = False
+
+    def __init__(self, topology: Topology, live: set[int], widest: dict[int, int]):
+        maps, operations = topology.maps, topology.operations
+        self.topology, self.operations = topology, set(live)
+        self.maps = {0} | {operations[o].target for o in live}
+        self.slices = {i: maps[i].slices.index(n) + 1 for i, n in widest.items() if i in self.maps}
+        for index in sorted(self.maps):
+            if maps[index].scale == "full":
+                self._keep_inputs(index)
+                self._keep_channels(index)
         for o in live:
-            more = _paired(topology, live, o, kept)
-            if more is None:
-                return None
-            growing |= bool(more)
-            kept |= more
-    return kept
+            source, target = operations[o].source, operations[o].target
+            if (
+                not kind(operations[o].kind).mixing
+                and maps[target].merge != "concat"
+                and maps[source].merge == "concat"
+            ):
+                for index in self._view(source, self._keep_inputs):
+                    self._keep_channels(index)
+        while any(self._pair(o) for o in sorted(self.operations)):
+            pass  # what grew may have others to pair with
+
+    def _keep_inputs(self, index: int) -> None:
+        """Keep all that a concat is a view of, with all that writes it; nothing to do for other maps."""
+        if self.topology.maps[index].merge == "concat":
+            for o in self.topology.incoming[index]:
+                self.operations.add(o)
+                self._keep(self.topology.operations[o].source)
+
+    def _keep(self, index: int) -> None:
+        """Keep a map whole, and what writes it, unless it is kept already."""
+        if index not in self.maps:
+            self.maps.add(index)
+            self._keep_channels(index)
+            for o in self.topology.incoming[index]:
+                self.operations.add(o)
+                self._keep(self.topology.operations[o].source)
+
+    def _keep_channels(self, index: int) -> None:
+        if self.topology.maps[index].merge != "concat":
+            self.slices[index] = len(self.topology.maps[index].slices)
+
+    def _view(self, index: int, visit: Callable[[int], None] = lambda index: None) -> list[int]:
+        """A map and all that it is a view of, each visited before what is behind it."""
+        visit(index)
+        if self.topology.maps[index].merge != "concat":
+            return [index]
+        sources = [self.topology.operations[o].source for o in self.topology.incoming[index] if o in self.operations]
+        return [index, *(i for source in sources for i in self._view(source, visit))]
+
+    def _pair(self, index: int) -> bool:
+        """Let a kept operation have the same groups or slices on both sides; returns whether anything grew for it."""
+        topology, maps, slices = self.topology, self.topology.maps, self.slices
+        operation = topology.operations[index]
+        source, target = operation.source, operation.target
+        if operation.groups > 1:
+            groups = [maps[i].slices[slices[i] - 1] * operation.groups // maps[i].channels for i in (source, target)]
+            if groups[0] == groups[1]:
+                return False
+            slices[source if groups[0] < groups[1] else target] += 1
+            return True
+        if operation.wiring == "dense" or len({j for _, j in topology.blocks(source)}) == 1:
+            return False
+        leaves = [i for i in self._view(source) if i in slices]
+        depth = max(slices[leaf] for leaf in leaves)
+        if depth == slices[target]:
+            return False
+        wide = [leaf for leaf in leaves if len(maps[leaf].slices) >= slices[target]]
+        if depth > slices[target]:
+            slices[target] = depth
+        elif wide:
+            slices[wide[0]] = slices[target]
+        else:  # what was deep enough is not used
+            self._view(source, self._keep_inputs)
+        return True
 
 
-def _places(topology: Topology, index: int) -> bool:
-    """Whether an operation finds each channel of a concat by its place: it is aligned, and more than a view itself."""
-    operation = topology.operations[index]
-    maps = topology.maps
-    concat, view = (maps[i].merge == "concat" for i in (operation.source, operation.target))
-    return concat and not view and not kind(operation.kind).mixing
-
-
-def _view(topology: Topology, live: Sequence[int], index: int) -> list[int]:
-    """A map and, where it is a concat, all that it is a view of."""
-    if topology.maps[index].merge != "concat":
-        return [index]
-    inputs = (o for o in topology.incoming[index] if o in live)
-    return [index, *(i for o in inputs for i in _view(topology, live, topology.operations[o].source))]
-
-
-def _paired(topology: Topology, live: Sequence[int], index: int, kept: dict[int, int]) -> dict[int, int] | None:
-    """What must grow for a live operation to have the same groups or slices on both sides; None where it cannot."""
-    operation, maps = topology.operations[index], topology.maps
-    source, target = operation.source, operation.target
-    if operation.groups > 1:
-        groups = [maps[i].slices[kept[i] - 1] * operation.groups // maps[i].channels for i in (source, target)]
-        short = (source, target)[groups[0] > groups[1]]
-        return {} if groups[0] == groups[1] else {short: kept[short] + 1}
-    if operation.wiring == "dense" or len({j for _, j in topology.blocks(source)}) == 1:
-        return {}
-    leaves = [i for i in _view(topology, live, source) if i in kept]
-    depth = max(kept[leaf] for leaf in leaves)
-    if depth >= kept[target]:
-        return {} if depth == kept[target] else {target: depth}
-    wide = [leaf for leaf in leaves if len(maps[leaf].slices) >= kept[target]]
-    return {wide[0]: kept[target]} if wide else None
-
-
-def _rebuild(
-    architecture: Architecture, live: Sequence[int], used: Sequence[int], kept: dict[int, int]
-) -> Architecture:
+def _rebuild(architecture: Architecture, kept: _Kept) -> Architecture:
     from nas.topology import Topology
 
-    old = architecture.topology
+    old, live, used = architecture.topology, sorted(kept.operations), sorted(kept.maps)
     place = {index: at for at, index in enumerate(used)}
     width: dict[int, int] = {}
     maps: list[FeatureMap] = []
     for index in used:
         item = old.maps[index]
         if item.merge == "concat":
-            channels = sum(width[old.operations[o].source] for o in old.incoming[index] if o in live)
+            channels = sum(width[old.operations[o].source] for o in old.incoming[index] if o in kept.operations)
             slices: tuple[int, ...] = (channels,)
         else:
-            slices = item.slices[: kept[index]]
+            slices = item.slices[: kept.slices[index]]
             channels = slices[-1]
         width[index] = channels
         maps.append(replace(item, channels=channels, slices=slices))

@@ -273,6 +273,16 @@ def _causal_from_a_concat_whose_deep_source_is_dead() -> Architecture:
     return _raw(builder, *(_point(builder, {b: 0, y: n, y + 1: n}) for n in (1, 4, 6)))
 
 
+def _causal_convolution_of_a_concat_whose_deepest_source_is_dead() -> Architecture:
+    """Two slices cannot be read by three: the dead source with three of them has to stay, and the one it reads."""
+    builder = Builder(TASK)
+    a, behind = builder.conv(builder.input, (2, 4)), builder.conv(builder.input, 3)
+    b = builder.conv(behind, (2, 4, 6))
+    y = builder.conv(builder.concat([a, b]), (2, 4, 6), kernel=1, wiring="causal")
+    builder.head(y)
+    return _raw(builder, *(_point(builder, {b: 0, a: min(4, n), y: n, y + 1: n}) for n in (2, 4, 6)))
+
+
 def _identity_from_a_concat_with_a_dead_source() -> Architecture:
     """An aligned operation finds channels by their place in the concat."""
     builder = Builder(TASK)
@@ -320,6 +330,7 @@ SUBTLE: dict[str, Callable[[], Architecture]] = {
         _causal_to_fewer_slices,
         _causal_through_a_concat,
         _causal_from_a_concat_whose_deep_source_is_dead,
+        _causal_convolution_of_a_concat_whose_deepest_source_is_dead,
         _identity_from_a_concat_with_a_dead_source,
         _identity_from_a_nested_concat_with_dead_channels,
         _head_of_a_concat_with_a_dead_source,
