@@ -108,29 +108,62 @@ def favour(made: Sequence[Choice], important: Sequence[int], beta: float = 0.5) 
     return tuple(out)
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """All that decides a subnetwork of a supernet.
+
+    picks: the index of an alternative, one a choice. levels: of the width, one for each of the
+    :func:`coupling_groups`; a map with fewer slices is used whole. exit: the operating point whose output it has.
+    """
+
+    picks: tuple[int, ...]
+    levels: tuple[int, ...]
+    exit: int
+
+
 def sample_subnetwork(
     architecture: Architecture, made: Sequence[Choice], rng: np.random.Generator, *, widths: str = "common"
 ) -> Subnetwork:
-    """A subnetwork of the topology: an alternative of every choice, widths, and the output of an operating point.
+    """The subnetwork of a :func:`draw`. Raises UserError for an unknown way to draw widths."""
+    return subnetwork_of(architecture, made, draw(architecture, made, rng, widths=widths))
+
+
+def draw(
+    architecture: Architecture, made: Sequence[Choice], rng: np.random.Generator, *, widths: str = "common"
+) -> Draw:
+    """A subnetwork at random: an alternative of every choice, widths, and the output of an operating point.
 
     made: from :func:`choices` or :func:`favour`.
-    widths: "common": one level, uniformly; a map with fewer slices is then used whole, as in the builder.
-        "independent": a level for each of the :func:`coupling_groups`.
-
-    Always a network on its own: what the draw leaves without input or output is trimmed, and where it cuts the input
-    off, the path to the output with the fewest operations that were not drawn is put back; an operating point shows
-    that there is one.
+    widths: "common": one level, uniformly, for all maps, as in the builder. "independent": one for each of the
+        :func:`coupling_groups`.
 
     Raises UserError for an unknown way to draw widths.
     """
     if widths not in WIDTHS:
         raise UserError(unknown_name("way to draw widths", widths, WIDTHS))
-    topology, points = architecture.topology, architecture.points
     uniforms = rng.random(len(made)).tolist()
-    picks = [_pick(choice, u) for choice, u in zip(made, uniforms)]
-    output = points[int(rng.integers(len(points)))].output
-    operations = _operations(topology, made, picks, output)
-    channels = _channels(topology, operations, output, rng, independent=widths == "independent")
+    exit_ = int(rng.integers(len(architecture.points)))
+    groups = len(coupling_groups(architecture.topology))
+    count, different = width_levels(architecture.topology), widths == "independent"
+    levels = rng.integers(count, size=groups if different else 1).tolist() * (1 if different else groups)
+    return Draw(tuple(_pick(choice, u) for choice, u in zip(made, uniforms)), tuple(levels), exit_)
+
+
+def width_levels(topology: Topology) -> int:
+    """How many widths a subnetwork chooses from: the slices of the map that has most."""
+    return max(len(m.slices) for m in topology.maps)
+
+
+def subnetwork_of(architecture: Architecture, made: Sequence[Choice], drawn: Draw) -> Subnetwork:
+    """The subnetwork that a draw describes.
+
+    Always a network on its own: what the draw leaves without input or output is trimmed, and where it cuts the input
+    off, the path to the output with the fewest operations that were not drawn is put back; an operating point shows
+    that there is one.
+    """
+    topology, output = architecture.topology, architecture.points[drawn.exit].output
+    operations = _operations(topology, made, drawn.picks, output)
+    channels = _channels(topology, operations, output, drawn.levels)
     return trim_point(topology, Subnetwork(channels=channels, operations=operations, output=output))
 
 
@@ -319,14 +352,10 @@ def _cheapest_path(topology: Topology, dropped: set[int], output: int) -> list[i
     return path
 
 
-def _channels(
-    topology: Topology, operations: Sequence[int], output: int, rng: np.random.Generator, *, independent: bool
-) -> tuple[int, ...]:
-    """The width of every map that is no concat: a slice of it by a level, the output whole."""
-    levels = max(len(m.slices) for m in topology.maps)
-    groups = coupling_groups(topology) if independent else (topology.declared,)
+def _channels(topology: Topology, operations: Sequence[int], output: int, levels: Sequence[int]) -> tuple[int, ...]:
+    """The width of every map that is no concat: its group's level of its slices, the output whole."""
     width = {}
-    for group, level in zip(groups, rng.integers(levels, size=len(groups)).tolist()):
+    for group, level in zip(coupling_groups(topology), levels, strict=True):
         for index in group:
             slices = topology.maps[index].slices
             width[index] = slices[min(level, len(slices) - 1)]

@@ -1,0 +1,190 @@
+"""A population of trained candidates, by which any proxy can be judged in seconds: see ranking.py and strategies.py.
+
+Random proposals of `residual` (150) and `mobile` (80) on 10,000 images of a data set, trained alike by the search's own
+evaluator and the default training rule. Of them 60 (40 and 20) have the MACs of their largest point within 5 % of one
+value, so that size cannot help a proxy; 24 are trained with a second and a third seed, which tells how much of an order
+is chance. Drawn before anything is trained, from fixed seeds; a candidate with an even number is for tuning proxies,
+one with an odd number for reporting them.
+
+Writes one row a training to rows/population.csv as it comes: architecture (JSON), choices, and lists over levels, small
+to large: macs, params, accuracy and loss on the validation images. The test images are not looked at. What is there is
+not trained again.
+
+    python benchmarks/population.py --data npz:fashion_mnist.npz [--workers 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import zip_longest
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluators.training import Training
+from nas.choices import Recorder, at_random
+from nas.evaluation import Job
+from nas.funnel import Constraints, Funnel, Proposal
+from nas.plugins import load_plugin
+from nas.proxies import load_proxy
+from nas.seeds import seed
+from nas.topology import Architecture, Task
+from results.front import Score
+
+SIZES = {"residual": (110, 40), "mobile": (60, 20)}
+"""Per space: free candidates, and candidates at matched MACs."""
+REPEATED = {"residual": 16, "mobile": 8}
+"""Per space: how many of the free candidates are trained three times."""
+LOW, HIGH, MATCHED = 0.3e6, 3e6, 1.8e6  # MACs: of the smallest point at most, of the largest, of the matched ones'
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One of the population. group: "free" or "matched". number: in its space; even ones are for tuning."""
+
+    space: str
+    group: str
+    number: int
+    proposal: Proposal
+
+
+def draw(task: Task) -> list[Candidate]:
+    """The whole population, in the order of training: spaces and groups take turns, so that any part of it is fair."""
+    groups = [_group(space, group, size, task) for space, sizes in SIZES.items() for group, size in zip(GROUPS, sizes)]
+    spread = [sorted(((i + 0.5) / len(g), c.space, c.group, c) for i, c in enumerate(g)) for g in groups]
+    return [c for *_, c in sorted((entry for g in spread for entry in g), key=lambda entry: entry[:3])]
+
+
+GROUPS = ("free", "matched")
+
+
+def _group(space: str, group: str, size: int, task: Task) -> list[Candidate]:
+    funnel = Funnel(
+        {space: load_plugin("nas.search_spaces", space)()},
+        task,
+        proxy=("dtmc", load_proxy("dtmc")),
+        constraints=Constraints(max_macs=HIGH, low=LOW),
+    )
+    decide, found = at_random(np.random.default_rng(seed("population", space, group))), {}
+    first = 0 if group == "free" else SIZES[space][0]
+    while len(found) < size:
+        proposal = funnel.propose(decide)
+        if isinstance(proposal, Proposal) and (group == "free" or abs(proposal.macs[-1] / MATCHED - 1) <= TOLERANCE):
+            found.setdefault(proposal.key, proposal)
+    return [Candidate(space=space, group=group, number=first + i, proposal=p) for i, p in enumerate(found.values())]
+
+
+def trainings(population: list[Candidate]) -> Iterator[tuple[Candidate, int]]:
+    """All trainings as (candidate, repeat), the second and third seeds among the others."""
+    repeated = [c for c in population if c.group == "free" and c.number < REPEATED[c.space]]
+    again = [(c, repeat) for repeat in (1, 2) for c in repeated]
+    every = max(1, len(population) // max(1, len(again)))
+    chunks = [population[i : i + every] for i in range(0, len(population), every)]
+    for chunk, repeat in zip_longest(chunks, again):
+        yield from ((c, 0) for c in chunk or ())
+        if repeat is not None:
+            yield repeat
+
+
+def train(
+    data: str, candidate: Candidate, repeat: int, epochs: int, images: int, learning_rate: float | None
+) -> dict[str, Any]:
+    """The row of one training, on one thread."""
+    proposal, trainer = candidate.proposal, Training(data, device="cpu", learning_rate=learning_rate)
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = trainer.evaluate(
+            Job(
+                candidate=candidate.number,
+                architecture=proposal.architecture.to_json(),
+                seed=seed("population", proposal.architecture.network_key, repeat),
+                epochs=epochs,
+                until=epochs,
+                images=images,
+                folder=folder,
+            ),
+            lambda epoch: None,
+        )
+    lists = {name: [point[name] for point in outcome.points] for name in ("macs", "params", "accuracy", "loss")}
+    score = Score(low=LOW, high=HIGH, floor=trainer.info().floor)
+    return {
+        "data": trainer.dataset.name,
+        "epochs": epochs,
+        "images": outcome.images,
+        "space": candidate.space,
+        "group": candidate.group,
+        "number": candidate.number,
+        "repeat": repeat,
+        "key": proposal.key,
+        "anytime_accuracy": round(score(lists["macs"], lists["accuracy"]), 6),
+        **{name: json.dumps([round(v, 5) for v in values]) for name, values in lists.items()},
+        "seconds": round(outcome.seconds, 1),
+        "choices": json.dumps({name.partition("/")[2]: value for name, value in proposal.choices.items()}),
+        "architecture": json.dumps(proposal.architecture.to_json(), separators=(",", ":")) if not repeat else "",
+    }
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """The rows of a population, lists as arrays of shape (levels,) and architectures as such."""
+    frame = pd.read_csv(path)
+    known = {
+        key: Architecture.from_json(json.loads(text))
+        for key, text in zip(frame.key, frame.architecture)
+        if isinstance(text, str)
+    }
+    frame = frame[frame.key.isin(known)].reset_index(drop=True)
+    for name in ("macs", "params", "accuracy", "loss"):
+        frame[name] = [np.array(json.loads(text)) for text in frame[name]]
+    frame["choices"] = [json.loads(text) for text in frame.choices]
+    return frame.assign(architecture=frame.key.map(known))
+
+
+def main() -> None:
+    """Train what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, help="None: the evaluator's own")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="stop after so many trainings")
+    parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "rows" / "population.csv")
+    options = parser.parse_args()
+    trainer = Training(options.data)
+    about = {"data": trainer.dataset.name, "epochs": options.epochs}
+    done: set[tuple[str, int]] = set()
+    if options.csv.exists():
+        rows = pd.read_csv(options.csv)
+        if not all((rows[name] == value).all() for name, value in about.items()):
+            parser.error(f"{options.csv} must hold a population of {about}; it holds another. Name one with --csv.")
+        done = set(zip(rows.key, rows.repeat))
+    left = [(c, repeat) for c, repeat in trainings(draw(trainer.dataset.task)) if (c.proposal.key, repeat) not in done]
+    left, total = left[: options.limit], len(left) + len(done)
+    started = time.monotonic()
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as workers:
+        futures = [
+            workers.submit(train, options.data, c, repeat, options.epochs, options.images, options.learning_rate)
+            for c, repeat in left
+        ]
+        for count, future in enumerate(as_completed(futures), start=1):
+            row = future.result()
+            pd.DataFrame([row]).to_csv(options.csv, mode="a", index=False, header=not options.csv.exists())
+            rest = (time.monotonic() - started) / count * (len(left) - count)
+            print(
+                f"{len(done) + count} of {total}: {row['space']} {row['number']}.{row['repeat']}, "
+                f"{row['anytime_accuracy']:.4f}, {row['seconds']} s; {rest / 60:.0f} min left",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
