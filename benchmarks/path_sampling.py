@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import t as student
 
 from evaluators.path_sampling import SubnetworkSampling
@@ -153,28 +152,10 @@ def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> li
     return [found[cost] for cost in sorted(found)]
 
 
-@torch.no_grad()
 def measure(trainer: Trainer, network: AnytimeNetwork, points: list[Subnetwork], images: int) -> list[dict[str, Any]]:
     """Accuracy of subnetworks of a trained network on validation and test images, each with norms of its own."""
-    other = AnytimeNetwork(network.architecture.with_points(points)).to(trainer.device)
-    shapes = {name: t.shape for name, t in other.state_dict().items()}
-    kept = {name: t for name, t in network.state_dict().items() if t.shape == shapes[name] and name != "calibrated"}
-    other.load_state_dict(kept, strict=False)
-    rows = trainer.training_rows(images)[:2048]
-    if other.architecture.norm == "recalibrated":
-        other.calibrate(x for x, _ in trainer.loader("train", rows, 256).evaluate())
-    other.eval()
-    out: list[dict[str, Any]] = [
-        {"level": k, "macs": other.macs[k], "params": other.params[k]} for k in range(len(points))
-    ]
-    everything = np.arange(len(trainer.dataset.y_test))
-    for name, part, chosen in (("accuracy", "train", trainer.parts[1]), ("test_accuracy", "test", everything)):
-        correct = np.zeros(len(points))
-        for x, y in trainer.loader(part, chosen, 512).evaluate():
-            correct += [int((logits.argmax(1) == y).sum()) for logits in other.forward_all(x)]
-        for row, right in zip(out, correct):
-            row[name] = right / len(chosen)
-    return out
+    calibration = trainer.loader("train", trainer.training_rows(images)[:2048], 256)
+    return trainer.measure(network.with_points(points), calibration, test=True)
 
 
 def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, done: set[int]) -> Iterator[list[dict]]:

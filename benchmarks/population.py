@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from evaluators.training import Training
-from nas.choices import Recorder, at_random
+from nas.choices import at_random
 from nas.evaluation import Job
 from nas.funnel import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin

@@ -56,6 +56,8 @@ class SubnetworkSampling:
     One is made for every training. What is sampled is worked out at the first step, from the architecture alone.
     """
 
+    samples_subnetworks = True
+
     def __init__(self, important: Important | None, *, beta: float, sampled: int, soft: bool, widths: str):
         if isinstance(sampled, bool) or not isinstance(sampled, int) or sampled < 0:
             raise UserError(f"sampled must be a whole number of subnetworks, at least 0. Got {sampled=}.")

@@ -20,12 +20,26 @@ from torch.nn import functional as F
 from evaluators.arrays import Batches, batches
 from evaluators.augment import NAMES, augmentation
 from evaluators.data import Dataset, load, split, subset
+from evaluators.latency import latency_ms
+from evaluators.selection import select_points
 from nas.errors import UserError, unknown_name
-from nas.evaluation import DataInfo, Diverged, Evaluator, Job, Measure, Outcome, TrainingRule, architecture_of
+from nas.evaluation import (
+    DataInfo,
+    Diverged,
+    Evaluator,
+    Job,
+    Measure,
+    Outcome,
+    Selected,
+    Selection,
+    TrainingRule,
+    architecture_of,
+)
 from nas.network import AnytimeNetwork
 from nas.plugins import load_plugin
 from nas.preprocessing import Preprocessing
 from nas.seeds import seed
+from nas.topology import Architecture
 
 EVALUATION_BATCH = 512
 CALIBRATION_IMAGES = 2048
@@ -49,7 +63,9 @@ class Training(Evaluator):
         Measure(name="loss", unit="nats", maximise=False),
         Measure(name="test_accuracy", unit="fraction", maximise=True),
         Measure(name="test_loss", unit="nats", maximise=False),
+        Measure(name="latency_ms", unit="ms", maximise=False),
     )
+    selects: ClassVar = True
 
     def __init__(
         self,
@@ -135,22 +151,36 @@ class Training(Evaluator):
                 return before.outcome
             for epoch in range(before.epoch, job.until):
                 run.train_epoch(epoch)
-                if epoch + 1 < job.until:
+                if epoch + 1 < job.until or job.selection:  # the final search takes its time: what it starts from stays
                     run.write(path, epoch + 1, before.seconds + time.monotonic() - started, None)
+                if epoch + 1 < job.until:
                     report(epoch + 1)
-            outcome = Outcome(
-                points=run.measure(),
-                epochs=job.until,
-                images=run.images,
-                seconds=before.seconds + time.monotonic() - started,
-                saved=job.until == job.epochs,
-            )
-            if outcome.saved:
-                run.network.save(job.folder)
+            outcome = run.outcome(lambda: before.seconds + time.monotonic() - started)
             run.write(path, job.until, outcome.seconds, outcome)
         if before.epoch < job.until:
             report(job.until)
         return outcome
+
+    def select(
+        self,
+        network: AnytimeNetwork,
+        selection: Selection,
+        *,
+        seed: int = 0,
+        points: int | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Selected:
+        with _threads(self.threads):
+            chosen, found = select_points(
+                self, network.to(self.device), selection, images=None, seed=seed, points=points, report=report
+            )
+            rows = _calibration_rows(self.training_rows(None), seed)
+            measured = self.measure(chosen, self.loader("train", rows, CALIBRATION_BATCH), test=True, timed=True)
+        return Selected(network=chosen, points=measured, found=found)
+
+    def samples_subnetworks(self, architecture: Architecture) -> bool:
+        rule = load_plugin("nas.training_rules", architecture.training.rule)
+        return getattr(rule(**dict(architecture.training.settings)), "samples_subnetworks", False)
 
     def loader(self, part: str, rows: np.ndarray, size: int, *, augment: str = "none") -> Batches:
         """Batches of some training or test images on the device."""
@@ -158,6 +188,37 @@ class Training(Evaluator):
         x, y = (data.x_test, data.y_test) if part == "test" else (data.x_train, data.y_train)
         change = None if augment == "none" else augmentation(augment, data.task)
         return batches(x, y, size=size, rows=rows, preprocessing=self.preprocessing, augment=change, device=self.device)
+
+    @torch.no_grad()
+    def measure(
+        self, network: AnytimeNetwork, calibration: Batches, *, test: bool, timed: bool = False
+    ) -> list[dict[str, Any]]:
+        """Recalibrate where the policy asks for it, then measure every level on the validation (and test) images.
+
+        calibration: training images as they are. timed: measure the latency of every level as well.
+
+        Raises Diverged where a loss is no number.
+        """
+        if len(network.architecture.task.input_shape) == 3:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+        if network.architecture.norm == "recalibrated":
+            network.calibrate(x for x, _ in calibration.evaluate())
+        network.eval()
+        points: list[dict[str, Any]] = [
+            {"level": k, "macs": network.macs[k], "params": network.params[k]} for k in range(network.levels)
+        ]
+        if timed:
+            for point in points:
+                point["latency_ms"] = latency_ms(network.extract(point["level"]), network.architecture.task.input_shape)
+        parts = {"": self.loader("train", self.parts[1], EVALUATION_BATCH)}
+        if test:
+            parts["test_"] = self.loader("test", np.arange(len(self.dataset.y_test)), EVALUATION_BATCH)
+        for prefix, loader in parts.items():
+            for point, (accuracy, loss) in zip(points, _accuracies(network, loader)):
+                if not math.isfinite(loss):
+                    raise Diverged(f"The {prefix}loss of level {point['level']} is {loss} after training.")
+                point |= {f"{prefix}accuracy": accuracy, f"{prefix}loss": loss}
+        return points
 
     def training_rows(self, images: int | None) -> np.ndarray:
         """The images of a training: all, or a stratified subset that larger ones contain."""
@@ -238,25 +299,25 @@ class _Run:
     def _precision(self) -> contextlib.AbstractContextManager:
         return torch.autocast("cuda", torch.bfloat16) if self.autocast else contextlib.nullcontext()
 
-    @torch.no_grad()
-    def measure(self) -> list[dict[str, Any]]:
-        """Recalibrate where the policy asks for it, then measure every level on the validation (and test) images."""
-        network, settings = self.network, self.settings
-        if network.architecture.norm == "recalibrated":
-            network.calibrate(x for x, _ in self.plain.evaluate())
-        network.eval()
-        points: list[dict[str, Any]] = [
-            {"level": k, "macs": network.macs[k], "params": network.params[k]} for k in range(network.levels)
-        ]
-        parts = {"": settings.loader("train", settings.parts[1], EVALUATION_BATCH)}
-        if self.job.test:
-            parts["test_"] = settings.loader("test", np.arange(len(settings.dataset.y_test)), EVALUATION_BATCH)
-        for prefix, loader in parts.items():
-            for point, (accuracy, loss) in zip(points, _accuracies(network, loader)):
-                if not math.isfinite(loss):
-                    raise Diverged(f"The {prefix}loss of level {point['level']} is {loss} after training.")
-                point |= {f"{prefix}accuracy": accuracy, f"{prefix}loss": loss}
-        return points
+    def outcome(self, seconds: Callable[[], float]) -> Outcome:
+        """Choose operating points where the job asks for it, measure them, and save the network that they belong to."""
+        job, network = self.job, self.network
+        if job.selection:
+            chosen = Selection(**job.selection)
+            network, _ = select_points(self.settings, network, chosen, images=job.images, seed=job.seed)
+        timed = bool(job.selection and job.selection.get("max_latency_ms"))
+        points = self.settings.measure(network, self.plain, test=job.test, timed=timed)
+        saved = job.until == job.epochs
+        if saved:
+            network.save(job.folder)
+        return Outcome(
+            points=points,
+            epochs=job.until,
+            images=self.images,
+            seconds=seconds(),
+            realised=network.architecture.to_json() if job.selection else None,
+            saved=saved,
+        )
 
     def write(self, path: Path, epoch: int, seconds: float, outcome: Outcome | None) -> None:
         """Write the checkpoint: whole or not at all, on disk before it counts."""
@@ -273,6 +334,7 @@ class _Run:
             "seconds": seconds,
             "outcome": outcome.to_json() if outcome else None,
             "test": self.job.test,
+            "selection": self.job.selection,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -294,7 +356,11 @@ class _Run:
                 about = json.loads((file.metadata() or {})["about"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             position = _Position(about["epoch"], about["seconds"])
-            if about["outcome"] and position.epoch == self.job.until and about["test"] == self.job.test:
+            if (
+                about["outcome"]
+                and position.epoch == self.job.until
+                and (about["test"] == self.job.test and about["selection"] == self.job.selection)
+            ):
                 position.outcome = Outcome(**about["outcome"])
             state = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")}
             ours = about["job"] == self.identity and 0 < position.epoch <= self.job.until

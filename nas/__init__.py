@@ -17,6 +17,7 @@ if not hasattr(results, "StoreError"):
 
 if TYPE_CHECKING:
     from nas.builder import Builder
+    from nas.choosing import select
     from nas.cost import macs, params
     from nas.errors import InvalidArchitecture, UserError
     from nas.launch import resume, search
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "nas.builder": ("Builder",),
+    "nas.choosing": ("select",),
     "nas.cost": ("macs", "params"),
     "nas.errors": ("InvalidArchitecture", "UserError"),
     "nas.loading": ("load",),
@@ -55,6 +57,7 @@ __all__ = [
     "params",
     "resume",
     "search",
+    "select",
 ]
 
 

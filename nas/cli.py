@@ -1,4 +1,4 @@
-"""The command line: ``nas search | resume | status | front | show | delete | spaces | data``.
+"""The command line: ``nas search | resume | status | front | show | select | delete | spaces | data``.
 
 Exit status 0 on success, 2 on a user's mistake with one clear line, 130 after a clean stop by Ctrl-C.
 """
@@ -78,6 +78,9 @@ def search(
     data: Annotated[str | None, typer.Option(help="Data specification, see `nas data`. Default: digits.")] = None,
     max_macs: Annotated[float | None, typer.Option(help="Most multiply-accumulates of the largest point.")] = None,
     max_params: Annotated[float | None, typer.Option(help="Most parameters of the largest point.")] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Most milliseconds of any point, as the final search measures them.")
+    ] = None,
     low: Annotated[float | None, typer.Option(help="Lowest budget, in MACs, that a network must answer under.")] = None,
     points: Annotated[int | None, typer.Option(help="Operating points per network. Default: 4.")] = None,
     strategy: Annotated[str | None, typer.Option(help="tpe, nsga2, random, guided or a plug-in. Default: tpe.")] = None,
@@ -98,6 +101,10 @@ def search(
     finalists: Annotated[int | None, typer.Option(help="Candidates trained in full at the end. Default: 4.")] = None,
     final_epochs: Annotated[
         int | None, typer.Option(help="Most epochs of full training. Default: 20, small data 42.")
+    ] = None,
+    final_search: Annotated[
+        int | None,
+        typer.Option(help="Subnetworks measured to choose a finalist's points. Default: 192 if the rule samples them."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Repeats of full training, for error bars. Default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. Default: 0.")] = None,
@@ -262,6 +269,52 @@ def show(
 
         draw_topology(Architecture.from_json(opened.architecture(key)), plot)
     print(json.dumps(opened.architecture(key), indent=1) if as_json else candidate_text(opened, key))
+
+
+@app.command()
+def select(
+    key: Annotated[str, typer.Argument(help="Key of a trained candidate, the beginning of it, or a network's folder.")],
+    folder: Annotated[Path, typer.Argument(help="Where the network with its new operating points is saved.")],
+    max_macs: Annotated[float | None, typer.Option(help="Most multiply-accumulates of any point.")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Most parameters of any point.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds of any point, here.")] = None,
+    points: Annotated[int | None, typer.Option(help="Operating points. Default: as many as it has.")] = None,
+    evaluations: Annotated[int | None, typer.Option(help="Subnetworks to measure. Default: 192.")] = None,
+    low: Annotated[float | None, typer.Option(help="Lowest budget, in MACs. Default: the study's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data to choose by. Default: those of its study.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all subnetworks that were measured to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them, and what was chosen: .png, .svg or .pdf.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    store: Store = STORE,
+    quiet: Quiet = False,
+) -> None:
+    """Choose other operating points for a trained network: a front over its subnetworks, under limits."""
+    from nas.choosing import select as choose
+    from nas.progress import Live
+    from nas.report import select_text, write_frame
+
+    limits = {"max_macs": max_macs, "max_params": max_params, "max_latency_ms": max_latency_ms, "low": low}
+    with Live(lines=not quiet) as progress:
+        found = choose(
+            key,
+            data=data,
+            store=store,
+            points=points,
+            evaluations=evaluations,
+            seed=seed,
+            device=device,
+            threads=threads,
+            progress=progress,
+            **limits,
+        )
+    found.network.save(folder)
+    if csv is not None:
+        write_frame(found.measured, csv, "csv")
+    if plot is not None:
+        found.plot(plot)
+    print(select_text(found, folder))
 
 
 @app.command()

@@ -17,7 +17,7 @@ _WHOLE = (  # with the largest that is no slip of the keyboard
     *((name, 100_000) for name in ("generation", "finalists", "epochs", "final_epochs", "batch_size")),
     *((name, 2**63 - 1) for name in ("train", "generations", "images")),
 )
-_POSITIVE = ("max_macs", "max_params", "low", "hours", "validation", "learning_rate")
+_POSITIVE = ("max_macs", "max_params", "max_latency_ms", "low", "hours", "validation", "learning_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,16 @@ class Config:
     study: its name in the store. spaces: names or ``file.py:Name``. data: a data specification.
     max_macs, max_params: limits on the largest operating point. low: the budget, in MACs, from which on a network must
         answer: the lower end of the anytime accuracy; None takes the median cheapest point of random proposals.
+    max_latency_ms: limit on the measured latency of every operating point, for one example on the device of the
+        training; kept by the final search.
     points: operating points per network. strategy, proxy, evaluator: plug-ins.
     rule: training rule with its settings, such as "sandwich:sampled=2,soft=true", in place of the space's own.
     pool: proposals screened per generation. generation: candidates trained per generation. train, generations, hours:
         limits, whichever ends first.
     epochs: of partial training, over at most ``images`` training images. finalists: how many are trained in full, for
         ``final_epochs`` over all training images, ``seeds`` times each. None: see :meth:`resolved`.
+    final_search: subnetworks measured to choose the operating points of each finalist, 0 for those proposed; None: 192
+        where the training rule samples subnetworks, or a latency limit must be kept.
     seed: of everything random. device, threads: of one training; workers: trainings side by side.
     layout, validation, batch_size, learning_rate, augment: see ``evaluators.training``.
     optuna: URL of an Optuna storage that trained candidates are copied to, for optuna-dashboard.
@@ -45,6 +49,7 @@ class Config:
     data: str = "digits"
     max_macs: float | None = None
     max_params: float | None = None
+    max_latency_ms: float | None = None
     low: float | None = None
     points: int = 4
     strategy: str = "tpe"
@@ -60,6 +65,7 @@ class Config:
     images: int = 10_000
     finalists: int = 4
     final_epochs: int | None = None
+    final_search: int | None = None
     seeds: int = 1
     seed: int = 0
     device: str = "auto"
@@ -89,6 +95,10 @@ class Config:
             if name in given:
                 _check_whole(name, given[name], least=1, most=most)
         _check_whole("seed", self.seed, least=0, most=2**63 - 1)
+        if self.final_search is not None:
+            _check_whole("final_search", self.final_search, least=0, most=1_000_000)
+        if self.max_latency_ms is not None and self.final_search == 0:
+            raise UserError("--max-latency-ms is kept by the final search: leave --final-search 0 out.")
         for name in _POSITIVE:
             if name in given and not (_is_number(value := given[name]) and 0 < value < math.inf):
                 raise UserError(f"{_option(name)} must be a positive, finite number. Got {value!r}.")

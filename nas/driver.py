@@ -20,6 +20,7 @@ from nas.choices import Domains
 from nas.config import Config
 from nas.errors import UserError
 from nas.evaluation import DataInfo, Evaluator, Job, Outcome
+from nas.final_search import EVALUATIONS
 from nas.finals import choose_finalists, epochs_within
 from nas.funnel import Funnel, Proposal, Rejected, duplicate, made, outranked, scored
 from nas.ledger import Ledger
@@ -46,6 +47,8 @@ DEFAULT_TRAIN = 36  # where no limit is given
 SEARCH_SHARE = 0.6  # of --hours; the rest is for training the finalists in full
 RESERVE = 0.9  # of the time left is planned for
 LEAST_FINAL_EPOCHS = 3
+SELECTION_SHARE = 0.1  # of the work of training on an image, that of answering it with one subnetwork
+SELECTION_IMAGES = 2_000  # at most of one kind, that a final search measures a subnetwork on
 OVERTIME = 1.05  # of --hours: then whatever runs is stopped
 
 
@@ -301,16 +304,18 @@ class Driver:
         """Train (candidate row, repeat) pairs side by side and record what comes, as it comes."""
         ledger = self.ledger
         about = {ledger.folder(row["key"], stage, repeat): (row, repeat) for row, repeat in wanted}
+        architectures = {row["id"]: Architecture.from_json(row["architecture"]) for row, _ in wanted}
         jobs = [
             Job(
                 candidate=row["id"],
                 architecture=row["architecture"],
-                seed=seed(self.config.seed, Architecture.from_json(row["architecture"]).network_key, repeat),
+                seed=seed(self.config.seed, architectures[row["id"]].network_key, repeat),
                 epochs=epochs,
                 until=until,
                 images=images,
                 folder=folder,
                 test=test,
+                selection=self._selection(architectures[row["id"]]) if stage == "full" else None,
             )
             for folder, (row, repeat) in about.items()
         ]
@@ -376,9 +381,31 @@ class Driver:
                 repeats=config.seeds,
                 most=epochs,
                 least=least,
+                extra=max((self._selection_work(c.candidate) for c in finalists), default=0.0),
             )
             finalists = finalists if epochs >= least else []
         return {"generations": done, "epochs": epochs, "candidates": [c.candidate for c in finalists]}
+
+    def _selection_work(self, candidate: int) -> float:
+        """About what a finalist's final search takes, in training images."""
+        row = next(row for row in self.ledger.rows() if row["id"] == candidate)
+        selection = self._selection(Architecture.from_json(row["architecture"]))
+        images = SELECTION_IMAGES + min(SELECTION_IMAGES, self.info.validation_images)
+        return SELECTION_SHARE * images * selection["evaluations"] if selection else 0.0
+
+    def _selection(self, architecture: Architecture) -> dict[str, Any] | None:
+        """The settings of a finalist's final search, or None: where nothing else is said, it is worth its time only
+        where training made more than the operating points good, or where it alone can keep a limit.
+        """
+        config, score = self.config, self.ledger.score
+        evaluations = config.final_search
+        if evaluations is None:
+            worth = config.max_latency_ms is not None or self.evaluator.samples_subnetworks(architecture)
+            evaluations = EVALUATIONS if worth else 0
+        if not evaluations:
+            return None
+        limits = {name: getattr(config, name) for name in ("max_macs", "max_params", "max_latency_ms")}
+        return {"evaluations": evaluations, "low": score.low, "high": score.high, **limits}
 
     def _show(self, stage: str) -> None:
         """Tell the progress display where the study stands: by work done, or by time where that is the limit."""

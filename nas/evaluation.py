@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from nas.errors import UserError
+from nas.final_search import EVALUATIONS, Found, Limits
 from nas.topology import Architecture, Task
 
 if TYPE_CHECKING:
@@ -45,12 +47,45 @@ class DataInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The settings of a final search, see :mod:`nas.final_search`.
+
+    evaluations: subnetworks that are measured. low, high: range of budgets of the score that points are chosen by, in
+    MACs; None: of what is found. max_macs, max_params, max_latency_ms: what every point must keep.
+    """
+
+    evaluations: int = EVALUATIONS
+    low: float | None = None
+    high: float | None = None
+    max_macs: float | None = None
+    max_params: float | None = None
+    max_latency_ms: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What every point must keep."""
+        return Limits(max_macs=self.max_macs, max_params=self.max_params, max_latency_ms=self.max_latency_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """What a final search made. network: with the chosen points, calibrated. points: as in :class:`Outcome`.
+    found: all that was measured on the way.
+    """
+
+    network: AnytimeNetwork
+    points: list[dict[str, Any]]
+    found: Found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One stretch of training and one evaluation.
 
     candidate: the store's id of the candidate. architecture: as JSON. seed: of everything random in this training.
     epochs: length of the schedule. until: stop after this many of them. images: training images used, None for all.
     folder: where checkpoint and trained network go, absolute. test: whether to measure on the test images too.
+    selection: settings of the final search over the trained network, as keywords of :class:`Selection`; None for none.
     """
 
     candidate: int
@@ -61,6 +96,7 @@ class Job:
     images: int | None
     folder: str
     test: bool = False
+    selection: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, inverse of ``Job(**data)``."""
@@ -106,6 +142,8 @@ class Evaluator(ABC):
 
     measures: ClassVar[tuple[Measure, ...]]
     checkpoint: ClassVar[str] = "checkpoint.safetensors"
+    selects: ClassVar[bool] = False
+    """Whether it runs the final search that a job asks for; where not, a study that asks for one is refused."""
 
     @abstractmethod
     def __init__(self, data: str, *, device: str = "auto", threads: int = 1, **settings: Any) -> None: ...
@@ -123,6 +161,27 @@ class Evaluator(ABC):
         Raises Diverged, or anything else: the driver records it as the candidate's failure.
         """
 
+    def samples_subnetworks(self, architecture: Architecture) -> bool:
+        """Whether training makes all subnetworks of the supernet good, not only its operating points: then a final
+        search is worth its time, and is the default.
+        """
+        return False
+
+    def select(
+        self,
+        network: AnytimeNetwork,
+        selection: Selection,
+        *,
+        seed: int = 0,
+        points: int | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Selected:
+        """Choose other operating points for a trained network: as many as it has, or ``points``.
+
+        report: is told how many subnetworks are measured, of how many. Raises UserError where the limits leave too few.
+        """
+        raise UserError(f"The evaluator {type(self).__name__} runs no final search. Use 'training'.")
+
     def discard(self, folder: str | Path) -> None:
         """Remove a job's checkpoint: its outcome is in the store, or it will never be continued."""
         Path(folder, self.checkpoint).unlink(missing_ok=True)
@@ -131,6 +190,8 @@ class Evaluator(ABC):
 class TrainingRule(Protocol):
     """Which subnetworks a training step trains, and with what loss. Made with the architecture's settings as
     keywords.
+
+    A rule that trains sampled subnetworks, not only the operating points, says so by ``samples_subnetworks = True``.
     """
 
     def losses(

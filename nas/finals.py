@@ -46,20 +46,29 @@ def choose_finalists(curves: Sequence[Curve], score: Score, count: int) -> list[
 
 
 def epochs_within(
-    finalists: Sequence[Curve], *, seconds: float, images: int, workers: int, repeats: int, most: int, least: int
+    finalists: Sequence[Curve],
+    *,
+    seconds: float,
+    images: int,
+    workers: int,
+    repeats: int,
+    most: int,
+    least: int,
+    extra: float = 0.0,
 ) -> tuple[list[Curve], int]:
     """As many finalists, in order, and as many epochs as fit into a time; at least one finalist and one epoch.
 
     seconds: wall-clock time for all. images: training images in an epoch. least: epochs below which a finalist is left
-    out instead.
+    out instead. extra: what comes after training, in seconds of training on one image.
     """
     kept = list(finalists)
     while kept:
-        longest_first = sorted((c.seconds_per_image * images for c in kept for _ in range(repeats)), reverse=True)
+        longest_first = sorted((c.seconds_per_image for c in kept for _ in range(repeats)), reverse=True)
         loads = [0.0] * workers
         for load in longest_first:
             loads[loads.index(min(loads))] += load
-        epochs = int(min(most, seconds / max(*loads, 1e-9, 1e-9)))
+        busiest = max(*loads, 1e-12, 1e-12)
+        epochs = int(max(0.0, min(most, (seconds / busiest - extra) / images)))
         if epochs >= least or len(kept) == 1:
             return kept, max(1, epochs)
         kept.pop()

@@ -128,6 +128,11 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config
     if config.rule:
         check_rule(config.rule)
     spaces, evaluator = load_spaces(config.spaces, objects), make_evaluator(config)
+    if (config.final_search or config.max_latency_ms) and not evaluator.selects:
+        raise UserError(
+            "--final-search and --max-latency-ms need an evaluator that runs the final search. "
+            f"{config.evaluator!r} does not: use the evaluator 'training', or leave them out."
+        )
     try:
         info = evaluator.info()
     except UserError:

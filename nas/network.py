@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -101,6 +101,24 @@ class AnytimeNetwork(nn.Module):
 
         self._refuse_uncalibrated()
         return StaticNetwork(self, self._level(level))
+
+    def with_points(self, points: Sequence[Subnetwork]) -> AnytimeNetwork:
+        """A network of its own with copies of these weights and other operating points of the same topology.
+
+        Under the policy "recalibrated" it must be calibrated before it answers. Raises UserError where each point has
+        norms of its own, which others have not, and InvalidArchitecture for points that do not grow in MACs.
+        """
+        if self.architecture.norm == "per_point":
+            raise UserError("Each operating point of this network has norms of its own: others cannot take its place.")
+        other = AnytimeNetwork(self.architecture.with_points(points))
+        ours, theirs = self.state_dict(), other.state_dict()
+        shared = {name: tensor for name, tensor in ours.items() if tensor.shape == theirs[name].shape}
+        other.load_state_dict({**theirs, **shared})
+        if self.architecture.norm == "recalibrated":
+            other._set_calibrated(False)
+        other.preprocess = self.preprocess
+        other.to(self.calibrated.device)
+        return other.train(self.training)
 
     def at_budget(self, budget: float) -> Callable[[Tensor], Tensor]:
         """The largest operating point within a budget of MACs, as a function of x.

@@ -13,6 +13,7 @@ from nas.topology import Architecture, Operation
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nas.choosing import Chosen
     from nas.study import Study
     from results.store import Store
 
@@ -72,6 +73,25 @@ def front_table(front: pd.DataFrame) -> str:
         "latency_ms": "{:.3f}".format,
     }
     return front[columns].to_string(index=False, formatters=formats, na_rep="–")
+
+
+def select_text(choice: Chosen, folder: Path) -> str:
+    """What a final search chose, and how to use it."""
+    points = choice.points
+    columns = ["level", "macs", "params", "latency_ms", "accuracy", "test_accuracy"]
+    formats = {
+        "macs": "{:,.0f}".format,
+        "params": "{:,.0f}".format,
+        "latency_ms": "{:.3f}".format,
+        "accuracy": "{:.4f}".format,
+        "test_accuracy": "{:.4f}".format,
+    }
+    found = choice.selected.found
+    return (
+        points[columns].to_string(index=False, formatters=formats, na_rep="–")
+        + f"\nChosen from {found.seen:,} subnetworks looked at, {len(found.measured):,} of them measured."
+        + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
+    )
 
 
 def write_frame(frame: pd.DataFrame, path: Path, kind: str) -> None:

@@ -167,6 +167,28 @@ def subnetwork_of(architecture: Architecture, made: Sequence[Choice], drawn: Dra
     return trim_point(topology, Subnetwork(channels=channels, operations=operations, output=output))
 
 
+def draw_of(architecture: Architecture, made: Sequence[Choice], point: Subnetwork) -> Draw:
+    """A draw that describes a subnetwork, or comes near it: what is not live has no trace in it.
+
+    A width that the maps of a group do not share, as no draw would have it, is the widest among them.
+    """
+    topology = architecture.topology
+    live, width = set(point.operations), dict(zip(topology.declared, point.channels))
+    picks = []
+    for choice in made:
+        there = [i for i, o in enumerate(choice.alternatives) if o in live]
+        absent = [i for i, o in enumerate(choice.alternatives) if o is None]
+        picks.append(([*there, *absent] or [0])[0])
+    levels = []
+    for group in coupling_groups(topology):
+        slices = [(topology.maps[index].slices, width[index]) for index in group if width[index]]
+        levels.append(
+            max((s.index(channels) for s, channels in slices if len(s) > 1), default=width_levels(topology) - 1)
+        )
+    outputs = [p.output for p in architecture.points]
+    return Draw(tuple(picks), tuple(levels), outputs.index(point.output))
+
+
 def coupling_groups(topology: Topology) -> tuple[tuple[int, ...], ...]:
     """The maps that share one width choice, in order: those joined by identities, poolings and grouped operations.
 

@@ -47,11 +47,13 @@ def plot_front(
     *,
     score: Score | None = None,
     cost: str = "macs",
+    drawn: str = "trained candidate",
 ) -> Path:
     """Draw every trained candidate's curve, and over them the Pareto front with its test accuracy.
 
     points: as from `Store.points`; each candidate is drawn at the largest fidelity it reached, mean over repeats.
     front: as from `Store.front` with the same `cost`. path: a file ending in one of ENDINGS.
+    drawn: what one of the curves is, in the singular.
     score: shades its range of budgets and names the anytime accuracy of the front's points together.
 
     Returns the path. Raises StoreError on another ending, an unknown cost, or where nothing was trained.
@@ -72,7 +74,7 @@ def plot_front(
         colours = {space: _COLOURS[n % len(_COLOURS)] for n, space in enumerate(sorted(curves["space"].unique()))}
         _draw_front(axes, front, cost, colours)
         _draw_curves(axes, curves, cost, colours)
-        _draw_titles(axes, curves, front)
+        _draw_titles(axes, curves, front, drawn)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
         try:
             figure.savefig(path, dpi=200, metadata=metadata)
@@ -194,7 +196,7 @@ def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, s
         axes.plot(costs, test, **(hollow | {"markersize": 4.6}), zorder=4.5, label="front, test")
 
 
-def _draw_titles(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame) -> None:
+def _draw_titles(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, drawn: str) -> None:
     """What is drawn, in words, and the legend."""
     studies = ", ".join(curves["study"].unique())
     count = curves.groupby(["study", "candidate"]).ngroups
@@ -202,7 +204,7 @@ def _draw_titles(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame) -> None:
     axes.text(
         0,
         1.02,
-        f"{count} trained candidate{'s' * (count != 1)}, {len(curves)} operating points, {len(front)} on the front",
+        f"{count} {drawn}{'s' * (count != 1)}, {len(curves)} operating points, {len(front)} on the front",
         transform=axes.transAxes,
         color=_MUTED,
         fontsize=9.5,

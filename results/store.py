@@ -194,6 +194,17 @@ class Store:
 
     def weights(self, key: str, repeat: int = 0) -> Path:
         """File or folder of trained weights: those of the highest fidelity, of the latest study that holds some."""
+        study, weights = self._trained(key, repeat)
+        path = self.files(study) / weights
+        if not path.exists():
+            raise StoreError(f"The weights of {key} must lie at {path}, and are gone. Restore them, or train it again.")
+        return path
+
+    def study_of(self, key: str, repeat: int = 0) -> str:
+        """The study that the weights of :meth:`weights` are of."""
+        return self._trained(key, repeat)[0]
+
+    def _trained(self, key: str, repeat: int) -> tuple[str, str]:
         row = evaluations.c
         with self._reading() as connection:
             full = _full_key(connection, key)
@@ -208,12 +219,7 @@ class Store:
             found = connection.execute(query).first()
         if found is None:
             raise StoreError(f"Weights must have been kept, and there are none of {full}, {repeat=}. Train it again.")
-        path = self.files(found.name) / found.weights
-        if not path.exists():
-            raise StoreError(
-                f"The weights of {full} must lie at {path}, and are gone. Restore them, or train it again."
-            )
-        return path
+        return found.name, found.weights
 
     def files(self, study: str) -> Path:
         """Folder of a study's weights, checkpoints and log, whether or not it exists yet."""

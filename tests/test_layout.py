@@ -88,7 +88,10 @@ def test_plugins_use_of_the_results_their_front_alone(path):
     assert {module for module in imports(path) if module.startswith("results")} <= {
         "results",
         "results.front",
-        *(f"results.front.{name}" for name in ("Score", "anytime_accuracy", "hypervolume", "non_dominated")),
+        *(
+            f"results.front.{name}"
+            for name in ("Score", "anytime_accuracy", "hypervolume", "non_dominated", "non_dominated_rank")
+        ),
     }
 
 

@@ -44,7 +44,7 @@ SLOWLY = {"train": 8, "generation": 4}
 
 
 def test_there_are_the_commands_of_the_design():
-    assert set(COMMANDS) >= {"search", "resume", "status", "front", "show", "delete", "spaces", "data"}
+    assert set(COMMANDS) >= {"search", "resume", "status", "front", "show", "select", "delete", "spaces", "data"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -1,0 +1,123 @@
+"""The final search on a trained supernet: measures subnetworks and makes the best ones its operating points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from evaluators.arrays import Batches
+from evaluators.data import subset
+from evaluators.latency import latency_ms
+from nas.errors import UserError
+from nas.evaluation import Selection
+from nas.final_search import Found, Measured, choose_points, search_subnetworks
+from nas.network import AnytimeNetwork
+from nas.seeds import seed as derived_seed
+from nas.topology import Subnetwork
+from results.front import Score, non_dominated_rank
+
+if TYPE_CHECKING:
+    from evaluators.training import Training
+
+QUICK_CALIBRATION = 512  # training images for the norms of a subnetwork in the search
+QUICK_VALIDATION = 2_000  # validation images
+SHORTLIST = 6  # times the operating points are measured again, on all validation images
+
+
+def select_points(
+    trainer: Training,
+    network: AnytimeNetwork,
+    selection: Selection,
+    *,
+    images: int | None,
+    seed: int,
+    points: int | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[AnytimeNetwork, Found]:
+    """The trained network with the operating points that a final search chose, not yet calibrated; and what it saw.
+
+    Every subnetwork is recalibrated before it counts. The search measures on a part of the validation images; what it
+    finds on its front, and the network's own points, are measured again on all of them, and the operating points are
+    chosen by that: as many as the network has, or ``points``.
+
+    images: training images that the network was trained on, for calibration. report: see
+    :func:`nas.final_search.search_subnetworks`.
+
+    Raises UserError when fewer subnetworks than that keep the limits, or where points have norms of their own.
+    """
+    wanted = points or network.levels
+    timed = selection.limits.max_latency_ms is not None
+    rows = trainer.training_rows(images)
+    rows = rows[np.random.default_rng(derived_seed(seed, "selection")).permutation(len(rows))]
+    validation = trainer.parts[1]
+    part = subset(trainer.dataset.y_train[validation], size=min(QUICK_VALIDATION, len(validation)), seed=0)
+    quick = _Measure(
+        trainer.loader("train", _even(rows[:QUICK_CALIBRATION]), 256),
+        trainer.loader("train", validation[part], 512),
+        network,
+        timed,
+    )
+    whole = _Measure(
+        trainer.loader("train", _even(rows[:2048]), 256), trainer.loader("train", validation, 512), network, timed
+    )
+    found = search_subnetworks(
+        network.architecture,
+        quick,
+        limits=selection.limits,
+        evaluations=selection.evaluations,
+        seed=seed,
+        report=report,
+    )
+    short = _shortlist(found.measured, network.architecture.points, SHORTLIST * wanted)
+    again = [
+        Measured(subnetwork=m.subnetwork, macs=m.macs, params=m.params, accuracy=accuracy, latency_ms=latency)
+        for m, (accuracy, latency) in zip(short, whole([m.subnetwork for m in short]))
+    ]
+    low = selection.low or min(m.macs for m in again)
+    high = selection.high or 1.01 * max(low, *(m.macs for m in again))
+    score = Score(low=low, high=high, floor=trainer.info().floor)
+    chosen = choose_points(again, wanted, score, selection.limits)
+    if len(chosen) < wanted:
+        raise UserError(
+            f"The final search must find {wanted} operating points within the limits. It found {len(chosen)} among the "
+            f"{len(found.measured)} subnetworks that it measured: raise the limits, or ask for fewer points."
+        )
+    return network.with_points([m.subnetwork for m in chosen]), found
+
+
+class _Measure:
+    """Measures subnetworks one by one, each as a network with norms of its own."""
+
+    def __init__(self, calibration: Batches, validation: Batches, network: AnytimeNetwork, timed: bool):
+        self.calibration, self.validation, self.network, self.timed = calibration, validation, network, timed
+
+    @torch.no_grad()
+    def __call__(self, subnetworks: list[Subnetwork]) -> list[tuple[float, float | None]]:
+        return [self._measured(subnetwork) for subnetwork in subnetworks]
+
+    def _measured(self, subnetwork: Subnetwork) -> tuple[float, float | None]:
+        network = self.network.with_points([subnetwork])
+        shape = network.architecture.task.input_shape
+        if len(shape) == 3:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+        if network.architecture.norm == "recalibrated":
+            network.calibrate(x for x, _ in self.calibration.evaluate())
+        network.eval()
+        correct = sum(int((network(x).argmax(1) == y).sum()) for x, y in self.validation.evaluate())
+        return correct / len(self.validation), latency_ms(network.extract(0), shape) if self.timed else None
+
+
+def _even(rows: np.ndarray) -> np.ndarray:
+    """Without a last batch of a single image, which a norm of vectors cannot take."""
+    return rows[: len(rows) - (len(rows) > 1 and len(rows) % 256 == 1)]
+
+
+def _shortlist(measured: tuple[Measured, ...], points: tuple[Subnetwork, ...], count: int) -> list[Measured]:
+    """The network's own points, and the best by rank in accuracy and MACs."""
+    rank = non_dominated_rank([(m.accuracy, -m.macs) for m in measured])
+    own = [m for m in measured if m.subnetwork in points]
+    others = [measured[i] for i in np.argsort(rank, kind="stable") if measured[i].subnetwork not in points]
+    return [*own, *others[: max(0, count - len(own))]]

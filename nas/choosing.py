@@ -1,0 +1,145 @@
+"""Other operating points for a trained network: the final search, for a network of the store or of a folder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import results
+from nas.config import Config
+from nas.errors import UserError
+from nas.evaluation import Evaluator, Selected, Selection
+from nas.final_search import EVALUATIONS
+from nas.launch import STORE, absolute_data, check_device, make_evaluator
+from nas.loading import load
+from nas.network import AnytimeNetwork
+from nas.progress import Progress, Silent, State
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A network with the operating points that a final search chose, and all that the search saw."""
+
+    selected: Selected
+
+    @property
+    def network(self) -> AnytimeNetwork:
+        """With its new points, calibrated; ready to answer and to be saved."""
+        return self.selected.network
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """One row per chosen point, small to large: level, macs, params, latency_ms and what was measured."""
+        import pandas as pd
+
+        return pd.DataFrame(self.selected.points)
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """One row per subnetwork measured on the way, in order: macs, params, accuracy (on a part of the validation
+        images), latency_ms (where it was limited), chosen.
+        """
+        import pandas as pd
+
+        chosen = set(self.network.architecture.points)
+        return pd.DataFrame(
+            {
+                "macs": m.macs,
+                "params": m.params,
+                "accuracy": m.accuracy,
+                "latency_ms": m.latency_ms,
+                "chosen": m.subnetwork in chosen,
+            }
+            for m in self.selected.found.measured
+        )
+
+    def plot(self, path: str | PathLike[str]) -> Path:
+        """Draw the measured subnetworks, and over them the chosen points. Raises StoreError as plot_front does."""
+        from results.plots import plot_front
+
+        labels = {
+            "study": "final search",
+            "space": "subnetworks",
+            "fidelity": 1.0,
+            "repeat": 0,
+            "accuracy_sd": math.nan,
+        }
+        key = self.network.architecture.key
+        cloud = self.measured.assign(candidate=[f"{i:06d}" for i in self.measured.index], level=0, **labels)
+        return plot_front(cloud, self.points.assign(candidate=key, **labels), path, drawn="measured subnetwork")
+
+
+def select(
+    network: str | Path | AnytimeNetwork,
+    *,
+    data: str | None = None,
+    store: str = STORE,
+    points: int | None = None,
+    evaluations: int | None = None,
+    max_macs: float | None = None,
+    max_params: float | None = None,
+    max_latency_ms: float | None = None,
+    low: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Chosen:
+    """Choose operating points for a trained network by a search over its subnetworks, under limits.
+
+    network: a key of the store, the folder of a saved network, or a network. data: a data specification to calibrate
+        and to choose by (and, for what was chosen, to test on); None: those of the network's study.
+    points: how many; None: as many as it has. evaluations: subnetworks to measure; None: 192.
+    max_latency_ms: for one example on this device, measured.
+    low: the lowest budget that the network should answer under, in MACs; None: that of its study, or of the cheapest
+        subnetwork found.
+
+    Worth its time after a training rule that samples subnetworks, such as path_sampling; the network's own points are
+    among those compared. Under the policy "per_point" other points have no norms: refused.
+
+    Raises UserError or results.StoreError for a user's mistake.
+    """
+    progress = progress or Silent()
+    check_device(device)
+    evaluations = EVALUATIONS if evaluations is None else evaluations
+    for name, given in (("points", points), ("evaluations", evaluations)):
+        if given is not None and given < 1:
+            raise UserError(f"{name} must be at least 1. Got {given}.")
+    progress.show(State(stage="loading", done=0, total=evaluations, trained=0))
+    found = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
+    in_store = not isinstance(network, AnytimeNetwork) and not Path(network).is_dir()
+    evaluator, low = _evaluator(str(network) if in_store else None, data, store, low, device, threads)
+    if (task := evaluator.info().task) != found.architecture.task:
+        raise UserError(f"The data must be of the network's task, {found.architecture.task}. Got {task}.")
+    selection = Selection(
+        evaluations=evaluations, low=low, max_macs=max_macs, max_params=max_params, max_latency_ms=max_latency_ms
+    )
+
+    def report(done: int, total: int) -> None:
+        progress.show(State(stage="measuring subnetworks", done=done, total=total, trained=done))
+
+    return Chosen(evaluator.select(found, selection, seed=seed, points=points, report=report))
+
+
+def _evaluator(
+    key: str | None, data: str | None, store: str, low: float | None, device: str, threads: int
+) -> tuple[Evaluator, float | None]:
+    """The evaluator of a key's study, or the default one for data, and the lowest budget."""
+    if key is None:
+        if data is None:
+            raise UserError("A network that is not of the store comes without data: name them with --data.")
+        return make_evaluator(Config(data=absolute_data(data), device=device, threads=threads)), low
+    opened = results.open(store)
+    study = opened.study_of(key)
+    settings = {**opened.settings(study), "device": device, "threads": threads}
+    if data is not None:
+        settings["data"] = absolute_data(data)
+    score = opened.score(study)
+    return make_evaluator(Config.from_stored(study, settings)), low or (score.low if score else None)

@@ -1,0 +1,118 @@
+"""The final search as a user meets it: in a study, and on a network of the store, trained for real on small images."""
+
+from __future__ import annotations
+
+import matplotlib.image
+import pandas as pd
+import pytest
+
+import nas
+import results
+from nas.errors import UserError
+
+from .searching import search as toy_search
+
+DATA = "synthetic:n=400,classes=3,size=8,channels=1"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished search of three candidates by path sampling, with final search; not to be changed."""
+    return nas.search(
+        DATA,
+        study="s",
+        space="residual",
+        store=str(tmp_path_factory.mktemp("choosing") / "nas.db"),
+        rule="path_sampling",
+        final_search=24,
+        train=3,
+        pool=8,
+        epochs=2,
+        final_epochs=3,
+        finalists=1,
+        workers=1,
+    )
+
+
+def test_a_finalist_has_the_points_that_the_final_search_chose(study):
+    points = study.points()
+    full = points[points.fidelity == 3]
+    (proposed,), (realised,) = full.candidate.unique(), full.realised_key.unique()
+    assert realised != proposed
+    network = nas.load(proposed, store=study.url)
+    assert network.architecture.key == realised == nas.load(realised, store=study.url).architecture.key
+    assert full.macs.tolist() == list(network.macs)
+    part = points[(points.fidelity < 3) & (points.candidate == proposed)]
+    assert set(part.macs) == set(nas.macs(nas.Architecture.from_json(study.store.architecture(proposed))))
+    assert set(study.front().realised_key) == {realised}
+
+
+def test_a_network_of_the_store_gets_other_points(study, cli, tmp_path):
+    key = str(study.best().key)
+    largest = nas.load(key, store=study.url).macs[-1]
+    status, out, err = cli(
+        *("select", key[:8], str(tmp_path / "out"), "--store", study.url, "--max-macs", str(largest - 1)),
+        *("--evaluations", "16", "--points", "3", "--csv", str(tmp_path / "m.csv"), "--plot", str(tmp_path / "m.png")),
+    )
+    assert (status, err) == (0, "")
+    network = nas.load(tmp_path / "out")
+    assert network.levels == 3
+    assert network.macs[-1] < largest
+    assert all(f"{cost:,}" in out for cost in network.macs)
+    measured = pd.read_csv(tmp_path / "m.csv")
+    assert len(measured) == 16
+    assert measured.chosen.sum() == 3
+    assert matplotlib.image.imread(tmp_path / "m.png").std() > 0.01
+
+
+def test_a_saved_network_gets_other_points_by_named_data(study, tmp_path):
+    study.network().save(tmp_path / "net")
+    with pytest.raises(UserError, match="name them with --data"):
+        nas.select(tmp_path / "net")
+    chosen = nas.select(tmp_path / "net", data=DATA, evaluations=10, points=2)
+    assert chosen.points.macs.tolist() == list(chosen.network.macs)
+    assert chosen.points[["accuracy", "test_accuracy", "latency_ms"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"data": "digits"}, "The data must be of the network's task"),
+        ({"evaluations": 0}, "evaluations must be at least 1"),
+        ({"points": 0}, "points must be at least 1"),
+        ({"points": 500, "evaluations": 10}, "must find 500 operating points"),
+        ({"max_macs": -1}, "max_macs must be positive"),
+        ({"max_macs": 3}, "raise the limits"),
+        ({"max_latency_ms": 1e-9, "evaluations": 4}, "raise the limits"),
+    ],
+)
+def test_mistakes_are_told(study, wrong, told):
+    with pytest.raises(UserError, match=told):
+        nas.select(study.network(), **({"data": DATA} | wrong))
+
+
+def test_an_evaluator_without_a_final_search_refuses_one(tmp_path, in_process):
+    with pytest.raises(UserError, match="need an evaluator that runs the final search"):
+        toy_search(tmp_path / "nas.db", final_search=5)
+    with pytest.raises(UserError, match="need an evaluator that runs the final search"):
+        toy_search(tmp_path / "nas.db", max_latency_ms=5.0)
+
+
+def test_a_latency_limit_turns_the_final_search_on(tmp_path):
+    """And the front can be asked for by latency."""
+    found = nas.search(
+        DATA,
+        study="quick",
+        space="slimmable",
+        store=str(tmp_path / "nas.db"),
+        max_latency_ms=1e4,
+        train=1,
+        pool=2,
+        epochs=1,
+        final_epochs=2,
+        finalists=1,
+        workers=1,
+    )
+    full = found.points()[lambda points: points.fidelity == 2]
+    assert (full.latency_ms > 0).all()
+    assert not results.open(found.url).front("quick", cost="latency_ms").empty
