@@ -205,23 +205,19 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
 WALKS: Mapping[str, Walk] = {"flow": flow, "paths": paths, "undirected": undirected}
 
 
-def path_counts(graph: Graph) -> tuple[int, ...]:
-    """The exact number of source→sink paths of every subnetwork; weights play no part.
+def log_path_totals(graph: Graph) -> Floats:
+    """Path diversity: the logarithm of the number, or of the total weight, of paths. Shape (T,), always finite.
 
     Notes
     -----
-    O(T E) additions of integers, which have as many digits as they need.
+    O(T E). Without weights the number is counted exactly first, in integers of as many digits as it takes.
 
     Examples
     --------
-    >>> path_counts(Graph(num_nodes=3, edges=((0, 1), (1, 2), (0, 2)), live=((0, 1, 2), (2,)), sinks=(2, 2)))
-    (2, 1)
+    >>> skip = Graph(num_nodes=3, edges=((0, 1), (1, 2), (0, 2)), live=((0, 1, 2), (2,)), sinks=(2, 2))
+    >>> np.exp(log_path_totals(skip)).round(9).tolist()
+    [2.0, 1.0]
     """
-    return tuple(_counts(graph, level)[graph.source] for level in range(len(graph.live)))
-
-
-def log_path_totals(graph: Graph) -> Floats:
-    """Path diversity: the logarithm of the number, or of the total weight, of paths. Shape (T,), always finite."""
     return np.array([_log_totals(graph, level)[graph.source] for level in range(len(graph.live))])
 
 
