@@ -69,18 +69,15 @@ class Graph:
             raise InvalidArchitecture(
                 f"Subnetwork {level} must have edges 0..{len(self.edges) - 1}, each once. Got {live}."
             )
-        ordered = self.ordered(level)
+        ordered = sorted([self.edges[e] for e in live])
         reached, needed = {self.source}, {self.sinks[level]}
-        for e in ordered:
-            u, v = self.edges[e]
+        for u, v in ordered:
             if u in reached:
                 reached.add(v)
-        for e in reversed(ordered):
-            u, v = self.edges[e]
+        for u, v in reversed(ordered):
             if v in needed:
                 needed.add(u)
-        for e in live:
-            u, v = self.edges[e]
+        for u, v in ordered:
             if not (u in reached and v in needed):
                 raise InvalidArchitecture(
                     f"Live edges must lie on a path from source to sink. Edge {(u, v)} of subnetwork {level} does not."
@@ -298,9 +295,12 @@ def _shares_by_weight(graph: Graph, level: int) -> dict[int, float]:
 
 
 def _shares_by_paths(graph: Graph, level: int) -> dict[int, float]:
+    if graph.weights is None:  # exact, however many paths there are
+        counts = _counts(graph, level)
+        return {e: counts[graph.edges[e][1]] / counts[graph.edges[e][0]] for e in graph.live[level]}
     totals = _log_totals(graph, level)
     return {
-        e: math.exp(math.log(graph.weight(e)) + totals[graph.edges[e][1]] - totals[graph.edges[e][0]])
+        e: math.exp(math.log(graph.weights[e]) + totals[graph.edges[e][1]] - totals[graph.edges[e][0]])
         for e in graph.live[level]
     }
 
