@@ -24,6 +24,7 @@ format: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/screening.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chain.py
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -281,7 +281,7 @@ def made_up(count: int, noise: float = 0.006) -> pd.DataFrame:
     Accuracy saturates in the computation of a level, its depth along all paths (more than linearly in the pairs of
     operations) and the share of separable and pooled links; with noise as between training seeds.
     """
-    from nas.importance import log_learned_paths
+    from nas.graphs import log_learned_paths
 
     rng, task = np.random.default_rng(derived_seed(0, "made up")), Task(input_shape=(3, 32, 32), num_classes=10)
     space, decide, domains = load_plugin("nas.search_spaces", "residual")(), at_random(rng), Domains()

@@ -5,7 +5,8 @@ Four rules of one shape, which differ only in which alternatives they sample wit
 ``degree_sampling`` those between maps of high degree, ``random_path_sampling`` random ones, as many.
 
 From the paper: important operations are sampled with higher probability during training. Ours: β, the choices, labels
-as targets at every width (see :class:`evaluators.rules.Sandwich`), and all that :mod:`nas.sampling` says.
+as targets at every width (see :class:`evaluators.rules.Sandwich`), and all that :mod:`nas.sampling` and
+:mod:`nas.importance` say.
 
 References
 ----------
@@ -25,18 +26,15 @@ from torch.nn import functional as F
 
 from nas.cost import subnetwork_macs
 from nas.errors import UserError, unknown_name
+from nas.importance import chain_scores, degree_importance, important_alternatives, random_alternatives
 from nas.markov import WALKS
 from nas.network import AnytimeNetwork
 from nas.sampling import (
     WIDTHS,
     Choice,
-    chain_importance,
     choices,
-    degree_importance,
     expected_macs,
     favour,
-    important_alternatives,
-    random_alternatives,
     sample_subnetwork,
 )
 from nas.seeds import seed
@@ -119,7 +117,7 @@ def path_sampling(
         raise UserError(unknown_name("walk", walk, WALKS))
 
     def important(architecture: Architecture) -> tuple[int, ...]:
-        return important_alternatives(architecture, chain_importance(architecture, walk))
+        return important_alternatives(architecture, chain_scores(architecture, walk).importance)
 
     return SubnetworkSampling(important, beta=beta, sampled=sampled, soft=soft, widths=widths)
 

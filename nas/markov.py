@@ -69,18 +69,15 @@ class Graph:
             raise InvalidArchitecture(
                 f"Subnetwork {level} must have edges 0..{len(self.edges) - 1}, each once. Got {live}."
             )
-        ordered = self.ordered(level)
+        ordered = sorted([self.edges[e] for e in live])
         reached, needed = {self.source}, {self.sinks[level]}
-        for e in ordered:
-            u, v = self.edges[e]
+        for u, v in ordered:
             if u in reached:
                 reached.add(v)
-        for e in reversed(ordered):
-            u, v = self.edges[e]
+        for u, v in reversed(ordered):
             if v in needed:
                 needed.add(u)
-        for e in live:
-            u, v = self.edges[e]
+        for u, v in ordered:
             if not (u in reached and v in needed):
                 raise InvalidArchitecture(
                     f"Live edges must lie on a path from source to sink. Edge {(u, v)} of subnetwork {level} does not."
@@ -205,23 +202,19 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
 WALKS: Mapping[str, Walk] = {"flow": flow, "paths": paths, "undirected": undirected}
 
 
-def path_counts(graph: Graph) -> tuple[int, ...]:
-    """The exact number of source→sink paths of every subnetwork; weights play no part.
+def log_path_totals(graph: Graph) -> Floats:
+    """Path diversity: the logarithm of the number, or of the total weight, of paths. Shape (T,), always finite.
 
     Notes
     -----
-    O(T E) additions of integers, which have as many digits as they need.
+    O(T E). Without weights the number is counted exactly first, in integers of as many digits as it takes.
 
     Examples
     --------
-    >>> path_counts(Graph(num_nodes=3, edges=((0, 1), (1, 2), (0, 2)), live=((0, 1, 2), (2,)), sinks=(2, 2)))
-    (2, 1)
+    >>> skip = Graph(num_nodes=3, edges=((0, 1), (1, 2), (0, 2)), live=((0, 1, 2), (2,)), sinks=(2, 2))
+    >>> np.exp(log_path_totals(skip)).round(9).tolist()
+    [2.0, 1.0]
     """
-    return tuple(_counts(graph, level)[graph.source] for level in range(len(graph.live)))
-
-
-def log_path_totals(graph: Graph) -> Floats:
-    """Path diversity: the logarithm of the number, or of the total weight, of paths. Shape (T,), always finite."""
     return np.array([_log_totals(graph, level)[graph.source] for level in range(len(graph.live))])
 
 
@@ -302,9 +295,12 @@ def _shares_by_weight(graph: Graph, level: int) -> dict[int, float]:
 
 
 def _shares_by_paths(graph: Graph, level: int) -> dict[int, float]:
+    if graph.weights is None:  # exact, however many paths there are
+        counts = _counts(graph, level)
+        return {e: counts[graph.edges[e][1]] / counts[graph.edges[e][0]] for e in graph.live[level]}
     totals = _log_totals(graph, level)
     return {
-        e: math.exp(math.log(graph.weight(e)) + totals[graph.edges[e][1]] - totals[graph.edges[e][0]])
+        e: math.exp(math.log(graph.weights[e]) + totals[graph.edges[e][1]] - totals[graph.edges[e][0]])
         for e in graph.live[level]
     }
 

@@ -33,7 +33,7 @@ from nas.drawing import (
     layout,
 )
 from nas.errors import UserError
-from nas.importance import important_operations, important_path, operation_importance
+from nas.importance import chain_scores, important_operations, important_path
 from nas.kinds import kind
 from nas.topology import Architecture
 
@@ -52,7 +52,11 @@ _STYLE: dict[Any, Any] = {
 }
 _EDGE, _HEADER, _LEGEND, _GUTTER = 0.3, 0.78, 2.3, 0.32  # inches
 _FIRST_SIGN = 0.8  # inches below the legend's top
-_WALKS = {"paths": "share of paths", "flow": "share of walks", "undirected": "share of time"}
+_WALKS = {
+    "paths": "share of paths, where they run",
+    "flow": "share of walks, where they run",
+    "undirected": "share of time at their maps",
+}
 
 
 def draw_topology(
@@ -81,9 +85,11 @@ def draw_topology(
 def topology_figure(architecture: Architecture, *, walk: str = "paths", title: str = "") -> Figure:
     """The figure that :func:`draw_topology` writes, one unit of its axes to the inch."""
     architecture = architecture.canonical
-    importance = [float(share) for share in operation_importance(architecture, walk)]
+    scores = chain_scores(architecture, walk)
+    importance = [float(share) for share in scores.importance]
     drawing = layout(architecture, margin=(2 * _EDGE + _GUTTER + _LEGEND, 2 * _EDGE + _HEADER))
-    highlighted, winners = important_path(architecture, walk), set(important_operations(architecture, walk))
+    highlighted = important_path(architecture, scores)
+    winners = set(important_operations(architecture, scores.importance))
     signs = _signs(drawing, winners)
     headings = _headings(architecture, title)
     width = 2 * _EDGE + max(
@@ -268,7 +274,7 @@ def _draw_box(axes: Axes, box: Box, face: Any, border: Any, rounding: float, **h
 
 
 def _draw_labels(axes: Axes, drawing: Drawing, importance: Sequence[float], winners: set[int]) -> None:
-    """Operations: filled where learned, hollow where not; those that won their choice group are framed."""
+    """Operations: filled where learned, hollow where not; important ones are framed."""
     for edge in drawing.edges:
         o = edge.operation
         learned = kind(drawing.architecture.topology.operations[o].kind).learned
@@ -300,7 +306,7 @@ def _draw_label(axes: Axes, box: Box, text: str, share: float, learned: bool, wo
 def _draw_legend(axes: Axes, signs: Sequence[tuple[str, str]], x: float, walk: str) -> None:
     """Colour scale and signs, downwards from the top, beside the drawing."""
     axes.text(x, 0.1, "Importance of operations", fontsize=8.5, weight="bold", va="center")
-    axes.text(x, 0.28, f"{_WALKS.get(walk, 'share')}, mean over levels", fontsize=7.5, color=_MUTED, va="center")
+    axes.text(x, 0.28, _WALKS.get(walk, walk), fontsize=7.5, color=_MUTED, va="center")
     steps, length = 100, _LEGEND - 0.2
     for n in range(steps):
         share = (n + 0.5) / steps
@@ -344,7 +350,7 @@ def _signs(drawing: Drawing, winners: set[int]) -> list[tuple[str, str]]:
         signs.append(("plain", "operation without weights"))
     signs.append(("path", "the important path"))
     if winners:
-        signs.append(("won", "most important of\nits alternatives"))
+        signs.append(("won", "important: path sampling\ndraws it more often"))
     if partial:
         signs.append(("partial", "runs at some levels only:\nhere from level 1 on"))
     if any("↓" in edge.text for edge in drawing.edges):

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 
 from nas.cost import subnetwork_macs, subnetwork_params
 from nas.errors import PluginError
-from nas.importance import log_learned_paths
+from nas.graphs import log_learned_paths
 from nas.kinds import kind
 from nas.plugins import load_plugin
 from nas.topology import Architecture

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UserError
-from nas.importance import map_importance
+from nas.importance import chain_scores
 from nas.progress import duration
 from nas.topology import Architecture, Operation
 
@@ -177,7 +177,7 @@ def _topology_lines(architecture: Architecture) -> list[str]:
     """Every map with its channels at each level, its topological accumulated score and the operations that write it."""
     topology = architecture.topology
     lines = ["Topology (map: channels at every level, size; TAS, the share of a random walk's time; what writes it):"]
-    active, score = [topology.active(point) for point in architecture.points], map_importance(architecture)
+    active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, "flow").maps
     for index, feature_map in enumerate(topology.maps):
         channels = "/".join(str(counts[index]) for counts in active)
         size = "×".join(map(str, feature_map.size)) or "vector"

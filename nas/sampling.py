@@ -1,29 +1,16 @@
-"""Subnetworks drawn from a supernet: which choices a draw makes, how likely each alternative is, and what the chain
-over such draws says of them.
+"""Subnetworks drawn from a supernet: which choices a draw makes, and how likely each alternative is.
 
-A *choice* is a choice group of :mod:`nas.importance` as a subnetwork makes it: operations that are not optional always
-run, and of the optional ones exactly one does, or none where the group can do without. An alternative that is important
-is drawn with P ∝ 1 + β, the others with P ∝ 1; β = 0 draws uniformly.
-
-What is important is read off the chain whose subnetworks G_1..G_T are such draws, not the operating points: where all
-operations are live at every point, the chain over points cannot tell alternatives apart. Three things follow from the
-structure of the walks, and shape what is here:
-
-- Operations between the same two maps carry the same share of walks, whatever the walk. Which of them is important is a
-  matter of how often they are live, so shares are taken over the subnetworks that an operation is live in, and ties go
-  to learned operations.
-- A skip always carries less of the *paths* walk than the operations that it bypasses, and never more of the *flow*:
-  against them, absence would win everywhere. So an optional operation is held against the *average optional operation
-  of the supernet*: those that walks use more are important, of the others the absence is. At least one is then always
-  important, and all only where walks tell none apart.
-- Under the *undirected* walk every operation spends the same time at its own node; what it has is the TAS of the maps
-  that it joins. That is their degree, but for how often they are live: expect what the degree says.
+A *choice* is a group of operations that are alternatives, as a subnetwork makes it: parallel operations between the
+same two maps, one of them at least optional, or an optional operation alone. Those that are not optional always run,
+and of the optional ones exactly one does, or none where the group can do without. An alternative that is important is
+drawn with P ∝ 1 + β, the others with P ∝ 1; β = 0 draws uniformly. What is important is told by the chain over such
+draws, see :mod:`nas.importance`.
 
 References
 ----------
 Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
-    (sampled subnetworks, their chain, and a higher probability for important operations). The choices, the comparison
-    with the average and the formula with β are ours.
+    (sampled subnetworks, and a higher probability for important operations). The choices and the formula with β are
+    ours.
 Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICCV 2019, arXiv 1903.05134 (one random
     width for all maps).
 """
@@ -36,26 +23,21 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.cost import subnetwork_macs
 from nas.errors import UserError, unknown_name
-from nas.importance import choice_groups, graph_of
+from nas.graphs import graph_of
 from nas.kinds import kind
 from nas.liveness import trim_point
-from nas.markov import WALKS, Graph, best_path
+from nas.markov import Graph
 from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork, Topology
-
-Floats = NDArray[np.float64]
 
 WIDTHS = ("common", "independent")
 """How widths are drawn: one level for all maps, or one for each coupling group."""
 
 SUBNETWORKS = 4096
 """Of the chain: all sets of choices where there are no more than these, else so many draws."""
-
-_TIE = 9  # decimals in which two importances must differ to differ at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +55,18 @@ class Choice:
 
 
 def choices(topology: Topology) -> tuple[Choice, ...]:
-    """What a draw decides, each alternative as likely as the others; in the order of the choice groups.
+    """What a draw decides, each alternative as likely as the others; in the order of the first operations.
 
-    A choice has one alternative for every optional operation of its group, and absence where the group also has
-    operations that always run, or is a single operation.
+    A choice has one alternative for every optional operation between the same two maps, and absence where others
+    between them always run, or where it is a single operation.
     """
+    parallel: dict[tuple[int, int], list[int]] = {}
+    for o, operation in enumerate(topology.operations):
+        parallel.setdefault((operation.source, operation.target), []).append(o)
     found = []
-    for group in choice_groups(topology):
-        optional = [o for o in group.operations if topology.operations[o].optional]
-        absence = group.absence or len(optional) < len(group.operations)
+    for group in parallel.values():
+        optional = [o for o in group if topology.operations[o].optional]
+        absence = len(optional) < len(group) or len(group) == 1
         alternatives = (*optional, None) if absence else tuple(optional)
         if len(alternatives) > 1:
             found.append(Choice(alternatives=alternatives, probabilities=(1 / len(alternatives),) * len(alternatives)))
@@ -214,7 +199,7 @@ def coupling_groups(topology: Topology) -> tuple[tuple[int, ...], ...]:
 
 
 def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS) -> Graph:
-    """The graph that the chain walks: the nodes of :func:`nas.importance.graph_of`, with drawn subnetworks G_1..G_T.
+    """The graph that the chain walks: the nodes of :func:`nas.graphs.graph_of`, with drawn subnetworks G_1..G_T.
 
     Every set of choices once where there are at most ``subnetworks``, so that shares are exact; else so many uniform
     draws, from a seed that is a function of the network. Widths play no part.
@@ -240,94 +225,6 @@ def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS)
         live.append(tuple(e for o in operations for e in (2 * o, 2 * o + 1)))
         sinks.append(view.map_nodes[outputs[exit_]])
     return replace(view.graph, live=tuple(live), sinks=tuple(sinks))
-
-
-def chain_importance(architecture: Architecture, walk: str = "paths", *, subnetworks: int = SUBNETWORKS) -> Floats:
-    """Importance of every operation by the chain over drawn subnetworks, shape (num_operations,).
-
-    For the walks "paths" and "flow" the share of walks through the operation, over the subnetworks that it is live in;
-    0 where it never is. For "undirected" the mean TAS of its source and its target map.
-
-    Raises UserError when there is no walk of this name.
-
-    Notes
-    -----
-    O(T (V + E)).
-    """
-    if walk not in WALKS:
-        raise UserError(unknown_name("walk", walk, WALKS))
-    view, graph = graph_of(architecture), sampled_graph(architecture, subnetworks=subnetworks)
-    scores = WALKS[walk](graph)
-    if walk == "undirected":
-        tas = scores.nodes_N[list(view.map_nodes)]
-        return np.array([(tas[o.source] + tas[o.target]) / 2 for o in architecture.topology.operations])
-    shares_TO = scores.visits_TN[:, list(view.operation_nodes)]
-    return shares_TO.sum(axis=0) / np.maximum(1, (shares_TO > 0).sum(axis=0))
-
-
-def degree_importance(architecture: Architecture) -> Floats:
-    """Importance without a chain: how many operations of the supernet end at either map of an operation.
-
-    Shape (num_operations,).
-    """
-    operations = architecture.topology.operations
-    degree = np.bincount([m for o in operations for m in (o.source, o.target)]).astype(float)
-    return np.array([degree[o.source] + degree[o.target] for o in operations])
-
-
-def important_alternatives(architecture: Architecture, importance: Floats) -> tuple[int, ...]:
-    """The most important alternative of every choice, as its index; absence counts as the average optional operation.
-
-    importance: shape (num_operations,). Where it tells alternatives apart no more, presence goes before absence,
-    learned before unlearned, first before later.
-    """
-    made, operations = choices(architecture.topology), architecture.topology.operations
-    offered = sorted({o for choice in made for o in choice.alternatives if o is not None})
-    typical = round(float(importance[offered].mean()), _TIE) if offered else 0.0
-
-    def value(o: int | None) -> tuple[float, bool, bool]:
-        if o is None:
-            return typical, False, False
-        return round(float(importance[o]), _TIE), True, kind(operations[o].kind).learned
-
-    best = []
-    for choice in made:
-        values = [value(o) for o in choice.alternatives]
-        best.append(values.index(max(values)))
-    return tuple(best)
-
-
-def random_alternatives(architecture: Architecture, rng: np.random.Generator) -> tuple[int, ...]:
-    """An alternative of every choice, drawn uniformly, as its index: what importance must beat."""
-    return tuple(int(rng.integers(len(choice.alternatives))) for choice in choices(architecture.topology))
-
-
-def favoured_path(
-    architecture: Architecture, made: Sequence[Choice], walk: str = "paths", *, subnetworks: int = SUBNETWORKS
-) -> tuple[int, ...]:
-    """The operations of the path from the input to the largest point's output through the important alternatives.
-
-    Of the paths with the fewest optional operations that are not important, and of these those with the most that are,
-    the one with the highest summed TAS in the chain over drawn subnetworks.
-
-    made: from :func:`favour`.
-
-    Raises UserError when there is no walk of this name.
-    """
-    if walk not in WALKS:
-        raise UserError(unknown_name("walk", walk, WALKS))
-    view, graph = graph_of(architecture), sampled_graph(architecture, subnetworks=subnetworks)
-    best = {c.alternatives[c.important] for c in made if c.important is not None} - {None}
-    offered = {o for c in made for o in c.alternatives} - {None}
-    nodes = best_path(
-        graph,
-        WALKS[walk](graph).nodes_N,
-        sink=view.map_nodes[architecture.points[-1].output],
-        avoid={view.operation_nodes[o] for o in offered - best if o is not None},
-        prefer={view.operation_nodes[o] for o in best if o is not None},
-    )
-    operation_of = {node: o for o, node in enumerate(view.operation_nodes)}
-    return tuple(operation_of[node] for node in nodes[1::2])
 
 
 def expected_macs(

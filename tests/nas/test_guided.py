@@ -19,8 +19,8 @@ from nas.builder import Builder
 from nas.choices import Domains, Recorder, at_random
 from nas.cost import macs
 from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.graphs import log_learned_paths
 from nas.guided import Guided, expected_values, not_far_below
-from nas.importance import log_learned_paths
 from nas.plugins import load_plugin
 from nas.proxies import dtmc
 from nas.ranking import order_of_training

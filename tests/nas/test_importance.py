@@ -1,169 +1,110 @@
-"""Importance on small supernets: closed forms, brute force over all paths, choice groups and the important path."""
+"""Importance by hand and by listing all paths of all draws, and the important path on shipped supernets."""
 
-import math
+from __future__ import annotations
 
-import networkx as nx
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nas.builder import Builder
 from nas.errors import UserError
+from nas.graphs import graph_of
 from nas.importance import (
-    choice_groups,
-    graph_of,
+    ChainScores,
+    chain_scores,
+    degree_importance,
+    important_alternatives,
     important_operations,
     important_path,
-    log_learned_paths,
-    map_importance,
-    operation_importance,
     path_score,
 )
 from nas.kinds import kind
 from nas.markov import WALKS
-from nas.topology import Task
+from nas.sampling import choices, sampled_graph
+from nas.topology import Architecture, Task
 
-TASK = Task(input_shape=(3, 8, 8), num_classes=10)
+from .supernets import (
+    TASK,
+    all_optional,
+    listed_paths,
+    proposals,
+    residual_stack,
+    small_supernets,
+    supernet,
+    two_blocks,
+)
 
-
-def points(builder, *dropped):
-    """One operating point a set of dropped operations, each a slice wider than the one before."""
-    return [builder.point(level, without=without) for level, without in enumerate(dropped)]
-
-
-def supernet():
-    """Stem, three residual blocks whose skips are conv 1×1 ∥ identity, head; smaller points drop some of them.
-
-    Operations: 0 stem; block b: 1+4b, 2+4b body, 3+4b conv 1×1 skip, 4+4b identity skip; 13, 14 head.
-    """
-    builder, widths = Builder(TASK), (4, 8, 16)
-    x = builder.conv(builder.input, widths)
-    for _ in range(3):
-        inner = builder.conv(x, widths)
-        out = builder.conv(inner, widths)
-        builder.add("conv", x, out, kernel=1, optional=True)
-        builder.identity(x, out, optional=True)
-        x = out
-    builder.head(x)
-    return builder.architecture(points(builder, (3, 8), (8,), ()))
+BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "path_sampling.py"
 
 
-def residual_stack(blocks=4):
-    builder = Builder(TASK)
-    x = builder.conv(builder.input, 8)
-    for _ in range(blocks):
-        out = builder.conv(builder.conv(x, 8), 8)
-        x = builder.identity(x, out)
-    builder.head(x)
-    return builder.architecture(points=1)
+def ranked(architecture: Architecture, importance: list[float]) -> ChainScores:
+    """Scores in which operations have this importance and everything the same TAS."""
+    maps, count = len(architecture.topology.maps), len(architecture.topology.operations)
+    return ChainScores(
+        maps=np.full(maps, 1 / (maps + count)),
+        outputs=np.full(count, 1 / (maps + count)),
+        importance=np.array(importance),
+    )
 
 
-@st.composite
-def architectures(draw):
-    """Random topologies of 8×8 maps with parallel convolutions and identities, and two points."""
-    builder = Builder(TASK)
-    maps = [builder.conv(builder.input, (4, 8))]
-    for _ in range(draw(st.integers(1, 5))):
-        target = builder.map((4, 8))
-        for source in draw(st.sets(st.sampled_from(maps), min_size=1)):
-            for what in draw(st.sets(st.sampled_from(["conv", "identity", "max_pool"]), min_size=1)):
-                window = {} if what == "identity" else {"kernel": 3}
-                builder.add(what, source, target, optional=draw(st.booleans()), **window)
-        maps.append(target)
-    builder.head(maps[-1])
-    count = len(builder.topology().operations)
-    out = [o for o in range(1, count - 2) if draw(st.integers(0, 5)) == 0]
-    whole = builder.point(1)
-    try:
-        return builder.architecture([builder.point(0, without=out), whole])
-    except ValueError:
-        return builder.architecture([builder.point(0), whole])
+@given(small_supernets())
+@settings(max_examples=40, deadline=None)
+def test_importance_agrees_with_listing_all_paths_of_all_draws(architecture):
+    graph = sampled_graph(architecture, subnetworks=16)
+    shares, live = np.zeros(len(architecture.topology.operations)), np.zeros(len(architecture.topology.operations))
+    for edges in graph.live:
+        operations = sorted({e // 2 for e in edges})
+        paths = listed_paths(architecture, operations, architecture.points[-1].output)
+        live[operations] += 1
+        for path in paths:
+            shares[path] += 1 / len(paths)
+    found = chain_scores(architecture, subnetworks=16).importance
+    assert found == pytest.approx(shares / np.maximum(1, live))
 
 
-def listed_paths(architecture, live, output):
-    """Every path as a list of operations, by networkx."""
-    multi = nx.MultiDiGraph()
-    for o in live:
-        operation = architecture.topology.operations[o]
-        multi.add_edge(operation.source, operation.target, key=o)
-    return [[o for _, _, o in path] for path in nx.all_simple_edge_paths(multi, 0, output)]
-
-
-def learned(architecture, o):
-    return kind(architecture.topology.operations[o].kind).learned
-
-
-@given(architectures())
-@settings(max_examples=60, deadline=None)
-def test_passes_agree_with_listing_all_paths(architecture):
-    shares = np.zeros((len(architecture.points), len(architecture.topology.operations)))
-    for level, point in enumerate(architecture.points):
-        listed = listed_paths(architecture, point.operations, point.output)
-        for path in listed:
-            shares[level, path] += 1 / len(listed)
-        total = sum(learned(architecture, o) for path in listed for o in path)
-        assert log_learned_paths(architecture)[level] == pytest.approx(math.log(total))
-    assert operation_importance(architecture) == pytest.approx(shares.mean(axis=0))
-
-
-@given(architectures())
+@given(small_supernets())
 @settings(max_examples=60, deadline=None)
 def test_important_path_is_the_best_of_all_listed(architecture):
-    chosen = set(important_operations(architecture))
-    offered = {o for group in choice_groups(architecture.topology) for o in group.operations}
-    found = important_path(architecture)
-    view = graph_of(architecture)
-    tas = WALKS["paths"](view.graph).nodes_N
+    scores = chain_scores(architecture, subnetworks=16)
+    chosen = set(important_operations(architecture, scores.importance))
+    offered = [o for choice in choices(architecture.topology) for o in choice.alternatives if o is not None]
+    average = scores.importance[offered].mean() if offered else 0.0
+    sought = {o for o in chosen if scores.importance[o] > average + 1e-9}
+    found = important_path(architecture, scores)
 
     def value(path):
-        lost, won = sum(o in offered - chosen for o in path), sum(o in chosen for o in path)
-        maps = [0, *(architecture.topology.operations[o].target for o in path)]
-        total = sum(tas[view.map_nodes[m]] for m in maps) + sum(tas[view.operation_nodes[o]] for o in path)
-        return -lost, won, round(total, 9)
+        avoided, preferred = sum(o in offered and o not in chosen for o in path), sum(o in sought for o in path)
+        return -avoided, preferred, round(path_score(architecture, path, scores), 9)
 
     everything = range(len(architecture.topology.operations))
     best = max(value(path) for path in listed_paths(architecture, everything, architecture.points[-1].output))
     assert value(found.operations) == best
-    assert found.total == pytest.approx(path_score(architecture, found.operations, "paths"))
-    assert found.mean == pytest.approx(path_score(architecture, found.operations, "paths", mean=True))
+    assert found.total == pytest.approx(path_score(architecture, found.operations, scores))
+    assert found.mean == pytest.approx(path_score(architecture, found.operations, scores, mean=True))
     assert found.maps == (0, *(architecture.topology.operations[o].target for o in found.operations))
 
 
-def test_graph_has_a_node_for_every_map_and_operation():
-    architecture = supernet()
-    view, topology = graph_of(architecture), architecture.topology
-    assert sorted(view.map_nodes + view.operation_nodes) == list(range(view.graph.num_nodes))
-    for o, operation in enumerate(topology.operations):
-        node = view.operation_nodes[o]
-        assert view.graph.edges[2 * o] == (view.map_nodes[operation.source], node)
-        assert view.graph.edges[2 * o + 1] == (node, view.map_nodes[operation.target])
-    assert [len(live) for live in view.graph.live] == [26, 28, 30]
-
-
 @pytest.mark.parametrize("walk", WALKS)
-def test_only_what_is_live_counts(walk):
-    view = graph_of(supernet())
-    visits_TN = WALKS[walk](view.graph).visits_TN
-    conv1x1 = [view.operation_nodes[o] for o in (3, 8)]
-    assert visits_TN[0, conv1x1[0]] == 0
-    assert visits_TN[1, conv1x1[0]] > 0
-    assert map_importance(supernet(), walk).sum() + WALKS[walk](view.graph).nodes_N[
-        list(view.operation_nodes)
-    ].sum() == pytest.approx(1)
+def test_scores_are_shares_of_a_whole(walk):
+    for architecture in (supernet(), residual_stack(), all_optional(), *proposals("residual", 3)):
+        scores = chain_scores(architecture, walk, subnetworks=64)
+        assert scores.maps.sum() + scores.outputs.sum() == pytest.approx(1)
+        assert (scores.importance > 0).all()
+        assert (scores.importance <= 1 + 1e-12).all()
 
 
 def test_residual_stack_has_its_closed_form():
-    """2⁴ equally likely paths: the body of a block, two learned operations, is on half of them."""
+    """Nothing to choose, 2⁴ equally likely paths: the body of a block is on half of them."""
     architecture = residual_stack()
-    importance = operation_importance(architecture)
-    assert importance[0] == importance[-1] == 1
-    body = [o for o, op in enumerate(architecture.topology.operations) if op.kind == "conv"][1:]
-    skips = [o for o, op in enumerate(architecture.topology.operations) if op.kind == "identity"]
-    assert importance[body] == pytest.approx(0.5)
-    assert importance[skips] == pytest.approx(0.5)
-    expected = math.log(16 * (2 + 4 * 2 * 0.5))
-    assert log_learned_paths(architecture) == pytest.approx((expected,))
+    importance = chain_scores(architecture).importance
+    kinds = [operation.kind for operation in architecture.topology.operations]
+    ends = [0, len(kinds) - 2, len(kinds) - 1]
+    assert importance[ends] == pytest.approx(1)
+    assert np.delete(importance, ends) == pytest.approx(0.5)
+    assert important_operations(architecture, importance) == ()
 
 
 def test_early_exits_end_where_they_are_read():
@@ -173,78 +114,152 @@ def test_early_exits_end_where_they_are_read():
     x = builder.conv(x, 8)
     last = builder.head(x)
     architecture = builder.architecture([builder.point(0, output=early), builder.point(0, output=last)])
-    assert operation_importance(architecture).tolist() == [1, 0.5, 0.5, 0.5, 0.5, 0.5]
-    assert log_learned_paths(architecture) == pytest.approx((math.log(2), math.log(3)))
-    assert important_path(architecture).operations == (0, 3, 4, 5)
+    scores = chain_scores(architecture)
+    assert scores.importance.tolist() == [1] * 6  # where it is live
+    assert scores.maps[0] == pytest.approx(2 / (7 + 9))  # two walks a round, through 4 + 3 and 5 + 4 nodes
+    assert important_path(architecture, scores).operations == (0, 3, 4, 5)
 
 
-def test_choice_groups_are_parallels_and_lone_optionals():
-    builder = Builder(TASK)
-    x = builder.conv(builder.input, 8)  # 0
-    y = builder.conv(x, 8)  # 1: a residual whose identity always runs is no choice
-    builder.identity(x, y)  # 2
-    z = builder.conv(y, 8, optional=True)  # 3 and 4: alternatives
-    builder.identity(y, z)
-    builder.add("conv", x, z, kernel=1, optional=True)  # 5: or its absence
-    builder.head(z)
-    groups = choice_groups(builder.topology())
-    assert [(group.operations, group.absence) for group in groups] == [((3, 4), False), ((5,), True)]
+def test_chain_importance_by_hand():
+    """Paths from the stem's map: 2 or 3 through block 1, times 2 through block 2, and the skip's one where it is."""
+    architecture = two_blocks()
+    assert len(sampled_graph(architecture).live) == 4
+    by_paths = chain_scores(architecture, "paths").importance
+    assert by_paths[4] == pytest.approx((2 / 6 + 2 / 7) / 2)
+    assert by_paths[8] == pytest.approx((1 / 5 + 1 / 7) / 2)
+    assert by_paths[[0, 9, 10]] == pytest.approx(1)
+    by_flow = chain_scores(architecture, "flow").importance
+    assert by_flow[[4, 8]] == pytest.approx((1 / 3 + 1 / 4) / 2)
+    assert important_alternatives(architecture, by_paths) == (0, 1)
+    assert important_alternatives(architecture, by_flow) == (0, 0)  # a tie: present
 
 
-def test_important_operations_are_live_on_more_walks():
-    """Conv 1×1 loses to the identity where small points drop it; where nothing tells them apart, it wins."""
-    architecture = supernet()
-    assert [group.operations for group in choice_groups(architecture.topology)] == [(3, 4), (7, 8), (11, 12)]
-    assert important_operations(architecture) == (4, 7, 11)
+def test_undirected_importance_is_degree_where_everything_is_always_live():
+    b = Builder(TASK)
+    x = b.conv(b.input, (4, 8))
+    y = b.conv(x, (4, 8))
+    b.identity(x, y)
+    b.head(y)
+    architecture = b.architecture(1)
+    view = graph_of(architecture)
+    total = 2 * len(view.graph.edges)
+    importance = chain_scores(architecture, "undirected").importance
+    assert importance * total * 2 == pytest.approx(degree_importance(architecture))
 
 
 @pytest.mark.parametrize("walk", ["paths", "flow"])
-def test_important_path_is_neither_trunk_nor_all_skips(walk):
-    architecture = supernet()
-    path = important_path(architecture, walk)
-    skips = [o for o in path.operations if architecture.topology.operations[o].kind == "identity"]
-    convs = [o for o in path.operations if architecture.topology.operations[o].kind == "conv"]
-    assert skips
-    assert len(convs) > 1
-    assert set(important_operations(architecture, walk)) <= set(path.operations)
+def test_operations_between_the_same_maps_are_alike_to_a_walk(walk):
+    """Why shares are compared across the supernet and not within a group of parallel operations."""
+    for architecture in proposals("residual", 10):
+        operations = architecture.topology.operations
+        shares_TO = WALKS[walk](sampled_graph(architecture, subnetworks=64)).visits_TN[
+            :, list(graph_of(architecture).operation_nodes)
+        ]
+        for i, one in enumerate(operations):
+            for j, other in enumerate(operations[:i]):
+                if (one.source, one.target) == (other.source, other.target):
+                    both = (shares_TO[:, i] > 0) & (shares_TO[:, j] > 0)
+                    assert shares_TO[both, i] == pytest.approx(shares_TO[both, j])
+
+
+def test_large_chains_are_sampled_by_a_seed_of_the_network():
+    architecture = max(proposals("residual", 30), key=lambda a: len(choices(a.topology)))
+    once, again = (sampled_graph(architecture, subnetworks=100) for _ in range(2))
+    assert once == again
+    assert len(once.live) == 100
+    exact, sampled = (chain_scores(architecture, subnetworks=n).importance for n in (5000, 500))
+    assert sampled == pytest.approx(exact, abs=0.03)
+
+
+def important_share(architecture, walk, **settings):
+    """The important path, and what it has of the important operations and of the body that always runs."""
+    scores = chain_scores(architecture, walk, **settings)
+    path = important_path(architecture, scores).operations
+    operations = architecture.topology.operations
+    best = set(important_operations(architecture, scores.importance))
+    body = [o for o in path if kind(operations[o].kind).learned and not operations[o].optional]
+    return path, best, body
+
+
+@pytest.mark.parametrize("space", ["residual", "mobile"])
+@pytest.mark.parametrize("walk", WALKS)
+def test_important_path_is_neither_the_trunk_nor_skips_alone(space, walk):
+    """Rarely the trunk, where walks tell no alternatives apart; rarely skips alone, where what is important leaves no
+    body to pass. With a single choice nothing can be told, and the path keeps to the body.
+    """
+    trunk, skips_alone = [], []
+    for architecture in proposals(space, 60):
+        operations = architecture.topology.operations
+        path, best, body = important_share(architecture, walk, subnetworks=256)
+        assert {o for o in path if operations[o].optional} <= best
+        if len(choices(architecture.topology)) < 2:
+            assert not best.intersection(path)
+            continue
+        trunk.append(not best.intersection(path))
+        skips_alone.append(len(body) <= 2)  # stem and classifier
+    assert np.mean(trunk) <= (0.1 if walk != "undirected" else 0.3)
+    assert np.mean(skips_alone) <= (0.05 if walk == "paths" else 0.2)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+@pytest.mark.parametrize("walk", ["paths", "flow"])
+def test_important_path_of_the_supernet_that_path_sampling_is_measured_on(size, walk):
+    made = runpy.run_path(str(BENCHMARK))["supernet"](Task(input_shape=(3, size, size), num_classes=10), 16)
+    path, best, body = important_share(made, walk, subnetworks=512)
+    assert len(best.intersection(path)) >= 3
+    assert len(body) >= 5
+
+
+def test_a_lone_skip_is_no_reason_to_leave_the_body():
+    """It is exactly the average optional operation: nothing is known of it, and the body carries more walks."""
+    b = Builder(TASK)
+    x = b.conv(b.input, 8)
+    y = b.conv(b.conv(x, 8), 8)
+    b.add("conv", x, y, kernel=1, optional=True)
+    b.head(y)
+    architecture = b.architecture(1)
+    scores = chain_scores(architecture)
+    assert important_operations(architecture, scores.importance) == (3,)
+    assert important_path(architecture, scores).operations == (0, 1, 2, 4, 5)
+
+
+def test_the_path_runs_through_what_is_above_the_average():
+    architecture = two_blocks()
+    scores = chain_scores(architecture)
+    assert important_operations(architecture, scores.importance) == (4,)
+    assert important_path(architecture, scores).operations == (0, 4, 5, 6, 9, 10)
+    other = ranked(architecture, [float(o == 8) for o in range(11)])
+    assert important_operations(architecture, other.importance) == (8,)
+    assert important_path(architecture, other).operations == (0, 8, 9, 10)
+
+
+def test_alternatives_by_hand():
+    architecture = supernet()  # conv 1×1 or identity in each of three blocks
+    learned_first = ranked(architecture, [0.5] * 15)
+    assert important_operations(architecture, learned_first.importance) == (3, 7, 11)
+    share = [0.5] * 15
+    share[8] = 0.6
+    assert important_operations(architecture, ranked(architecture, share).importance) == (3, 8, 11)
+    assert 8 in important_path(architecture, ranked(architecture, share)).operations
 
 
 def test_highest_summed_score_is_the_trunk_and_that_is_why_paths_go_by_choices():
     architecture = residual_stack()
-    trunk = [o for o, op in enumerate(architecture.topology.operations) if op.kind != "identity"]
-    by_sum = max(
-        listed_paths(architecture, architecture.points[0].operations, architecture.points[0].output),
-        key=lambda path: path_score(architecture, path),
-    )
-    by_mean = max(
-        listed_paths(architecture, architecture.points[0].operations, architecture.points[0].output),
-        key=lambda path: path_score(architecture, path, mean=True),
-    )
-    assert by_sum == trunk
-    assert sum(architecture.topology.operations[o].kind == "identity" for o in by_mean) == 4
-
-
-def optional_branch(*dropped):
-    builder, widths = Builder(TASK), (4, 8, 16)
-    x = builder.conv(builder.input, widths)
-    y = builder.conv(x, widths, optional=True)  # 1
-    out = builder.conv(y, widths)  # 2
-    builder.identity(x, out)  # 3
-    builder.head(out)
-    return builder.architecture(points(builder, *dropped))
-
-
-def test_an_absence_may_be_more_important():
-    assert important_operations(optional_branch((), (), ())) == (1,)
-    assert important_operations(optional_branch((1,), (1,), ())) == ()
-    assert 3 in important_path(optional_branch((1,), (1,), ())).operations
+    scores, point = chain_scores(architecture, "flow"), architecture.points[0]
+    listed = listed_paths(architecture, point.operations, point.output)
+    kinds = [operation.kind for operation in architecture.topology.operations]
+    by_sum = max(listed, key=lambda path: path_score(architecture, path, scores))
+    by_mean = max(listed, key=lambda path: path_score(architecture, path, scores, mean=True))
+    assert by_sum == [o for o, name in enumerate(kinds) if name != "identity"]
+    assert sum(kinds[o] == "identity" for o in by_mean) == 4
 
 
 def test_path_must_hang_together():
+    architecture = residual_stack()
     with pytest.raises(UserError, match="follow one another"):
-        path_score(residual_stack(), (0, 2))
+        path_score(architecture, (0, 2), chain_scores(architecture))
 
 
 def test_unknown_walk_lists_the_valid_ones():
     with pytest.raises(UserError, match="flow, paths, undirected"):
-        operation_importance(residual_stack(), "drunk")
+        chain_scores(residual_stack(), "drunk")

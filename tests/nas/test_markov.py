@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import InvalidArchitecture, UserError
-from nas.markov import WALKS, Graph, best_path, flow, log_path_totals, path_counts, paths, undirected
+from nas.markov import WALKS, Graph, best_path, flow, log_path_totals, paths, undirected
 
 CHAIN = tuple(pairwise(range(6)))
 SKIP = (*CHAIN, (1, 4))
@@ -119,7 +119,7 @@ def test_residual_stack_of_four():
     assert tas[::2] == pytest.approx(1 / 7)
     assert tas[1::2] == pytest.approx(1 / 14)
     assert paths(whole(edges)).nodes_N == pytest.approx(tas)
-    assert path_counts(whole(edges)) == (16,)
+    assert log_path_totals(whole(edges)) == pytest.approx(math.log(16))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,6 @@ def test_paths_agree_with_listing_them(graph):
         listed = all_paths(graph, level)
         weights = np.array([math.prod(graph.weight(e) for e in path) for path in listed])
         assert totals[level] == pytest.approx(math.log(weights.sum()), abs=1e-10)
-        assert path_counts(graph)[level] == len(listed)
         shares = np.zeros(len(graph.edges))
         for path, weight in zip(listed, weights / weights.sum()):
             shares[path] += weight
@@ -266,7 +265,6 @@ def test_simulated_paths_are_equally_likely():
 def test_path_counts_never_overflow():
     edges = [edge for b in range(0, 4000, 2) for edge in ((b, b + 1), (b + 1, b + 2), (b, b + 2))]
     graph = whole(edges)
-    assert path_counts(graph) == (2**2000,)
     assert log_path_totals(graph)[0] == pytest.approx(2000 * math.log(2))
     assert log_path_totals(whole(edges, weights=(1.0,) * len(edges)))[0] == pytest.approx(2000 * math.log(2))
     assert paths(graph).edges_TE[0] == pytest.approx(0.5)

@@ -9,7 +9,7 @@ from nas.builder import Builder
 from nas.cost import macs as macs_of
 from nas.cost import params as params_of
 from nas.errors import PluginError
-from nas.importance import log_learned_paths
+from nas.graphs import log_learned_paths
 from nas.proxies import count, depth, dtmc, evaluate, load_proxy, macs, params, proxy
 from nas.topology import Task
 

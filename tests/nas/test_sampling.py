@@ -1,89 +1,48 @@
-"""Sampling: probabilities in closed form and in frequency, every draw a network, importance by hand and in general."""
+"""Sampling: probabilities in closed form and in frequency, every draw a network."""
 
 from __future__ import annotations
-
-from functools import cache
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
 from nas.builder import Builder
-from nas.choices import Domains, Recorder, at_random
 from nas.cost import subnetwork_macs
-from nas.errors import InvalidArchitecture, UserError
-from nas.importance import graph_of
-from nas.kinds import kind
+from nas.errors import UserError
+from nas.importance import chain_scores, important_alternatives, random_alternatives
 from nas.liveness import check_point, live_operations
-from nas.markov import WALKS
-from nas.plugins import load_plugin
 from nas.sampling import (
     WIDTHS,
     Choice,
-    chain_importance,
     choices,
     coupling_groups,
-    degree_importance,
     expected_macs,
     favour,
-    favoured_path,
-    important_alternatives,
-    random_alternatives,
     sample_subnetwork,
     sampled_graph,
 )
-from nas.topology import Architecture, Task
 
 from .hand_built import ALL
-
-TASK = Task(input_shape=(3, 8, 8), num_classes=10)
-
-
-@cache
-def proposals(space: str, count: int) -> tuple[Architecture, ...]:
-    """Random architectures of a shipped space that leave something to choose."""
-    decide, domains = at_random(np.random.default_rng(0)), Domains()
-    made, found = load_plugin("nas.search_spaces", space)(), []
-    while len(found) < count:
-        try:
-            architecture = made.architecture(Recorder(decide, domains), Task(input_shape=(3, 32, 32), num_classes=10))
-        except InvalidArchitecture:
-            continue
-        if choices(architecture.topology):
-            found.append(architecture)
-    return tuple(found)
-
-
-def two_blocks():
-    """0 stem; block 1: body 1, 2, identity 3 ∥ optional conv 4; block 2: body 5, 6, identity 7; skip 8 over both."""
-    b, widths = Builder(TASK), (4, 8, 12)
-    x = b.conv(b.input, widths)
-    y = b.conv(b.conv(x, widths), widths)
-    b.identity(x, y)
-    b.add("conv", x, y, kernel=1, optional=True)
-    z = b.conv(b.conv(y, widths), widths)
-    b.identity(y, z)
-    b.add("avg_pool", x, z, kernel=3, optional=True)
-    b.head(z)
-    return b.architecture(3)
-
-
-def all_optional():
-    """Conv 1 then conv 2, or the identity 3 around both, or conv 4 for the second: each may go, so all may."""
-    b, widths = Builder(TASK), (4, 8)
-    x = b.conv(b.input, widths)
-    y = b.conv(x, widths, optional=True)
-    z = b.conv(y, widths, optional=True)
-    b.identity(x, z, optional=True)
-    b.add("conv", y, z, kernel=1, optional=True)
-    b.head(z)
-    return b.architecture(2)
+from .supernets import TASK, all_optional, proposals, supernet, two_blocks
 
 
 def test_choices_are_what_a_draw_decides():
     assert [c.alternatives for c in choices(two_blocks().topology)] == [(4, None), (8, None)]
     assert [c.alternatives for c in choices(all_optional().topology)] == [(1, None), (2, 4), (3, None)]
     assert choices(ALL["mobile"]().topology) == ()
+
+
+def test_choices_are_parallels_and_lone_optionals():
+    builder = Builder(TASK)
+    x = builder.conv(builder.input, 8)  # 0
+    y = builder.conv(x, 8)  # 1: a residual whose identity always runs is no choice
+    builder.identity(x, y)  # 2
+    z = builder.conv(y, 8, optional=True)  # 3 and 4: alternatives
+    builder.identity(y, z)
+    builder.add("conv", x, z, kernel=1, optional=True)  # 5: or its absence
+    builder.head(z)
+    assert [c.alternatives for c in choices(builder.topology())] == [(3, None), (5, None)]
+    assert [c.alternatives for c in choices(supernet().topology)] == [(3, 4), (7, 8), (11, 12)]
 
 
 @pytest.mark.parametrize(("beta", "first"), [(0, (1 / 2, 1 / 3)), (0.5, (3 / 5, 3 / 7)), (2, (3 / 4, 3 / 5))])
@@ -180,82 +139,11 @@ def test_beta_zero_is_uniform():
             )
 
 
-def test_chain_importance_by_hand():
-    """Paths from the stem's map: 2 or 3 through block 1, times 2 through block 2, and the skip's one where it is."""
-    architecture = two_blocks()
-    assert len(sampled_graph(architecture).live) == 4
-    by_paths = chain_importance(architecture, "paths")
-    assert by_paths[4] == pytest.approx((2 / 6 + 2 / 7) / 2)
-    assert by_paths[8] == pytest.approx((1 / 5 + 1 / 7) / 2)
-    assert by_paths[[0, 9, 10]] == pytest.approx(1)
-    by_flow = chain_importance(architecture, "flow")
-    assert by_flow[[4, 8]] == pytest.approx((1 / 3 + 1 / 4) / 2)
-    assert important_alternatives(architecture, by_paths) == (0, 1)
-    assert important_alternatives(architecture, by_flow) == (0, 0)  # a tie: present
-
-
-def test_undirected_importance_is_degree_where_everything_is_always_live():
-    b = Builder(TASK)
-    x = b.conv(b.input, (4, 8))
-    y = b.conv(x, (4, 8))
-    b.identity(x, y)
-    b.head(y)
-    architecture = b.architecture(1)
-    view = graph_of(architecture)
-    total = 2 * len(view.graph.edges)
-    assert chain_importance(architecture, "undirected") * total * 2 == pytest.approx(degree_importance(architecture))
-
-
-@pytest.mark.parametrize("walk", ["paths", "flow"])
-def test_operations_between_the_same_maps_are_alike_to_a_walk(walk):
-    """Why shares are compared across the supernet and not within a group of parallel operations."""
-    for architecture in proposals("residual", 10):
-        operations = architecture.topology.operations
-        shares_TO = WALKS[walk](sampled_graph(architecture, subnetworks=64)).visits_TN[
-            :, list(graph_of(architecture).operation_nodes)
-        ]
-        for i, one in enumerate(operations):
-            for j, other in enumerate(operations[:i]):
-                if (one.source, one.target) == (other.source, other.target):
-                    both = (shares_TO[:, i] > 0) & (shares_TO[:, j] > 0)
-                    assert shares_TO[both, i] == pytest.approx(shares_TO[both, j])
-
-
-def test_large_chains_are_sampled_by_a_seed_of_the_network():
-    architecture = max(proposals("residual", 30), key=lambda a: len(choices(a.topology)))
-    once, again = (sampled_graph(architecture, subnetworks=100) for _ in range(2))
-    assert once == again
-    assert len(once.live) == 100
-    exact, sampled = (chain_importance(architecture, subnetworks=n) for n in (5000, 500))
-    assert sampled == pytest.approx(exact, abs=0.03)
-
-
-@pytest.mark.parametrize("space", ["residual", "mobile"])
-@pytest.mark.parametrize("walk", WALKS)
-def test_important_path_is_neither_the_trunk_nor_skips_alone(space, walk):
-    """Never the trunk: the most important optional operation is never below the average. Rarely skips alone, where what
-    is important leaves no body to pass. With a single choice it must be one or the other: that is left out.
-    """
-    skips_alone = []
-    for architecture in proposals(space, 30)[:20]:
-        operations = architecture.topology.operations
-        if len(choices(architecture.topology)) < 2:
-            continue
-        best = important_alternatives(architecture, chain_importance(architecture, walk, subnetworks=256))
-        made = favour(choices(architecture.topology), best)
-        path = favoured_path(architecture, made, walk, subnetworks=256)
-        important = {c.alternatives[c.important] for c in made} - {None}
-        assert important.intersection(path)
-        assert {o for o in path if operations[o].optional} <= important
-        trunk = [o for o in path if kind(operations[o].kind).learned and not operations[o].optional]
-        skips_alone.append(len(trunk) <= 2)  # stem and classifier
-    assert np.mean(skips_alone) <= (0.1 if walk == "paths" else 0.2)
-
-
 def test_a_random_path_favours_one_alternative_of_every_choice_as_the_chain_does():
     for architecture in proposals("residual", 5):
         made = choices(architecture.topology)
-        chain = favour(made, important_alternatives(architecture, chain_importance(architecture, subnetworks=64)))
+        importance = chain_scores(architecture, subnetworks=64).importance
+        chain = favour(made, important_alternatives(architecture, importance))
         drawn = [random_alternatives(architecture, np.random.default_rng(s)) for s in (7, 7, 8, 9, 10, 11)]
         assert drawn[0] == drawn[1]
         assert len(made) == 1 or len(set(drawn)) > 1
@@ -283,8 +171,6 @@ def test_expected_macs_agree_with_the_exact_mean():
 
 def test_names_are_checked():
     architecture = two_blocks()
-    with pytest.raises(UserError, match="flow, paths, undirected"):
-        chain_importance(architecture, "drunk")
     with pytest.raises(UserError, match="common"):
         sample_subnetwork(architecture, choices(architecture.topology), np.random.default_rng(0), widths="any")
     with pytest.raises(UserError, match="subnetworks=0"):

@@ -1,0 +1,95 @@
+"""The graph that walks see of an architecture, and how many learned operations lie on its paths.
+
+An operation's output is a node of its own, so that parallel alternatives are told apart, and at level k only what takes
+part in subnetwork k is live. What the chain finds important in such a graph is in :mod:`nas.importance`; many graphs at
+once are in :mod:`nas.packed`.
+
+References
+----------
+Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
+    (operations' outputs as nodes). The logarithm of learned operations on all paths is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import chain
+
+from nas.kinds import kind
+from nas.markov import Graph
+from nas.topology import Architecture, Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchitectureGraph:
+    """The graph of an architecture, and where its maps and operations are in it.
+
+    graph: edge 2o leads from the source of operation o to its node, edge 2o + 1 from there to its target.
+    map_nodes, operation_nodes: the node of every map and of every operation.
+    """
+
+    graph: Graph
+    map_nodes: tuple[int, ...]
+    operation_nodes: tuple[int, ...]
+
+
+def graph_of(architecture: Architecture) -> ArchitectureGraph:
+    """The graph that walks see: maps and operations are nodes, operating points its subnetworks.
+
+    Notes
+    -----
+    O(V + E). Points hold live operations only (they are checked at birth), so nothing needs trimming.
+    """
+    topology = architecture.topology
+    map_nodes, operation_nodes, node = [0] * len(topology.maps), [0] * len(topology.operations), 0
+    for index, writers in enumerate(topology.incoming):
+        for o in writers:
+            operation_nodes[o] = node
+            node += 1
+        map_nodes[index] = node
+        node += 1
+    halves = (
+        ((map_nodes[operation.source], operation_nodes[o]), (operation_nodes[o], map_nodes[operation.target]))
+        for o, operation in enumerate(topology.operations)
+    )
+    graph = Graph(
+        num_nodes=node,
+        edges=tuple(chain.from_iterable(halves)),
+        live=tuple(tuple(e for o in point.operations for e in (2 * o, 2 * o + 1)) for point in architecture.points),
+        sinks=tuple(map_nodes[point.output] for point in architecture.points),
+        source=map_nodes[0],
+    )
+    return ArchitectureGraph(graph=graph, map_nodes=tuple(map_nodes), operation_nodes=tuple(operation_nodes))
+
+
+def log_learned_paths(architecture: Architecture) -> tuple[float, ...]:
+    """Per level, the logarithm of the number of learned operations on all input→output paths together.
+
+    That is log(number of paths × expected number of learned operations on a path of the path-uniform walk). A level
+    without any learned operation has 0.0, as one with a single one.
+
+    Notes
+    -----
+    One pass over the operations in topological order, in exact integers; levels with the same operations share it.
+    """
+    found: dict[tuple[tuple[int, ...], int], float] = {}
+    levels = []
+    for point in architecture.points:
+        key = (point.operations, point.output)
+        if key not in found:
+            found[key] = _log_learned(architecture.topology, *key)
+        levels.append(found[key])
+    return tuple(levels)
+
+
+def _log_learned(topology: Topology, live: tuple[int, ...], output: int) -> float:
+    operations = topology.operations
+    number, learned = [0] * len(topology.maps), [0] * len(topology.maps)
+    number[0] = 1
+    for operation in sorted([operations[o] for o in live], key=lambda operation: operation.target):
+        source, target = operation.source, operation.target
+        ways = number[source]
+        number[target] += ways
+        learned[target] += learned[source] + ways if kind(operation.kind).learned else learned[source]
+    return math.log(max(1, learned[output]))
