@@ -83,6 +83,9 @@ def test_what_composes_does_so_on_demand(path):
     assert not {module.partition(".")[0] for module in imports(path, at_top=True)} & COMPOSES[path]
 
 
+FRONT = ("Score", "anytime_accuracy", "hypervolume", "non_dominated", "non_dominated_rank", "crowding")
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.startswith(("search_spaces/", "evaluators/"))])
 def test_plugins_use_of_the_results_their_front_alone(path):
     assert {module for module in imports(path) if module.startswith("results")} <= {
