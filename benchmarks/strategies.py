@@ -1,13 +1,7 @@
 """How many candidates a search trains until it has what random search has after 60, by strategy and order of training.
 
-Plays searches over a *table*: a CSV of trained candidates, with the columns
-
-    architecture       JSON, as Architecture.to_json writes it
-    anytime_accuracy   of that training; rows of equal networks (other seeds) are averaged
-    choices            optional, JSON: what the space chose. Without it, strategies decide on a description of the maps
-                       and operations instead
-    macs, accuracy     optional, JSON lists, one entry a level: with these, what is to be reached is the hypervolume of
-                       the front over all points of all candidates trained; without, the best anytime accuracy
+Plays searches over a *table*: the trained candidates of population.py, other seeds of a network averaged. What is to be
+reached is the hypervolume of the front over all points of all candidates trained.
 
 A proposal stands for the candidate of the table that it resembles most among those not trained: by how many of that
 candidate's choices it answers alike, in standard deviations above what random answers would. (By the share of choices,
@@ -21,36 +15,33 @@ stopped early.
 Writes a row per search to rows/strategies.csv; searches that are there already are not played again. Prints the
 median number needed over seeds and its ratio to random's, with 95 % bootstrap intervals.
 
-    python benchmarks/strategies.py population.csv [--seeds 20] [--proxy dtmc] [--after 60]
-    python benchmarks/strategies.py --synthetic 600          # a made-up table of the residual space, as a rehearsal
+    python benchmarks/strategies.py [--population rows/population.csv] [--seeds 20] [--proxy dtmc] [--after 60]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from population import read
 
-from nas.choices import Domains, Recorder, at_random, index_of
+from nas.choices import index_of
 from nas.cost import macs
 from nas.driver import CONTROL_EVERY
-from nas.errors import InvalidArchitecture, UserError
 from nas.plugins import load_plugin
 from nas.proxies import load_proxy
 from nas.ranking import order_of_training, with_controls
 from nas.seeds import seed as derived_seed
 from nas.strategies import Strategy, Trial
-from nas.topology import Architecture, Task
-from results.front import Score, hypervolume
+from nas.topology import Architecture
+from results.front import hypervolume
 
 METHODS = (
     *((strategy, order) for strategy in ("random", "tpe", "nsga2", "guided") for order in ("none", "proxy")),
@@ -58,6 +49,7 @@ METHODS = (
     ("guided", "surrogate+proxy"),
 )
 GENERATION, POOL = 9, 36
+ROWS = Path(__file__).parent / "rows"
 TARGET_RUNS = 400  # random searches whose median after so many candidates is the target
 
 
@@ -66,7 +58,7 @@ class Table:
     """A population of trained candidates.
 
     choices: of every candidate, all among the domains. codes: their indices, shape (N, names), -1 where a candidate
-    has no such name. values: anytime accuracy. points: MACs and accuracies of every candidate, or nothing.
+    has no such name. values: anytime accuracy. points: MACs and accuracies of every candidate.
     """
 
     architectures: tuple[Architecture, ...]
@@ -101,68 +93,40 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """A table from a CSV; see the head of this file for its columns. Raises UserError where one is missing."""
-    frame = pd.read_csv(path)
-    if missing := {"architecture", "anytime_accuracy"} - set(frame.columns):
-        raise UserError(f"A table must have the columns architecture and anytime_accuracy. {path} lacks {missing}.")
-    frame = frame[np.isfinite(frame.anytime_accuracy)]
-    found: dict[str, dict[str, Any]] = {}
-    for row in frame.to_dict("records"):
-        architecture = Architecture.from_json(json.loads(row["architecture"])).canonical
-        entry = found.setdefault(architecture.network_key, {"architecture": architecture, "values": [], "points": []})
-        entry["values"].append(row["anytime_accuracy"])
-        entry["choices"] = json.loads(row["choices"]) if "choices" in row else described(architecture)
-        if {"macs", "accuracy"} <= row.keys() and str(row["accuracy"]).startswith("["):
-            entry["points"].append((json.loads(row["macs"]), json.loads(row["accuracy"])))
-    entries = list(found.values())
-    whole = all(len(entry["points"]) == len(entry["values"]) for entry in entries)
+    """A table from the CSV of a population; see :mod:`population`."""
+    frame = read(path)
+    first = frame.drop_duplicates("key")
+    rows = dict(list(frame.groupby("key")))
+    several = first.space.nunique() > 1
     return Table(
-        architectures=tuple(entry["architecture"] for entry in entries),
-        choices=tuple(entry["choices"] for entry in entries),
-        values=np.array([np.mean(entry["values"]) for entry in entries]),
-        points=tuple(
-            (entry["points"][0][0], np.mean([accuracy for _, accuracy in entry["points"]], axis=0).tolist())
-            for entry in entries
-        )
-        if whole
-        else (),
+        architectures=tuple(first.architecture),
+        choices=tuple(
+            {f"{space}/{name}": value for name, value in choices.items()} | ({"space": space} if several else {})
+            for space, choices in zip(first.space, first.choices)
+        ),
+        values=np.array([rows[key].anytime_accuracy.mean() for key in first.key]),
+        points=tuple((macs, np.mean(list(rows[key].accuracy), axis=0)) for key, macs in zip(first.key, first.macs)),
     )
 
 
-def described(architecture: Architecture) -> dict[str, Any]:
-    """Choices that tell an architecture: its maps' channels, its operations, the widths of its smallest point."""
-    maps, operations = architecture.topology.maps, architecture.topology.operations
-    found: dict[str, Any] = {f"map {i} channels": m.channels for i, m in enumerate(maps)}
-    for i, o in enumerate(operations):
-        found[f"operation {i}"] = repr((o.source, o.target, o.kind, o.kernel, o.stride, o.groups > 1, o.wiring))
-    smallest = architecture.points[0]
-    widths = zip(architecture.topology.declared, smallest.channels)
-    return found | {f"map {i} smallest": round(n / maps[i].channels, 1) for i, n in widths}
-
-
 class Reached:
-    """What a search has reached: the best anytime accuracy, or the hypervolume of its front where points are known.
+    """What a search has reached: the hypervolume of its front.
 
     Log MACs count from ``low`` on, to 1 % above the dearest point: cheaper points are not better than those of that
     cost, as in the anytime accuracy. low: the dearest among the smallest points of all candidates.
     """
 
     def __init__(self, table: Table):
-        self.table = table
-        self.measure = "hypervolume" if table.points else "anytime accuracy"
-        if table.points:
-            low = max(min(costs) for costs, _ in table.points)
-            self.costs = [np.maximum(low, costs) for costs, _ in table.points]
-            self.accuracies = [np.asarray(accuracies) for _, accuracies in table.points]
-            self.corner = {
-                "reference_cost": 1.01 * max(map(np.max, self.costs)),
-                "reference_accuracy": min(map(np.min, self.accuracies)),
-            }
+        low = max(min(costs) for costs, _ in table.points)
+        self.costs = [np.maximum(low, costs) for costs, _ in table.points]
+        self.accuracies = [np.asarray(accuracies) for _, accuracies in table.points]
+        self.corner = {
+            "reference_cost": 1.01 * max(map(np.max, self.costs)),
+            "reference_accuracy": min(map(np.min, self.accuracies)),
+        }
 
     def by(self, trained: Sequence[int]) -> float:
         """By these candidates together."""
-        if not self.table.points:
-            return float(self.table.values[list(trained)].max())
         costs, accuracies = (np.concatenate([of[i] for i in trained]) for of in (self.costs, self.accuracies))
         return hypervolume(costs, accuracies, **self.corner)
 
@@ -173,7 +137,7 @@ class Reached:
 
 def target(reached: Reached, after: int) -> float:
     """The median of what random searches have reached after so many candidates."""
-    rng, count = np.random.default_rng(derived_seed(0, "target")), len(reached.table)
+    rng, count = np.random.default_rng(derived_seed(0, "target")), len(reached.costs)
     return float(np.median([reached.by(rng.permutation(count)[:after].tolist()) for _ in range(TARGET_RUNS)]))
 
 
@@ -275,77 +239,24 @@ def _told(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "never"
 
 
-def made_up(count: int, noise: float = 0.006) -> pd.DataFrame:
-    """A table of the residual space with accuracies from a formula of ours: no evidence about networks.
-
-    Accuracy saturates in the computation of a level, its depth along all paths (more than linearly in the pairs of
-    operations) and the share of separable and pooled links; with noise as between training seeds.
-    """
-    from nas.graphs import log_learned_paths
-
-    rng, task = np.random.default_rng(derived_seed(0, "made up")), Task(input_shape=(3, 32, 32), num_classes=10)
-    space, decide, domains = load_plugin("nas.search_spaces", "residual")(), at_random(rng), Domains()
-    score, seen = Score(low=4e5, high=2e7, floor=0.1), set()
-    rows: list[dict[str, Any]] = []
-    while len(rows) < count:
-        recorder = Recorder(decide, domains)
-        try:
-            found = space.architecture(recorder, task, points=4).canonical
-        except InvalidArchitecture:
-            continue
-        costs = macs(found)
-        if found.key in seen or costs[0] > score.low or costs[-1] > score.high:
-            continue
-        seen.add(found.key)
-        kinds = [(o.kind, o.kernel, o.groups > 1) for o in found.topology.operations]
-        separable = sum(grouped for _, _, grouped in kinds) / len(kinds)
-        pools = sum(kind == "avg_pool" for kind, _, _ in kinds) / len(kinds)
-        wide = sum(kernel == (5, 5) for _, kernel, _ in kinds) / len(kinds)
-        strength = np.array(log_learned_paths(found)) / 6 - 1.2 * separable**2 - 2 * (pools - 0.12) ** 2 + 0.4 * wide
-        quality = 0.42 * np.log(np.array(costs) / 1e5) + 0.5 * strength + rng.normal(0, 8 * noise)
-        accuracy = np.clip(0.93 - 0.6 * np.exp(-0.75 * quality) + rng.normal(0, noise, 4), 0.1, 1.0)
-        rows.append(
-            {
-                "architecture": json.dumps(found.to_json()),
-                "choices": json.dumps(recorder.choices),
-                "anytime_accuracy": score(costs, accuracy),
-                "macs": json.dumps(costs),
-                "accuracy": json.dumps(np.round(accuracy, 4).tolist()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def main() -> None:
     """Play, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", nargs="?", help="CSV of trained candidates")
-    parser.add_argument("--synthetic", type=int, metavar="N", help="make up a table of N candidates instead")
-    parser.add_argument("--best", action="store_true", help="reach the best anytime accuracy, not the hypervolume")
+    parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--proxy", default="dtmc")
     parser.add_argument("--after", type=int, default=60, help="candidates of the random search to be matched")
     parser.add_argument("--limit", type=int, default=180, help="candidates after which a search gives up")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "rows" / "strategies.csv")
+    parser.add_argument("--out", type=Path, default=ROWS / "strategies.csv")
     options = parser.parse_args()
-    if (options.table is None) == (options.synthetic is None):
-        parser.error("give a table, or --synthetic N")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    path = options.table
-    if options.synthetic:
-        path = Path(gettempdir()) / f"synthetic_{options.synthetic}.csv.gz"
-        if not path.exists():
-            made_up(options.synthetic).to_csv(path, index=False)
-    table = read_table(path)
-    if options.best:
-        table = Table(architectures=table.architectures, choices=table.choices, values=table.values, points=())
+    table = read_table(options.population)
     if len(table) <= options.after:
         parser.error(f"the table must hold more than the {options.after} candidates to be matched; got {len(table)}")
-    rows = run(table, Path(path).name, options)
+    rows = run(table, options.population.name, options)
     print(
-        f"{len(table)} candidates; {rows.measure.iloc[0]} to reach: {rows.target.iloc[0]:.4f}, what random search has "
+        f"{len(table)} candidates; hypervolume to reach: {rows.target.iloc[0]:.4f}, what random search has after "
+        f"{options.after} (median). Trained until it is reached:"
     )
-    print(f"after {options.after} (median). Trained until it is reached:")
     print(summary(rows).to_string(index=False))
 
 
@@ -358,7 +269,7 @@ def run(table: Table, name: str, options: argparse.Namespace) -> pd.DataFrame:
     goal = target(reached, options.after)
     content = sha256(repr((table.values.tolist(), [a.key for a in table.architectures])).encode()).hexdigest()[:8]
     about = {"table": name, "content": content, "proxy": options.proxy, "after": options.after, "limit": limit}
-    about |= {"measure": reached.measure, "target": goal}
+    about["target"] = goal
     done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=list(about))
     same = [(done[column] == value) if column != "target" else True for column, value in about.items()]
     done = done[np.logical_and.reduce([np.broadcast_to(s, len(done)) for s in same])] if len(done) else done

@@ -1,0 +1,214 @@
+"""Which proxy orders trained candidates best, and how well could any? On the population of population.py.
+
+Per space and half (even numbers: "tuning", on which the default score was chosen; odd: "report"): Kendall τ of every
+proxy with the anytime accuracy and with the anytime loss (its sign turned), raw, with size removed (see nas.audit), and
+among candidates of matched MACs; the noise ceiling, which is τ between trainings of the same candidates with different
+seeds; paired bootstrap differences of the default score to every other proxy; CPU seconds a network, and how many times
+faster the default score is than NASWOT.
+
+Scores are kept in rows/proxy_scores.csv, so that what was scored once is not scored again; delete it to time anew.
+Writes rows/ranking.csv.
+
+    python benchmarks/ranking.py [--population rows/population.csv] [--half report] [--proxy dtmc --proxy naswot …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from population import HIGH, LOW, read
+
+from nas.audit import Sample, audit, bootstrap_difference, bootstrap_interval, kendall_tau, size_residuals, sizes_of
+from nas.choices import at_random
+from nas.funnel import Constraints, Funnel, Proposal
+from nas.plugins import load_plugin
+from nas.proxies import load_proxy
+from nas.seeds import seed
+from nas.topology import Architecture, Task
+from results.front import anytime_accuracy
+
+ROWS = Path(__file__).parent / "rows"
+PROXIES = ("dtmc", "macs", "params", "depth", "count", "nn_mass", "naswot", "synflow", "zico")
+REFERENCES = 150  # random architectures of a space, for what size explains
+RESAMPLES = 2_000
+
+
+def references(space: str, task: Task) -> list[Architecture]:
+    """Random architectures of a space under the population's limits, always the same."""
+    funnel = Funnel(
+        {space: load_plugin("nas.search_spaces", space)()},
+        task,
+        proxy=("macs", load_proxy("macs")),
+        constraints=Constraints(max_macs=HIGH, low=LOW),
+    )
+    decide, found = at_random(np.random.default_rng(seed("ranking references", space))), {}
+    while len(found) < REFERENCES:
+        proposal = funnel.propose(decide)
+        if isinstance(proposal, Proposal):
+            found.setdefault(proposal.key, proposal.architecture)
+    return list(found.values())
+
+
+class Scores:
+    """Scores of architectures by proxies, each worked out once and kept in a CSV with the CPU seconds that it took."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["proxy", "key", "score", "seconds"])
+        self.known = {(r.proxy, r.key): (r.score, r.seconds) for r in rows.itertuples()}
+
+    def of(self, name: str, architectures: list[Architecture]) -> np.ndarray:
+        """Shape (N,)."""
+        proxy, new = load_proxy(name), []
+        for architecture in architectures:
+            if (name, architecture.key) not in self.known:
+                started = time.process_time()
+                score = proxy(architecture)
+                seconds = time.process_time() - started
+                self.known[name, architecture.key] = score, seconds
+                new.append({"proxy": name, "key": architecture.key, "score": score, "seconds": seconds})
+        if new:
+            pd.DataFrame(new).to_csv(self.path, mode="a", index=False, header=not self.path.exists())
+        return np.array([self.known[name, a.key][0] for a in architectures])
+
+    def seconds(self, name: str) -> float:
+        """Median CPU seconds of an architecture."""
+        return float(np.median([seconds for (proxy, _), (_, seconds) in self.known.items() if proxy == name]))
+
+
+def measures(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per candidate, mean over seeds: anytime accuracy, and the negative of the anytime loss in nats."""
+
+    def of(row: Any) -> pd.Series:
+        loss = anytime_accuracy(row.macs, -row.loss, low=LOW, high=HIGH, floor=-math.log(10))
+        return pd.Series({"accuracy": row.anytime_accuracy, "-loss": loss})
+
+    return rows[["key", "repeat"]].join(rows.apply(of, axis=1))
+
+
+def ceiling(values: pd.DataFrame, keys: list[str], measure: str) -> tuple[float, float, float, int]:
+    """τ between trainings with different seeds, mean over pairs of seeds, with its interval over candidates."""
+    table = values[values.key.isin(keys)].pivot_table(index="key", columns="repeat", values=measure).dropna()
+    if len(table) < 5 or table.shape[1] < 2:
+        return math.nan, math.nan, math.nan, len(table)
+    pairs = list(combinations(table.columns, 2))
+
+    def tau(frame: pd.DataFrame) -> float:
+        return float(np.mean([kendall_tau(frame[a], frame[b]) for a, b in pairs]))
+
+    rng = np.random.default_rng(seed("ceiling", measure))
+    drawn = [tau(table.iloc[rng.integers(len(table), size=len(table))]) for _ in range(500)]
+    return tau(table), *np.nanquantile(drawn, (0.025, 0.975)), len(table)
+
+
+def rank(frame: pd.DataFrame, names: list[str], scores: Scores, half: str) -> list[dict[str, Any]]:
+    """The rows of one half."""
+    out: list[dict[str, Any]] = []
+    values = measures(frame)
+    mean = values.groupby("key")[["accuracy", "-loss"]].mean()
+    task = frame.architecture.iloc[0].task
+    for space in frame.space.unique():
+        chosen = frame[(frame.space == space) & (frame.number % 2 == (half == "report"))].drop_duplicates("key")
+        sample = references(space, task)
+        architectures = list(chosen.architecture)
+        size, size_R = (np.array([sizes_of(a) for a in of]) for of in (architectures, sample))
+        trained = Sample(proxies={n: scores.of(n, architectures) for n in names}, sizes=size)
+        reference = Sample(proxies={n: scores.of(n, sample) for n in names}, sizes=size_R)
+        matched = (chosen.group == "matched").to_numpy()
+        for measure in ("accuracy", "-loss"):
+            target = mean.loc[chosen.key, measure].to_numpy()
+            about = {"space": space, "half": half, "measure": measure}
+            top, top_low, top_high, count = ceiling(values, list(frame[frame.space == space].key), measure)
+            out.append(about | {"proxy": "noise ceiling", "n": count, "tau": top, "low": top_low, "high": top_high})
+            audited = audit(
+                trained, target, reference, rng=np.random.default_rng(seed("audit", space)), resamples=RESAMPLES
+            )
+            left = size_residuals(target, size, target, size)
+            for row in audited:
+                rng = np.random.default_rng(seed("ranking", space, row.proxy))
+                ours, theirs = trained.proxies[names[0]], trained.proxies[row.proxy]
+                raw = bootstrap_difference(ours, theirs, target, rng=rng, resamples=RESAMPLES)
+                residual = [
+                    size_residuals(trained.proxies[n], size, reference.proxies[n], size_R)
+                    for n in (names[0], row.proxy)
+                ]
+                removed = bootstrap_difference(*residual, left, rng=rng, resamples=RESAMPLES)
+                alone = theirs[matched], target[matched]
+                alike = kendall_tau(*alone)
+                alike_low, alike_high = bootstrap_interval(*alone, rng=rng, resamples=RESAMPLES)
+                out.append(
+                    about
+                    | {
+                        "proxy": row.proxy,
+                        "n": row.n,
+                        "tau": row.tau,
+                        "low": row.tau_low,
+                        "high": row.tau_high,
+                        "size removed": row.tau_size_removed,
+                        "removed low": row.size_removed_low,
+                        "removed high": row.size_removed_high,
+                        "matched n": int(matched.sum()),
+                        "matched": alike,
+                        "matched low": alike_low,
+                        "matched high": alike_high,
+                        "verdict": row.verdict,
+                        **_difference(f"{names[0]} ahead", raw),
+                        **_difference(f"{names[0]} ahead, size removed", removed),
+                        "seconds": scores.seconds(row.proxy),
+                    }
+                )
+    return out
+
+
+def _difference(name: str, found: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name} low", f"{name} high"), found))
+
+
+def _told(value: float, low: float, high: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def main() -> None:
+    """Score, rank, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
+    parser.add_argument("--half", choices=("tuning", "report"), default="report")
+    parser.add_argument("--proxy", action="append", help="the first is compared with the others")
+    parser.add_argument("--scores", type=Path, default=ROWS / "proxy_scores.csv")
+    parser.add_argument("--csv", type=Path, default=ROWS / "ranking.csv")
+    options = parser.parse_args()
+    names, scores = options.proxy or list(PROXIES), Scores(options.scores)
+    found = pd.DataFrame(rank(read(options.population), names, scores, options.half))
+    for (space, measure), rows in found.groupby(["space", "measure"], sort=False):
+        print(f"\n{space}, {options.half} half, τ with {measure}; n = {rows.n.max():.0f}")
+        ahead = f"{names[0]} ahead"
+        table = pd.DataFrame(
+            {
+                "proxy": rows.proxy,
+                "raw": [_told(*v) for v in rows[["tau", "low", "high"]].to_numpy()],
+                "size removed": [_told(*v) for v in rows[["size removed", "removed low", "removed high"]].to_numpy()],
+                "matched MACs": [_told(*v) for v in rows[["matched", "matched low", "matched high"]].to_numpy()],
+                ahead: [_told(*v) for v in rows[[ahead, f"{ahead} low", f"{ahead} high"]].to_numpy()],
+                "verdict": rows.verdict.fillna(""),
+                "ms": [("" if math.isnan(s) else f"{1e3 * s:.3g}") for s in rows.seconds],
+            }
+        )
+        print(table.to_string(index=False))
+    if "naswot" in names:
+        times = {name: scores.seconds(name) for name in names}
+        print(f"\nNASWOT takes {times['naswot'] / times[names[0]]:,.0f} times as long as {names[0]}.")
+    options.csv.parent.mkdir(exist_ok=True)
+    found.round(6).to_csv(options.csv, index=False)
+    print(json.dumps({"rows": len(found), "written": str(options.csv.name)}))
+
+
+if __name__ == "__main__":
+    main()
