@@ -61,8 +61,8 @@ def saved(savings: Savings) -> str:
     if math.isnan(savings.saved):
         return f"candidates saved: cannot be told from {savings.chosen} ranked and {savings.controls} random ones"
     if math.isinf(savings.saved):
-        return f"candidates saved: {savings.low:,.0f} at least"
-    return f"candidates saved: {savings.saved:,.0f}{span(savings.low, savings.high, 0)}"
+        return f"candidates saved: {number(savings.low, 0)} at least"
+    return f"candidates saved: {number(savings.saved, 0)}{span(savings.low, savings.high, 0)}"
 
 
 def reliance_line(proxy: str, decisions: Mapping[str, Any]) -> str:
@@ -100,12 +100,11 @@ def reliance_sentence(proxy: str, generation: int, about: Mapping[str, Any]) -> 
 
 def number(value: float, digits: int = 2) -> str:
     """A number, or that there is none."""
-    return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
+    return "undefined" if math.isnan(value) else f"{round(value, digits) + 0.0:,.{digits}f}"  # no -0
 
 
 def span(low: float, high: float, digits: int = 2) -> str:
     """An interval in brackets, after a space; empty where it is unknown."""
     if math.isnan(low):
         return ""
-    top = "∞" if math.isinf(high) else f"{high:,.{digits}f}"
-    return f" [{low:,.{digits}f}, {top}]"
+    return f" [{number(low, digits)}, {'∞' if math.isinf(high) else number(high, digits)}]"

@@ -8,7 +8,7 @@ import pytest
 
 from nas.audit import AuditRow, control_comparison
 from nas.savings import candidates_saved
-from nas.verdicts import reliance_changes, reliance_line, saved, two_lines
+from nas.verdicts import number, reliance_changes, reliance_line, saved, span, two_lines
 
 
 def row(**changes):
@@ -72,6 +72,11 @@ def test_candidates_saved(ranked, controls, told):
     found = candidates_saved(list(ranked), list(controls))
     assert saved(found) == told
     assert two_lines([], control_comparison(list(ranked), list(controls)), found).endswith(f"; {told}.")
+
+
+def test_nothing_is_minus_zero():
+    assert (number(-0.001), number(-0.4, 0), number(1234.5, 0)) == ("0.00", "0", "1,234")
+    assert span(-45.2, -0.3, 0) == " [-45, 0]"
 
 
 def decision(relied):
