@@ -58,12 +58,15 @@ class Sample:
 class AuditRow:
     """What is known of one proxy. Intervals are of 95 %; NaN is unknown or undefined.
 
-    n: trained candidates. tau: raw Kendall τ-b with accuracy. tau_size_removed: between what size leaves of both.
-    tau_within_bins: over pairs of similar MACs only.
+    n: trained candidates. references: architectures that size was fitted on. tau: raw Kendall τ-b with accuracy.
+    tau_size_removed: between what size leaves of both. tau_within_bins: over pairs of similar MACs only. Intervals are
+    NaN as well where either number is below ``FEW``.
+    behind: the rival whose τ with size removed is surely larger; None where there is none.
     """
 
     proxy: str
     n: int
+    references: int
     tau: float
     tau_low: float
     tau_high: float
@@ -71,6 +74,7 @@ class AuditRow:
     size_removed_low: float
     size_removed_high: float
     tau_within_bins: float
+    behind: str | None
     verdict: Verdict
 
 
@@ -231,13 +235,15 @@ def audit(
     for p, name in enumerate(names):
         others = [r for r in rivals if r != name and not math.isnan(removed.get(r, math.nan))]
         best = max(others, key=removed.__getitem__) if others else None
-        low, high = _percentiles(removed_B[name])
-        behind = best is not None and _percentiles(removed_B[name] - removed_B[best])[1] < 0
-        tau_low, tau_high = _percentiles(_taus(values_NP[:, p], accuracy_N, counts_BN))
+        low, high = NOTHING if few else _percentiles(removed_B[name])
+        ahead = best is not None and not few and _percentiles(removed_B[name] - removed_B[best])[1] < 0
+        behind = best if ahead else None
+        tau_low, tau_high = NOTHING if few else _percentiles(_taus(values_NP[:, p], accuracy_N, counts_BN))
         rows.append(
             AuditRow(
                 proxy=name,
                 n=len(accuracy_N),
+                references=len(reference.sizes),
                 tau=kendall_tau(values_NP[:, p], accuracy_N),
                 tau_low=tau_low,
                 tau_high=tau_high,
@@ -245,7 +251,8 @@ def audit(
                 size_removed_low=low,
                 size_removed_high=high,
                 tau_within_bins=tau_within_bins(values_NP[:, p], accuracy_N, trained.sizes[:, 1]),
-                verdict="undecided" if few else _verdict(low, high, behind, only_size=not residual_NP[:, p].any()),
+                behind=behind,
+                verdict="undecided" if few else _verdict(low, high, ahead, only_size=not residual_NP[:, p].any()),
             )
         )
     return rows
@@ -282,41 +289,6 @@ def control_comparison(ranked: ArrayLike, controls: ArrayLike) -> Comparison:
     freedom = (first + second) ** 2 / (first**2 / (len(a) - 1) + second**2 / (len(b) - 1))
     half = float(t.ppf(0.975, freedom) * math.sqrt(first + second))
     return Comparison(difference=difference, low=difference - half, high=difference + half, **sizes)
-
-
-def two_lines(rows: Sequence[AuditRow], comparison: Comparison, *, proxy: str = "dtmc") -> str:
-    """The audit in two lines of plain text: the proxy that ordered the training beside the others, and ranked against
-    random.
-
-    Accuracies are taken to be fractions: differences are told in points.
-    """
-    row = next((r for r in rows if r.proxy == proxy), None)
-    if row is None:
-        first = f"Proxy {proxy}: not audited, because no candidate with its score has been trained."
-    else:
-        told = {"earned": "earned its keep", "undecided": "undecided", "worthless": "worthless beyond size"}[
-            row.verdict
-        ]
-        rest = ", ".join(f"{r.proxy} {_number(r.tau)}" for r in rows if r.proxy != proxy)
-        first = (
-            f"Proxy {proxy}: {told} (τ {_number(row.tau)}{_span(row.tau_low, row.tau_high)}; size removed "
-            f"{_number(row.tau_size_removed)}{_span(row.size_removed_low, row.size_removed_high)}; n = {row.n})"
-            + (f"; raw τ of {rest}." if rest else ".")
-        )
-    counts = f"{comparison.ranked} ranked, {comparison.controls} random"
-    points = [100 * v for v in (comparison.difference, comparison.low, comparison.high)]
-    if math.isnan(points[0]):
-        return f"{first}\nRanked against random: not compared ({counts})."
-    clear = "" if points[1] > 0 or points[2] < 0 else ", not told apart"
-    return f"{first}\nRanked against random: {points[0]:+.1f} points{_span(points[1], points[2], 1)}{clear} ({counts})."
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _span(low: float, high: float, digits: int = 2) -> str:
-    return "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _verdict(low: float, high: float, behind: bool, *, only_size: bool) -> Verdict:

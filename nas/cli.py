@@ -1,4 +1,4 @@
-"""The command line: ``nas search | resume | status | front | show | select | delete | spaces | data``.
+"""The command line: ``nas search | resume | status | front | show | report | select | delete | spaces | data``.
 
 Exit status 0 on success, 2 on a user's mistake with one clear line, 130 after a clean stop by Ctrl-C.
 """
@@ -269,6 +269,38 @@ def show(
 
         draw_topology(Architecture.from_json(opened.architecture(key)), plot)
     print(json.dumps(opened.architecture(key), indent=1) if as_json else candidate_text(opened, key))
+
+
+@app.command()
+def report(
+    study: Annotated[list[str], typer.Argument(help="One study or more.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write. Default: STUDY.html.")] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Audited beside the study's own and the sizes: a name, file.py:Name or all; may be repeated. "
+            "Default: all."
+        ),
+    ] = None,
+    store: Store = STORE,
+    quiet: Quiet = False,
+) -> None:
+    """One HTML file: front, funnel, progress, proxy audit, topologies. Proxies are computed once and kept."""
+    from nas.page import write_report
+    from nas.progress import Live
+    from nas.study import Study
+
+    names = list(dict.fromkeys(study))
+    studies = [Study(name, store=store) for name in names]
+    path = out or Path(f"{'+'.join(names)[:100]}.html")
+    try:
+        with Live(lines=not quiet) as progress:
+            write_report(studies, path, proxies=proxy or ("all",), progress=progress)
+    except KeyboardInterrupt:
+        print("\nStopped. No report was written; scores computed so far are kept.", file=sys.stderr)
+        sys.exit(130)
+    if not quiet:
+        print(path)
 
 
 @app.command()

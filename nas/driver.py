@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +28,13 @@ from nas.plugins import load_plugin
 from nas.progress import Progress, State
 from nas.proxies import evaluate, load_proxy
 from nas.ranking import Entry, Shortlist, with_controls
+from nas.reliance import Reliance, decide
 from nas.runner import Failure, Runner
+from nas.scorebook import Scorebook
 from nas.seeds import seed
 from nas.strategies import Random, Strategy, export
 from nas.topology import Architecture
+from nas.verdicts import reliance_changes, reliance_sentence
 from nas.work import Work
 from results.errors import StoreError
 from results.front import Score
@@ -60,7 +63,7 @@ class Driver:
     """Runs one study from where the store says it stands.
 
     memo: what the store keeps of the driver beside the candidates: generations done, seconds spent, the range of
-    budgets, the options of all choices, the plan of full training.
+    budgets, the options of all choices, the plan of full training, whether each generation relied on the proxy.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Driver:
         funnel.constraints = replace(funnel.constraints, low=score.low)
         writer.set_score(score)
         self.ledger = Ledger(config, writer, info, score)
+        self.book = Scorebook(writer.files, replace(config, low=score.low), info.task, funnel.spaces)
         self._work: Work | None = None
         if config.hours is None:
             done = int(self.memo.get("generations", 0))
@@ -183,7 +187,8 @@ class Driver:
         before = len(self.ledger.accuracy)
         wanted = int(min(self.config.generation, self._train_limit() - before))
         known = {row["key"] for row in self.ledger.rows()}
-        ranked = self._screened(generation, SHORTLIST * wanted, known)
+        reliance = self._reliance(generation)
+        ranked = self._screened(generation, wanted, known, relied=reliance.relied)
         taken = known | {proposal.key for proposal in ranked[:wanted]}
         due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in range(before, before + wanted))
         controls, drawn = self._controls(generation, due, taken)
@@ -196,23 +201,57 @@ class Driver:
                 self._row(proposal, generation, position, control)
                 for position, (proposal, control) in enumerate(chosen)
             )
-            self._remember(screening=self.memo.get("screening", 0.0) + time.monotonic() - started)
+            self._remember(
+                screening=self.memo.get("screening", 0.0) + time.monotonic() - started,
+                reliance=self.memo.get("reliance", {}) | {str(generation): asdict(reliance)},
+            )
         self.ledger.accuracy |= {number: {} for number in ids}
         return bool(ids)
 
-    def _screened(self, generation: int, capacity: int, known: set[str]) -> list[Proposal]:
-        """The best feasible proposals of a pool, in order of training; the others go to the store with their reason."""
-        config, history = self.config, self.ledger.history(self.funnel.domains)
+    def _reliance(self, generation: int) -> Reliance:
+        """Whether a generation is ordered by the proxy: by what was trained before it, at the fidelity all share."""
+        ledger, first = self.ledger, self.ledger.rung(self.config.rungs()[0])
+        rows = {row["key"]: row for row in ledger.rows() if first in ledger.accuracy[row["id"]]}
+        reliance = decide(
+            self.book,
+            (self.config.proxy, self.proxies[self.config.proxy]),
+            list(rows),
+            lambda key: ledger.architecture(rows[key]),
+            [ledger.accuracy[row["id"]][first] for row in rows.values()],
+            rng_seed=seed(self.config.seed, "reliance", generation),
+        )
+        decisions = self.memo.get("reliance", {})
+        changes = reliance_changes(decisions | {str(generation): asdict(reliance)})
+        if changes and changes[-1][0] == generation:
+            told = reliance_sentence(self.config.proxy, *changes[-1])
+            self.progress.say(told)
+            with open(self.writer.files / "log.txt", "a", encoding="utf-8") as file:
+                file.write(f"{told}\n")
+        return reliance
+
+    def _screened(self, generation: int, wanted: int, known: set[str], *, relied: bool) -> list[Proposal]:
+        """The best feasible proposals of a pool, in order of training; the others go to the store with their reason.
+
+        relied: whether the proxy counts. Where it does not, and the strategy has no score of its own either, the order
+        is that of its proposals, and no more are asked for than are wanted.
+        """
+        config, history = self.config, self.ledger.history(self.funnel.domains, with_proxy=relied)
         strategy = made(self.strategy, seed(config.seed, "strategy", generation), history)
         size = min(config.pool, strategy.pool_limit or config.pool)
         rng = np.random.default_rng(seed(config.seed, "mutation", generation))
-        best: Shortlist[Proposal] = Shortlist(capacity=capacity)
+        best: Shortlist[Proposal] = Shortlist(capacity=SHORTLIST * wanted)
+        as_asked: list[Proposal] = []
         rejected: list[Rejected] = []
         for proposal in self.funnel.pool(strategy, size, known=known, rng=rng):
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             else:
-                proposal = scored(strategy, proposal)
+                proposal = scored(strategy, proposal, with_proxy=relied)
+                if not (relied or proposal.alone):
+                    as_asked.append(proposal)
+                    if len(as_asked) == wanted:
+                        break
+                    continue
                 cost = 1.0 if proposal.alone else proposal.macs[-1]  # equal costs: the order is by score alone
                 entry = Entry(key=proposal.key, score=proposal.score, macs=cost, payload=proposal)
                 rejected += [outranked(dropped.payload) for dropped in best.extend([entry])]
@@ -220,7 +259,7 @@ class Driver:
                 self.writer.add_candidates(rejected_row(r, generation) for r in rejected)
                 rejected.clear()
         self.writer.add_candidates(rejected_row(r, generation) for r in rejected)
-        return [entry.payload for entry in best.ordered()]
+        return as_asked or [entry.payload for entry in best.ordered()]
 
     def _controls(self, generation: int, count: int, taken: set[str]) -> tuple[list[Proposal], list[Rejected]]:
         """Random feasible proposals, whatever their score, and what was drawn in vain."""

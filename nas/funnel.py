@@ -239,10 +239,13 @@ def asked(strategy: Strategy) -> Decide:
     return guarded
 
 
-def scored(strategy: Strategy, proposal: Proposal) -> Proposal:
-    """The proposal with the strategy's score, where it has one. Raises PluginError where that fails or is no number."""
+def scored(strategy: Strategy, proposal: Proposal, *, with_proxy: bool = True) -> Proposal:
+    """The proposal with the strategy's score, where it has one. Raises PluginError where that fails or is no number.
+
+    with_proxy: whether the strategy is told the proposal's score by the study's proxy.
+    """
     try:
-        score = strategy.score(proposal.architecture, proposal.score)
+        score = strategy.score(proposal.architecture, proposal.score if with_proxy else None)
         if score is None:
             return proposal
         score = float(score)

@@ -75,8 +75,11 @@ class Ledger:
         about = {"reason": failure.reason, "traceback": failure.traceback, "attempts": failure.attempts}
         self.writer.update_candidate(row["id"], **about, **status)
 
-    def history(self, domains: Domains) -> list[Trial]:
-        """What strategies learn from: everything that ended partial training, a failure at the floor."""
+    def history(self, domains: Domains, *, with_proxy: bool = True) -> list[Trial]:
+        """What strategies learn from: everything that ended partial training, a failure at the floor.
+
+        with_proxy: whether they are told the scores by the study's proxy.
+        """
         trials = []
         for row in self._chosen(("stopped", "finished", "failed")):
             reached = {
@@ -91,14 +94,14 @@ class Ledger:
                     complete=row["status"] != "stopped",
                     intermediate=reached,
                     generation=row["generation"],
-                    architecture=self._architecture(row),
-                    proxy=row["proxies"].get(self.config.proxy),
+                    architecture=self.architecture(row),
+                    proxy=row["proxies"].get(self.config.proxy) if with_proxy else None,
                 )
             )
         return trials
 
-    def _architecture(self, row: dict[str, Any]) -> Architecture:
-        """Of a candidate; read once, for every generation asks for all."""
+    def architecture(self, row: dict[str, Any]) -> Architecture:
+        """That of a candidate; read once, for every generation asks for all."""
         if row["id"] not in self._architectures:
             self._architectures[row["id"]] = Architecture.from_json(row["architecture"])
         return self._architectures[row["id"]]

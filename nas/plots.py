@@ -72,8 +72,8 @@ def draw_topology(
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"A figure's file must end in {', '.join(ENDINGS)}. Got {path.name!r}.")
+    figure = topology_figure(architecture, walk=walk, title=title)
     with rc_context(_STYLE):
-        figure = topology_figure(architecture, walk=walk, title=title)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
         try:
             figure.savefig(path, dpi=170, metadata=metadata)
@@ -84,6 +84,11 @@ def draw_topology(
 
 def topology_figure(architecture: Architecture, *, walk: str = "paths", title: str = "") -> Figure:
     """The figure that :func:`draw_topology` writes, one unit of its axes to the inch."""
+    with rc_context(_STYLE):
+        return _figure(architecture, walk, title)
+
+
+def _figure(architecture: Architecture, walk: str, title: str) -> Figure:
     architecture = architecture.canonical
     scores = chain_scores(architecture, walk)
     importance = [float(share) for share in scores.importance]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from nas.errors import UserError
 from nas.importance import chain_scores
 from nas.progress import duration
 from nas.topology import Architecture, Operation
+from nas.verdicts import reliance_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +27,7 @@ FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "le
 def summary(study: Study) -> str:
     """The end of a search: front, range of budgets, anytime accuracy, audit, where it is stored, what to type next."""
     front = study.front()
-    where = _store_option(study.url)
+    where = store_option(study.url)
     if front.empty:
         return f"No candidate has been trained. See why: nas status {study.name}{where}"
     score = study.score
@@ -32,6 +35,7 @@ def summary(study: Study) -> str:
     tested = ""
     if front.test_accuracy.notna().all():
         tested = f", {study.anytime_accuracy('test'):.4f} on test images"
+    command = f'import nas; print(nas.load("{best[:8]}"{store_argument(study.url)}).macs)'
     lines = [
         front_table(front),
         "",
@@ -40,17 +44,19 @@ def summary(study: Study) -> str:
         study.audit_lines(),
         f"Stored in {study.url} as study {study.name!r}: {study.store.studies().set_index('study').reason[study.name]}",
         f"Next: nas front {study.name} --plot front.png{where} | nas show {best[:8]}{where} | "
-        f"python -c \"import nas; print(nas.load('{best[:8]}'{_store_argument(study.url)}).macs)\"",
+        f"python -c {shlex.quote(command)}",
     ]
     return "\n".join(lines)
 
 
-def _store_option(url: str) -> str:
-    return "" if url == DEFAULT_STORE else f" --store {url}"
+def store_option(url: str) -> str:
+    """The option that names a store in a command, where it is needed."""
+    return "" if url == DEFAULT_STORE else f" --store {shlex.quote(url)}"
 
 
-def _store_argument(url: str) -> str:
-    return "" if url == DEFAULT_STORE else f", store='{url}'"
+def store_argument(url: str) -> str:
+    """The argument that names a store in Python, where it is needed."""
+    return "" if url == DEFAULT_STORE else f", store={json.dumps(url)}"
 
 
 def front_table(front: pd.DataFrame) -> str:
@@ -139,8 +145,10 @@ def study_status(store: Store, study: str) -> str:
     if memo.get("seconds"):
         share = memo.get("screening", 0.0) / memo["seconds"]
         lines.append(f"The search has run for {duration(memo['seconds'])}, {share:.1%} of it proposing and screening.")
+    if told := reliance_line(store.settings(study)["proxy"], memo.get("reliance", {})):
+        lines.append(told)
     if row.state != "finished":
-        lines.append(f"Continue with: nas resume {study}{_store_option(store.url)}")
+        lines.append(f"Continue with: nas resume {study}{store_option(store.url)}")
     return "\n".join(lines)
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import results
-from nas.audit import AuditRow, Comparison, audit, control_comparison, sample_of, two_lines
+from nas.audit import AuditRow, Comparison, control_comparison
 from nas.config import Config
 from nas.errors import UserError
-from nas.proxies import load_proxy
+from nas.plugins import canonical_spec, installed
+from nas.progress import Progress, Silent, State
+from nas.proxies import SIZE_PROXIES, load_proxy
+from nas.reliance import audited, relied_on
+from nas.savings import Savings, candidates_saved
+from nas.scorebook import Scorebook
 from nas.seeds import seed
 from nas.topology import Architecture
+from nas.verdicts import reliance_line, two_lines
 from results.front import Score, hypervolume
 
 if TYPE_CHECKING:
@@ -22,7 +31,8 @@ if TYPE_CHECKING:
 
     from nas.network import AnytimeNetwork
 
-REFERENCE_SAMPLE = 1_000
+REFERENCE_SAMPLE = 1_000  # random architectures that size is fitted on
+DEAR_SAMPLE = 100  # of them, for proxies that need weights
 
 
 class Study:
@@ -97,57 +107,123 @@ class Study:
             reference_accuracy=score.floor,
         )
 
-    def audit(self) -> tuple[list[AuditRow], Comparison]:
-        """Whether the proxy that ordered the training earned it: see :mod:`nas.audit`.
+    def first_rung(self) -> pd.DataFrame:
+        """The candidates that were trained, compared where all of them have been: at the lowest fidelity of the study.
 
-        Accuracy is the anytime accuracy at the first rung of partial training, which all candidates have reached.
+        Columns: key, generation, position, control (random, to audit the order), ranked (ordered by the proxy, while
+        the search relied on it), accuracy (anytime accuracy at that fidelity). In the order of training.
+
+        Raises UserError when none was trained yet.
         """
-        rows = self._first_rung()
-        names = tuple(dict.fromkeys((self.config.proxy, "macs", "params", "depth", "count")))
-        proxies = {name: load_proxy(name) for name in names}
-        trained = sample_of((Architecture.from_json(row["architecture"]) for row in rows), proxies)
-        reference = sample_of(self._reference(), proxies)
-        accuracy = np.array([row["accuracy"] for row in rows])
-        control = np.array([row["control"] for row in rows], dtype=bool)
-        rng = np.random.default_rng(seed(self.config.seed, "audit"))
-        return audit(trained, accuracy, reference, rng=rng), control_comparison(accuracy[~control], accuracy[control])
+        points, score = self.points(), self.score
+        if points.empty:
+            raise UserError(f"Study {self.name!r} has no trained candidate yet. Resume it.")
+        lowest = points[(points.repeat == 0) & (points.fidelity == points.fidelity.min())]
+        accuracy = {
+            str(key): score(curve.macs.to_numpy(), curve.accuracy.to_numpy())
+            for key, curve in lowest.groupby("candidate")
+        }
+        found = self.candidates()
+        found = found[found.position.notna() & found.key.isin(list(accuracy))].drop_duplicates("key")
+        found = found.sort_values(["generation", "position"], ignore_index=True)
+        decisions = self.reliance()
+        relied = np.array([relied_on(decisions, int(generation)) for generation in found.generation], dtype=bool)
+        return found[["key", "generation", "position"]].assign(
+            control=found.control.to_numpy(dtype=bool),
+            ranked=relied & ~found.control.to_numpy(dtype=bool),
+            accuracy=[accuracy[key] for key in found.key],
+        )
+
+    def reliance(self) -> dict[str, Any]:
+        """By generation, counted from 0: whether its order was by the proxy (relied), from how many trained, reason."""
+        decisions: dict[str, Any] = self.store.memo(self.name).get("reliance", {})
+        return decisions
+
+    def audit(self, *proxies: str, progress: Progress | None = None) -> pd.DataFrame:
+        """Whether proxies earned it: a row for the study's own, for the sizes, and for each that is asked for.
+
+        proxies: names, ``file.py:Name``, or "all" that are installed. Those that need weights are scored on fewer
+        random architectures: about a tenth of a second each, once, then they are kept beside the study's files.
+        progress: see :mod:`nas.progress`.
+
+        Columns: those of :class:`nas.audit.AuditRow`, then problem: why a proxy could not score a candidate, or None.
+        Accuracy is the anytime accuracy at the first rung, which all candidates have reached.
+
+        Raises UserError for an unknown proxy, and when nothing was trained yet.
+        """
+        import pandas as pd
+
+        rows, problems = self.audited(*proxies, progress=progress)
+        names = [f.name for f in fields(AuditRow)]
+        found = pd.DataFrame([asdict(row) for row in rows], columns=names)
+        failed = pd.DataFrame({"proxy": [name for name in problems if name not in set(found.proxy)]})
+        found = found if failed.empty else pd.concat([found, failed.assign(n=0, references=0)], ignore_index=True)
+        return found.assign(problem=[problems.get(name) for name in found.proxy])
+
+    def audited(self, *proxies: str, progress: Progress | None = None) -> tuple[list[AuditRow], dict[str, str]]:
+        """The rows of :meth:`audit`, and by name the problems of proxies that failed on some candidate."""
+        asked = (name for p in proxies for name in (installed("nas.proxies") if p == "all" else [p]))
+        names = dict.fromkeys((self.config.proxy, *SIZE_PROXIES, *(canonical_spec("nas.proxies", n) for n in asked)))
+        loaded = {name: load_proxy(name) for name in names}
+        trained, book = self.first_rung(), self._scorebook()
+        rows = audited(
+            book,
+            loaded,
+            list(trained.key),
+            self._architecture,
+            trained.accuracy,
+            references=lambda proxy: REFERENCE_SAMPLE if proxy.needs == "topology" else DEAR_SAMPLE,
+            rng_seed=seed(self.config.seed, "audit"),
+            tell=_Told(progress or Silent(), len(trained), float(trained.accuracy.max())),
+        )
+        return rows, book.problems
+
+    def compared(self) -> tuple[Comparison, Savings]:
+        """Ranked candidates against random controls: their mean accuracy, and how many candidates ranking has saved.
+
+        At the first rung. The ranked ones owe to the strategy that proposed them as well.
+        """
+        trained = self.first_rung()
+        ranked, controls = trained.accuracy[trained.ranked], trained.accuracy[trained.control]
+        return control_comparison(ranked, controls), candidates_saved(ranked, controls)
 
     def audit_lines(self) -> str:
-        """The audit in two lines of text."""
-        rows, comparison = self.audit()
-        return two_lines(rows, comparison, proxy=self.config.proxy)
+        """The audit in two lines of text, and a third where the search stopped relying on its proxy."""
+        rows, _ = self.audited()
+        lines = [two_lines(rows, *self.compared(), proxy=self.config.proxy)]
+        return "\n".join(filter(None, [*lines, reliance_line(self.config.proxy, self.reliance())]))
 
-    def _first_rung(self) -> list[dict[str, Any]]:
-        """Architecture, control flag and anytime accuracy at the lowest fidelity of every candidate that was
-        trained.
+    def report(self, path: str | PathLike[str], *proxies: str, progress: Progress | None = None) -> Path:
+        """Write all of this as one HTML file that needs nothing beside it: see :func:`nas.page.write_report`.
+
+        proxies: audited beside the study's own and the sizes; all that are installed by default.
         """
-        points = self.points()
-        lowest = points[(points.repeat == 0) & (points.fidelity == points.fidelity.min())]
-        controls = self.candidates().dropna(subset=["key"]).groupby("key").control.any()
-        return [
-            {
-                "architecture": self.store.architecture(str(key)),
-                "control": bool(controls[key]),
-                "accuracy": self.score(curve.macs.to_numpy(), curve.accuracy.to_numpy()),
-            }
-            for key, curve in lowest.groupby("candidate")
-        ]
+        from nas.page import write_report
 
-    def _reference(self) -> list[Architecture]:
-        """Random feasible architectures of the study's spaces, the same at every call."""
-        from nas.choices import at_random
-        from nas.funnel import Proposal, funnel_of
+        return write_report([self], path, proxies=proxies or ("all",), progress=progress)
+
+    def _architecture(self, key: str) -> Architecture:
+        return Architecture.from_json(self.store.architecture(key))
+
+    def _scorebook(self) -> Scorebook:
         from nas.launch import load_spaces
 
-        task = Architecture.from_json(self.store.architecture(str(self.best().key))).task
+        task = self._architecture(str(self.best().key)).task
         config = replace(self.config, low=self.score.low)
-        funnel = funnel_of(config, task, load_spaces(config.spaces, self._spaces))
-        decide = at_random(np.random.default_rng(seed(config.seed, "reference")))
-        found = []
-        for _ in range(12 * REFERENCE_SAMPLE):
-            proposal = funnel.propose(decide)
-            if isinstance(proposal, Proposal):
-                found.append(proposal.architecture)
-            if len(found) == REFERENCE_SAMPLE:
-                break
-        return found
+        return Scorebook(self.store.files(self.name), config, task, load_spaces(config.spaces, self._spaces))
+
+
+class _Told:
+    """Tells a progress display how far the scoring of a proxy has come."""
+
+    def __init__(self, progress: Progress, trained: int, best: float) -> None:
+        self.progress, self.trained, self.best = progress, trained, best
+        self._name, self._started = "", 0.0
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if name != self._name:
+            self._name, self._started = name, time.monotonic()
+        left = (time.monotonic() - self._started) / done * (total - done)
+        stage = f"audit: {name.rpartition(':')[2]}"
+        state = State(stage=stage, done=done, total=total, trained=self.trained, best=self.best, seconds_left=left)
+        self.progress.show(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
 from results.errors import StoreError
 from results.frames import check_cost
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".svg", ".pdf")
 
-_INK, _MUTED, _GRID, _SHADE = "#1b1f24", "#6b7280", "#e7e9ec", "#f3f5f8"
+INK, MUTED, GRID, _SHADE = "#1b1f24", "#6b7280", "#e7e9ec", "#f3f5f8"
 _COLOURS = ("#3f78b5", "#d9822b", "#3f9c6e", "#8c64b0", "#c2504d", "#5aa7b8", "#a07f3d", "#c86fa5")  # by space
 _AXES = {"macs": "multiply-accumulates per input (MACs)", "params": "parameters", "latency_ms": "latency (ms)"}
 _UNITS = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
     "svg.fonttype": "none",
     "svg.hashsalt": "anytime-nas",  # the same figure is the same file
 }
@@ -61,11 +62,30 @@ def plot_front(
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise StoreError(f"A figure's file must end in {', '.join(ENDINGS)}. Got {path.name!r}.")
+    figure = front_figure(points, front, score=score, cost=cost, drawn=drawn)
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    with rc_context(STYLE):
+        try:
+            figure.savefig(path, dpi=200, metadata=metadata)
+        except OSError as error:
+            raise StoreError(f"The figure {path} must be writable, folder and disk, and is not: {error}.") from error
+    return path
+
+
+def front_figure(
+    points: pd.DataFrame,
+    front: pd.DataFrame,
+    *,
+    score: Score | None = None,
+    cost: str = "macs",
+    drawn: str = "trained candidate",
+) -> Figure:
+    """The figure that :func:`plot_front` writes; arguments and errors are the same."""
     check_cost(cost)
     curves = _curves(points, cost)
     if curves.empty:
         raise StoreError(f"A figure needs points with {cost} and accuracy, and there are none. Train some first.")
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 5.2), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
         axes = figure.add_subplot()
         _frame(axes, curves, front, cost)
@@ -75,12 +95,49 @@ def plot_front(
         _draw_front(axes, front, cost, colours)
         _draw_curves(axes, curves, cost, colours)
         _draw_titles(axes, curves, front, drawn)
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-        try:
-            figure.savefig(path, dpi=200, metadata=metadata)
-        except OSError as error:
-            raise StoreError(f"The figure {path} must be writable, folder and disk, and is not: {error}.") from error
-    return path
+    return figure
+
+
+def progress_figure(trained: pd.DataFrame) -> Figure:
+    """The best anytime accuracy after each trained candidate, and what each of them reached.
+
+    trained: in the order of training: accuracy (anytime accuracy), control (drawn at random), generation, finished
+    (trained to the last rung; others were stopped before).
+    """
+    place = range(1, len(trained) + 1)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+        axes = figure.add_subplot()
+        starts = [n + 1 for n, generation in enumerate(trained["generation"].diff()) if n and generation]
+        for start in starts:
+            axes.axvline(start - 0.5, color=GRID, linewidth=0.8, zorder=0)
+        best = trained["accuracy"].cummax()
+        axes.plot(place, best, drawstyle="steps-post", color=INK, linewidth=2, zorder=2, label="best so far")
+        kinds: list[tuple[str, pd.Series, str, dict[str, Any]]] = [
+            ("finished the last rung", ~trained["control"] & trained["finished"], "o", {"color": _COLOURS[0]}),
+            ("stopped early", ~trained["control"] & ~trained["finished"], "o", {"color": _COLOURS[0], "alpha": 0.35}),
+            ("random control", trained["control"], "D", {"facecolors": "white", "edgecolors": _COLOURS[1]}),
+        ]
+        for label, mask, marker, look in kinds:
+            if mask.any():
+                x = [n for n, shown in zip(place, mask) if shown]
+                axes.scatter(x, trained["accuracy"][mask], s=22, marker=marker, label=label, zorder=3, **look)
+        axes.set_xlabel("candidates trained in part; a line where a generation begins", labelpad=6)
+        axes.set_ylabel("anytime accuracy", labelpad=6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(0.3, len(trained) + 0.7)
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if trained["accuracy"].std() > 0.02 else 1))
+        _plain(axes)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False, fontsize=9.5)
+    return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as SVG text that looks the same everywhere: letters are outlines. Equal figures give equal text."""
+    written = io.StringIO()
+    with rc_context(STYLE | {"svg.fonttype": "path"}):
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
 
 
 def _curves(points: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -120,14 +177,19 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, cost: str) -> 
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if room > 0.06 else 1))
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    _plain(axes)
+    axes.set_xlabel(_AXES[cost], labelpad=6)
+    axes.set_ylabel("accuracy", labelpad=6)
+
+
+def _plain(axes: Axes) -> None:
+    """Horizontal grid lines and the lower spine alone."""
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=3, width=0.8)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(_AXES[cost], labelpad=6)
-    axes.set_ylabel("accuracy", labelpad=6)
 
 
 def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score) -> None:
@@ -146,7 +208,7 @@ def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score) -> None:
         transform=axes.get_xaxis_transform(),
         ha="center",
         va="bottom",
-        color=_MUTED,
+        color=MUTED,
         fontsize=9,
         linespacing=1.4,
         zorder=6,
@@ -183,14 +245,14 @@ def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, s
     ordered = front.sort_values(cost)
     costs, accuracy, test = ordered[cost].tolist(), ordered["accuracy"].tolist(), ordered["test_accuracy"]
     right = max(costs[-1], axes.get_xlim()[1])
-    axes.plot([*costs, right], [*accuracy, accuracy[-1]], drawstyle="steps-post", color=_INK, linewidth=2, zorder=4)
+    axes.plot([*costs, right], [*accuracy, accuracy[-1]], drawstyle="steps-post", color=INK, linewidth=2, zorder=4)
     if ordered["accuracy_sd"].notna().any():
         spread = ordered["accuracy_sd"]
-        axes.errorbar(costs, accuracy, yerr=spread, fmt="none", ecolor=_MUTED, elinewidth=1, capsize=2.5, zorder=3.5)
-    filled = [colours.get(space, _INK) for space in ordered["space"]]
-    axes.scatter(costs, accuracy, s=38, c=filled, edgecolors=_INK, linewidths=1.2, zorder=5)
-    marker: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": _INK, "markeredgewidth": 1.2}
-    axes.plot([], [], color=_INK, linewidth=2, markerfacecolor=_MUTED, **marker, label="front, validation")
+        axes.errorbar(costs, accuracy, yerr=spread, fmt="none", ecolor=MUTED, elinewidth=1, capsize=2.5, zorder=3.5)
+    filled = [colours.get(space, INK) for space in ordered["space"]]
+    axes.scatter(costs, accuracy, s=38, c=filled, edgecolors=INK, linewidths=1.2, zorder=5)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": INK, "markeredgewidth": 1.2}
+    axes.plot([], [], color=INK, linewidth=2, markerfacecolor=MUTED, **marker, label="front, validation")
     if test.notna().any():
         hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", **marker, "marker": "D"}
         axes.plot(costs, test, **(hollow | {"markersize": 4.6}), zorder=4.5, label="front, test")
@@ -206,7 +268,7 @@ def _draw_titles(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, drawn: s
         1.02,
         f"{count} {drawn}{'s' * (count != 1)}, {len(curves)} operating points, {len(front)} on the front",
         transform=axes.transAxes,
-        color=_MUTED,
+        color=MUTED,
         fontsize=9.5,
         va="bottom",
     )

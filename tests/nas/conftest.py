@@ -24,6 +24,7 @@ def in_process(monkeypatch):
     """Searches train in this process: a tenth of a second each."""
     monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
     monkeypatch.setattr("nas.funnel.BOUNDS_SAMPLE", 16)
+    monkeypatch.setattr("nas.reliance.REFERENCES", 40)
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def cli(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NAS_STORE", raising=False)
     monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 50)  # of the audit: a second
+    monkeypatch.setattr("nas.study.DEAR_SAMPLE", 25)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
 

@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import kendalltau, ttest_ind
 
 from nas.audit import (
-    AuditRow,
     Sample,
     audit,
     bootstrap_difference,
@@ -18,7 +17,6 @@ from nas.audit import (
     size_residuals,
     sizes_of,
     tau_within_bins,
-    two_lines,
 )
 from nas.builder import Builder
 from nas.cost import macs as macs_of
@@ -113,6 +111,7 @@ def test_a_weaker_proxy_than_a_rival_with_size_removed_is_undecided():
     rows = audited(300, np.random.default_rng(0), {"mine": weak, "count": strong}, noise=0.1)
     assert rows["mine"].size_removed_low > 0
     assert (rows["mine"].verdict, rows["count"].verdict) == ("undecided", "earned")
+    assert (rows["mine"].behind, rows["count"].behind) == ("count", None)
 
 
 def test_few_candidates_decide_nothing():
@@ -120,6 +119,8 @@ def test_few_candidates_decide_nothing():
         19, np.random.default_rng(0), {"q": lambda s, q, r: q, "macs": size_only(PURE_SIZE["macs"])}, noise=0
     )
     assert {row.verdict for row in rows.values()} == {"undecided"}
+    assert all(math.isnan(v) for row in rows.values() for v in (row.tau_low, row.size_removed_high))
+    assert {row.behind for row in rows.values()} == {None}
 
 
 def test_rows_do_not_depend_on_other_proxies():
@@ -222,46 +223,6 @@ def test_control_comparison_with_few():
     assert math.isnan(lone.low)
     same = control_comparison([0.5, 0.5], [0.5, 0.5])
     assert (same.difference, same.low, same.high) == (0, 0, 0)
-
-
-def row(**changes):
-    plain = {
-        "proxy": "dtmc",
-        "n": 90,
-        "tau": 0.41,
-        "tau_low": 0.3,
-        "tau_high": 0.5,
-        "tau_size_removed": 0.2,
-        "size_removed_low": 0.1,
-        "size_removed_high": 0.3,
-        "tau_within_bins": 0.25,
-        "verdict": "earned",
-    }
-    return AuditRow(**(plain | changes))
-
-
-def test_two_lines():
-    rows = [row(), row(proxy="macs", tau=0.37), row(proxy="depth", tau=math.nan)]
-    text = two_lines(rows, control_comparison([0.7, 0.72, 0.74], [0.6, 0.61, 0.62]))
-    assert text.splitlines() == [
-        "Proxy dtmc: earned its keep (τ 0.41 [0.30, 0.50]; size removed 0.20 [0.10, 0.30]; n = 90); "
-        "raw τ of macs 0.37, depth undefined.",
-        "Ranked against random: +11.0 points [6.8, 15.2] (3 ranked, 3 random).",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("rows", "accuracies", "told"),
-    [
-        ([], ([0.5], []), ["not audited", "not compared (1 ranked, 0 random)"]),
-        ([row(verdict="undecided")], ([0.5, 0.6], [0.5, 0.7]), ["undecided", "not told apart"]),
-        ([row(verdict="worthless", tau_size_removed=math.nan)], ([0.5], [0.4]), ["beyond size", "+10.0 points, not"]),
-    ],
-)
-def test_two_lines_are_two_whatever_is_known(rows, accuracies, told):
-    lines = two_lines(rows, control_comparison(*accuracies)).splitlines()
-    assert len(lines) == 2
-    assert all(words in line for words, line in zip(told, lines))
 
 
 def test_sample_of_architectures():

@@ -354,6 +354,28 @@ def _survive(folder, monkeypatch, strategy, *, stride):
         assert state_of(store)[0] == "finished"
 
 
+def test_death_changes_no_decision_on_the_proxy(tmp_path, in_process, monkeypatch):
+    settings = TINY | {"train": 30, "generation": 5, "evaluator": toy("Known"), "proxy": toy("misleads")}
+    fate = Fate(monkeypatch)
+    search(tmp_path / "whole.db", **settings)
+    whole, decisions = content(tmp_path / "whole.db"), _decisions(tmp_path / "whole.db")
+    assert not decisions["6"]["relied"]
+    for deadly in np.linspace(fate.events // 2, fate.events, 12, dtype=int).tolist():
+        store = tmp_path / f"{deadly}.db"
+        fate.after(deadly)
+        with pytest.raises(Killed):
+            search(store, **settings)
+        fate.after(math.inf)
+        search(store, **settings)
+        assert _decisions(store) == decisions
+        assert_same(whole, content(store))
+    fate.after(math.inf)
+
+
+def _decisions(store):
+    return results.open(str(store)).memo("toy")["reliance"]
+
+
 def test_what_is_done_is_not_done_again(store, in_process, monkeypatch):
     """Killed ten times, a study trains an epoch more each time at most: the one that it was in."""
     fate, epochs = Fate(monkeypatch), []

@@ -12,12 +12,12 @@ import torch
 import nas
 import results
 from evaluators.training import Training
-from nas.audit import two_lines
 from nas.config import Config
 from nas.errors import UserError
 from nas.evaluation import Job
 from nas.seeds import seed
 from nas.topology import Architecture
+from nas.verdicts import two_lines
 from results.front import Score
 
 from .searching import assert_same, content, start, workers_of
@@ -144,10 +144,14 @@ def test_anytime_accuracy_is_that_of_the_front(study):
 
 def test_the_audit(study, monkeypatch):
     monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 100)
-    rows, comparison = study.audit()
-    assert [row.proxy for row in rows] == ["dtmc", "macs", "params", "depth", "count"]
-    assert all(row.n == 6 for row in rows)
-    assert two_lines(rows, comparison, proxy="dtmc") == study.audit_lines()
+    found = study.audit()
+    assert list(found.proxy) == ["dtmc", "macs", "params", "depth", "count"]
+    assert set(found.n) == {6}
+    assert set(found.references) == {100}
+    assert set(found.verdict) == {"undecided"}
+    rows, problems = study.audited()
+    assert problems == {}
+    assert two_lines(rows, *study.compared(), proxy="dtmc") == study.audit_lines()
     assert len(study.audit_lines().splitlines()) == 2
 
 

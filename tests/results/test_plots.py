@@ -1,9 +1,10 @@
 """Figures are made without a display, in every format, of every shape of study; how they look is for eyes."""
 
+import pandas as pd
 import pytest
 
 import results
-from results.plots import plot_front
+from results.plots import as_svg, front_figure, plot_front, progress_figure
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
@@ -36,3 +37,23 @@ def test_refusals(filled, store, tmp_path):
         plot_front(frames[0].head(0), frames[1].head(0), tmp_path / "front.png")
     with pytest.raises(results.StoreError, match="must be writable"):
         plot_front(*frames, tmp_path / "missing" / "front.png")
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_progress_of_any_length(count):
+    trained = pd.DataFrame(
+        {
+            "accuracy": [0.1 + 0.02 * (n % 7) for n in range(count)],
+            "generation": [n // 9 for n in range(count)],
+            "control": [n % 10 == 9 for n in range(count)],
+            "finished": [n % 9 == 0 for n in range(count)],
+        }
+    )
+    drawn = as_svg(progress_figure(trained))
+    assert drawn == as_svg(progress_figure(trained))
+    assert "<svg" in drawn
+
+
+def test_text_of_an_svg_needs_no_font(filled):
+    drawn = as_svg(front_figure(filled.points("fashion"), filled.front("fashion"), score=filled.score("fashion")))
+    assert "<text" not in drawn
