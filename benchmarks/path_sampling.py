@@ -3,9 +3,11 @@
 One supernet with real alternatives (or a proposal of a space), every rule from the same seeds. Measures the operating
 points on validation images (to choose by) and test images (to report), after every ``--every`` epochs on the former;
 and, as what a search over the trained supernet would choose from, subnetworks drawn uniformly, the same ones for every
-rule. Resumable: rows are appended to rows/path_sampling.csv as they come, and what is there is not trained again.
-Prints accuracies, expected MACs a step, and paired differences of the first rule to each other one with 95 %
-t-intervals over seeds.
+rule; with ``--final N``, the operating points that a final search of N measurements chooses.
+
+Resumable: rows are appended to rows/path_sampling.csv as they come, and what is there is not trained again. Prints
+accuracies, expected MACs a step, and paired differences of the first rule to each other one with 95 % t-intervals over
+seeds.
 
     python benchmarks/path_sampling.py --data npz:cifar10.npz --images 10000 --epochs 14 --seeds 3
     python benchmarks/path_sampling.py --data digits --epochs 2 --seeds 2 --width 8 --rule path_sampling:walk=flow \\
@@ -16,8 +18,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +35,14 @@ from nas.builder import Builder
 from nas.choices import Domains, Recorder, at_random
 from nas.cost import macs, subnetwork_macs
 from nas.errors import InvalidArchitecture
-from nas.evaluation import Job
+from nas.evaluation import Job, Selection
 from nas.funnel import training_of
 from nas.network import AnytimeNetwork
 from nas.plugins import load_plugin
 from nas.sampling import choices, sample_subnetwork
 from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork, Task, Training
+from results.front import anytime_accuracy
 from search_spaces.images import num_stages, prefixes
 
 RULES = (
@@ -185,6 +190,18 @@ def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, d
     trainer.discard(folder)
 
 
+def final_search(trainer: Trainer, options: argparse.Namespace, rule: str, number: int) -> list[dict]:
+    """The points that a final search over a trained supernet chooses, measured."""
+    folder = Path(options.folder, *(str(part).replace("/", "_") for part in _key(trainer, options, rule, number)))
+    network = AnytimeNetwork.load(folder)
+    selection = Selection(evaluations=options.final, low=network.macs[0], high=1.01 * network.macs[-1])
+    started = time.monotonic()
+    chosen = trainer.select(network, selection, seed=seed("path sampling", number))
+    about = {"epochs": options.epochs, "rule": rule, "seed": number, "epoch": options.epochs, "kind": "final"}
+    about["seconds"] = round(time.monotonic() - started, 1)
+    return [about | {name: value for name, value in point.items() if name in COLUMNS} for point in chosen.points]
+
+
 def _key(trainer: Trainer, options: argparse.Namespace, rule: str, number: int) -> tuple:
     return trainer.dataset.name, _arch(options), options.images, options.epochs, rule, number
 
@@ -196,7 +213,7 @@ def _arch(options: argparse.Namespace) -> str:
 def report(frame: pd.DataFrame, rules: list[str]) -> None:
     """Print accuracies and paired differences."""
     last = frame[frame.epoch == frame.epochs]
-    points, drawn = last[last.kind == "point"], last[last.kind == "drawn"]
+    points, drawn, final = (last[last.kind == kind] for kind in ("point", "drawn", "final"))
     print(
         "\nOperating points, test accuracy by level; drawn subnetworks; expected MACs a step; seconds (mean of seeds)"
     )
@@ -219,7 +236,26 @@ def report(frame: pd.DataFrame, rules: list[str]) -> None:
         print(f"  mean of levels: {_difference(points, ours, control)}")
         if len(drawn):
             print(f"  drawn subnetworks: {_difference(drawn, ours, control)}")
+        if len(final):
+            print(f"  anytime accuracy after the final search: {_difference(_anytime(final, points), ours, control)}")
+            print(f"  anytime accuracy as proposed: {_difference(_anytime(points, points), ours, control)}")
         print(f"  epochs to the control's final validation accuracy: {_epochs_to(frame, ours, control)}")
+
+
+def _anytime(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """Test anytime accuracy over the range of the architecture's own points; the point to answer by is validation's."""
+    low, high = points.macs.min(), 1.01 * points.macs.max()
+    found = [
+        {
+            "rule": rule,
+            "seed": number,
+            "test_accuracy": anytime_accuracy(
+                group.macs, group.test_accuracy, low=low, high=high, floor=0.1, chosen_by=group.accuracy
+            ),
+        }
+        for (rule, number), group in rows.groupby(["rule", "seed"])
+    ]
+    return pd.DataFrame(found)
 
 
 def _difference(rows: pd.DataFrame, ours: str, control: str) -> str:
@@ -261,6 +297,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="of the supernet's first stage")
     parser.add_argument("--rule", action="append", default=[], help="as nas search takes it; the first against all")
     parser.add_argument("--subnetworks", type=int, default=8, help="drawn and measured after training")
+    parser.add_argument("--final", type=int, default=0, help="measurements of a final search after training; 0: none")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", default="runs/path_sampling", help="checkpoints and trained networks")
@@ -279,20 +316,22 @@ def main() -> None:
             )
             done = set(known[same].epoch)
             fixed = {"data": trainer.dataset.name, "arch": _arch(options), "images": options.images}
-            if options.epochs in done:
-                continue
-            for rows in run(trainer, options, rule, number, done):
+            steps = run(trainer, options, rule, number, done) if options.epochs not in done else iter(())
+            if options.final and not (known[same].kind == "final").any():
+                steps = chain(steps, (final_search(trainer, options, rule, number) for _ in range(1)))
+            for rows in steps:
                 with open(path, "a", newline="") as file:
                     csv.DictWriter(file, COLUMNS, restval="").writerows(fixed | row for row in rows)
-            print(f"{rule} seed {number}: {_short(rows)}", flush=True)
+                print(f"{rule} seed {number}, epoch {rows[0]['epoch']}: {_short(rows)}", flush=True)
     frame = _rows(path)
     mine = (frame.data == trainer.dataset.name) & (frame.arch == _arch(options)) & (frame.images == options.images)
     report(frame[mine & (frame.epochs == options.epochs) & (frame.seed < options.seeds)], rules)
 
 
 def _short(rows: list[dict]) -> str:
-    final = [row for row in rows if row["kind"] == "point"]
-    return f"test {[round(row['test_accuracy'], 4) for row in final]}, {final[-1]['seconds']} s"
+    final = [row for row in rows if row["kind"] in ("point", "final")]
+    measure = "test_accuracy" if "test_accuracy" in final[0] else "accuracy"
+    return f"{final[0]['kind']}s, {measure} {[round(row[measure], 4) for row in final]}, {final[-1]['seconds']} s"
 
 
 if __name__ == "__main__":
