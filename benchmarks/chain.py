@@ -15,6 +15,7 @@ import argparse
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -25,13 +26,14 @@ import numpy as np
 import pandas as pd
 
 from nas.builder import Builder
+from nas.cost import live_weights
 from nas.errors import InvalidArchitecture, UserError
 from nas.graphs import graph_of, log_learned_paths
 from nas.kinds import kind
 from nas.liveness import trim_point
 from nas.markov import WALKS, Graph, best_path, flow, log_path_totals, paths, undirected
 from nas.packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
-from nas.proxies import dtmc
+from nas.proxies import dtmc, learned_paths
 from nas.topology import Architecture, Task
 from search_spaces.residual import Residual
 
@@ -201,7 +203,21 @@ def listed(graph: Graph, level: int) -> list[list[int]]:
 
 
 def listed_dtmc(architecture: Architecture) -> float:
-    """The score by listing all paths of every level."""
+    """The score by listing all paths of every level: how likely each is, and the weights on it."""
+    graph, levels = graph_of(architecture).graph, []
+    for level, point in enumerate(architecture.points):
+        weights = dict(zip(point.operations, live_weights(architecture.topology, point)))
+        leaving = Counter(graph.edges[e][0] for e in graph.live[level])
+        met = 0.0
+        for path in listed(graph, level):
+            likely = math.prod(1 / leaving[graph.edges[e][0]] for e in path)
+            met += likely * sum(weights[e // 2] for e in path[::2])
+        levels.append(math.log(max(1.0, met)))
+    return sum(levels) / len(levels)
+
+
+def listed_learned_paths(architecture: Architecture) -> float:
+    """Learned operations on all paths by listing them, mean logarithm over levels."""
     graph, levels = graph_of(architecture).graph, []
     learned = [kind(operation.kind).learned for operation in architecture.topology.operations]
     for level in range(len(graph.live)):
@@ -227,11 +243,13 @@ def speeds(name: str, population: list[Architecture], repeats: int) -> Iterator[
     ways: dict[str, tuple[Callable[[], Any], int]] = {
         "pack": (lambda: pack(population), len(population)),
         "batch: dtmc": (lambda: packed_dtmc(packed), len(population)),
+        "batch: learned paths": (lambda: packed_learned_paths(packed), len(population)),
         **{
             f"batch: {walk}, TAS and importance": (lambda walk=walk: packed_scores(packed, walk), len(population))
             for walk in PACKED_WALKS
         },
         "one by one: dtmc": (lambda: [dtmc(a) for a in some], len(some)),
+        "one by one: learned paths": (lambda: [learned_paths(a) for a in some], len(some)),
         **{
             f"one by one: {walk}, TAS and importance": (
                 lambda walk=walk: [WALKS[walk](graph_of(a).graph) for a in some],
@@ -414,6 +432,8 @@ def of_packed(count: int, rng: np.random.Generator) -> Iterator[tuple[str, float
     each = [far(levels_AL[a, : len(one.points)], log_learned_paths(one)) for a, one in enumerate(made)]
     yield "batch learned paths per level against one by one", far(each, 0.0), EXACT
     yield "batch dtmc against a list of paths", far(packed_dtmc(packed), [listed_dtmc(a) for a in made]), EXACT
+    expected = [listed_learned_paths(a) for a in made]
+    yield "batch learned paths against a list of paths", far(np.nanmean(levels_AL, axis=1), expected), EXACT
     for walk in PACKED_WALKS:
         scores, one, dense = packed_scores(packed, walk), [], []
         for a, architecture in enumerate(made):

@@ -103,8 +103,8 @@ class SynFlow:
     Ours: activations are left out too. relu is the identity on what |θ| makes of ones; relu6 would cut it off, silu and
     hardswish bend it, and a mobile network's flow would be 0. So R is homogeneous in every operation's weights, and
     with all of them 1 on maps of one channel the flow is the number of learned operations on all paths, once a class:
-    what `dtmc` takes the logarithm of. Computed in float64, the log cut to its range, ±709; −709 also where nothing is
-    learned.
+    what `learned_paths` takes the logarithm of. Computed in float64, the log cut to its range, ±709; −709 also where
+    nothing is learned.
 
     References
     ----------

@@ -5,9 +5,6 @@ Skips, poolings, norms and activations cost no MACs; norms and biases are not co
 
 from __future__ import annotations
 
-import math
-
-from nas.kinds import kind
 from nas.topology import Architecture, Subnetwork, Topology
 from nas.wiring import pairs
 
@@ -39,12 +36,16 @@ def subnetwork_macs(topology: Topology, point: Subnetwork) -> int:
 def subnetwork_params(topology: Topology, point: Subnetwork) -> int:
     """Parameters of a subnetwork: live weights, biases, and two per normalised channel."""
     counts = topology.active(point)
-    total = 0
+    total = sum(live_weights(topology, point))
     for o in point.operations:
         operation = topology.operations[o]
-        if kind(operation.kind).learned:
-            total += pairs(topology, operation, point, counts) * math.prod(kind(operation.kind).weight_size(operation))
-            total += operation.bias * counts[operation.target]
+        total += operation.bias * counts[operation.target]
         total += 2 * counts[operation.source] * operation.before.count("norm")
         total += 2 * counts[operation.target] * operation.after.count("norm")
     return total
+
+
+def live_weights(topology: Topology, point: Subnetwork) -> list[int]:
+    """Weights of each operation of a subnetwork, biases apart, in the order of ``point.operations``."""
+    counts, each, operations = topology.active(point), topology.weights_per_pair, topology.operations
+    return [each[o] * pairs(topology, operations[o], point, counts) if each[o] else 0 for o in point.operations]

@@ -1,4 +1,4 @@
-"""The graph that walks see of an architecture, and how many learned operations lie on its paths.
+"""The graph that walks see of an architecture, and what learned computation lies on its walks and paths.
 
 An operation's output is a node of its own, so that parallel alternatives are told apart, and at level k only what takes
 part in subnetwork k is live. What the chain finds important in such a graph is in :mod:`nas.importance`; many graphs at
@@ -7,7 +7,7 @@ once are in :mod:`nas.packed`.
 References
 ----------
 Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
-    (operations' outputs as nodes). The logarithm of learned operations on all paths is ours.
+    (operations' outputs as nodes). Weights on a walk, and learned operations on all paths, are ours.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import math
 from dataclasses import dataclass
 from itertools import chain
 
+from nas.cost import live_weights
 from nas.kinds import kind
 from nas.markov import Graph
-from nas.topology import Architecture, Topology
+from nas.topology import Architecture, Subnetwork, Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,36 @@ def graph_of(architecture: Architecture) -> ArchitectureGraph:
         source=map_nodes[0],
     )
     return ArchitectureGraph(graph=graph, map_nodes=tuple(map_nodes), operation_nodes=tuple(operation_nodes))
+
+
+def log_walk_weights(architecture: Architecture) -> tuple[float, ...]:
+    """Per level, the logarithm of the number of weights that a walk is expected to meet.
+
+    The walk is that of :func:`nas.markov.flow`: from the input, at every map each live operation that leaves it is as
+    likely as the others, up to the output. So the weights of an operation count by its importance, the share of walks
+    through it. A level without weights has 0.0, as one that meets a single one.
+
+    Notes
+    -----
+    O(V + E) a level.
+    """
+    return tuple(_log_weights(architecture.topology, point) for point in architecture.points)
+
+
+def _log_weights(topology: Topology, point: Subnetwork) -> float:
+    operations = topology.operations
+    leaving = [0] * len(topology.maps)
+    for o in point.operations:
+        leaving[operations[o].source] += 1
+    visits = [0.0] * len(topology.maps)
+    visits[0], met = 1.0, 0.0
+    weighed = zip(point.operations, live_weights(topology, point))
+    for o, weights in sorted(weighed, key=lambda pair: operations[pair[0]].target):
+        operation = operations[o]
+        share = visits[operation.source] / leaving[operation.source]
+        visits[operation.target] += share
+        met += share * weights
+    return math.log(max(1.0, met))
 
 
 def log_learned_paths(architecture: Architecture) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.cost import live_weights
 from nas.errors import UserError, unknown_name
 from nas.kinds import kind
 from nas.topology import Architecture
@@ -46,6 +47,7 @@ class PackedGraphs:
     count_P: how many graphs have an operation at a position.
     source_PG, target_PG: of the operation at a position, by target, as map · G + graph; padded with num_maps · G.
     operation_PG: its index in its topology, padded with 0. learned_PG: whether it is learned.
+    weights_ALO: live weights of every operation at every level; 0 where it is not live, or there is no such level.
     """
 
     num_maps: int
@@ -57,6 +59,7 @@ class PackedGraphs:
     target_PG: Indices
     operation_PG: Indices
     learned_PG: NDArray[np.bool_]
+    weights_ALO: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,15 +83,18 @@ def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
 
     Notes
     -----
-    O(operations of all graphs); about 0.25 µs an operation.
+    O(operations of all levels); most of the time goes into counting their weights.
     """
     table, firsts = _operations_of(architectures)
     graph_AL = np.full((len(architectures), max((len(a.points) for a in architectures), default=0)), -1)
+    num_operations = max((len(a.topology.operations) for a in architectures), default=0)
+    weights_ALO = np.zeros((*graph_AL.shape, num_operations))
     live: list[tuple[int, ...]] = []
     outputs, owners = [], []
     for index, architecture in enumerate(architectures):
         found: dict[tuple[tuple[int, ...], int], int] = {}
         for level, point in enumerate(architecture.points):
+            weights_ALO[index, level, list(point.operations)] = live_weights(architecture.topology, point)
             key = (point.operations, point.output)
             if key not in found:
                 found[key] = len(live)
@@ -115,7 +121,7 @@ def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
     operation_PG[at], learned_PG[at] = operation_K[order], learned_K[order]
     return PackedGraphs(
         num_maps=most,
-        num_operations=max((len(a.topology.operations) for a in architectures), default=0),
+        num_operations=num_operations,
         graph_AL=np.where(graph_AL < 0, -1, place_G[graph_AL]) if count else graph_AL,
         output_G=np.array(outputs, dtype=np.intp)[ranks],
         count_P=(sizes[:, None] > np.arange(shape[0])).sum(axis=0),
@@ -123,6 +129,7 @@ def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
         target_PG=packed["target"],
         operation_PG=operation_PG,
         learned_PG=learned_PG,
+        weights_ALO=weights_ALO,
     )
 
 
@@ -146,9 +153,16 @@ def packed_learned_paths(packed: PackedGraphs) -> Floats:
     return _by_level(packed, np.maximum(0.0, learned[packed.output_G * count + np.arange(count)]))
 
 
+def packed_walk_weights(packed: PackedGraphs) -> Floats:
+    """:func:`nas.graphs.log_walk_weights` of every level, shape (A, L); NaN where an architecture has fewer levels."""
+    passed_GO = _passes(packed, _shares_by_number(packed))[1]
+    met_AL = (passed_GO[packed.graph_AL] * packed.weights_ALO).sum(axis=2)
+    return np.where(packed.graph_AL >= 0, np.log(np.maximum(1.0, met_AL)), np.nan)
+
+
 def packed_dtmc(packed: PackedGraphs) -> Floats:
     """:func:`nas.proxies.dtmc` of every architecture, shape (A,)."""
-    levels_AL = packed_learned_paths(packed)
+    levels_AL = packed_walk_weights(packed)
     return np.nansum(levels_AL, axis=1) / (packed.graph_AL >= 0).sum(axis=1)
 
 
@@ -164,16 +178,8 @@ def packed_scores(packed: PackedGraphs, walk: str = "paths") -> PackedScores:
     """
     if walk not in PACKED_WALKS:
         raise UserError(unknown_name("walk of packed graphs", walk, PACKED_WALKS))
-    count, positions = packed.output_G.size, packed.count_P.tolist()
     shares_P = _shares_by_paths(packed) if walk == "paths" else _shares_by_number(packed)
-    visits = np.zeros(packed.num_maps * count)
-    visits[:count] = 1.0
-    used_OG = np.zeros((packed.num_operations, count))
-    for p, n in enumerate(positions):
-        used = visits[packed.source_PG[p, :n]] * shares_P[p]
-        visits[packed.target_PG[p, :n]] += used
-        used_OG[packed.operation_PG[p, :n], np.arange(n)] = used
-    maps_GM, operations_GO = visits.reshape(packed.num_maps, count).T, used_OG.T
+    maps_GM, operations_GO = _passes(packed, shares_P)
     tas_AM, tas_AO = _over_levels(packed, maps_GM), _over_levels(packed, operations_GO)
     totals_A1 = (tas_AM.sum(axis=1) + tas_AO.sum(axis=1))[:, None]
     return PackedScores(
@@ -182,6 +188,19 @@ def packed_scores(packed: PackedGraphs, walk: str = "paths") -> PackedScores:
         tas_maps_AM=tas_AM / totals_A1,
         tas_outputs_AO=tas_AO / totals_A1,
     )
+
+
+def _passes(packed: PackedGraphs, shares_P: list[Floats]) -> tuple[Floats, Floats]:
+    """The probability that a walk passes every map and every operation of a graph, shapes (G, M) and (G, O)."""
+    count = packed.output_G.size
+    visits = np.zeros(packed.num_maps * count)
+    visits[:count] = 1.0
+    used_OG = np.zeros((packed.num_operations, count))
+    for p, n in enumerate(packed.count_P.tolist()):
+        used = visits[packed.source_PG[p, :n]] * shares_P[p]
+        visits[packed.target_PG[p, :n]] += used
+        used_OG[packed.operation_PG[p, :n], np.arange(n)] = used
+    return visits.reshape(packed.num_maps, count).T, used_OG.T
 
 
 def _operations_of(architectures: Sequence[Architecture]) -> tuple[Indices, Indices]:

@@ -1,7 +1,7 @@
 """Proxies: scores of an architecture that need no training. Higher is better; size controls are proxies like any other.
 
-`dtmc` is the default score. `macs`, `params`, `depth` and `count` are the sizes that it must beat; the audit
-(:mod:`nas.audit`) says at the end of every search whether it did.
+`dtmc` is the default score, `learned_paths` another of the chain. `macs`, `params`, `depth` and `count` are the sizes
+that it must beat; the audit (:mod:`nas.audit`) says at the end of every search whether it did.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 
 from nas.cost import subnetwork_macs, subnetwork_params
 from nas.errors import PluginError
-from nas.graphs import log_learned_paths
+from nas.graphs import log_learned_paths, log_walk_weights
 from nas.kinds import kind
 from nas.plugins import load_plugin
 from nas.topology import Architecture
@@ -57,11 +57,24 @@ def proxy(needs: Needs) -> Callable[[Callable[[Architecture], float]], Proxy]:
 
 @proxy("topology")
 def dtmc(architecture: Architecture) -> float:
-    """How much learned computation lies on all paths: mean over levels of log(paths × expected learned operations).
+    """How much there is to learn where walks pass: mean over levels of the log of the weights on a walk of the chain.
+
+    Chosen among scores of the chain on one half of a population of trained networks; what it is worth on the other:
+    benchmarks/ranking.py.
 
     Notes
     -----
-    About 10 µs for 35 operations where all levels have the same ones; benchmark: tests/nas/test_proxies.py.
+    About 100 µs for 35 operations at four levels; benchmark: benchmarks/chain.py.
+    """
+    levels = log_walk_weights(architecture)
+    return sum(levels) / len(levels)
+
+
+@proxy("topology")
+def learned_paths(architecture: Architecture) -> float:
+    """How many learned operations lie on all paths: mean over levels of log(paths × expected learned operations).
+
+    The first default, which widths do not enter. About 10 µs for 35 operations where all levels have the same ones.
     """
     levels = log_learned_paths(architecture)
     return sum(levels) / len(levels)

@@ -320,6 +320,15 @@ class Topology:
         )
 
     @cached_property
+    def weights_per_pair(self) -> tuple[int, ...]:
+        """Weights of every operation for each pair of connected channels; 0 where nothing is learned."""
+        return tuple(
+            prod(what.weight_size(operation)) * what.learned
+            for operation in self.operations
+            for what in (kind(operation.kind),)
+        )
+
+    @cached_property
     def declared(self) -> tuple[int, ...]:
         """The maps whose active prefix a subnetwork declares: all that are not a concat."""
         return tuple(i for i, m in enumerate(self.maps) if m.merge != "concat")

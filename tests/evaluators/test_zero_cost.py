@@ -33,7 +33,7 @@ from nas.builder import Builder
 from nas.choices import Domains, Recorder, at_random
 from nas.errors import UserError
 from nas.plugins import load_plugin
-from nas.proxies import dtmc, load_proxy
+from nas.proxies import learned_paths, load_proxy
 from nas.topology import Architecture, Task, Training
 
 from ..nas.hand_built import ALL
@@ -204,7 +204,7 @@ def test_flow_with_unit_weights_is_the_chain_score():
     for o, layer in enumerate(network.operation_layers):
         if layer.weight is not None:
             set_weight(network, o, torch.ones_like(layer.weight))
-    assert math.log(sum(synaptic_flow(network, 0).values())) == pytest.approx(dtmc(architecture) + math.log(2))
+    assert math.log(sum(synaptic_flow(network, 0).values())) == pytest.approx(learned_paths(architecture) + math.log(2))
 
 
 def test_flow_ignores_data_signs_and_statistics():

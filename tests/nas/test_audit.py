@@ -21,7 +21,7 @@ from nas.audit import (
 from nas.builder import Builder
 from nas.cost import macs as macs_of
 from nas.errors import UserError
-from nas.proxies import depth, dtmc
+from nas.proxies import depth, learned_paths
 from nas.topology import Task
 
 
@@ -231,10 +231,10 @@ def test_sample_of_architectures():
     architecture = builder.architecture(2)
     small, large = macs_of(architecture)
     assert sizes_of(architecture) == (math.log(small), math.log(large), 2)
-    sample = sample_of([architecture] * 3, {"dtmc": dtmc, "depth": depth})
+    sample = sample_of([architecture] * 3, {"paths": learned_paths, "depth": depth})
     assert sample.sizes.shape == (3, 3)
-    assert sample.proxies["dtmc"].tolist() == [math.log(2)] * 3
-    assert sample_of([], {"dtmc": dtmc}).sizes.shape == (0, 3)
+    assert sample.proxies["paths"].tolist() == [math.log(2)] * 3
+    assert sample_of([], {"paths": learned_paths}).sizes.shape == (0, 3)
 
 
 def test_bad_samples_are_refused():

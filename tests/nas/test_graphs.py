@@ -1,14 +1,17 @@
-"""The graph of an architecture, and learned operations on its paths: closed forms and brute force over all paths."""
+"""The graph of an architecture, and what is on its walks and paths: closed forms and brute force over all paths."""
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from nas.builder import Builder
-from nas.graphs import graph_of, log_learned_paths
-from nas.markov import WALKS
+from nas.cost import live_weights
+from nas.graphs import graph_of, log_learned_paths, log_walk_weights
+from nas.markov import WALKS, flow
 
+from .random_networks import architectures
 from .supernets import TASK, learned, listed_paths, residual_stack, small_supernets, supernet
 
 
@@ -53,3 +56,16 @@ def test_early_exits_end_where_they_are_read():
     last = builder.head(builder.conv(x, 8))
     architecture = builder.architecture([builder.point(0, output=early), builder.point(0, output=last)])
     assert log_learned_paths(architecture) == pytest.approx((math.log(2), math.log(3)))
+
+
+@given(architectures())
+@settings(max_examples=60, deadline=None)
+def test_weights_on_a_walk_are_those_of_operations_by_their_importance(architecture):
+    """Against the shares of the chain's own walk, and weights as extraction counts them."""
+    view = graph_of(architecture)
+    shares_TO = flow(view.graph).visits_TN[:, list(view.operation_nodes)]
+    for level, point in enumerate(architecture.points):
+        weights = np.zeros(len(architecture.topology.operations))
+        weights[list(point.operations)] = live_weights(architecture.topology, point)
+        met = float(shares_TO[level] @ weights)
+        assert log_walk_weights(architecture)[level] == pytest.approx(math.log(max(1.0, met)))

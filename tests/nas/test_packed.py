@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from nas.builder import Builder
 from nas.errors import UserError
-from nas.graphs import graph_of, log_learned_paths
+from nas.graphs import graph_of, log_learned_paths, log_walk_weights
 from nas.markov import WALKS
-from nas.packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
+from nas.packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores, packed_walk_weights
 from nas.proxies import dtmc
 from nas.topology import Architecture, Task
 
@@ -25,12 +25,13 @@ from .supernets import proposals, small_supernets
 def check(made: list[Architecture], tolerance: float = 1e-12) -> None:
     """What packed functions say is what the functions for one architecture say."""
     packed = pack(made)
-    levels_AL, scores_A = packed_learned_paths(packed), packed_dtmc(packed)
+    paths_AL, weights_AL, scores_A = packed_learned_paths(packed), packed_walk_weights(packed), packed_dtmc(packed)
     walked = {walk: packed_scores(packed, walk) for walk in PACKED_WALKS}
     for a, architecture in enumerate(made):
         count = len(architecture.points)
-        assert levels_AL[a, :count] == pytest.approx(log_learned_paths(architecture), rel=tolerance, abs=tolerance)
-        assert np.isnan(levels_AL[a, count:]).all()
+        for levels_AL, of in ((paths_AL, log_learned_paths), (weights_AL, log_walk_weights)):
+            assert levels_AL[a, :count] == pytest.approx(of(architecture), rel=tolerance, abs=tolerance)
+            assert np.isnan(levels_AL[a, count:]).all()
         assert scores_A[a] == pytest.approx(dtmc(architecture), rel=tolerance, abs=tolerance)
         view, graphs = graph_of(architecture), packed.graph_AL[a, :count]
         maps, outputs = list(view.map_nodes), list(view.operation_nodes)
@@ -92,7 +93,7 @@ def test_more_paths_than_a_float_can_count():
     builder.head(160 + 1)
     architecture = builder.architecture(1)
     check([architecture, hand_built.residual()], 1e-10)
-    assert packed_dtmc(pack([architecture]))[0] > 160 * math.log(102) > math.log(1e308)
+    assert packed_learned_paths(pack([architecture]))[0, 0] > 160 * math.log(102) > math.log(1e308)
 
 
 @pytest.mark.parametrize("blocks", [40, 1200])
@@ -103,8 +104,8 @@ def test_a_learned_path_among_very_many_keeps_its_precision(blocks):
         builder.add("conv", builder.input, blocks, kernel=1)
     builder.add("global_avg_pool", blocks, builder.map(10))
     architecture = builder.architecture(1)
-    assert dtmc(architecture) == pytest.approx(math.log(5))
-    assert packed_dtmc(pack([architecture]))[0] == pytest.approx(math.log(5), rel=1e-12)
+    assert log_learned_paths(architecture) == pytest.approx((math.log(5),))
+    assert packed_learned_paths(pack([architecture]))[0, 0] == pytest.approx(math.log(5), rel=1e-12)
 
 
 def test_nothing_to_pack():

@@ -9,12 +9,12 @@ from nas.builder import Builder
 from nas.cost import macs as macs_of
 from nas.cost import params as params_of
 from nas.errors import PluginError
-from nas.graphs import log_learned_paths
-from nas.proxies import count, depth, dtmc, evaluate, load_proxy, macs, params, proxy
+from nas.graphs import log_learned_paths, log_walk_weights
+from nas.proxies import count, depth, dtmc, evaluate, learned_paths, load_proxy, macs, params, proxy
 from nas.topology import Task
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=10)
-NAMES = ("dtmc", "macs", "params", "depth", "count")
+NAMES = ("dtmc", "learned_paths", "macs", "params", "depth", "count")
 
 
 def stack(blocks, *, parallel=0, levels=2, skips=True):
@@ -34,7 +34,9 @@ def stack(blocks, *, parallel=0, levels=2, skips=True):
 
 def test_values_on_a_residual_stack():
     architecture = stack(3, parallel=1)
-    assert dtmc(architecture) == pytest.approx(math.log(27 * (2 + 3 * (2 + 1 + 0) / 3)))
+    assert learned_paths(architecture) == pytest.approx(math.log(27 * (2 + 3 * (2 + 1 + 0) / 3)))
+    walked = [9 * 3 * w + 3 * (2 * 9 * w**2 + w**2) / 3 + 10 * w for w in (4, 8)]  # a third of the walks each way
+    assert dtmc(architecture) == pytest.approx((math.log(walked[0]) + math.log(walked[1])) / 2)
     assert depth(architecture) == 8
     assert count(architecture) == 11
     assert macs(architecture) == math.log(macs_of(architecture)[-1])
@@ -49,12 +51,15 @@ def test_levels_are_averaged():
     builder.head(y)
     architecture = builder.architecture([builder.point(0, without=(2,)), builder.point(1)])
     assert log_learned_paths(architecture) == pytest.approx((math.log(3), math.log(6)))
-    assert dtmc(architecture) == pytest.approx((math.log(3) + math.log(6)) / 2)
+    assert learned_paths(architecture) == pytest.approx((math.log(3) + math.log(6)) / 2)
+    alone, beside = 27 * 4 + 9 * 4 * 4 + 10 * 4, 27 * 8 + (9 * 8 * 8 + 8 * 8) / 2 + 10 * 8
+    assert log_walk_weights(architecture) == pytest.approx((math.log(alone), math.log(beside)))
+    assert dtmc(architecture) == pytest.approx((math.log(alone) + math.log(beside)) / 2)
     assert count(architecture) == 3.5
     assert depth(architecture) == 3
 
 
-@pytest.mark.parametrize("name", ["dtmc", "macs", "params", "count"])
+@pytest.mark.parametrize("name", ["learned_paths", "macs", "params", "count"])
 def test_grows_with_added_learned_branches(name):
     score_of = load_proxy(name)
     scores = [score_of(stack(3, parallel=n)) for n in range(4)]
@@ -68,15 +73,17 @@ def test_grows_with_added_blocks(name):
     assert scores == sorted(set(scores))
 
 
-def test_skips_add_paths_to_the_chain_score_only():
+def test_skips_change_the_scores_of_the_chain_only():
+    """They add paths, and let walks pass by what there is to learn."""
     plain, residual = stack(4, skips=False), stack(4)
-    assert dtmc(residual) > dtmc(plain)
+    assert learned_paths(residual) > learned_paths(plain)
+    assert dtmc(residual) < dtmc(plain)
     for size in (macs, params, depth, count):
         assert size(residual) == size(plain)
 
 
 def test_many_paths_do_not_overflow():
-    assert dtmc(stack(160, parallel=100)) > 160 * math.log(102)  # 102^160 > 10^321: no float
+    assert learned_paths(stack(160, parallel=100)) > 160 * math.log(102)  # 102^160 > 10^321: no float
 
 
 def test_no_learned_operation_scores_zero():
@@ -136,7 +143,7 @@ def test_what_raises_is_named_with_its_cause():
 
 
 def test_chain_score_is_cheap():
-    """At most 60 µs for 35 operations and four levels that share them; measured: 8 µs."""
+    """At most 300 µs for 35 operations and four levels; measured: 50 µs."""
     architecture = stack(8, parallel=1, levels=4)
     assert len(architecture.topology.operations) == 35
     best = math.inf
@@ -145,4 +152,4 @@ def test_chain_score_is_cheap():
         for _ in range(100):
             dtmc(architecture)
         best = min(best, time.perf_counter() - start)
-    assert best / 100 < 60e-6
+    assert best / 100 < 300e-6
