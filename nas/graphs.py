@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import chain
+from operator import mul
 
 from nas.cost import live_weights
 from nas.kinds import kind
 from nas.markov import Graph
-from nas.topology import Architecture, Subnetwork, Topology
+from nas.topology import Architecture, Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,25 +74,33 @@ def log_walk_weights(architecture: Architecture) -> tuple[float, ...]:
 
     Notes
     -----
-    O(V + E) a level.
+    O(V + E) a level; levels with the same operations share the walk.
     """
-    return tuple(_log_weights(architecture.topology, point) for point in architecture.points)
+    topology = architecture.topology
+    known: dict[tuple[tuple[int, ...], int], list[float]] = {}  # levels mostly run the same operations
+    levels = []
+    for point in architecture.points:
+        key = (point.operations, point.output)
+        if key not in known:
+            known[key] = _shares(topology, point.operations)
+        weights = live_weights(topology, point)
+        levels.append(math.log(max(1.0, sum(map(mul, known[key], weights)))))
+    return tuple(levels)
 
 
-def _log_weights(topology: Topology, point: Subnetwork) -> float:
+def _shares(topology: Topology, live: tuple[int, ...]) -> list[float]:
+    """The share of walks through each live operation of a subnetwork, in the same order."""
     operations = topology.operations
-    leaving = [0] * len(topology.maps)
-    for o in point.operations:
+    leaving, visits = [0] * len(topology.maps), [0.0] * len(topology.maps)
+    for o in live:
         leaving[operations[o].source] += 1
-    visits = [0.0] * len(topology.maps)
-    visits[0], met = 1.0, 0.0
-    weighed = zip(point.operations, live_weights(topology, point))
-    for o, weights in sorted(weighed, key=lambda pair: operations[pair[0]].target):
+    visits[0] = 1.0
+    shares = dict.fromkeys(live, 0.0)
+    for o in sorted(live, key=lambda o: operations[o].target):
         operation = operations[o]
-        share = visits[operation.source] / leaving[operation.source]
+        shares[o] = share = visits[operation.source] / leaving[operation.source]
         visits[operation.target] += share
-        met += share * weights
-    return math.log(max(1.0, met))
+    return list(shares.values())
 
 
 def log_learned_paths(architecture: Architecture) -> tuple[float, ...]:
