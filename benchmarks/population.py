@@ -96,11 +96,9 @@ def trainings(population: list[Candidate]) -> Iterator[tuple[Candidate, int]]:
             yield repeat
 
 
-def train(
-    data: str, candidate: Candidate, repeat: int, epochs: int, images: int, learning_rate: float | None
-) -> dict[str, Any]:
+def train(data: str, candidate: Candidate, repeat: int, epochs: int, images: int) -> dict[str, Any]:
     """The row of one training, on one thread."""
-    proposal, trainer = candidate.proposal, Training(data, device="cpu", learning_rate=learning_rate)
+    proposal, trainer = candidate.proposal, Training(data, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         outcome = trainer.evaluate(
             Job(
@@ -154,13 +152,13 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float, help="None: the evaluator's own")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, help="stop after so many trainings")
     parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "rows" / "population.csv")
     options = parser.parse_args()
     trainer = Training(options.data)
-    about = {"data": trainer.dataset.name, "epochs": options.epochs}
+    images = len(trainer.training_rows(options.images))
+    about = {"data": trainer.dataset.name, "epochs": options.epochs, "images": images}
     done: set[tuple[str, int]] = set()
     if options.csv.exists():
         rows = pd.read_csv(options.csv)
@@ -171,10 +169,7 @@ def main() -> None:
     left, total = left[: options.limit], len(left) + len(done)
     started = time.monotonic()
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as workers:
-        futures = [
-            workers.submit(train, options.data, c, repeat, options.epochs, options.images, options.learning_rate)
-            for c, repeat in left
-        ]
+        futures = [workers.submit(train, options.data, c, repeat, options.epochs, options.images) for c, repeat in left]
         for count, future in enumerate(as_completed(futures), start=1):
             row = future.result()
             pd.DataFrame([row]).to_csv(options.csv, mode="a", index=False, header=not options.csv.exists())

@@ -6,8 +6,11 @@ among candidates of matched MACs; the noise ceiling, which is τ between trainin
 seeds; paired bootstrap differences of the default score to every other proxy; CPU seconds a network, and how many times
 faster the default score is than NASWOT.
 
-Scores are kept in rows/proxy_scores.csv, so that what was scored once is not scored again; delete it to time anew.
-Writes rows/ranking.csv.
+The ceiling is no upper bound: it compares two trainings, and a score without noise may agree better with their mean. It
+is over the repeated candidates of both halves.
+
+Scores of the dear proxies are kept in rows/proxy_scores.csv, so that what was scored once is not scored again. Times are
+taken afresh, proxy after proxy on each of the same networks, on one thread. Writes rows/ranking_HALF.csv.
 
     python benchmarks/ranking.py [--population rows/population.csv] [--half report] [--proxy dtmc --proxy naswot …]
 """
@@ -15,7 +18,6 @@ Writes rows/ranking.csv.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from itertools import combinations
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from population import HIGH, LOW, read
 
 from nas.audit import Sample, audit, bootstrap_difference, bootstrap_interval, kendall_tau, size_residuals, sizes_of
@@ -36,9 +39,10 @@ from nas.topology import Architecture, Task
 from results.front import anytime_accuracy
 
 ROWS = Path(__file__).parent / "rows"
-PROXIES = ("dtmc", "macs", "params", "depth", "count", "nn_mass", "naswot", "synflow", "zico")
+PROXIES = ("dtmc", "learned_paths", "macs", "params", "depth", "count", "nn_mass", "naswot", "synflow", "zico")
 REFERENCES = 150  # random architectures of a space, for what size explains
 RESAMPLES = 2_000
+TIMED = 10  # networks of a space that every proxy is timed on
 
 
 def references(space: str, task: Task) -> list[Architecture]:
@@ -58,30 +62,42 @@ def references(space: str, task: Task) -> list[Architecture]:
 
 
 class Scores:
-    """Scores of architectures by proxies, each worked out once and kept in a CSV with the CPU seconds that it took."""
+    """Scores of architectures by proxies. Those that need weights are worked out once and kept in a CSV."""
 
     def __init__(self, path: Path):
         self.path = path
-        rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["proxy", "key", "score", "seconds"])
-        self.known = {(r.proxy, r.key): (r.score, r.seconds) for r in rows.itertuples()}
+        rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["proxy", "key", "score"])
+        self.known = {(r.proxy, r.key): r.score for r in rows.itertuples()}
 
     def of(self, name: str, architectures: list[Architecture]) -> np.ndarray:
         """Shape (N,)."""
         proxy, new = load_proxy(name), []
+        if proxy.needs == "topology":
+            return np.array([proxy(architecture) for architecture in architectures])
         for architecture in architectures:
             if (name, architecture.key) not in self.known:
-                started = time.process_time()
-                score = proxy(architecture)
-                seconds = time.process_time() - started
-                self.known[name, architecture.key] = score, seconds
-                new.append({"proxy": name, "key": architecture.key, "score": score, "seconds": seconds})
+                self.known[name, architecture.key] = score = proxy(architecture)
+                new.append({"proxy": name, "key": architecture.key, "score": score})
         if new:
             pd.DataFrame(new).to_csv(self.path, mode="a", index=False, header=not self.path.exists())
-        return np.array([self.known[name, a.key][0] for a in architectures])
+        return np.array([self.known[name, a.key] for a in architectures])
 
-    def seconds(self, name: str) -> float:
-        """Median CPU seconds of an architecture."""
-        return float(np.median([seconds for (proxy, _), (_, seconds) in self.known.items() if proxy == name]))
+
+def times(names: list[str], architectures: list[Architecture]) -> dict[str, float]:
+    """Median CPU seconds of every proxy on the same architectures, in turn, each warm and on one thread."""
+    proxies, taken = {name: load_proxy(name) for name in names}, {name: [] for name in names}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for architecture in architectures:
+        for name, proxy in proxies.items():
+            repeats = 20 if proxy.needs == "topology" else 1
+            proxy(architecture)
+            started = time.process_time()
+            for _ in range(repeats):
+                proxy(architecture)
+            taken[name].append((time.process_time() - started) / repeats)
+    torch.set_num_threads(threads)
+    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 
 
 def measures(rows: pd.DataFrame) -> pd.DataFrame:
@@ -109,8 +125,10 @@ def ceiling(values: pd.DataFrame, keys: list[str], measure: str) -> tuple[float,
     return tau(table), *np.nanquantile(drawn, (0.025, 0.975)), len(table)
 
 
-def rank(frame: pd.DataFrame, names: list[str], scores: Scores, half: str) -> list[dict[str, Any]]:
-    """The rows of one half."""
+def rank(
+    frame: pd.DataFrame, names: list[str], scores: Scores, half: str, seconds: dict[str, float]
+) -> list[dict[str, Any]]:
+    """The rows of one half. seconds: of every proxy."""
     out: list[dict[str, Any]] = []
     values = measures(frame)
     mean = values.groupby("key")[["accuracy", "-loss"]].mean()
@@ -162,7 +180,7 @@ def rank(frame: pd.DataFrame, names: list[str], scores: Scores, half: str) -> li
                         "verdict": row.verdict,
                         **_difference(f"{names[0]} ahead", raw),
                         **_difference(f"{names[0]} ahead, size removed", removed),
-                        "seconds": scores.seconds(row.proxy),
+                        "seconds": seconds[row.proxy],
                     }
                 )
     return out
@@ -183,10 +201,10 @@ def main() -> None:
     parser.add_argument("--half", choices=("tuning", "report"), default="report")
     parser.add_argument("--proxy", action="append", help="the first is compared with the others")
     parser.add_argument("--scores", type=Path, default=ROWS / "proxy_scores.csv")
-    parser.add_argument("--csv", type=Path, default=ROWS / "ranking.csv")
     options = parser.parse_args()
-    names, scores = options.proxy or list(PROXIES), Scores(options.scores)
-    found = pd.DataFrame(rank(read(options.population), names, scores, options.half))
+    names, scores, frame = options.proxy or list(PROXIES), Scores(options.scores), read(options.population)
+    seconds = times(names, [a for _, group in frame.groupby("space") for a in group.architecture[:TIMED]])
+    found = pd.DataFrame(rank(frame, names, scores, options.half, seconds))
     for (space, measure), rows in found.groupby(["space", "measure"], sort=False):
         print(f"\n{space}, {options.half} half, τ with {measure}; n = {rows.n.max():.0f}")
         ahead = f"{names[0]} ahead"
@@ -203,11 +221,8 @@ def main() -> None:
         )
         print(table.to_string(index=False))
     if "naswot" in names:
-        times = {name: scores.seconds(name) for name in names}
-        print(f"\nNASWOT takes {times['naswot'] / times[names[0]]:,.0f} times as long as {names[0]}.")
-    options.csv.parent.mkdir(exist_ok=True)
-    found.round(6).to_csv(options.csv, index=False)
-    print(json.dumps({"rows": len(found), "written": str(options.csv.name)}))
+        print(f"\nNASWOT takes {seconds['naswot'] / seconds[names[0]]:,.0f} times as long as {names[0]}.")
+    found.round(9).to_csv(ROWS / f"ranking_{options.half}.csv", index=False)
 
 
 if __name__ == "__main__":

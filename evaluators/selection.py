@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,7 @@ import torch
 from evaluators.arrays import Batches
 from evaluators.data import subset
 from evaluators.latency import latency_ms
-from nas.errors import UserError
-from nas.evaluation import Selection
+from nas.evaluation import Diverged, Selection
 from nas.final_search import Found, Measured, choose_points, search_subnetworks
 from nas.network import AnytimeNetwork
 from nas.seeds import seed as derived_seed
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 QUICK_CALIBRATION = 512  # training images for the norms of a subnetwork in the search
 QUICK_VALIDATION = 2_000  # validation images
+SLACK = 1.1  # measured again, latency may be that much better
 SHORTLIST = 6  # times the operating points are measured again, on all validation images
 
 
@@ -36,8 +37,9 @@ def select_points(
     seed: int,
     points: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[AnytimeNetwork, Found]:
-    """The trained network with the operating points that a final search chose, not yet calibrated; and what it saw.
+) -> tuple[AnytimeNetwork, list[Measured], Found]:
+    """The trained network with the operating points that a final search chose, not yet calibrated; the points as they
+    were measured; and all that it saw.
 
     Every subnetwork is recalibrated before it counts. The search measures on a part of the validation images; what it
     finds on its front, and the network's own points, are measured again on all of them, and the operating points are
@@ -46,7 +48,8 @@ def select_points(
     images: training images that the network was trained on, for calibration. report: see
     :func:`nas.final_search.search_subnetworks`.
 
-    Raises UserError when fewer subnetworks than that keep the limits, or where points have norms of their own.
+    Raises Diverged when fewer subnetworks than that keep the limits, and UserError where points have norms of their
+    own, or where no subnetwork keeps the limits on MACs and parameters.
     """
     wanted = points or network.levels
     timed = selection.limits.max_latency_ms is not None
@@ -71,21 +74,24 @@ def select_points(
         seed=seed,
         report=report,
     )
-    short = _shortlist(found.measured, network.architecture.points, SHORTLIST * wanted)
+    limit = selection.limits.max_latency_ms or math.inf
+    quick_enough = [m for m in found.measured if (m.latency_ms or 0.0) <= SLACK * limit]
+    short = _shortlist(quick_enough, network.architecture.points, SHORTLIST * wanted)
     again = [
         Measured(subnetwork=m.subnetwork, macs=m.macs, params=m.params, accuracy=accuracy, latency_ms=latency)
         for m, (accuracy, latency) in zip(short, whole([m.subnetwork for m in short]))
     ]
-    low = selection.low or min(m.macs for m in again)
-    high = selection.high or 1.01 * max(low, *(m.macs for m in again))
-    score = Score(low=low, high=high, floor=trainer.info().floor)
-    chosen = choose_points(again, wanted, score, selection.limits)
+    costs = [m.macs for m in again] or [1]
+    low = min(costs) if selection.low is None else selection.low
+    high = 1.01 * max(low, *costs) if selection.high is None else selection.high
+    chosen = choose_points(again, wanted, Score(low=low, high=high, floor=trainer.info().floor), selection.limits)
     if len(chosen) < wanted:
-        raise UserError(
-            f"The final search must find {wanted} operating points within the limits. It found {len(chosen)} among the "
-            f"{len(found.measured)} subnetworks that it measured: raise the limits, or ask for fewer points."
+        raise Diverged(
+            f"The final search must find {wanted} operating points within the limits. Of {len(found.measured)} "
+            f"subnetworks measured, {len(quick_enough)} were near them and {len(chosen)} kept them: raise the limits, "
+            "or ask for fewer points."
         )
-    return network.with_points([m.subnetwork for m in chosen]), found
+    return network.with_points([m.subnetwork for m in chosen]), chosen, found
 
 
 class _Measure:
@@ -115,8 +121,10 @@ def _even(rows: np.ndarray) -> np.ndarray:
     return rows[: len(rows) - (len(rows) > 1 and len(rows) % 256 == 1)]
 
 
-def _shortlist(measured: tuple[Measured, ...], points: tuple[Subnetwork, ...], count: int) -> list[Measured]:
+def _shortlist(measured: list[Measured], points: tuple[Subnetwork, ...], count: int) -> list[Measured]:
     """The network's own points, and the best by rank in accuracy and MACs."""
+    if not measured:
+        return []
     rank = non_dominated_rank([(m.accuracy, -m.macs) for m in measured])
     own = [m for m in measured if m.subnetwork in points]
     others = [measured[i] for i in np.argsort(rank, kind="stable") if measured[i].subnetwork not in points]

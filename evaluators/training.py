@@ -35,6 +35,7 @@ from nas.evaluation import (
     TrainingRule,
     architecture_of,
 )
+from nas.final_search import Measured
 from nas.network import AnytimeNetwork
 from nas.plugins import load_plugin
 from nas.preprocessing import Preprocessing
@@ -171,12 +172,15 @@ class Training(Evaluator):
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Selected:
         with _threads(self.threads):
-            chosen, found = select_points(
+            made, chosen, found = select_points(
                 self, network.to(self.device), selection, images=None, seed=seed, points=points, report=report
             )
             rows = _calibration_rows(self.training_rows(None), seed)
-            measured = self.measure(chosen, self.loader("train", rows, CALIBRATION_BATCH), test=True, timed=True)
-        return Selected(network=chosen, points=measured, found=found)
+            measured = self.measure(made, self.loader("train", rows, CALIBRATION_BATCH), test=True)
+            for level, point in enumerate(measured):
+                known, shape = chosen[level].latency_ms, made.architecture.task.input_shape
+                point["latency_ms"] = known if known is not None else latency_ms(made.extract(level), shape)
+        return Selected(network=made, points=measured, found=found)
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         rule = load_plugin("nas.training_rules", architecture.training.rule)
@@ -190,12 +194,10 @@ class Training(Evaluator):
         return batches(x, y, size=size, rows=rows, preprocessing=self.preprocessing, augment=change, device=self.device)
 
     @torch.no_grad()
-    def measure(
-        self, network: AnytimeNetwork, calibration: Batches, *, test: bool, timed: bool = False
-    ) -> list[dict[str, Any]]:
+    def measure(self, network: AnytimeNetwork, calibration: Batches, *, test: bool) -> list[dict[str, Any]]:
         """Recalibrate where the policy asks for it, then measure every level on the validation (and test) images.
 
-        calibration: training images as they are. timed: measure the latency of every level as well.
+        calibration: training images as they are.
 
         Raises Diverged where a loss is no number.
         """
@@ -207,9 +209,6 @@ class Training(Evaluator):
         points: list[dict[str, Any]] = [
             {"level": k, "macs": network.macs[k], "params": network.params[k]} for k in range(network.levels)
         ]
-        if timed:
-            for point in points:
-                point["latency_ms"] = latency_ms(network.extract(point["level"]), network.architecture.task.input_shape)
         parts = {"": self.loader("train", self.parts[1], EVALUATION_BATCH)}
         if test:
             parts["test_"] = self.loader("test", np.arange(len(self.dataset.y_test)), EVALUATION_BATCH)
@@ -302,11 +301,15 @@ class _Run:
     def outcome(self, seconds: Callable[[], float]) -> Outcome:
         """Choose operating points where the job asks for it, measure them, and save the network that they belong to."""
         job, network = self.job, self.network
+        chosen: list[Measured] = []
         if job.selection:
-            chosen = Selection(**job.selection)
-            network, _ = select_points(self.settings, network, chosen, images=job.images, seed=job.seed)
-        timed = bool(job.selection and job.selection.get("max_latency_ms"))
-        points = self.settings.measure(network, self.plain, test=job.test, timed=timed)
+            network, chosen, _ = select_points(
+                self.settings, network, Selection(**job.selection), images=job.images, seed=job.seed
+            )
+        points = self.settings.measure(network, self.plain, test=job.test)
+        for point, measured in zip(points, chosen):
+            if measured.latency_ms is not None:  # what it was chosen by
+                point["latency_ms"] = measured.latency_ms
         saved = job.until == job.epochs
         if saved:
             network.save(job.folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import results
 from nas.config import Config
 from nas.errors import UserError
-from nas.evaluation import Evaluator, Selected, Selection
+from nas.evaluation import Diverged, Evaluator, Selected, Selection
 from nas.final_search import EVALUATIONS
 from nas.launch import STORE, absolute_data, check_device, make_evaluator
 from nas.loading import load
@@ -110,22 +110,34 @@ def select(
     check_device(device)
     evaluations = EVALUATIONS if evaluations is None else evaluations
     for name, given in (("points", points), ("evaluations", evaluations)):
-        if given is not None and given < 1:
-            raise UserError(f"{name} must be at least 1. Got {given}.")
+        if given is not None and not (type(given) is int and given >= 1):
+            raise UserError(f"{name} must be a whole number, at least 1. Got {given!r}.")
+    if low is not None and not (isinstance(low, int | float) and 0 < low < math.inf):
+        raise UserError(f"low must be a positive, finite number of MACs. Got {low!r}.")
+    selection = Selection(
+        evaluations=evaluations, max_macs=max_macs, max_params=max_params, max_latency_ms=max_latency_ms
+    )
+    if not isinstance(network, str | Path | AnytimeNetwork):
+        raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
     progress.show(State(stage="loading", done=0, total=evaluations, trained=0))
     found = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
+    if found.architecture.norm == "per_point":
+        raise UserError("Each operating point of this network has norms of its own: others cannot take its place.")
+    if low is not None and low >= found.macs[-1]:
+        raise UserError(f"low must be below the network's largest point, {found.macs[-1]:,} MACs. Got {low:,}.")
     in_store = not isinstance(network, AnytimeNetwork) and not Path(network).is_dir()
     evaluator, low = _evaluator(str(network) if in_store else None, data, store, low, device, threads)
     if (task := evaluator.info().task) != found.architecture.task:
         raise UserError(f"The data must be of the network's task, {found.architecture.task}. Got {task}.")
-    selection = Selection(
-        evaluations=evaluations, low=low, max_macs=max_macs, max_params=max_params, max_latency_ms=max_latency_ms
-    )
+    selection = replace(selection, low=low)
 
     def report(done: int, total: int) -> None:
         progress.show(State(stage="measuring subnetworks", done=done, total=total, trained=done))
 
-    return Chosen(evaluator.select(found, selection, seed=seed, points=points, report=report))
+    try:
+        return Chosen(evaluator.select(found, selection, seed=seed, points=points, report=report))
+    except Diverged as error:  # here the limits are the user's, and no candidate's
+        raise UserError(str(error)) from error
 
 
 def _evaluator(
@@ -142,4 +154,4 @@ def _evaluator(
     if data is not None:
         settings["data"] = absolute_data(data)
     score = opened.score(study)
-    return make_evaluator(Config.from_stored(study, settings)), low or (score.low if score else None)
+    return make_evaluator(Config.from_stored(study, settings)), (score.low if low is None and score else low)

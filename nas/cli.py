@@ -328,25 +328,44 @@ def select(
     from nas.report import select_text, write_frame
 
     limits = {"max_macs": max_macs, "max_params": max_params, "max_latency_ms": max_latency_ms, "low": low}
-    with Live(lines=not quiet) as progress:
-        found = choose(
-            key,
-            data=data,
-            store=store,
-            points=points,
-            evaluations=evaluations,
-            seed=seed,
-            device=device,
-            threads=threads,
-            progress=progress,
-            **limits,
-        )
+    _check_targets(folder, *filter(None, (csv, plot)))
+    try:
+        with Live(lines=not quiet) as progress:
+            found = choose(
+                key,
+                data=data,
+                store=store,
+                points=points,
+                evaluations=evaluations,
+                seed=seed,
+                device=device,
+                threads=threads,
+                progress=progress,
+                **limits,
+            )
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing was saved.", file=sys.stderr)
+        sys.exit(130)
     found.network.save(folder)
+    print(select_text(found, folder))
     if csv is not None:
         write_frame(found.measured, csv, "csv")
     if plot is not None:
         found.plot(plot)
-    print(select_text(found, folder))
+
+
+def _check_targets(folder: Path, *files: Path) -> None:
+    """Raise UserError, before any work is done, for what could not be written at the end."""
+    from results.plots import ENDINGS
+
+    for above in (folder, *folder.parents):
+        if above.exists() and not above.is_dir():
+            raise UserError(f"The network is saved in a folder, and {above} is a file. Name another.")
+    for file in files:
+        if not file.resolve().parent.is_dir():
+            raise UserError(f"{file} must be in a folder that exists, and {file.resolve().parent} does not. Make it.")
+        if file.suffix.lower() not in (*ENDINGS, ".csv"):
+            raise UserError(f"A figure's file must end in {', '.join(ENDINGS)}, a table's in .csv. Got {file.name!r}.")
 
 
 @app.command()

@@ -134,7 +134,7 @@ class Config:
         epochs = self.epochs or min(21, max(9, 90_000 // min(self.images, train_images)))
         full = self.final_epochs or max(20, 2 * epochs)
         share = min(1.0, self.images / train_images)
-        if full < epochs * share or (full == epochs * share and share < 1):
+        if full <= epochs * share:
             raise UserError(
                 f"Full training must be more than partial training, which is {epochs} epochs over {self.images:,} "
                 f"images: {epochs * share:g} passes over all. Got --final-epochs {full}."

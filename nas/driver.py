@@ -119,8 +119,7 @@ class Driver:
             done += 1
             self._remember(generations=done)
             self._export()
-        self._finals(done)
-        return reason
+        return f"{reason}{self._finals(done)}"
 
     def _export(self) -> None:
         """Copy what was trained to Optuna; a copy that cannot be made is told, and made good by the next."""
@@ -382,8 +381,11 @@ class Driver:
 
     # Full training -----------------------------------------------------------------------------------------------
 
-    def _finals(self, done: int) -> None:
-        """Train the finalists on all training images, and measure them on the test images."""
+    def _finals(self, done: int) -> str:
+        """Train the finalists on all training images, and measure them on the test images. Tells of those that failed.
+
+        One after the other where latency is limited: nothing of ours then runs beside what is timed.
+        """
         plan = self.memo.get("finals")
         if plan is None or plan["generations"] != done:
             plan = self._plan_finals(done)
@@ -392,17 +394,25 @@ class Driver:
         rows = {row["id"]: row for row in ledger.rows()}
         fidelity = ledger.fidelity(plan["epochs"], None)
         pairs = [(rows[number], repeat) for repeat in repeats for number in plan["candidates"]]
-        self._train(
-            [(row, repeat) for row, repeat in pairs if not ledger.tested(row["id"], fidelity, repeat)],
-            name=f"{len(plan['candidates'])} finalists: {plan['epochs']} epochs",
-            stage="full",
-            epochs=plan["epochs"],
-            until=plan["epochs"],
-            images=None,
-            test=True,
-        )
+        wanted = [(row, repeat) for row, repeat in pairs if not ledger.tested(row["id"], fidelity, repeat)]
+        for together in [wanted] if self.config.max_latency_ms is None else [[pair] for pair in wanted]:
+            self._train(
+                together,
+                name=f"{len(plan['candidates'])} finalists: {plan['epochs']} epochs",
+                stage="full",
+                epochs=plan["epochs"],
+                until=plan["epochs"],
+                images=None,
+                test=True,
+            )
+        left = [row["id"] for row, repeat in pairs if not ledger.tested(row["id"], fidelity, repeat)]
         for row, repeat in pairs:
-            self.evaluator.discard(ledger.folder(row["key"], "full", repeat))
+            if row["id"] not in left:  # the checkpoint of one that failed is what trying again starts from
+                self.evaluator.discard(ledger.folder(row["key"], "full", repeat))
+        if not left:
+            return ""
+        last = next(row["reason"] for row in ledger.rows() if row["id"] == left[-1])
+        return f"; {len(set(left))} of {len(plan['candidates'])} finalists failed in full training, the last: {last}"
 
     def _plan_finals(self, done: int) -> dict[str, Any]:
         """Which candidates, for how many epochs."""
@@ -437,6 +447,8 @@ class Driver:
         where training made more than the operating points good, or where it alone can keep a limit.
         """
         config, score = self.config, self.ledger.score
+        if architecture.norm == "per_point":  # other points have no norms
+            return None
         evaluations = config.final_search
         if evaluations is None:
             worth = config.max_latency_ms is not None or self.evaluator.samples_subnetworks(architecture)

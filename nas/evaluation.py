@@ -61,9 +61,12 @@ class Selection:
     max_params: float | None = None
     max_latency_ms: float | None = None
 
+    def __post_init__(self) -> None:
+        _ = self.limits  # refuses what is none
+
     @property
     def limits(self) -> Limits:
-        """What every point must keep."""
+        """What every point must keep. Raises UserError where one is no limit."""
         return Limits(max_macs=self.max_macs, max_params=self.max_params, max_latency_ms=self.max_latency_ms)
 
 
@@ -126,7 +129,9 @@ class Outcome:
 
 
 class Diverged(Exception):
-    """Training ran into infinite or undefined numbers: the candidate's failure, not the program's."""
+    """Training ran into infinite or undefined numbers, or made no network that keeps the limits: the candidate's
+    failure, not the program's, which trying again would not mend.
+    """
 
 
 class Evaluator(ABC):

@@ -57,7 +57,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("max_macs", "max_params", "max_latency_ms"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise UserError(f"{name} must be positive and finite. Got {value!r}.")
 
 
@@ -99,7 +99,7 @@ def search_subnetworks(
     if evaluations < 1:
         raise UserError(f"A final search must measure at least one subnetwork. Got {evaluations=}.")
     search = _Search(architecture, limits, np.random.default_rng(derived_seed(seed, "final search")))
-    first = search.within(search.of_points())
+    first = search.within([*search.of_points(), *search.smallest_draws()])
     first = list(dict.fromkeys([*first, *search.random(max(8, round(FIRST_SHARE * evaluations)) - len(first))]))
     if not first:
         raise UserError(_nothing_within(architecture, search.smallest()))
@@ -190,6 +190,12 @@ class _Search:
         for point in self.architecture.points:
             self._know(point, draw_of(self.architecture, self.made, point))
         return list(self.architecture.points)
+
+    def smallest_draws(self) -> list[Subnetwork]:
+        """The narrowest subnetwork of every output, with nothing optional that can be left out."""
+        picks = tuple(c.alternatives.index(None) if None in c.alternatives else 0 for c in self.made)
+        levels = (0,) * len(self.groups)
+        return [self._decoded(Draw(picks, levels, exit_)) for exit_ in range(len(self.architecture.points))]
 
     def within(self, subnetworks: Iterable[Subnetwork]) -> list[Subnetwork]:
         """Those that keep the limits on MACs and parameters."""

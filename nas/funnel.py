@@ -60,11 +60,15 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
-    """What a candidate must keep, in MACs and parameters: limits on the largest point, and on the smallest (low)."""
+    """What a candidate must keep, in MACs and parameters: limits on the largest point, and on the smallest (low).
+
+    other_points: whether a final search must be able to choose others, as a latency limit needs.
+    """
 
     max_macs: float | None = None
     max_params: float | None = None
     low: float | None = None
+    other_points: bool = False
 
     def broken(self, architecture: Architecture, costs: Sequence[int]) -> str | None:
         """The constraint that the architecture breaks, as a reason; None when it keeps all."""
@@ -74,6 +78,8 @@ class Constraints:
             return f"The smallest point has {costs[0]:,} MACs, above the lowest budget {self.low:,.0f}."
         if self.max_params is not None and (size := params(architecture)[-1]) > self.max_params:
             return f"The largest point has {size:,} parameters, above --max-params {self.max_params:,.0f}."
+        if self.other_points and architecture.norm == "per_point":
+            return "Its points have norms of their own, so no others can be chosen, as --max-latency-ms needs."
         return None
 
 
@@ -270,7 +276,12 @@ def funnel_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> 
         task,
         points=config.points,
         proxy=(config.proxy, load_proxy(config.proxy)),
-        constraints=Constraints(max_macs=config.max_macs, max_params=config.max_params, low=config.low),
+        constraints=Constraints(
+            max_macs=config.max_macs,
+            max_params=config.max_params,
+            low=config.low,
+            other_points=config.max_latency_ms is not None,
+        ),
         training=training_of(config.rule) if config.rule else None,
     )
 

@@ -78,8 +78,8 @@ def test_a_saved_network_gets_other_points_by_named_data(study, tmp_path):
     ("wrong", "told"),
     [
         ({"data": "digits"}, "The data must be of the network's task"),
-        ({"evaluations": 0}, "evaluations must be at least 1"),
-        ({"points": 0}, "points must be at least 1"),
+        ({"evaluations": 0}, "evaluations must be a whole number, at least 1"),
+        ({"points": 0}, "points must be a whole number, at least 1"),
         ({"points": 500, "evaluations": 10}, "must find 500 operating points"),
         ({"max_macs": -1}, "max_macs must be positive"),
         ({"max_macs": 3}, "raise the limits"),
@@ -116,3 +116,43 @@ def test_a_latency_limit_turns_the_final_search_on(tmp_path):
     full = found.points()[lambda points: points.fidelity == 2]
     assert (full.latency_ms > 0).all()
     assert not results.open(found.url).front("quick", cost="latency_ms").empty
+
+
+def test_finalists_whose_final_search_fails_are_told_and_not_lost(tmp_path):
+    """The limit is kept by nothing: each is tried once, the study says so, and its checkpoint stays."""
+    settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "slow", "finalists": 1}
+    settings |= {"train": 1, "pool": 4, "epochs": 1, "final_epochs": 2, "final_search": 4, "workers": 1}
+    found = nas.search(DATA, max_latency_ms=1e-7, **settings)
+    reason = found.store.studies().set_index("study").reason["slow"]
+    assert "1 of 1 finalists failed in full training, the last: " in reason
+    assert "raise the limits" in reason
+    assert list((tmp_path / "nas.db.files").rglob("full-0/checkpoint.safetensors"))
+
+
+def test_under_a_latency_limit_nothing_with_norms_of_its_own_is_trained(tmp_path):
+    settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "slow", "finalists": 1}
+    settings |= {"train": 2, "pool": 12, "epochs": 1, "final_epochs": 2, "final_search": 4, "workers": 1}
+    found = nas.search(DATA, max_latency_ms=1e4, **settings)
+    candidates = found.candidates()
+    trained = candidates[candidates.status == "finished"].key
+    assert all(found.store.architecture(key)["norm"] != "per_point" for key in trained)
+    assert candidates.reason.str.contains("norms of their own").any()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"points": "3"}, {"evaluations": 4.5}, {"max_macs": "1e6"}, {"low": "x"}, {"low": 0}]
+)
+def test_wrong_types_are_told_before_any_work(study, wrong):
+    with pytest.raises(UserError):
+        nas.select(study.network(), **({"data": "no such data"} | wrong))
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/below", "--csv=no/x.csv", "--plot=x.foo"])
+def test_what_cannot_be_written_is_told_before_any_work(study, cli, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    targets = ["out", name] if name.startswith("--") else [name]
+    status, out, err = cli("select", str(study.best().key), *targets, "--store", study.url)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
