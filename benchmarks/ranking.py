@@ -9,8 +9,8 @@ faster the default score is than NASWOT.
 The ceiling is no upper bound: it compares two trainings, and a score without noise may agree better with their mean. It
 is over the repeated candidates of both halves.
 
-Scores of the dear proxies are kept in rows/proxy_scores.csv, so that what was scored once is not scored again. Times are
-taken afresh, proxy after proxy on each of the same networks, on one thread. Writes rows/ranking_HALF.csv.
+Scores of the dear proxies are kept in rows/proxy_scores.csv, so that what was scored once is not scored again. Times
+are taken afresh, proxy after proxy on each of the same networks, on one thread. Writes rows/ranking_HALF.csv.
 
     python benchmarks/ranking.py [--population rows/population.csv] [--half report] [--proxy dtmc --proxy naswot …]
 """

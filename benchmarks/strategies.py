@@ -1,8 +1,8 @@
 """How many candidates a search trains until it has what random search has after 60, by strategy and order of training.
 
-Plays searches over a *table*: the free candidates of population.py (those of matched MACs are no sample of a space), other
-seeds of a network averaged. What is to be reached is the hypervolume of the front over all points of all candidates
-trained. ``--half report`` leaves out the half that the default score was chosen on.
+Plays searches over a *table*: the free candidates of population.py (those of matched MACs are no sample of a space),
+other seeds of a network averaged. What is to be reached is the hypervolume of the front over all points of all
+candidates trained. ``--half report`` leaves out the half that the default score was chosen on.
 
 A proposal stands for the candidate of the table that it resembles most among those not trained: by how many of that
 candidate's choices it answers alike, in standard deviations above what random answers would. (By the share of choices,

@@ -3,8 +3,8 @@
 The papers score a network that has one operating point and is trained as it stands. Ours, and the same for all three:
 
 - An anytime network is scored at its largest point by default, which holds most of the weights and is the nearest thing
-  to the papers' one network; the sizes that the audit compares with (`macs`, `params`, `depth`) are the largest point's
-  too. ``levels="mean"`` takes the mean of the scores over all points, as `dtmc` and `count` do.
+  to the papers' one network. ``levels="mean"`` takes the mean of the scores over all points, as `dtmc` and the sizes
+  `macs`, `params` and `count` do.
 - Weights and batch come from generators seeded by the network's key, so that equal keys have equal scores in any order
   and process; ``seed`` draws others, to see how much of a score is chance. One torch thread, since sums depend on how
   they are split. Images are random normal numbers, as standardised ones roughly are, and labels random, unless ``data``

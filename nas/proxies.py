@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from statistics import fmean
 from typing import Any, Literal, Protocol, cast, get_args
 
-from nas.cost import subnetwork_macs, subnetwork_params
+from nas.cost import params as params_of
 from nas.errors import PluginError
 from nas.graphs import log_learned_paths, log_walk_weights
 from nas.kinds import kind
@@ -82,14 +83,14 @@ def learned_paths(architecture: Architecture) -> float:
 
 @proxy("topology")
 def macs(architecture: Architecture) -> float:
-    """Logarithm of the MACs of the largest operating point."""
-    return math.log(max(1, subnetwork_macs(architecture.topology, architecture.points[-1])))
+    """Logarithm of the MACs, mean over levels."""
+    return fmean(math.log(max(1, cost)) for cost in architecture.costs)
 
 
 @proxy("topology")
 def params(architecture: Architecture) -> float:
-    """Logarithm of the parameters of the largest operating point on its own."""
-    return math.log(max(1, subnetwork_params(architecture.topology, architecture.points[-1])))
+    """Logarithm of the parameters of a level on its own, mean over levels."""
+    return fmean(math.log(max(1, size)) for size in params_of(architecture))
 
 
 @proxy("topology")

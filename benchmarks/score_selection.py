@@ -1,0 +1,94 @@
+"""How the default score of the chain was chosen: scores that were tried, on the tuning half of the population alone.
+
+A score weighs every live operation of a level (1; the logarithm of its weights; their root; their number), takes what a
+walk is expected to meet of it (flow or paths), or what lies on all paths together, and averages over levels. Higher is
+better for all: more to learn where walks pass. Prints Kendall's τ with anytime accuracy and loss, raw and with size
+removed; writes rows/score_selection.csv. What was chosen is judged on the other half by ranking.py.
+
+    python benchmarks/score_selection.py [--population rows/population.csv]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pandas as pd
+from population import read
+from ranking import ROWS, measures, references
+
+from nas.audit import kendall_tau, size_residuals, sizes_of
+from nas.cost import live_weights, params
+from nas.graphs import graph_of, log_learned_paths
+from nas.kinds import kind
+from nas.markov import WALKS
+from nas.topology import Architecture
+
+WEIGHS: dict[str, Callable[[int], float]] = {
+    "operations": lambda weights: 1.0,
+    "log weights": lambda weights: math.log(weights),
+    "root of weights": lambda weights: math.sqrt(weights),
+    "weights": lambda weights: float(weights),
+}
+
+
+def scores(architecture: Architecture) -> dict[str, float]:
+    """All scores of an architecture, by name."""
+    topology, view = architecture.topology, graph_of(architecture)
+    weights = [
+        {o: w for o, w in zip(point.operations, live_weights(topology, point)) if w} for point in architecture.points
+    ]
+    found = {}
+    for walk in ("flow", "paths"):
+        visits = WALKS[walk](view.graph).visits_TN[:, list(view.operation_nodes)]
+        for name, weigh in WEIGHS.items():
+            met = [sum(visits[k, o] * weigh(w) for o, w in level.items()) for k, level in enumerate(weights)]
+            found[f"{walk}: expected {name}"] = fmean(met)
+            found[f"{walk}: log of expected {name}"] = fmean(math.log(max(1.0, m)) for m in met)
+    found["paths: log of learned operations on all (learned_paths)"] = fmean(log_learned_paths(architecture))
+    found["no chain: log of parameters, mean over levels"] = fmean(math.log(p) for p in params(architecture))
+    found["no chain: log of parameters, largest level"] = math.log(params(architecture)[-1])
+    learned = [sum(kind(topology.operations[o].kind).learned for o in p.operations) for p in architecture.points]
+    found["no chain: count"] = fmean(learned)
+    return found
+
+
+def main() -> None:
+    """Score, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
+    frame = read(parser.parse_args().population)
+    mean = measures(frame).groupby("key")[["accuracy", "-loss"]].mean()
+    rows = []
+    for space, group in frame[frame.number % 2 == 0].groupby("space"):
+        chosen = group.drop_duplicates("key")
+        sample = references(str(space), chosen.architecture.iloc[0].task)
+        own, other = (pd.DataFrame([scores(a) for a in of]) for of in (chosen.architecture, sample))
+        size, size_R = (np.array([sizes_of(a) for a in of]) for of in (chosen.architecture, sample))
+        for measure in ("accuracy", "-loss"):
+            target = mean.loc[chosen.key, measure].to_numpy()
+            left = size_residuals(target, size, target, size)
+            for name in own:
+                removed = kendall_tau(size_residuals(own[name], size, other[name], size_R), left)
+                rows.append(
+                    {
+                        "space": space,
+                        "n": len(chosen),
+                        "score": name,
+                        "measure": measure,
+                        "raw": kendall_tau(own[name], target),
+                        "size removed": removed,
+                    }
+                )
+    found = pd.DataFrame(rows)
+    table = found.pivot_table(index="score", columns=["space", "measure"], values=["raw", "size removed"], sort=False)
+    print(f"Tuning half: {found.groupby('space').n.max().to_dict()} candidates\n{table.round(2).to_string()}")
+    found.round(6).to_csv(ROWS / "score_selection.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
