@@ -9,6 +9,8 @@ is suppressed, so that its answer stays good. Then ownership is frozen, and the 
 the original network. Where the representation or partial training ask for more than that:
 
 - Every subnet keeps a filter of every layer, for slices of a map must grow; the start gives each of the later ones one.
+- Importance is relative to the mean of its layer: in a wide layer each filter matters less, and as it is, the narrow
+  linear layers of a LeNet-5 were left with 4 filters of 432.
 - The budgets are the costs of the proposal's points. Round by round they shrink by a constant factor to these.
 - The original network is not trained before but beside the subnets, and teaches what it knows by then: in a training
   of few epochs, a teacher made in a part of them knows less than the subnets soon do.
@@ -250,7 +252,7 @@ class SteppingConstruction(nn.Module):
         return [np.repeat(np.arange(self.levels), np.diff(maps[group[0]].slices, prepend=0)) for group in self.groups]
 
     def _scores(self, generator: torch.Generator) -> list[np.ndarray]:
-        """Importance of the filters of every group, (channels,)."""
+        """Importance of the filters of every group, (channels,), with mean 1."""
         weights = LEVEL_WEIGHT ** torch.arange(self.levels, device=self.network.calibrated.device)
         out = []
         for group, gated in enumerate(self._gated):
@@ -260,7 +262,8 @@ class SteppingConstruction(nn.Module):
                 score = torch.stack([_per_filter(p.detach().square(), axis) for p, axis in gated]).sum(0)
             else:
                 score = torch.rand(gated[0][0].shape[gated[0][1]], generator=generator)
-            out.append(score.double().cpu().numpy())
+            known = score.double().cpu().numpy()
+            out.append(known / (known.mean() or 1))
         return out
 
     def _adopt(self, network: AnytimeNetwork) -> None:

@@ -257,21 +257,18 @@ def test_opened_and_closed_weights_are_zero_and_others_stay():
     train(made, range(5))
     network, owners = made.network, made._owners()
     moved = [owner.copy() for owner in owners]
-    for owner in moved:
-        owner[0] = 1
+    moved[0][0] = 1  # closes what the first layer's filter feeds in the smallest subnet
+    moved[1][0] = 2  # opens what the second layer's filter may read now
     permuted = Permuted(network, made.groups, moved)
     index = 1  # from the first group to the second
     old, new = network.operation_layers[index].weight, permuted.network.operation_layers[index].weight
     rows, columns = (np.argsort(moved[g], kind="stable") for g in (1, 0))
-    expected = old.detach()[rows][:, columns].clone()
-    for r, o in enumerate(rows):
-        for c, i in enumerate(columns):
-            if not (owners[0][i] <= owners[1][o] and moved[0][i] <= moved[1][o]):
-                expected[r, c] = 0
-    assert torch.equal(new, expected)
-    opened = [(r, c) for r, o in enumerate(rows) for c, i in enumerate(columns) if owners[0][i] > owners[1][o]]
-    assert opened
-    assert torch.equal(permuted.carry("layers.1.weight", torch.ones_like(old)) > 0, expected != 0)
+    pairs = [(moved[0][i] <= moved[1][o], owners[0][i] <= owners[1][o]) for o in rows for i in columns]
+    assert (True, False) in pairs
+    assert (False, True) in pairs
+    live = torch.tensor([now and before for now, before in pairs]).reshape(len(rows), len(columns), 1, 1)
+    assert torch.equal(new, old.detach()[rows][:, columns] * live)
+    assert torch.equal(permuted.carry("layers.1.weight", torch.ones_like(old)), live.float().expand_as(old))
 
 
 # Gradients -----------------------------------------------------------------------------------------------------------
