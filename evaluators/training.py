@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from evaluators.latency import latency_ms
 from evaluators.selection import select_points
 from nas.errors import UserError, unknown_name
 from nas.evaluation import (
+    ConstructingRule,
+    Construction,
     DataInfo,
     Diverged,
     Evaluator,
@@ -36,6 +38,7 @@ from nas.evaluation import (
     architecture_of,
 )
 from nas.final_search import Measured
+from nas.layers import Layer
 from nas.network import AnytimeNetwork
 from nas.plugins import load_plugin
 from nas.preprocessing import Preprocessing
@@ -233,30 +236,15 @@ class _Run:
     def __init__(self, settings: Training, job: Job):
         self.settings, self.job = settings, job
         architecture = architecture_of(job)
-        generator = torch.Generator().manual_seed(seed(job.seed, "weights"))
-        self.network = AnytimeNetwork(architecture, generator=generator)
-        self.network.preprocess = settings.preprocessing
-        self.network.to(settings.device)
-        if len(architecture.task.input_shape) == 3:  # as the batches come: else every convolution reorders its weight
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
         rule = load_plugin("nas.training_rules", architecture.training.rule)
-        self.rule: TrainingRule = rule(**dict(architecture.training.settings))
+        self.rule: TrainingRule | ConstructingRule = rule(**dict(architecture.training.settings))
         rows = settings.training_rows(job.images)
         self.images = len(rows)
         self.batch = settings.batch_size or _default_batch(len(rows))
         self.batches = settings.loader("train", rows, self.batch, augment=settings.augment)
         self.plain = settings.loader("train", _calibration_rows(rows, job.seed), CALIBRATION_BATCH)
         self.rate = settings.learning_rate or _default_rate(self.batch)
-        decayed, kept = _decayed(self.network)
-        self.optimiser = torch.optim.SGD(
-            [
-                {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": kept, "weight_decay": 0.0},
-            ],
-            lr=self.rate,
-            momentum=0.9,
-            nesterov=True,
-        )
+        self._start(architecture)
         self.autocast = settings.device.type == "cuda"
         self.identity = {
             "architecture": architecture.key,
@@ -267,27 +255,78 @@ class _Run:
             "rate": self.rate,
         }
 
+    def _start(self, architecture: Architecture) -> None:
+        """The state before the first step."""
+        generator = torch.Generator().manual_seed(seed(self.job.seed, "weights"))
+        self.construction: Construction | None = None
+        if isinstance(self.rule, ConstructingRule):
+            steps = self.job.epochs * self.batches.steps
+            self.construction = self.rule.construct(architecture, steps=steps, generator=generator)
+        else:
+            self.network = AnytimeNetwork(architecture, generator=generator)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Go on with the network of the construction as it is now, if there is one, and a new optimiser."""
+        settings, groups = self.settings, []
+        if self.construction is not None:
+            self.network = self.construction.network
+        self.state = cast(torch.nn.Module, self.construction or self.network)
+        self.network.preprocess = settings.preprocessing
+        self.state.to(settings.device)
+        if len(self.network.architecture.task.input_shape) == 3:  # as batches come: else convolutions reorder weights
+            self.state.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+        for module in self._trained():
+            decayed, kept = _decayed(module)
+            groups.append({"params": decayed, "weight_decay": settings.weight_decay})
+            groups.append({"params": kept, "weight_decay": 0.0})
+        self.optimiser = torch.optim.SGD(groups, lr=self.rate, momentum=0.9, nesterov=True)
+
+    def _trained(self) -> list[torch.nn.Module]:
+        """The modules that are trained, each with gradients clipped on their own."""
+        return [self.network] if self.construction is None else self.construction.trained()
+
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training images; everything random in it comes from the seed and the epoch's number."""
         generator = torch.Generator().manual_seed(seed(self.job.seed, "epoch", epoch))
-        self.network.train()
+        self.state.train()
         total = self.job.epochs * self.batches.steps
         for step, (x, y) in enumerate(self.batches.train(generator), start=epoch * self.batches.steps):
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate * schedule(step / total)
             self.optimiser.zero_grad(set_to_none=True)
             total_loss = torch.zeros((), device=x.device)
-            for loss in self._losses(x, y, generator):
+            for loss in self._losses(step, x, y, generator):
                 loss.backward()
                 total_loss += loss.detach()
             if not torch.isfinite(total_loss):  # one wait for the device a step
                 raise Diverged(f"The loss became {total_loss.item()} in epoch {epoch + 1} of {self.job.epochs}.")
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            for module in self._trained():
+                torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
             self.optimiser.step()
+            if self.construction is not None:
+                self._advance(self.construction, step, generator)
 
-    def _losses(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    def _advance(self, construction: Construction, step: int, generator: torch.Generator) -> None:
+        """Let the construction go on after a step; where it has a new network, the momentum follows."""
+        momentum = {name: self._momentum(parameter) for name, parameter in self.state.named_parameters()}
+        carry = construction.advance(step, generator)
+        if carry is None:
+            return
+        self._adopt()
+        for name, parameter in self.state.named_parameters():
+            if (old := momentum[name]) is not None:
+                self.optimiser.state[parameter]["momentum_buffer"] = carry(name, old)
+
+    def _momentum(self, parameter: torch.nn.Parameter) -> Tensor | None:
+        return self.optimiser.state.get(parameter, {}).get("momentum_buffer")
+
+    def _losses(self, step: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
         """The rule's losses, each computed under autocast."""
-        losses = self.rule.losses(self.network, x, y, generator)
+        if self.construction is not None:
+            losses = self.construction.losses(step, x, y, generator)
+        else:
+            losses = cast(TrainingRule, self.rule).losses(self.network, x, y, generator)
         while True:
             with self._precision():
                 loss = next(losses, None)
@@ -302,6 +341,8 @@ class _Run:
         """Choose operating points where the job asks for it, measure them, and save the network that they belong to."""
         job, network = self.job, self.network
         chosen: list[Measured] = []
+        if self.construction is not None:
+            network = self._finished(self.construction)
         if job.selection:
             network, chosen, _ = select_points(
                 self.settings, network, Selection(**job.selection), images=job.images, seed=job.seed
@@ -318,23 +359,28 @@ class _Run:
             epochs=job.until,
             images=self.images,
             seconds=seconds(),
-            realised=network.architecture.to_json() if job.selection else None,
+            realised=network.architecture.to_json() if job.selection or self.construction is not None else None,
             saved=saved,
         )
+
+    def _finished(self, construction: Construction) -> AnytimeNetwork:
+        steps = self.job.until * self.batches.steps
+        generator = torch.Generator().manual_seed(seed(self.job.seed, "finished", steps))
+        return construction.finished(steps, (x for x, _ in self.plain.evaluate()), generator)
 
     def write(self, path: Path, epoch: int, seconds: float, outcome: Outcome | None) -> None:
         """Write the checkpoint: whole or not at all, on disk before it counts."""
         from safetensors.torch import save_file
 
-        tensors = {f"network.{name}": t.detach().cpu().contiguous() for name, t in self.network.state_dict().items()}
+        tensors = {f"network.{name}": t.detach().cpu().contiguous() for name, t in self.state.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
-            momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
+            if (momentum := self._momentum(parameter)) is not None:
                 tensors[f"momentum.{index}"] = momentum.cpu().contiguous()
         about = {
             "job": self.identity,
             "epoch": epoch,
             "seconds": seconds,
+            "architecture": self.network.architecture.to_json(),
             "outcome": outcome.to_json() if outcome else None,
             "test": self.job.test,
             "selection": self.job.selection,
@@ -366,13 +412,19 @@ class _Run:
             ):
                 position.outcome = Outcome(**about["outcome"])
             state = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")}
+            architecture = Architecture.from_json(about["architecture"])
             ours = about["job"] == self.identity and 0 < position.epoch <= self.job.until
-            whole = {n: t.shape for n, t in state.items()} == {n: t.shape for n, t in self.network.state_dict().items()}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             return _Position()
-        if not (ours and whole):
+        if not ours:
             return _Position()
-        self.network.load_state_dict(state)
+        if self.construction is not None:
+            self.construction.restore(architecture)
+            self._adopt()
+        if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in self.state.state_dict().items()}:
+            self._start(architecture_of(self.job))
+            return _Position()
+        self.state.load_state_dict(state)
         for index, parameter in enumerate(self._parameters()):
             if f"momentum.{index}" in tensors:
                 self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{index}"]
@@ -401,11 +453,11 @@ def schedule(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
-def _decayed(network: AnytimeNetwork) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+def _decayed(module: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
     """The weights of operations, which decay, and the rest: biases, and the scales and shifts of norms."""
-    weights = [layer.weight for layer in network.operation_layers if layer.weight is not None]
+    weights = [part.weight for part in module.modules() if isinstance(part, Layer) and part.weight is not None]
     known = {id(weight) for weight in weights}
-    return weights, [p for p in network.parameters() if id(p) not in known]
+    return weights, [p for p in module.parameters() if id(p) not in known]
 
 
 def _calibration_rows(rows: np.ndarray, job_seed: int) -> np.ndarray:

@@ -30,7 +30,8 @@ class Config:
     max_latency_ms: limit on the measured latency of every operating point, for one example on the device of the
         training; kept by the final search.
     points: operating points per network. strategy, proxy, evaluator: plug-ins.
-    rule: training rule with its settings, such as "sandwich:sampled=2,soft=true", in place of the space's own.
+    rule: training rule with its settings, such as "sandwich:sampled=2,soft=true", in place of the space's own;
+        what a space says of the same rule stands where nothing else is given.
     pool: proposals screened per generation. generation: candidates trained per generation. train, generations, hours:
         limits, whichever ends first.
     epochs: of partial training, over at most ``images`` training images. finalists: how many are trained in full, for

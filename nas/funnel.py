@@ -156,7 +156,7 @@ class Funnel:
                 f"The architecture must be for the task it was asked for, {self.task}. Got {architecture.task}."
             )
         if self.training is not None:
-            architecture = replace(architecture, training=self.training)
+            architecture = replace(architecture, training=_instead(architecture.training, self.training))
         if (rule := architecture.training.rule) not in self._rules:
             canonical_spec("nas.training_rules", rule)  # raises where there is none
             self._rules.add(rule)
@@ -304,6 +304,15 @@ def training_of(spec: str) -> Training:
             raise UserError(f"Settings of a rule must be like sandwich:sampled=2,soft=true. Got {spec!r}.")
         settings[key.strip()] = _value(value.strip())
     return Training(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
+
+
+def _instead(own: Training, wanted: Training) -> Training:
+    """What trains in place of a space's own rule: the one that is wanted; where it is the same rule, what the space
+    says of it stands where nothing else is wanted.
+    """
+    if own.rule != wanted.rule:
+        return wanted
+    return replace(wanted, settings=tuple(sorted((dict(own.settings) | dict(wanted.settings)).items())))
 
 
 def _value(text: str) -> Setting:

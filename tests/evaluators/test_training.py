@@ -32,6 +32,7 @@ from nas.errors import UserError
 from nas.evaluation import Diverged, Job, Outcome
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture, Task
+from nas.topology import Training as Rule
 
 DATA = "synthetic:n=300,classes=3,size=8,channels=1"
 TASK = Task(input_shape=(1, 8, 8), num_classes=3)
@@ -90,6 +91,12 @@ KINDS = {
     "recalibrated, sandwich": small("recalibrated", "sandwich"),
     "per point, joint": small("per_point", "joint"),
     "shared and causal, joint": small("shared", "joint"),
+    "shared and causal, constructed": replace(
+        small("shared"), training=Rule(rule="stepping", settings=(("construction", 0.8), ("importance", "gradient")))
+    ),
+    "shared and causal, constructed at random": replace(
+        small("shared"), training=Rule(rule="stepping", settings=(("gamma", 1), ("importance", "random")))
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,16 +16,21 @@ from nas.funnel import Bounds, Constraints, Funnel, Proposal, Rejected, asked, b
 from nas.plugins import load_plugin
 from nas.proxies import load_proxy
 from nas.strategies import Random
-from nas.topology import Task
+from nas.topology import Task, Training
 
 from .searching import PLUGINS, space
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=10)
 
 
+def spaces_of(name):
+    """A class of tests/plugins/spaces.py."""
+    return load_plugin("nas.search_spaces", space(name))
+
+
 def funnel(*names, proxy="count", **settings):
     """A funnel over spaces of tests/plugins/spaces.py."""
-    spaces = {name: load_plugin("nas.search_spaces", space(name))() for name in names}
+    spaces = {name: spaces_of(name)() for name in names}
     return Funnel(spaces, TASK, proxy=(proxy, load_proxy(proxy)), **settings)
 
 
@@ -186,6 +192,19 @@ def test_strategies_are_held_to_answers():
         strategy = load_plugin("nas.strategies", f"{PLUGINS}/parts.py:{name}")(seed=0)
         with pytest.raises(PluginError, match=f"{name} must propose something. It raised ZeroDivisionError: {words}"):
             funnel("Small").propose(asked(strategy))
+
+
+def test_settings_of_the_same_rule_are_laid_over_those_of_the_space():
+    class Widened(spaces_of("Small")):
+        def architecture(self, choose, task, *, points=4):
+            made, own = super().architecture(choose, task, points=points), (("expansion", 1.5), ("gamma", 0.5))
+            return replace(made, training=Training(rule="stepping", settings=own))
+
+    made = funnel("Small", training=training_of("stepping:beta=1,gamma=1"))
+    made.spaces["Small"] = Widened()
+    (proposal,) = (p for p in pool(made, 1) if isinstance(p, Proposal))
+    expected = (("beta", 1), ("expansion", 1.5), ("gamma", 1))
+    assert proposal.architecture.training == Training(rule="stepping", settings=expected)
 
 
 def test_a_training_rule_replaces_that_of_the_space():

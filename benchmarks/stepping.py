@@ -1,0 +1,150 @@
+"""SteppingNet's construction against its ablations and baselines, at equal epochs and budgets of MACs.
+
+LeNet-3C1L from the same seeds: the rule `stepping` in full, without suppression (beta=1), without the original network
+(gamma=1) and with random ownership; the even split under joint training; any-width slices; and a dense network of the
+same budgets under the sandwich rule. Resumable: rows are appended to rows/stepping.csv as they come, and what is there
+is not trained again. Prints test accuracy and MACs of every point, and paired differences of the first variant to each
+other one with 95 % t-intervals over seeds.
+
+    python benchmarks/stepping.py --data npz:cifar10.npz --images 10000 --epochs 14 --seeds 3
+    python benchmarks/stepping.py --data digits --epochs 9 --seeds 2 --width 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from evaluators.training import Training as Trainer
+from nas.evaluation import Job
+from nas.funnel import training_of
+from nas.ownership import OwnershipMacs, with_slices
+from nas.seeds import seed
+from nas.topology import Architecture, Task, Training
+from search_spaces.stepping import BUDGETS, SMALLEST_UNPADDED, any_width, lenet_3c1l
+
+VARIANTS = (
+    "stepping",
+    "stepping:beta=1",
+    "stepping:gamma=1",
+    "stepping:importance=random",
+    "even split",
+    "any-width",
+    "sandwich",
+)
+RUN = ("data", "images", "epochs", "width", "variant", "seed")
+COLUMNS = (*RUN, "level", "macs", "params", "accuracy", "loss", "test_accuracy", "test_loss", "seconds")
+
+
+def variant(name: str, task: Task, width: int) -> Architecture:
+    """The network of a variant, with its training rule."""
+    padded = min(task.input_shape[1:]) < SMALLEST_UNPADDED
+    if name == "any-width":
+        return any_width("lenet_3c1l", width, task=task, padded=padded)
+    proposal = lenet_3c1l(width, task=task, padded=padded)
+    if name == "sandwich":
+        return dense(proposal, width)
+    if name == "even split":
+        return replace(proposal, training=Training(rule="joint"))
+    settings = dict(proposal.training.settings) | dict(training_of(name).settings)
+    return replace(proposal, training=Training(rule="stepping", settings=tuple(sorted(settings.items()))))
+
+
+def dense(proposal: Architecture, width: int) -> Architecture:
+    """The same layers wired densely, every point as wide as its budget allows, with recalibrated norms."""
+    count, macs = len(dict(proposal.training.settings)["original"].split("-")), OwnershipMacs(proposal)
+    cost = [int(macs(np.full((count, 1), n))[0]) for n in range(1, width + 1)]
+    full = cost[-1]
+    widths = tuple(max(n for n, c in enumerate(cost, start=1) if c <= budget * full) for budget in BUDGETS)
+    wide = with_slices(proposal, [widths] * count)
+    operations = tuple(replace(operation, wiring="dense") for operation in wide.topology.operations)
+    topology = replace(wide.topology, operations=operations)
+    return replace(wide, topology=topology, norm="recalibrated", training=Training(rule="sandwich"))
+
+
+def run(trainer: Trainer, options: argparse.Namespace, name: str, number: int) -> list[dict]:
+    """The rows of one training, a level each."""
+    architecture = variant(name, trainer.dataset.task, options.width)
+    folder = Path(options.folder, trainer.dataset.name, str(options.epochs), name.replace(":", "_"), str(number))
+    job = Job(
+        candidate=0,
+        architecture=architecture.to_json(),
+        seed=seed("stepping", number),
+        epochs=options.epochs,
+        until=options.epochs,
+        images=options.images,
+        folder=str(folder.resolve()),
+        test=True,
+    )
+    outcome = trainer.evaluate(job, lambda epoch: None)
+    trainer.discard(folder)
+    return [point | {"seconds": round(outcome.seconds, 1)} for point in outcome.points]
+
+
+def report(frame: pd.DataFrame, variants: list[str]) -> None:
+    """Print accuracies and paired differences."""
+    for column, unit in (("test_accuracy", 100), ("macs", 1e-6), ("seconds", 1)):
+        table = frame.pivot_table(index="variant", columns="level", values=column, sort=False) * unit
+        print(f"\n{column} by level, mean of seeds\n{table.reindex(variants).round(3).to_string()}")
+    ours, *others = variants
+    for control in others:
+        print(f"\n{ours} − {control}, test accuracy in points, mean and 95 % interval over seeds")
+        for level in sorted(frame.level.unique()):
+            print(f"  level {level}: {_difference(frame[frame.level == level], ours, control)}")
+
+
+def _difference(rows: pd.DataFrame, ours: str, control: str) -> str:
+    mean = rows.pivot_table(index="seed", columns="variant", values="test_accuracy") * 100
+    if not {ours, control} <= set(mean.columns):
+        return "no rows"
+    paired = (mean[ours] - mean[control]).dropna()
+    if len(paired) < 2:
+        return f"{paired.mean():+.2f} (one seed)" if len(paired) else "no pairs"
+    half = student.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))
+    return f"{paired.mean():+.2f} [{paired.mean() - half:+.2f}, {paired.mean() + half:+.2f}], {len(paired)} seeds"
+
+
+def main() -> None:
+    """Train what is missing, then print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--layout")
+    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
+    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=32, help="filters of each layer of the original network")
+    parser.add_argument("--variant", action="append", default=[], help="the first against all; all by default")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", default="runs/stepping", help="checkpoints and trained networks")
+    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "stepping.csv"))
+    options = parser.parse_args()
+    variants, path = options.variant or list(VARIANTS), Path(options.csv)
+    trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(",".join(COLUMNS) + "\n")
+    fixed = {"data": trainer.dataset.name, **{n: getattr(options, n) for n in ("images", "epochs", "width")}}
+    for number in range(options.seeds):
+        for name in variants:
+            about = fixed | {"variant": name, "seed": number}
+            known = pd.read_csv(path)
+            if not known[np.logical_and.reduce([known[c] == value for c, value in about.items()])].empty:
+                continue
+            rows = run(trainer, options, name, number)
+            with open(path, "a", newline="") as file:
+                csv.DictWriter(file, COLUMNS, restval="").writerows(about | row for row in rows)
+            print(f"{name} seed {number}: {[round(row['test_accuracy'], 4) for row in rows]}", flush=True)
+    frame = pd.read_csv(path)
+    mine = np.logical_and.reduce([frame[c] == value for c, value in fixed.items()]) & (frame.seed < options.seeds)
+    report(frame[mine & frame.variant.isin(variants)], variants)
+
+
+if __name__ == "__main__":
+    main()

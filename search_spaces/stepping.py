@@ -1,0 +1,322 @@
+"""SteppingNet: networks whose larger subnets build on the results of smaller ones, within budgets of MACs.
+
+From the paper: a series of subnets whose accuracy rises as more MACs become available, each reusing what the smaller
+ones computed; experiments on LeNet-3C1L, LeNet-5 and VGG-16 with four subnets. Our reconstruction, as the full text was
+not at hand: budgets of 10, 30, 50 and 85 % of the original network's MACs; the proposal's operating points, which split
+the filters evenly within them and are themselves the budgets of the construction (:mod:`evaluators.stepping`); batch
+norms; a strided first convolution for images above 64 pixels; padding where an image is too small.
+
+References
+----------
+Sun et al., SteppingNet: A Stepping Neural Network with Incremental Accuracy Enhancement, DATE 2023, arXiv 2211.14926.
+LeCun, Bottou, Bengio & Haffner, Gradient-Based Learning Applied to Document Recognition, 1998 (LeNet-5).
+Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015 (VGG-16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from nas.builder import Builder
+from nas.choices import Choose
+from nas.errors import InvalidArchitecture, UserError, unknown_name
+from nas.kinds import Size
+from nas.ownership import OwnershipMacs, coupling_groups, with_slices
+from nas.topology import Architecture, Task, Training
+from search_spaces.images import check_task, stem_strides
+
+BUDGETS = (0.1, 0.3, 0.5, 0.85)
+"""MACs of the operating points relative to the original network's."""
+EXPANSION = 1.8
+CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
+SMALLEST_UNPADDED = 16
+"""Pixels in a side from which on the LeNets need no padding."""
+
+WIDTHS = {"lenet_3c1l": (12, 16, 24, 32, 48), "lenet5": (12, 18, 24), "vgg16": (12, 16, 24, 32)}
+EXPANSIONS = (1.4, 1.8, 2.2)
+SMALLEST = (0.05, 0.1, 0.2)
+LARGEST = (0.7, 0.85, 1.0)
+
+
+def lenet_3c1l(
+    width: int = 32,
+    *,
+    task: Task = CIFAR,
+    expansion: float = EXPANSION,
+    budgets: Sequence[float] = BUDGETS,
+    padded: bool = False,
+    norm: bool = True,
+) -> Architecture:
+    """Three convolutions and a linear classifier: 3×3, 3×3 and 5×5 without padding, a pooling after the last two.
+
+    width: filters of every convolution of the original network. expansion: how many times as many there are to choose
+    from. budgets: ascending MACs of the operating points, relative to the original's. padded: keep the size under
+    convolutions, and pool where there is something to pool. norm: batch norms, which the original has not.
+
+    Raises InvalidArchitecture where the image is too small, or the budgets leave no filter for a point.
+    """
+    return _stepping(_lenet_3c1l(width, task, padded=padded, norm=norm), expansion, budgets)
+
+
+def lenet5(
+    width: int = 6,
+    *,
+    task: Task = CIFAR,
+    expansion: float = EXPANSION,
+    budgets: Sequence[float] = BUDGETS,
+    padded: bool = False,
+    norm: bool = True,
+) -> Architecture:
+    """LeNet-5: two 5×5 convolutions with a pooling each, two hidden linear layers, a linear classifier.
+
+    width: filters of the first convolution; 16, 120 and 84 for 6 follow in the other layers. Otherwise as
+    :func:`lenet_3c1l`.
+    """
+    return _stepping(_lenet5(width, task, padded=padded, norm=norm), expansion, budgets)
+
+
+def vgg16(
+    width: int = 64,
+    *,
+    task: Task = CIFAR,
+    expansion: float = EXPANSION,
+    budgets: Sequence[float] = BUDGETS,
+    norm: bool = True,
+) -> Architecture:
+    """VGG-16 as used on CIFAR: thirteen 3×3 convolutions in five stages, two hidden linear layers of 8 × width.
+
+    width: filters of the first stage. A stage ends in a pooling where there is something to pool. Otherwise as
+    :func:`lenet_3c1l`.
+    """
+    return _stepping(_vgg16(width, task, norm=norm), expansion, budgets)
+
+
+def any_width(
+    base: str = "lenet_3c1l",
+    width: int = 32,
+    *,
+    task: Task = CIFAR,
+    budgets: Sequence[float] = BUDGETS,
+    padded: bool = False,
+    norm: bool = True,
+) -> Architecture:
+    """An any-width network, the baseline: triangular weights and slices of one size, trained by the sandwich rule.
+
+    base: lenet_3c1l, lenet5 or vgg16. budgets: as many points as these; the largest is the widest within the last one.
+    Otherwise as those functions have it.
+    """
+    original, levels = _original(base, width, task, padded=padded, norm=norm), len(budgets)
+    full, macs, limit = np.array(_widths(original)), OwnershipMacs(original), budgets[-1] * original.costs[-1]
+    parts = np.arange(1, levels + 1) / levels
+
+    def prefixes(share: float) -> np.ndarray:
+        return np.rint(share * np.outer(full, parts)).astype(np.int64)
+
+    chosen = prefixes(_largest(lambda share: bool(macs(_owned(prefixes(share)))[-1] <= limit), 2.0))
+    if not (_owned(chosen) > 0).all():
+        raise InvalidArchitecture(f"Every slice must have a filter. Got prefixes {chosen.tolist()}: widen the network.")
+    causal = with_slices(original, [tuple(row) for row in chosen.tolist()])
+    return replace(causal, training=Training(rule="sandwich"))
+
+
+class Stepping:
+    """SteppingNet: LeNet-3C1L, LeNet-5 or VGG-16 whose filters move between subnets under MAC budgets.
+
+    What varies is the original network, its width, how far it is widened, and the budgets. The rule `stepping`
+    constructs the subnets; under another rule the points are an even split.
+    """
+
+    def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
+        """See :class:`nas.contracts.SearchSpace`."""
+        check_task("stepping", task, points)
+        base = choose("base", tuple(WIDTHS))
+        width = choose(f"{base} width", WIDTHS[base])
+        expansion = choose("expansion", EXPANSIONS)
+        smallest = choose("smallest budget", SMALLEST) if points > 1 else 0.0
+        budgets = spread_budgets(points, smallest, choose("largest budget", LARGEST))
+        padded = min(task.input_shape[1:]) // stem_strides(task)[0] < SMALLEST_UNPADDED
+        return _stepping(_original(base, width, task, padded=padded, norm=True), expansion, budgets)
+
+
+def spread_budgets(points: int, smallest: float, largest: float) -> tuple[float, ...]:
+    """Budgets for any number of points, evenly from the smallest to the largest.
+
+    >>> spread_budgets(4, 0.1, 0.85), spread_budgets(1, 0.1, 0.85)
+    ((0.1, 0.35, 0.6, 0.85), (0.85,))
+    """
+    if points == 1:
+        return (largest,)
+    return tuple(smallest + (largest - smallest) * level / (points - 1) for level in range(points))
+
+
+class _Chain:
+    """An original network under construction: one layer after the other, each of one slice."""
+
+    def __init__(self, task: Task, *, padded: bool, norm: bool):
+        self.builder, self.padded = Builder(task), padded
+        self.at, self.stride = self.builder.input, stem_strides(task)[0]
+        self.after, self.bias = ("norm", "relu") if norm else ("relu",), not norm
+
+    def conv(self, width: int, kernel: int) -> None:
+        padding = None if self.padded else 0
+        self._conv(width, kernel, padding=padding, stride=self.stride)
+        self.stride = 1
+
+    def pool(self) -> None:
+        size = self.builder.size(self.at)
+        kernel = tuple(2 if n > 1 or not self.padded else 1 for n in size)
+        if max(kernel) > 1:
+            target = self.builder.map(self.builder.slices(self.at))
+            self.at = self.builder.add(
+                "max_pool", self.at, target, kernel=kernel, stride=kernel, padding=0, wiring="causal"
+            )
+
+    def hidden(self, width: int) -> None:
+        """A linear layer that reads a map position by position, or a vector."""
+        size = self.builder.size(self.at)
+        if max(size, default=1) > 1:
+            self._conv(width, size, padding=0)
+        else:
+            target = self.builder.map(width)
+            self.at = self.builder.add("linear", self.at, target, wiring="causal", after=self.after, bias=self.bias)
+
+    def average(self) -> None:
+        """The mean over all positions."""
+        target = self.builder.map(self.builder.slices(self.at))
+        self.at = self.builder.add("global_avg_pool", self.at, target, wiring="causal")
+
+    def classified(self) -> Architecture:
+        """The finished network, with a linear classifier that reads the last map position by position."""
+        size, classes = self.builder.size(self.at), self.builder.map(self.builder.task.num_classes)
+        if max(size, default=1) > 1:
+            self.builder.add("conv", self.at, classes, kernel=size, padding=0, bias=True)
+        else:
+            self.builder.add("linear", self.at, classes, bias=True)
+        return self.builder.architecture(1, norm="shared")
+
+    def _conv(self, width: int, kernel: int | Size, *, padding: int | None, stride: int = 1) -> None:
+        self.at = self.builder.conv(
+            self.at,
+            width,
+            kernel=kernel,
+            padding=padding,
+            stride=stride,
+            wiring="causal",
+            after=self.after,
+            bias=self.bias,
+        )
+
+
+def _original(base: str, width: int, task: Task, *, padded: bool, norm: bool) -> Architecture:
+    """The original network of a base by its name."""
+    if base not in WIDTHS:
+        raise UserError(unknown_name("base network", base, WIDTHS))
+    if base == "vgg16":
+        return _vgg16(width, task, norm=norm)
+    return (_lenet_3c1l if base == "lenet_3c1l" else _lenet5)(width, task, padded=padded, norm=norm)
+
+
+def _lenet_3c1l(width: int, task: Task, *, padded: bool, norm: bool) -> Architecture:
+    chain = _Chain(task, padded=padded, norm=norm)
+    chain.conv(width, 3)
+    chain.conv(width, 3)
+    chain.pool()
+    chain.conv(width, 5)
+    chain.pool()
+    return chain.classified()
+
+
+def _lenet5(width: int, task: Task, *, padded: bool, norm: bool) -> Architecture:
+    chain = _Chain(task, padded=padded, norm=norm)
+    chain.conv(width, 5)
+    chain.pool()
+    chain.conv(round(16 * width / 6), 5)
+    chain.pool()
+    chain.hidden(20 * width)
+    chain.hidden(14 * width)
+    return chain.classified()
+
+
+def _vgg16(width: int, task: Task, *, norm: bool) -> Architecture:
+    chain = _Chain(task, padded=True, norm=norm)
+    for multiple, depth in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
+        for _ in range(depth):
+            chain.conv(multiple * width, 3)
+        chain.pool()
+    chain.average()
+    chain.hidden(8 * width)
+    chain.hidden(8 * width)
+    return chain.classified()
+
+
+def _stepping(original: Architecture, expansion: float, budgets: Sequence[float]) -> Architecture:
+    """The proposal: filters split evenly within the budgets, to be constructed by the rule ``stepping``."""
+    if not (expansion >= 1):
+        raise UserError(f"expansion must be at least 1. Got {expansion=}.")
+    if not (len(budgets) > 0 and budgets[0] > 0 and all(a < b for a, b in pairwise(budgets))):
+        raise UserError(f"budgets must be positive shares of the original network's MACs, ascending. Got {budgets=}.")
+    full = _widths(original)
+    slices = _even_split(original, [round(expansion * n) for n in full], budgets)
+    settings = (("expansion", float(expansion)), ("original", "-".join(map(str, full))))
+    return replace(with_slices(original, slices), training=Training(rule="stepping", settings=settings))
+
+
+def _even_split(original: Architecture, widened: Sequence[int], budgets: Sequence[float]) -> list[tuple[int, ...]]:
+    """Prefix lengths of every coupling group, with every level within its budget and close to it."""
+    macs, columns = OwnershipMacs(original), np.zeros((len(widened), 0), dtype=np.int64)
+    for budget in budgets:
+        column = _even_level(columns, np.array(widened), macs, budget * original.costs[-1])
+        columns = np.column_stack([columns, column])
+    return [tuple(row) for row in columns.tolist()]
+
+
+def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, limit: float) -> np.ndarray:
+    """The prefix of every group at the next level: the largest common share of the filters whose MACs are within the
+    limit, then one more in each layer, first to last, where it still fits.
+
+    columns: prefixes at the levels before, (groups, levels). widened: all filters of each group, (groups,).
+
+    Raises InvalidArchitecture where not even one more filter of each group fits.
+    """
+    least = columns[:, -1] + 1 if columns.size else np.ones_like(widened)
+
+    def column(share: float) -> np.ndarray:
+        return np.maximum(least, (share * widened).astype(np.int64))
+
+    def fits(column: np.ndarray) -> bool:
+        return bool((column <= widened).all() and macs(_owned(np.column_stack([columns, column])))[-1] <= limit)
+
+    best = column(_largest(lambda share: fits(column(share)), 1.0))
+    if not fits(best):
+        raise InvalidArchitecture(
+            "Every operating point must have a filter more than the one before in every layer, within its budget. "
+            f"Point {columns.shape[1]}, of {limit:,.0f} MACs, has no room for {best.tolist()} filters: widen the "
+            "network, or ask for fewer points."
+        )
+    for group in range(len(widened)):
+        more = best + (np.arange(len(widened)) == group)
+        best = more if fits(more) else best
+    return best
+
+
+def _owned(prefixes: np.ndarray) -> np.ndarray:
+    return np.diff(prefixes, axis=1, prepend=0)
+
+
+def _widths(original: Architecture) -> list[int]:
+    return [original.topology.maps[maps[0]].channels for maps in coupling_groups(original)]
+
+
+def _largest(fits: Callable[[float], bool], most: float) -> float:
+    """The largest number up to ``most`` that fits, to a thousandth of a filter; 0 where none does."""
+    if fits(most):
+        return most
+    low, high = 0.0, most
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,114 @@
+"""SteppingNet's networks: the layers of its experiments, within their budgets, at any number of points and size."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas.cost import macs
+from nas.errors import InvalidArchitecture, UserError
+from nas.ownership import coupling_groups, with_slices
+from nas.reuse import stable_maps
+from nas.topology import Architecture, Task
+from search_spaces.stepping import BUDGETS, any_width, lenet5, lenet_3c1l, spread_budgets, vgg16
+
+DIGITS = Task(input_shape=(1, 8, 8), num_classes=10)
+FASHION = Task(input_shape=(1, 28, 28), num_classes=10)
+ORIGINAL_MACS = {
+    # convolutions by output positions, window, filters read and written; then the classifier
+    "lenet_3c1l": 30**2 * 9 * 3 * 32 + 28**2 * 9 * 32**2 + 10**2 * 25 * 32**2 + 25 * 32 * 10,
+    "lenet5": 28**2 * 25 * 3 * 6 + 10**2 * 25 * 6 * 16 + 25 * 16 * 120 + 120 * 84 + 84 * 10,
+    "vgg16": 313_201_664 + 2 * 512**2,
+}
+"""VGG-16 on 32×32 images with a linear classifier alone, as often used on CIFAR; two hidden layers of 512."""
+MAKE = {"lenet_3c1l": lenet_3c1l, "lenet5": lenet5, "vgg16": vgg16}
+
+
+def original(architecture: Architecture) -> Architecture:
+    """The network that is widened, by what its proposal says of it."""
+    widths = str(dict(architecture.training.settings)["original"]).split("-")
+    return with_slices(architecture, [(int(n),) for n in widths])
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_the_original_network_is_the_one_known(name):
+    assert macs(original(MAKE[name]())) == (ORIGINAL_MACS[name],)
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("norm", [True, False])
+def test_points_are_within_their_budgets_and_near(name, norm):
+    made = MAKE[name](norm=norm)
+    for cost, budget in zip(macs(made), BUDGETS):
+        assert 0.8 * budget * ORIGINAL_MACS[name] < cost <= budget * ORIGINAL_MACS[name]
+    assert made.canonical == made
+    assert made.norm == "shared"
+    assert made.training.rule == "stepping"
+    assert dict(made.training.settings)["expansion"] == 1.8
+
+
+def test_filters_are_split_evenly():
+    made = lenet_3c1l()
+    slices = [made.topology.maps[group[0]].slices for group in coupling_groups(made)]
+    for level in zip(*slices):
+        assert max(level) - min(level) <= 1
+
+
+@pytest.mark.parametrize("made", [lenet_3c1l(), lenet5(12), vgg16(8), any_width()], ids=["3c1l", "5", "vgg", "awn"])
+def test_every_point_reuses_the_smaller_ones(made):
+    output = made.points[0].output
+    for shared in stable_maps(made):
+        assert shared >= set(range(len(made.topology.maps))) - {output}
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("points", [1, 2, 3, 6])
+def test_any_number_of_points(name, points):
+    budgets = spread_budgets(points, 0.1, 0.85)
+    made = MAKE[name](24, task=FASHION, budgets=budgets)
+    assert len(made.points) == points
+    assert all(cost <= budget * macs(original(made))[0] for cost, budget in zip(macs(made), budgets))
+
+
+@pytest.mark.parametrize("make", [lenet_3c1l, lenet5])
+def test_images_too_small_are_refused_unless_padded(make):
+    with pytest.raises(InvalidArchitecture, match="kernel"):
+        make(12, task=DIGITS)
+    assert len(make(12, task=DIGITS, padded=True).points) == 4
+
+
+def test_more_points_than_filters_are_refused():
+    with pytest.raises(InvalidArchitecture, match="ask for fewer points"):
+        lenet5(6, budgets=spread_budgets(8, 0.1, 0.85))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"expansion": 0.9}, "expansion must be at least 1"),
+        ({"budgets": ()}, "budgets must be positive shares"),
+        ({"budgets": (0.3, 0.3)}, "ascending"),
+        ({"budgets": (0.0, 0.3)}, "positive"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense(changes, said):
+    with pytest.raises(UserError, match=said):
+        lenet_3c1l(**changes)
+
+
+@pytest.mark.parametrize("base", MAKE)
+def test_an_any_width_network_has_uniform_slices_within_the_largest_budget(base):
+    made = any_width(base, 32)
+    for group in coupling_groups(made):
+        slices = made.topology.maps[group[0]].slices
+        assert all(abs(n - slices[-1] * (k + 1) / 4) <= 0.75 for k, n in enumerate(slices))
+    limit = 0.85 * macs(original(MAKE[base](32)))[0]
+    assert 0.9 * limit < macs(made)[-1] <= limit
+    assert made.training.rule == "sandwich"
+
+
+def test_any_width_networks_that_cannot_be():
+    with pytest.raises(UserError, match="Unknown base network 'lenet'"):
+        any_width("lenet")
+    with pytest.raises(InvalidArchitecture, match="widen the network"):
+        any_width(width=2)
