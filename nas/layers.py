@@ -26,10 +26,11 @@ BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Some channels of a tensor: a prefix of ``count``, or those at ``index`` (count,) where a concat has holes."""
+    """Some channels of a tensor: ``count`` of them from ``start`` on, or those at ``index`` (count,) where it has holes."""
 
     count: int
     index: Tensor | None = None
+    start: int = 0
 
     @staticmethod
     def of(ranges: Sequence[tuple[int, int]], device: torch.device) -> Channels:
@@ -42,12 +43,12 @@ class Channels:
     @property
     def positions(self) -> list[int]:
         """Full-width channel of each active one."""
-        return list(range(self.count)) if self.index is None else self.index.tolist()
+        return list(range(self.start, self.start + self.count)) if self.index is None else self.index.tolist()
 
     def take(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """These channels of a tensor: a view where they are a prefix."""
+        """These channels of a tensor: a view where they follow each other."""
         if self.index is None:
-            return tensor if tensor.shape[dim] == self.count else tensor.narrow(dim, 0, self.count)
+            return tensor if tensor.shape[dim] == self.count else tensor.narrow(dim, self.start, self.count)
         return tensor.index_select(dim, self.index)
 
 
@@ -155,13 +156,21 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, route: Route, mode: NormMode) -> Tensor:
         """x: (N, active source channels, \\*size) -> (N, active target channels, \\*size)."""
-        x = self._steps(x, self.operation.before, self.before, route.source, mode)
+        x = self.before_steps(x, route.source, mode)
         if self.kind.learned:
             bias = None if self.bias is None else route.target.take(self.bias)
             x = self.kind.apply(self.operation, x, self.live_weight(route), bias, route.groups)
         else:
             x = place(self.kind.apply(self.operation, x, None, None, 1), route.target.count, route.moves)
-        return self._steps(x, self.operation.after, self.after, route.target, mode)
+        return self.after_steps(x, route.target, mode)
+
+    def before_steps(self, x: Tensor, channels: Channels, mode: NormMode) -> Tensor:
+        """What is done to some channels of the source before they are read."""
+        return self._steps(x, self.operation.before, self.before, channels, mode)
+
+    def after_steps(self, x: Tensor, channels: Channels, mode: NormMode) -> Tensor:
+        """What is done to some channels before they arrive at the target."""
+        return self._steps(x, self.operation.after, self.after, channels, mode)
 
     def live_weight(self, route: Route) -> Tensor:
         """The weight cut to the active channels, zero where the wiring has no connection."""
