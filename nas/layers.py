@@ -26,7 +26,7 @@ BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Some channels of a tensor: ``count`` of them from ``start`` on, or those at ``index`` (count,) where it has holes."""
+    """Some channels of a tensor: ``count`` from ``start`` on, or those at ``index`` (count,) where there are holes."""
 
     count: int
     index: Tensor | None = None
@@ -85,18 +85,25 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor, channels: Channels, mode: NormMode) -> Tensor:
         """x: (N, c, \\*size) -> the same shape."""
-        affine = mode.row if self.own_affine else 0
-        weight, bias = channels.take(self.weight[affine]), channels.take(self.bias[affine])
+        weight, bias, mean, var = self.cut(channels, mode.row)
         if mode.batch_statistics and mode.momentum is None:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=BATCH_NORM_EPS)
-        row = mode.row if self.own_statistics else 0
-        mean, var = channels.take(self.mean[row]), channels.take(self.var[row])
         out = F.batch_norm(x, mean, var, weight, bias, mode.batch_statistics, mode.momentum or 0.0, BATCH_NORM_EPS)
         if mode.batch_statistics and channels.index is not None:  # mean and var were copies: write them back
             for statistics, moved in ((self.mean, mean), (self.var, var)):
                 # .data: as in batch_norm itself, a backward of an earlier pass that saw them is none the wiser
-                statistics.data[row].index_copy_(0, channels.index, moved)
+                statistics.data[mode.row if self.own_statistics else 0].index_copy_(0, channels.index, moved)
         return out
+
+    def cut(self, channels: Channels, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weight, bias, mean and variance of some channels at an operating point, each (c,)."""
+        affine, statistics = row if self.own_affine else 0, row if self.own_statistics else 0
+        return (
+            channels.take(self.weight[affine]),
+            channels.take(self.bias[affine]),
+            channels.take(self.mean[statistics]),
+            channels.take(self.var[statistics]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,21 +163,13 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, route: Route, mode: NormMode) -> Tensor:
         """x: (N, active source channels, \\*size) -> (N, active target channels, \\*size)."""
-        x = self.before_steps(x, route.source, mode)
+        x = self._steps(x, self.operation.before, self.before, route.source, mode)
         if self.kind.learned:
             bias = None if self.bias is None else route.target.take(self.bias)
             x = self.kind.apply(self.operation, x, self.live_weight(route), bias, route.groups)
         else:
             x = place(self.kind.apply(self.operation, x, None, None, 1), route.target.count, route.moves)
-        return self.after_steps(x, route.target, mode)
-
-    def before_steps(self, x: Tensor, channels: Channels, mode: NormMode) -> Tensor:
-        """What is done to some channels of the source before they are read."""
-        return self._steps(x, self.operation.before, self.before, channels, mode)
-
-    def after_steps(self, x: Tensor, channels: Channels, mode: NormMode) -> Tensor:
-        """What is done to some channels before they arrive at the target."""
-        return self._steps(x, self.operation.after, self.after, channels, mode)
+        return self._steps(x, self.operation.after, self.after, route.target, mode)
 
     def live_weight(self, route: Route) -> Tensor:
         """The weight cut to the active channels, zero where the wiring has no connection."""

@@ -17,8 +17,8 @@ from nas.layers import Channels, Layer, Norm, NormMode, merge
 from nas.liveness import check_point
 from nas.plan import Plan, Step, make_plan
 from nas.preprocessing import Preprocessing
-from nas.refine import RefineStep, plan_refinement, run_refinement
-from nas.reuse import stable_maps
+from nas.refine import Refiner
+from nas.reuse import accumulating_maps, stable_maps
 from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork
 
@@ -59,7 +59,7 @@ class AnytimeNetwork(nn.Module):
         self.register_load_state_dict_post_hook(_forget_calibrated)
         self._plans: dict[tuple[Subnetwork, torch.device], Plan] = {}
         self._rests: dict[tuple[int, torch.device], _Rest] = {}
-        self._refinements: dict[torch.device, tuple[RefineStep, ...]] = {}
+        self._refiners: dict[torch.device, Refiner] = {}
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -105,12 +105,12 @@ class AnytimeNetwork(nn.Module):
         if self.training:
             raise UserError("refine takes the stored statistics of norms: call network.eval() first.")
         self._refuse_uncalibrated()
-        return run_refinement(self, self._refine_steps(x.device), x)
+        return self._refiner(x.device).run(self, x)
 
     @property
     def refine_macs(self) -> tuple[int, ...]:
         """MACs that each step of :meth:`refine` takes for one example. Raises UserError like it."""
-        return tuple(step.macs for step in self._refine_steps(self.calibrated.device))
+        return tuple(step.macs for step in self._refiner(self.calibrated.device).steps)
 
     def extract(self, level: int) -> nn.Module:
         """The network of one level on its own: a static module with copied, physically smaller weights, in evaluation
@@ -224,6 +224,16 @@ class AnytimeNetwork(nn.Module):
                 )
         self.load_state_dict(found)
 
+    def check_reuse(self) -> None:
+        """Raise UserError unless larger operating points build on the results of smaller ones, exactly, so that one
+        pass answers for all.
+        """
+        self._accumulating  # noqa: B018  # to find it is to check
+
+    @cached_property
+    def _accumulating(self) -> frozenset[int]:
+        return accumulating_maps(self.architecture)
+
     @cached_property
     def _stable(self) -> tuple[frozenset[int], ...]:
         return stable_maps(self.architecture)
@@ -252,10 +262,10 @@ class AnytimeNetwork(nn.Module):
             self._rests[level, device] = _Rest.of(plan, largest, self._stable[level])
         return self._rests[level, device]
 
-    def _refine_steps(self, device: torch.device) -> tuple[RefineStep, ...]:
-        if device not in self._refinements:
-            self._refinements[device] = plan_refinement(self.architecture, device)
-        return self._refinements[device]
+    def _refiner(self, device: torch.device) -> Refiner:
+        if device not in self._refiners:
+            self._refiners[device] = Refiner(self.architecture, device)
+        return self._refiners[device]
 
     def _mode(self, level: int | Subnetwork | None) -> NormMode:
         policy, points = self.architecture.norm, self.architecture.points

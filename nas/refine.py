@@ -6,17 +6,19 @@ first time; and what of it is kept, as rows of later steps read it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nas.kinds import kind
-from nas.layers import Channels, Layer, NormMode, activate, place
+from nas.layers import BATCH_NORM_EPS, Channels, Layer, Norm, activate, place
 from nas.plan import Step, make_plan
 from nas.reuse import accumulating_maps, active_mask
 from nas.topology import Architecture
@@ -107,63 +109,126 @@ def plan_refinement(architecture: Architecture, device: torch.device) -> tuple[R
     return tuple(replace(step, done=pieces) for step, pieces in zip(found, done))
 
 
+class Refiner:
+    """The steps of a network, with views of its weights cut to what each of them needs.
+
+    Views show the weights as they are; where the network has come to hold others, they are cut again.
+    """
+
+    def __init__(self, architecture: Architecture, device: torch.device):
+        self.steps = plan_refinement(architecture, device)
+        self._bound: list[list[_BoundGrowth]] = []
+        self._addresses: list[tuple[dict[str, Any], str, int]] = []
+
+    def run(self, network: AnytimeNetwork, x: Tensor) -> Iterator[Tensor]:
+        """Logits of shape (N, classes) after each of the steps, for x of shape (N, \\*input_shape)."""
+        if not self._bound or any(held[name].data_ptr() != address for held, name, address in self._addresses):
+            self._bind(network)
+        return _run(self.steps, self._bound, x)
+
+    @torch.no_grad()
+    def _bind(self, network: AnytimeNetwork) -> None:
+        self._bound = [
+            [_BoundGrowth(growth, network.operation_layers, level) for growth in step.growths]
+            for level, step in enumerate(self.steps)
+        ]
+        self._addresses = [
+            (held, name, tensor.data_ptr())
+            for module in network.modules()
+            for held in (module._parameters, module._buffers)
+            for name, tensor in held.items()
+            if tensor is not None
+        ]
+
+
 @torch.no_grad()
-def run_refinement(network: AnytimeNetwork, steps: Sequence[RefineStep], x: Tensor) -> Iterator[Tensor]:
-    """Logits of shape (N, classes) after each of the steps, for x of shape (N, \\*input_shape)."""
-    run = _Run(network.operation_layers, x)
-    for level, step in enumerate(steps):
-        mode = NormMode(level, batch_statistics=False)
-        for growth in step.growths:
-            run.grow(growth, mode)
-        logits = _joined([run.pieces[piece] for piece in step.answer]).flatten(1)
+def _run(steps: Sequence[RefineStep], bound: Sequence[Sequence[_BoundGrowth]], x: Tensor) -> Iterator[Tensor]:
+    pieces = {0: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x}
+    kept: dict[int, Tensor] = {}
+    empty = x[:, :0]
+    for step, growths in zip(steps, bound):
+        for growth in growths:
+            growth(pieces, kept, empty)
+        logits = _joined([pieces[piece] for piece in step.answer]).flatten(1)
         for piece in step.done:
-            del run.pieces[piece]
+            del pieces[piece]
         yield logits
 
 
-class _Run:
-    """Values on the way. pieces: by their names. kept: by operation, what has arrived and is read again."""
+class _BoundGrowth:
+    """A growth that can be run."""
 
-    def __init__(self, layers: Sequence[Layer], x: Tensor):
-        self.layers, self.batch = layers, x[:, :0]
-        self.pieces = {0: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x}
-        self.kept: dict[int, Tensor] = {}
+    def __init__(self, growth: Growth, layers: Sequence[Layer], level: int):
+        self.growth = growth
+        self.parts = [_BoundPart(part, layers[part.operation], growth, level) for part in growth.parts]
 
-    def grow(self, growth: Growth, mode: NormMode) -> None:
-        value = self.pieces[growth.piece] if growth.adds else None
-        for part in growth.parts:
-            arrived = self.part(part, growth, mode)
+    def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> None:
+        growth = self.growth
+        value = pieces[growth.piece] if growth.adds else None
+        for part in self.parts:
+            arrived = part(pieces, kept, empty)
             value = arrived if value is None else value + arrived
-        value = activate(self.zeros(growth) if value is None else value, growth.activation)
-        self.pieces[growth.piece] = value if growth.factor == 1 else value * growth.factor
+        if value is None:
+            value = empty.new_zeros(len(empty), *growth.shape)
+        value = activate(value, growth.activation)
+        pieces[growth.piece] = value if growth.factor == 1 else value * growth.factor
 
-    def part(self, part: Part, growth: Growth, mode: NormMode) -> Tensor:
-        """What an operation adds to the new channels of its target, (N, new channels, \\*size)."""
-        layer = self.layers[part.operation]
-        if not (part.reads or part.rows):
-            return layer.after_steps(self.zeros(growth), growth.channels, mode)
-        read = [layer.before_steps(r.within.take(self.pieces[r.piece], dim=1), r.channels, mode) for r in part.reads]
+
+class _BoundPart:
+    """A part with its views; returns what it adds to the new channels of its target, (N, new channels, \\*size)."""
+
+    def __init__(self, part: Part, layer: Layer, growth: Growth, level: int):
+        self.part, self.shape, self.operation, self.kind = part, growth.shape, layer.operation, layer.kind
+        self.reads = [
+            (r.piece, r.within, _steps(layer.operation.before, layer.before, r.channels, level)) for r in part.reads
+        ]
+        self.after = _steps(layer.operation.after, layer.after, growth.channels, level)
+        self.rows = [(rows, *_cut(layer, rows, part.bias)) for rows in part.rows]
+
+    def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> Tensor:
+        part, read = self.part, []
+        for piece, within, steps in self.reads:
+            x = within.take(pieces[piece], dim=1)
+            for step in steps:
+                x = step(x)
+            read.append(x)
         if part.keep:
-            if part.operation in self.kept:
-                read.insert(0, self.kept[part.operation])
-            self.kept[part.operation] = x = _joined(read)
+            if part.operation in kept:
+                read.insert(0, kept[part.operation])
+            kept[part.operation] = x = _joined(read)
         else:
-            x = _joined(read)
+            x = _joined(read) if read else empty
         if part.rows:
-            out = _joined([_rows(layer, rows, part.bias, x) for rows in part.rows])
+            run, operation = self.kind.apply, self.operation
+            out = _joined([run(operation, rows.arrived.take(x, dim=1), w, b, rows.groups) for rows, w, b in self.rows])
+        elif read:
+            out = place(self.kind.apply(self.operation, x, None, None, 1), self.shape[0], part.moves)
         else:
-            out = place(layer.kind.apply(layer.operation, x, None, None, 1), growth.channels.count, part.moves)
-        return layer.after_steps(out, growth.channels, mode)
+            out = empty.new_zeros(len(empty), *self.shape)
+        for step in self.after:
+            out = step(out)
+        return out
 
-    def zeros(self, growth: Growth) -> Tensor:
-        return self.batch.new_zeros(len(self.batch), *growth.shape)
 
-
-def _rows(layer: Layer, rows: Rows, bias: bool, x: Tensor) -> Tensor:
+def _cut(layer: Layer, rows: Rows, bias: bool) -> tuple[Tensor, Tensor | None]:
     assert layer.weight is not None
-    weight = rows.columns.take(rows.rows.take(layer.weight), dim=1)
     added = rows.rows.take(layer.bias) if bias and layer.bias is not None else None
-    return layer.kind.apply(layer.operation, rows.arrived.take(x, dim=1), weight, added, rows.groups)
+    return rows.columns.take(rows.rows.take(layer.weight), dim=1), added
+
+
+def _steps(
+    names: tuple[str, ...], norm: Norm | None, channels: Channels, level: int
+) -> list[Callable[[Tensor], Tensor]]:
+    found: list[Callable[[Tensor], Tensor]] = []
+    for name in names:
+        if name == "norm" and norm is not None:
+            weight, bias, mean, var = norm.cut(channels, level)
+            found.append(
+                partial(F.batch_norm, running_mean=mean, running_var=var, weight=weight, bias=bias, eps=BATCH_NORM_EPS)
+            )
+        else:
+            found.append(partial(activate, name=name))
+    return found
 
 
 def _joined(values: list[Tensor]) -> Tensor:

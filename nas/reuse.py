@@ -52,7 +52,7 @@ def accumulating_maps(architecture: Architecture) -> frozenset[int]:
                 raise UserError(
                     "The results of an operating point must stay what they are at the larger ones to be reused. "
                     f"Those of map {index} are others at level {pair[1]} than at level {pair[0]}: {why}. "
-                    "Run each level on its own: network(x, level)."
+                    "Run and train each level on its own: network(x, level), rules like joint."
                 )
             found.add(index)
     return frozenset(found)

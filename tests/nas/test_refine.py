@@ -118,6 +118,16 @@ def test_sees_weights_as_they_are_now() -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.1)
+    _same(network, x)
+    other = AnytimeNetwork(network.architecture, generator=torch.Generator().manual_seed(1)).to(torch.float64)
+    network.load_state_dict(other.state_dict(), assign=True)
+    _same(network, x)
+    network.to(torch.float32)
+    for level, logits in enumerate(network.refine(x.float())):
+        torch.testing.assert_close(logits, network(x.float(), level).detach())
+
+
+def _same(network: AnytimeNetwork, x: torch.Tensor) -> None:
     for level, logits in enumerate(network.refine(x)):
         torch.testing.assert_close(logits, network(x, level).detach(), rtol=0, atol=1e-10)
 
