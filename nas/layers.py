@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -107,18 +108,45 @@ class Norm(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
+class Moves:
+    """Where the channels of an aligned operation arrive.
+
+    sizes: of the runs of source channels that stay together. order: what the target's channels are: the run of this
+    number, or, where it is negative, so many zeros.
+    """
+
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+
+    @staticmethod
+    def of(to: Sequence[int], wanted: int) -> Moves | None:
+        """From each source channel's place among the ``wanted`` channels of the target, -1 where it has none; None
+        where the first channels of the one become the first of the other.
+        """
+        arriving = [(at, place) for at, place in enumerate(to) if place >= 0]
+        if arriving == [(at, at) for at in range(min(len(to), wanted))]:
+            return None
+        starts = [at for at in range(len(to)) if at == 0 or to[at] != (to[at - 1] + 1 if to[at - 1] >= 0 else -1)]
+        sizes = tuple(stop - start for start, stop in pairwise([*starts, len(to)]))
+        order, end = [], 0
+        for first, run in sorted((to[start], run) for run, start in enumerate(starts)):
+            if first >= 0:
+                order += [end - first, run] if first > end else [run]
+                end = first + sizes[run]
+        return Moves(sizes, tuple([*order, end - wanted] if end < wanted else order))
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """What an operation reads and writes in one subnetwork.
 
-    source, target: active channels. groups: those active. moves: for aligned kinds, the places among the active source
-    channels of what arrives, and those among the target's that it arrives at, (2, channels); None where the source's
-    first channels become the target's first channels.
+    source, target: active channels. groups: those active. moves: for aligned kinds.
     """
 
     source: Channels
     target: Channels
     groups: int
-    moves: Tensor | None = None
+    moves: Moves | None = None
 
 
 class Layer(nn.Module):
@@ -186,16 +214,24 @@ class Layer(nn.Module):
         return x
 
 
-def place(x: Tensor, wanted: int, moves: Tensor | None) -> Tensor:
+def place(x: Tensor, wanted: int, moves: Moves | None) -> Tensor:
     """Put the channels of an aligned operation where the target has them; what receives nothing is zero.
 
-    wanted: active channels of the target. moves: as in :class:`Route`.
+    wanted: active channels of the target.
     """
     if moves is not None:
-        return x.new_zeros(x.shape[0], wanted, *x.shape[2:]).index_copy(1, moves[1], x.index_select(1, moves[0]))
+        runs = x.split(moves.sizes, dim=1)
+        return torch.cat([runs[run] if run >= 0 else _zeros(x, -run) for run in moves.order], dim=1)
     if x.shape[1] >= wanted:
         return x if x.shape[1] == wanted else x[:, :wanted]
     return F.pad(x, (0, 0) * (x.dim() - 2) + (0, wanted - x.shape[1]))
+
+
+def _zeros(x: Tensor, channels: int) -> Tensor:
+    """Laid out like x: what is joined in one layout stays in it."""
+    out = x.new_zeros(x.shape[0], channels, *x.shape[2:])
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return out.to(memory_format=torch.channels_last) if last else out
 
 
 def merge(values: Sequence[Tensor], step: Step) -> Tensor:

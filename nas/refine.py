@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.kinds import kind
-from nas.layers import BATCH_NORM_EPS, Channels, Layer, Norm, activate, place
+from nas.layers import BATCH_NORM_EPS, Channels, Layer, Moves, Norm, activate, place
 from nas.plan import Step, make_plan
 from nas.reuse import accumulating_maps, active_mask
 from nas.topology import Architecture
@@ -52,14 +52,14 @@ class Part:
     """What an operation does in a step.
 
     reads: what it reads for the first time. keep: rows of later steps read again what has arrived.
-    rows: of a learned operation. moves: of another, as in :class:`nas.layers.Route`.
+    rows: of a learned operation. moves: of another.
     """
 
     operation: int
     reads: tuple[Read, ...]
     keep: bool
     rows: tuple[Rows, ...]
-    moves: Tensor | None
+    moves: Moves | None
     bias: bool
 
 
@@ -383,14 +383,10 @@ class _Planner:
             arrived = self._channels([place_of[c] for c in read])
             yield Rows(Channels(stop - start, start=first + start), self._channels(read), arrived, 1)
 
-    def _moves(self, o: int, new: np.ndarray, fresh: list[int]) -> Tensor | None:
-        operation = self.topology.operations[o]
-        if kind(operation.kind).mixing:
+    def _moves(self, o: int, new: np.ndarray, fresh: list[int]) -> Moves | None:
+        if kind(self.topology.operations[o].kind).mixing:
             return None
-        to = (alignment(self.topology, o)[fresh] - new[0]).tolist()
-        if to == list(range(len(to))):
-            return None
-        return torch.tensor([list(range(len(to))), to], device=self.device)
+        return Moves.of((alignment(self.topology, o)[fresh] - new[0]).tolist(), len(new))
 
     def _channels(self, places: list[int]) -> Channels:
         runs = _runs(places)
