@@ -1,9 +1,9 @@
 """Continuing from one operating point to the next against starting again, on block-triangular ResNeXts.
 
-For several sizes, batches of 1 and 64, one thread: the time of all refine steps together; of one full pass, as the
-anytime network runs it and as the extracted static module does; and of a fresh pass at every level, which is what a
-network without reuse needs when its deadline is unknown. Ways take turns, each time is the least of several. Prints a
-table and writes rows/refine.csv.
+For several sizes, batches of 1 and 64, the CPU time of one thread (machines are shared): for all refine steps together;
+for one full pass, as the anytime network runs it and as the extracted static module does; and for a fresh pass at every
+level, which is what a network without reuse needs when its deadline is unknown. Ways take turns, each time is the least
+of several. Prints a table and writes rows/refine.csv.
 
     python benchmarks/refine.py
 """
@@ -35,16 +35,16 @@ BATCHES = (1, 64)
 
 
 def best_times(ways: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """The least time of each way, in ms: they take turns for so many seconds, and each runs three times at least."""
+    """The least CPU time of each way, in ms: they take turns for so many seconds, three times at least."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for run in ways.values():
         run()
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times[next(iter(ways))]) < 3:
         for name, run in ways.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (time.process_time() - start))
     return {name: min(found) for name, found in times.items()}
 
 
