@@ -1,7 +1,9 @@
-"""Training rules for width-elastic networks: joint training of all points, and the sandwich rule.
+"""Training rules for all points at once: joint training, the sandwich rule, and one pass where results are shared.
 
 References
 ----------
+Lee & Shin, Anytime Neural Prediction via Slicing Networks Vertically, 2018, arXiv 1807.02609 (the losses of all points
+summed, as :class:`Causal` does; one pass for all of them, and its distillation, are ours).
 Yu et al., Slimmable Neural Networks, ICLR 2019, arXiv 1812.08928 (joint).
 Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICCV 2019, arXiv 1903.05134 (sandwich,
 in-place distillation).
@@ -9,6 +11,7 @@ in-place distillation).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -58,3 +61,54 @@ class Sandwich:
         between = torch.randperm(max(levels - 2, 0), generator=generator)[: self.sampled] + 1
         for level in between.tolist():
             yield F.cross_entropy(network(x, level), targets)
+
+
+class Causal:
+    """Every operating point in every step from one forward and one backward pass: for networks whose larger points
+    build on the smaller ones' results, exactly.
+
+    weights: of the points' losses, small to large, as text: "2,1,1,1"; all 1 by default.
+    distill: weight of a second loss of all points but the largest, the divergence of their answers from its detached
+        ones (Kullback-Leibler, in nats); 0 leaves it out.
+    temperature: divides the logits in that loss, which is multiplied by its square, to keep the size of its gradients.
+    """
+
+    def __init__(self, *, weights: str | None = None, distill: float = 0.0, temperature: float = 1.0):
+        self.weights = None if weights is None else _numbers(weights)
+        for name, value, least in (("distill", distill, 0.0), ("temperature", temperature, 1e-3)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+                raise UserError(f"{name} must be a number, at least {least:g}. Got {value!r}.")
+        self.distill, self.temperature = distill, temperature
+
+    def losses(
+        self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """One loss: the weighted sum of the points' losses.
+
+        Raises UserError where a pass for all points is not exact, and where weights are not as many as points.
+        """
+        network.check_reuse()
+        weights = self.weights or (1.0,) * network.levels
+        if len(weights) != network.levels:
+            raise UserError(f"There must be a weight for each of the {network.levels} points. Got {weights=}.")
+        *smaller, largest = network.forward_all(x)
+        total = weights[-1] * F.cross_entropy(largest, labels)
+        target = F.log_softmax(largest.detach().float() / self.temperature, dim=1) if self.distill else None
+        for weight, logits in zip(weights, smaller):
+            loss = F.cross_entropy(logits, labels)
+            if target is not None:
+                answers = F.log_softmax(logits.float() / self.temperature, dim=1)
+                divergence = F.kl_div(answers, target, reduction="batchmean", log_target=True)
+                loss = loss + self.distill * self.temperature**2 * divergence
+            total = total + weight * loss
+        yield total
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in str(text).split(","))
+    except ValueError:
+        found = ()
+    if not (found and all(0 <= number < math.inf for number in found) and any(found)):
+        raise UserError(f'weights must be numbers like "2,1,1,1", at least 0 and not all 0. Got {text!r}.')
+    return found

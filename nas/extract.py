@@ -57,14 +57,11 @@ class StaticOperation(nn.Module):
     dense.
     """
 
-    moves: Tensor | None
-
     def __init__(self, layer: Layer, route: Route, mode: NormMode, mask: np.ndarray | None):
         super().__init__()
-        self.operation, self.kind, self.width = layer.operation, layer.kind, route.target.count
+        self.operation, self.kind, self.width, self.moves = layer.operation, layer.kind, route.target.count, route.moves
         self.before = _steps(layer.operation.before, layer.before, route.source, mode)
         self.after = _steps(layer.operation.after, layer.after, route.target, mode)
-        self.register_buffer("moves", None if route.moves is None else route.moves.clone(), persistent=False)
         self.rows = nn.ModuleList(Rows(layer, route, *part) for part in _parts(layer, route, mask))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,10 +27,11 @@ BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Some channels of a tensor: a prefix of ``count``, or those at ``index`` (count,) where a concat has holes."""
+    """Some channels of a tensor: ``count`` from ``start`` on, or those at ``index`` (count,) where there are holes."""
 
     count: int
     index: Tensor | None = None
+    start: int = 0
 
     @staticmethod
     def of(ranges: Sequence[tuple[int, int]], device: torch.device) -> Channels:
@@ -42,12 +44,12 @@ class Channels:
     @property
     def positions(self) -> list[int]:
         """Full-width channel of each active one."""
-        return list(range(self.count)) if self.index is None else self.index.tolist()
+        return list(range(self.start, self.start + self.count)) if self.index is None else self.index.tolist()
 
     def take(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """These channels of a tensor: a view where they are a prefix."""
+        """These channels of a tensor: a view where they follow each other."""
         if self.index is None:
-            return tensor if tensor.shape[dim] == self.count else tensor.narrow(dim, 0, self.count)
+            return tensor if tensor.shape[dim] == self.count else tensor.narrow(dim, self.start, self.count)
         return tensor.index_select(dim, self.index)
 
 
@@ -84,33 +86,67 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor, channels: Channels, mode: NormMode) -> Tensor:
         """x: (N, c, \\*size) -> the same shape."""
-        affine = mode.row if self.own_affine else 0
-        weight, bias = channels.take(self.weight[affine]), channels.take(self.bias[affine])
+        weight, bias, mean, var = self.cut(channels, mode.row)
         if mode.batch_statistics and mode.momentum is None:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=BATCH_NORM_EPS)
-        row = mode.row if self.own_statistics else 0
-        mean, var = channels.take(self.mean[row]), channels.take(self.var[row])
         out = F.batch_norm(x, mean, var, weight, bias, mode.batch_statistics, mode.momentum or 0.0, BATCH_NORM_EPS)
         if mode.batch_statistics and channels.index is not None:  # mean and var were copies: write them back
             for statistics, moved in ((self.mean, mean), (self.var, var)):
                 # .data: as in batch_norm itself, a backward of an earlier pass that saw them is none the wiser
-                statistics.data[row].index_copy_(0, channels.index, moved)
+                statistics.data[mode.row if self.own_statistics else 0].index_copy_(0, channels.index, moved)
         return out
+
+    def cut(self, channels: Channels, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weight, bias, mean and variance of some channels at an operating point, each (c,)."""
+        affine, statistics = row if self.own_affine else 0, row if self.own_statistics else 0
+        return (
+            channels.take(self.weight[affine]),
+            channels.take(self.bias[affine]),
+            channels.take(self.mean[statistics]),
+            channels.take(self.var[statistics]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Where the channels of an aligned operation arrive.
+
+    sizes: of the runs of source channels that stay together. order: what the target's channels are: the run of this
+    number, or, where it is negative, so many zeros.
+    """
+
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+
+    @staticmethod
+    def of(to: Sequence[int], wanted: int) -> Moves | None:
+        """From each source channel's place among the ``wanted`` channels of the target, -1 where it has none; None
+        where the first channels of the one become the first of the other.
+        """
+        arriving = [(at, place) for at, place in enumerate(to) if place >= 0]
+        if arriving == [(at, at) for at in range(min(len(to), wanted))]:
+            return None
+        starts = [at for at in range(len(to)) if at == 0 or to[at] != (to[at - 1] + 1 if to[at - 1] >= 0 else -1)]
+        sizes = tuple(stop - start for start, stop in pairwise([*starts, len(to)]))
+        order, end = [], 0
+        for first, run in sorted((to[start], run) for run, start in enumerate(starts)):
+            if first >= 0:
+                order += [end - first, run] if first > end else [run]
+                end = first + sizes[run]
+        return Moves(sizes, tuple([*order, end - wanted] if end < wanted else order))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """What an operation reads and writes in one subnetwork.
 
-    source, target: active channels. groups: those active. moves: for aligned kinds, the places among the active source
-    channels of what arrives, and those among the target's that it arrives at, (2, channels); None where the source's
-    first channels become the target's first channels.
+    source, target: active channels. groups: those active. moves: for aligned kinds.
     """
 
     source: Channels
     target: Channels
     groups: int
-    moves: Tensor | None = None
+    moves: Moves | None = None
 
 
 class Layer(nn.Module):
@@ -178,16 +214,24 @@ class Layer(nn.Module):
         return x
 
 
-def place(x: Tensor, wanted: int, moves: Tensor | None) -> Tensor:
+def place(x: Tensor, wanted: int, moves: Moves | None) -> Tensor:
     """Put the channels of an aligned operation where the target has them; what receives nothing is zero.
 
-    wanted: active channels of the target. moves: as in :class:`Route`.
+    wanted: active channels of the target.
     """
     if moves is not None:
-        return x.new_zeros(x.shape[0], wanted, *x.shape[2:]).index_copy(1, moves[1], x.index_select(1, moves[0]))
+        runs = x.split(moves.sizes, dim=1)
+        return torch.cat([runs[run] if run >= 0 else _zeros(x, -run) for run in moves.order], dim=1)
     if x.shape[1] >= wanted:
         return x if x.shape[1] == wanted else x[:, :wanted]
     return F.pad(x, (0, 0) * (x.dim() - 2) + (0, wanted - x.shape[1]))
+
+
+def _zeros(x: Tensor, channels: int) -> Tensor:
+    """Laid out like x: what is joined in one layout stays in it."""
+    out = x.new_zeros(x.shape[0], channels, *x.shape[2:])
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return out.to(memory_format=torch.channels_last) if last else out
 
 
 def merge(values: Sequence[Tensor], step: Step) -> Tensor:

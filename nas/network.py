@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from nas.layers import Channels, Layer, Norm, NormMode, merge
 from nas.liveness import check_point
 from nas.plan import Plan, Step, make_plan
 from nas.preprocessing import Preprocessing
-from nas.reuse import stable_maps
+from nas.refine import Refiner
+from nas.reuse import accumulating_maps, stable_maps
 from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork
 
@@ -58,6 +59,7 @@ class AnytimeNetwork(nn.Module):
         self.register_load_state_dict_post_hook(_forget_calibrated)
         self._plans: dict[tuple[Subnetwork, torch.device], Plan] = {}
         self._rests: dict[tuple[int, torch.device], _Rest] = {}
+        self._refiners: dict[torch.device, Refiner] = {}
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -92,6 +94,23 @@ class AnytimeNetwork(nn.Module):
             self._run(rest.steps, values, self._mode(level))
             out.append(values[rest.output].flatten(1))
         return [*out, top[largest.output].flatten(1)]
+
+    def refine(self, x: Tensor) -> Iterator[Tensor]:
+        """Logits (N, num_classes) at every level, small to large, each by the extra work alone: stop when time is up.
+
+        Only the new rows of each operation run, on what is kept of the results so far; logits accumulate. What level k
+        takes is ``refine_macs[k]``. Without gradients. Raises UserError in training mode, and where a level's results
+        are others at a larger one, which it names.
+        """
+        if self.training:
+            raise UserError("refine takes the stored statistics of norms: call network.eval() first.")
+        self._refuse_uncalibrated()
+        return self._refiner(x.device).run(self, x)
+
+    @property
+    def refine_macs(self) -> tuple[int, ...]:
+        """MACs that each step of :meth:`refine` takes for one example. Raises UserError like it."""
+        return tuple(step.macs for step in self._refiner(self.calibrated.device).steps)
 
     def extract(self, level: int) -> nn.Module:
         """The network of one level on its own: a static module with copied, physically smaller weights, in evaluation
@@ -205,6 +224,16 @@ class AnytimeNetwork(nn.Module):
                 )
         self.load_state_dict(found)
 
+    def check_reuse(self) -> None:
+        """Raise UserError unless larger operating points build on the results of smaller ones, exactly, so that one
+        pass answers for all.
+        """
+        self._accumulating  # noqa: B018  # to find it is to check
+
+    @cached_property
+    def _accumulating(self) -> frozenset[int]:
+        return accumulating_maps(self.architecture)
+
     @cached_property
     def _stable(self) -> tuple[frozenset[int], ...]:
         return stable_maps(self.architecture)
@@ -232,6 +261,11 @@ class AnytimeNetwork(nn.Module):
             plan, largest = self._plan(level, device), self._plan(None, device)
             self._rests[level, device] = _Rest.of(plan, largest, self._stable[level])
         return self._rests[level, device]
+
+    def _refiner(self, device: torch.device) -> Refiner:
+        if device not in self._refiners:
+            self._refiners[device] = Refiner(self.architecture, device)
+        return self._refiners[device]
 
     def _mode(self, level: int | Subnetwork | None) -> NormMode:
         policy, points = self.architecture.norm, self.architecture.points

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nas.kinds import kind
-from nas.layers import Channels, Route
+from nas.layers import Channels, Moves, Route
 from nas.topology import Subnetwork, Topology
 from nas.wiring import active_channels, alignment
 
@@ -59,9 +59,7 @@ def make_plan(topology: Topology, point: Subnetwork, device: torch.device) -> Pl
             Step(
                 target=index,
                 concat=feature_map.merge == "concat",
-                inputs=tuple(
-                    (o, topology.operations[o].source, _route(topology, o, channels, device)) for o in incoming
-                ),
+                inputs=tuple((o, topology.operations[o].source, _route(topology, o, channels)) for o in incoming),
                 activation=feature_map.activation,
                 factor=_factor(topology, index, channels[index].count, len(incoming)),
             )
@@ -81,7 +79,7 @@ def _factor(topology: Topology, index: int, active: int, incoming: int) -> float
     return (1 if feature_map.scale == "mean" else components) / on
 
 
-def _route(topology: Topology, index: int, channels: dict[int, Channels], device: torch.device) -> Route:
+def _route(topology: Topology, index: int, channels: dict[int, Channels]) -> Route:
     operation = topology.operations[index]
     source, target = channels[operation.source], channels[operation.target]
     if kind(operation.kind).mixing or topology.maps[operation.target].merge == "concat":
@@ -89,7 +87,5 @@ def _route(topology: Topology, index: int, channels: dict[int, Channels], device
         return Route(source=source, target=target, groups=groups if operation.groups > 1 else 1)
     arrives = {channel: at for at, channel in enumerate(target.positions)}
     to = alignment(topology, index).tolist()
-    moves = [(at, arrives[to[c]]) for at, c in enumerate(source.positions) if to[c] in arrives]
-    if moves == [(i, i) for i in range(min(source.count, target.count))]:
-        return Route(source=source, target=target, groups=1)
-    return Route(source, target, 1, torch.tensor(moves, dtype=torch.int64).reshape(-1, 2).T.contiguous().to(device))
+    moves = Moves.of([arrives.get(to[c], -1) for c in source.positions], target.count)
+    return Route(source=source, target=target, groups=1, moves=moves)

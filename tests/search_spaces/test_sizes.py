@@ -11,6 +11,7 @@ from nas.topology import Task
 from search_spaces.images import SPACINGS, fractions, link, prefixes, stem_strides
 from search_spaces.mobile import Mobile
 from search_spaces.residual import Residual
+from search_spaces.slicing import Slicing
 from search_spaces.slimmable import Slimmable
 
 FASHION = Task(input_shape=(1, 28, 28), num_classes=10)
@@ -25,7 +26,7 @@ def _sample(space, task, count=200):
     return out
 
 
-@pytest.mark.parametrize("space", [Residual(), Mobile()], ids=["residual", "mobile"])
+@pytest.mark.parametrize("space", [Residual(), Mobile(), Slicing()], ids=["residual", "mobile", "slicing"])
 def test_sizes_are_broad(space):
     largest = np.array([macs(found)[-1] for _, found in _sample(space, FASHION)]) / 1e6
     low, high = np.percentile(largest, [5, 90])

@@ -1,0 +1,136 @@
+"""What a step of training costs when one pass trains all operating points, on block-triangular networks.
+
+Against a step of the largest point alone: of a dense network of the same depth and as many MACs, which is what one
+would train independently, and of the same network. Beside them the sandwich rule on the same network, which runs a pass
+for each point. CPU time of one thread, as machines are shared; batch 64, 32×32 images; a step is forward, backward and
+SGD. Ways take turns, each time is the least of several. Prints a table and writes rows/causal_training.csv.
+
+    python benchmarks/causal_training.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from evaluators.rules import Causal, Sandwich
+from nas.builder import Builder
+from nas.network import AnytimeNetwork
+from nas.topology import Architecture
+from search_spaces.slicing import CIFAR, sparse_resnext
+
+BATCH = 64
+Make = Callable[[int, int], Architecture]
+"""From a width and a number of levels."""
+
+
+def resnext(width: int, levels: int) -> Architecture:
+    """One block a stage of the space ``slicing``: triangular 1×1 convolutions, 3×3 ones within slices."""
+    return sparse_resnext(1, width, 4, 8, levels, task=CIFAR)
+
+
+def resnet(width: int, levels: int) -> Architecture:
+    """ResNet-8 with triangular 3×3 convolutions: the kernels that weigh most, with the most zeros in them."""
+    builder, norm, wired = Builder(CIFAR), ("norm",), {"wiring": "causal"}
+    slices = tuple(width * level // levels for level in range(1, levels + 1))
+    x = builder.conv(builder.input, slices, after=(*norm, "relu"))
+    for stage in range(3):
+        wide, stride = tuple(n * 2**stage for n in slices), 2 if stage else 1
+        inner = builder.conv(x, wide, stride=stride, after=(*norm, "relu"), **wired)
+        out = builder.conv(inner, wide, after=norm, activation="relu", **wired)
+        if stage:
+            builder.add("conv", x, out, kernel=1, stride=stride, after=norm, **wired)
+        else:
+            builder.identity(x, out, **wired)
+        x = out
+    builder.head(x)
+    return builder.architecture(levels, norm="shared", rule="causal")
+
+
+SIZES: dict[str, tuple[Make, int]] = {
+    "resnet 32": (resnet, 32),
+    "resnet 64": (resnet, 64),
+    "resnext 64": (resnext, 64),
+    "resnext 128": (resnext, 128),
+}
+
+
+def dense_of(make: Make, width: int, cost: int) -> Architecture:
+    """The dense network of the same family whose MACs are closest to a cost."""
+    found = [make(narrower, 1) for narrower in range(width // 2, width + 1)]
+    return min(found, key=lambda architecture: abs(architecture.costs[-1] - cost))
+
+
+def step_of(architecture: Architecture, rule: Any) -> Callable[[], None]:
+    """A training step on random images."""
+    network = AnytimeNetwork(architecture).train().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(BATCH, 3, 32, 32, generator=generator).to(memory_format=torch.channels_last)
+    labels = torch.randint(10, (BATCH,), generator=generator)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        for loss in rule.losses(network, x, labels, generator):
+            loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def row(name: str, levels: int, seconds: float) -> dict[str, Any]:
+    """Times of a step in ms, and their ratios to that of the dense network's."""
+    make, width = SIZES[name]
+    causal = make(width, levels)
+    dense = dense_of(make, width, causal.costs[-1])
+    steps = {
+        "dense_ms": step_of(dense, Causal()),
+        "alone_ms": step_of(causal.with_points(causal.points[-1:]), Causal()),
+        "causal_ms": step_of(causal, Causal()),
+        "sandwich_ms": step_of(causal, Sandwich(sampled=levels)),
+    }
+    times = best_times(steps, seconds)
+    ratios = {f"{way}/dense": times[f"{way}_ms"] / times["dense_ms"] for way in ("alone", "causal", "sandwich")}
+    ratios["causal/alone"] = times["causal_ms"] / times["alone_ms"]
+    about = {"network": name, "levels": levels, "macs": causal.costs[-1], "dense_macs": dense.costs[-1]}
+    return about | {k: round(v, 3) for k, v in (times | ratios).items()}
+
+
+def best_times(ways: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:
+    """The least CPU time of each way, in ms: they take turns for so many seconds, three times at least."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(times[next(iter(ways))]) < 3:
+        for name, run in ways.items():
+            start = time.process_time()
+            run()
+            times[name].append(1e3 * (time.process_time() - start))
+    return {name: min(found) for name, found in times.items()}
+
+
+def main() -> None:
+    """Measure all sizes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each network")
+    parser.add_argument("--size", action="append", choices=SIZES, help="these alone, without writing rows")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    found = [row(name, 4, given.seconds) for name in given.size or SIZES]
+    print(pd.DataFrame(found).to_string(index=False))
+    if not given.size:
+        path = Path(__file__).parent / "rows" / "causal_training.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(found[0]))
+            writer.writeheader()
+            writer.writerows(found)
+
+
+if __name__ == "__main__":
+    main()
