@@ -32,7 +32,7 @@ def test_own_space_is_searched(tmp_path):
         generation=2,
         pool=20,
         epochs=2,
-        final_epochs=2,
+        final_epochs=3,
         finalists=1,
         workers=1,
     )

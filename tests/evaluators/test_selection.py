@@ -13,7 +13,7 @@ from evaluators.selection import select_points
 from evaluators.training import Training as Trainer
 from nas.cost import macs
 from nas.errors import UserError
-from nas.evaluation import Job, Selection
+from nas.evaluation import Diverged, Job, Selection
 from nas.network import AnytimeNetwork
 from nas.topology import Training
 
@@ -87,13 +87,13 @@ def test_a_latency_limit_is_kept_and_measured(trainer, tmp_path):
 
 
 def test_a_latency_limit_that_nothing_keeps_is_told(trainer, tmp_path):
-    with pytest.raises(UserError, match="raise the limits"):
+    with pytest.raises(Diverged, match="raise the limits"):
         trainer.evaluate(job(tmp_path, selection={"evaluations": 4, "max_latency_ms": 1e-6}), lambda epoch: None)
 
 
 def test_as_many_points_as_wanted(trainer):
     network = AnytimeNetwork(supernet())
-    chosen, found = select_points(trainer, network, Selection(evaluations=20), images=300, seed=0, points=5)
+    chosen, _, found = select_points(trainer, network, Selection(evaluations=20), images=300, seed=0, points=5)
     assert chosen.levels == 5
     assert len(found.measured) == 20
     assert list(chosen.macs) == sorted(chosen.macs)

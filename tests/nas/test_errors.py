@@ -43,7 +43,10 @@ def of(**settings):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"space": "residul"}, ["Unknown space 'residul'", "Did you mean 'residual'", "mobile, residual, slimmable"]),
+        (
+            {"space": "residul"},
+            ["Unknown space 'residul'", "Did you mean 'residual'", "mobile, residual, slicing, slimmable"],
+        ),
         ({"strategy": "tpee"}, ["Unknown strategy 'tpee'", "Did you mean 'tpe'", "nsga2", "random"]),
         ({"proxy": "dmtc"}, ["Unknown proxy 'dmtc'", "Did you mean 'dtmc'", "macs", "count"]),
         ({"evaluator": "trainer"}, ["Unknown evaluator 'trainer'", "training"]),
