@@ -193,6 +193,9 @@ def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, d
 def final_search(trainer: Trainer, options: argparse.Namespace, rule: str, number: int) -> list[dict]:
     """The points that a final search over a trained supernet chooses, measured."""
     folder = Path(options.folder, *(str(part).replace("/", "_") for part in _key(trainer, options, rule, number)))
+    if not folder.is_dir():
+        print(f"{rule} seed {number}: no final search, for its network is no longer in {folder}", flush=True)
+        return []
     network = AnytimeNetwork.load(folder)
     selection = Selection(evaluations=options.final, low=network.macs[0], high=1.01 * network.macs[-1])
     started = time.monotonic()
@@ -319,7 +322,7 @@ def main() -> None:
             steps = run(trainer, options, rule, number, done) if options.epochs not in done else iter(())
             if options.final and not (known[same].kind == "final").any():
                 steps = chain(steps, (final_search(trainer, options, rule, number) for _ in range(1)))
-            for rows in steps:
+            for rows in filter(None, steps):
                 with open(path, "a", newline="") as file:
                     csv.DictWriter(file, COLUMNS, restval="").writerows(fixed | row for row in rows)
                 print(f"{rule} seed {number}, epoch {rows[0]['epoch']}: {_short(rows)}", flush=True)

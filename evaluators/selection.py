@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from evaluators.arrays import Batches
+from evaluators.arrays import Batches, channels_last
 from evaluators.data import subset
 from evaluators.latency import latency_ms
 from nas.evaluation import Diverged, Selection
@@ -76,7 +76,7 @@ def select_points(
     )
     limit = selection.limits.max_latency_ms or math.inf
     quick_enough = [m for m in found.measured if (m.latency_ms or 0.0) <= SLACK * limit]
-    short = _shortlist(quick_enough, network.architecture.points, SHORTLIST * wanted)
+    short = _shortlist(quick_enough, network.architecture.points, SHORTLIST * wanted, limit)
     again = [
         Measured(subnetwork=m.subnetwork, macs=m.macs, params=m.params, accuracy=accuracy, latency_ms=latency)
         for m, (accuracy, latency) in zip(short, whole([m.subnetwork for m in short]))
@@ -107,8 +107,7 @@ class _Measure:
     def _measured(self, subnetwork: Subnetwork) -> tuple[float, float | None]:
         network = self.network.with_points([subnetwork])
         shape = network.architecture.task.input_shape
-        if len(shape) == 3:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+        channels_last(network, shape)
         if network.architecture.norm == "recalibrated":
             network.calibrate(x for x, _ in self.calibration.evaluate())
         network.eval()
@@ -121,11 +120,13 @@ def _even(rows: np.ndarray) -> np.ndarray:
     return rows[: len(rows) - (len(rows) > 1 and len(rows) % 256 == 1)]
 
 
-def _shortlist(measured: list[Measured], points: tuple[Subnetwork, ...], count: int) -> list[Measured]:
-    """The network's own points, and the best by rank in accuracy and MACs."""
+def _shortlist(measured: list[Measured], points: tuple[Subnetwork, ...], count: int, limit: float) -> list[Measured]:
+    """Those to measure again: the network's own points first, then the best by rank in accuracy and MACs; what is over
+    the latency limit after all that keeps it.
+    """
     if not measured:
         return []
     rank = non_dominated_rank([(m.accuracy, -m.macs) for m in measured])
-    own = [m for m in measured if m.subnetwork in points]
-    others = [measured[i] for i in np.argsort(rank, kind="stable") if measured[i].subnetwork not in points]
-    return [*own, *others[: max(0, count - len(own))]]
+    over = [(m.latency_ms or 0.0) > limit for m in measured]
+    order = sorted(range(len(measured)), key=lambda i: (over[i], measured[i].subnetwork not in points, rank[i]))
+    return [measured[i] for i in order[:count]]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.arrays import Batches, batches
+from evaluators.arrays import Batches, batches, channels_last
 from evaluators.augment import NAMES, augmentation
 from evaluators.data import Dataset, load, split, subset
 from evaluators.latency import latency_ms
@@ -204,8 +204,7 @@ class Training(Evaluator):
 
         Raises Diverged where a loss is no number.
         """
-        if len(network.architecture.task.input_shape) == 3:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+        channels_last(network, network.architecture.task.input_shape)
         if network.architecture.norm == "recalibrated":
             network.calibrate(x for x, _ in calibration.evaluate())
         network.eval()
@@ -274,8 +273,7 @@ class _Run:
         self.state = cast(torch.nn.Module, self.construction or self.network)
         self.network.preprocess = settings.preprocessing
         self.state.to(settings.device)
-        if len(self.network.architecture.task.input_shape) == 3:  # as batches come: else convolutions reorder weights
-            self.state.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+        channels_last(self.state, self.network.architecture.task.input_shape)
         for module in self._trained():
             decayed, kept = _decayed(module)
             groups.append({"params": decayed, "weight_decay": settings.weight_decay})

@@ -32,7 +32,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from evaluators.arrays import batches
+from evaluators.arrays import batches, channels_last
 from evaluators.data import Dataset, load
 from nas.errors import UserError
 from nas.network import AnytimeNetwork
@@ -175,8 +175,7 @@ def fresh_network(architecture: Architecture, seed: int = 0) -> AnytimeNetwork:
     """The untrained network of an architecture's canonical form, in training mode; weights follow from its key."""
     generator = torch.Generator().manual_seed(seed_of(architecture.network_key, "zero-cost weights", seed))
     network = AnytimeNetwork(architecture.canonical, generator=generator)
-    if _is_flat(architecture.task):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+    channels_last(network, architecture.task.input_shape)
     return network
 
 

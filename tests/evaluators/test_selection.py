@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from evaluators.latency import latency_ms
-from evaluators.selection import select_points
+from evaluators.selection import _shortlist, select_points
 from evaluators.training import Training as Trainer
 from nas.cost import macs
 from nas.errors import UserError
 from nas.evaluation import Diverged, Job, Selection
+from nas.final_search import Measured
 from nas.network import AnytimeNetwork
-from nas.topology import Training
+from nas.topology import Subnetwork, Training
 
 from .test_path_sampling import supernet
 
@@ -126,3 +127,20 @@ def test_rules_that_sample_say_so(trainer):
 def test_latency_grows_with_work():
     small, large = torch.nn.Linear(10, 10), torch.nn.Sequential(*(torch.nn.Linear(600, 600) for _ in range(20)))
     assert 0 < latency_ms(small, (10,)) < latency_ms(large, (600,))
+
+
+def test_what_is_too_slow_does_not_crowd_out_what_keeps_the_limit():
+    """What is just over the limit is more accurate throughout, and yet comes after all that keeps it."""
+
+    def measured(width: int, macs: int, accuracy: float, latency_ms: float) -> Measured:
+        subnetwork = Subnetwork(channels=(width,), operations=(0,), output=1)
+        return Measured(subnetwork=subnetwork, macs=macs, params=1, accuracy=accuracy, latency_ms=latency_ms)
+
+    slow = [measured(10 + i, 10 + i, 0.9, 1.05) for i in range(8)]
+    quick = [measured(20 + i, 10 + i, 0.5 + 0.01 * i, 0.9) for i in range(3)]
+    mine = measured(1, 50, 0.2, 0.99)
+    own = mine.subnetwork
+    chosen = _shortlist([*slow, *quick, mine], (own,), 6, 1.0)
+    assert chosen[0] == mine
+    assert {m.subnetwork for m in chosen[1:4]} == {m.subnetwork for m in quick}
+    assert all(m in slow for m in chosen[4:])
