@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,12 @@ class AnytimeNetwork(nn.Module):
     def levels(self) -> int:
         """Number of operating points."""
         return len(self.architecture.points)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode; see :class:`torch.nn.Module`."""
+        for refiner in self._refiners.values():
+            refiner.forget()
+        return super().train(mode)
 
     def forward(self, x: Tensor, level: int | Subnetwork | None = None) -> Tensor:
         """Logits of shape (N, num_classes) for x of shape (N, \\*input_shape) at a level, the largest by default.

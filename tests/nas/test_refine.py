@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +17,7 @@ from nas.liveness import trim_point
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture
 
-from .hand_built import ALL, NR, REUSABLE, TASK, causal, multi_exit
+from .hand_built import ALL, NR, REUSABLE, TASK, causal, causal_concat, multi_exit
 from .networks import random_images, random_network, random_statistics
 from .random_networks import architectures
 
@@ -125,6 +126,23 @@ def test_sees_weights_as_they_are_now() -> None:
     network.to(torch.float32)
     for level, logits in enumerate(network.refine(x.float())):
         torch.testing.assert_close(logits, network(x.float(), level).detach())
+
+
+@pytest.mark.parametrize("made", [causal, causal_concat])  # norms before and after the operations
+def test_sees_statistics_that_training_has_moved(made: Callable[[], Architecture]) -> None:
+    network = _network(made())
+    x = random_images(network)
+    list(network.refine(x))
+    network.train()
+    network(x * 3 + 1)
+    network.eval()
+    _same(network, x)
+
+
+def test_works_on_weights_of_inference_mode() -> None:
+    with torch.inference_mode():
+        network = _network(causal())
+        _same(network, random_images(network))
 
 
 def _same(network: AnytimeNetwork, x: torch.Tensor) -> None:
