@@ -1,5 +1,7 @@
 """Path-sampled training: the largest point, the smallest, and subnetworks sampled by operations and widths.
 
+Where a network has no alternatives, widths alone are sampled, and the four rules are the same.
+
 Four rules of one shape, which differ only in which alternatives they sample with P ∝ 1 + β instead of P ∝ 1:
 ``path_sampling`` those that the Markov chain finds important, and its controls: ``uniform_sampling`` none,
 ``degree_sampling`` those between maps of high degree, ``random_path_sampling`` random ones, as many.
@@ -61,6 +63,8 @@ class SubnetworkSampling:
             raise UserError(f"sampled must be a whole number of subnetworks, at least 0. Got {sampled=}.")
         if widths not in WIDTHS:
             raise UserError(unknown_name("way to draw widths", widths, WIDTHS))
+        if soft not in (True, False):
+            raise UserError(f"soft must be true or false. Got {soft=}.")
         favour([], [], beta)  # refuses a wrong beta before anything is trained
         self.important, self.beta, self.sampled, self.soft, self.widths = important, beta, sampled, bool(soft), widths
         self._known: tuple[Architecture, tuple[Choice, ...]] | None = None

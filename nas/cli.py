@@ -267,8 +267,8 @@ def show(
         from nas.plots import draw_topology
         from nas.topology import Architecture
 
-        draw_topology(Architecture.from_json(opened.architecture(key)), plot)
-    print(json.dumps(opened.architecture(key), indent=1) if as_json else candidate_text(opened, key))
+        draw_topology(Architecture.from_json(opened.architecture(opened.realised(key))), plot)
+    print(json.dumps(opened.architecture(opened.realised(key)), indent=1) if as_json else candidate_text(opened, key))
 
 
 @app.command()

@@ -372,7 +372,7 @@ def _topologies(study: Study, front: pd.DataFrame) -> list[Markup]:
     for key in keys[:MOST_DRAWN]:
         about = candidates.loc[key]
         mine = front[front.candidate == key]
-        realised = str(mine.realised_key.iloc[0]) if len(mine) else key
+        realised = str(mine.realised_key.iloc[-1]) if len(mine) else study.store.realised(key)
         drawn = topology_figure(Architecture.from_json(study.store.architecture(realised)))
         choices = ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in about.choices.items())
         levels = f"on the front with {len(mine)} of its points" if len(mine) else "not on the front"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UserError
-from nas.importance import chain_scores
+from nas.importance import chain_scores, walk_of
 from nas.progress import duration
 from nas.topology import Architecture, Operation
 from nas.verdicts import reliance_line
@@ -31,7 +31,7 @@ def summary(study: Study) -> str:
     if front.empty:
         return f"No candidate has been trained. See why: nas status {study.name}{where}"
     score = study.score
-    best = str(front.iloc[-1].candidate)
+    best = str(front.iloc[-1].realised_key)
     tested = ""
     if front.test_accuracy.notna().all():
         tested = f", {study.anytime_accuracy('test'):.4f} on test images"
@@ -68,6 +68,8 @@ def front_table(front: pd.DataFrame) -> str:
         columns.insert(2, "latency_ms")
     if front.repeats.max() > 1:
         columns += ["accuracy_sd", "repeats"]
+    if front.groupby("candidate").realised_key.nunique().max() > 1:
+        columns.append("realised_key")
     if front.study.nunique() > 1:
         columns.append("study")
     formats = {
@@ -153,14 +155,16 @@ def study_status(store: Store, study: str) -> str:
 
 
 def candidate_text(store: Store, key: str) -> str:
-    """One candidate: where it comes from, what was measured, what it looks like."""
-    full = store.key(key)
-    architecture = Architecture.from_json(store.architecture(full))
+    """One candidate: where it comes from, what was measured, what the network looks like that came of it."""
+    full, realised = store.key(key), store.realised(key)
+    architecture = Architecture.from_json(store.architecture(realised))
     lines = [
         f"{full}: {len(architecture.points)} operating points, norm {architecture.norm}, "
         f"rule {architecture.training.rule}"
         + "".join(f", {name}={value}" for name, value in architecture.training.settings)
     ]
+    if realised != full:
+        lines.append(f"Trained, it became {realised}, which the topology below and the weights are of.")
     for study in store.studies().study:
         points = store.points(study)
         mine = points[(points.candidate == full) | (points.realised_key == full)]
@@ -184,8 +188,9 @@ def candidate_text(store: Store, key: str) -> str:
 def _topology_lines(architecture: Architecture) -> list[str]:
     """Every map with its channels at each level, its topological accumulated score and the operations that write it."""
     topology = architecture.topology
-    lines = ["Topology (map: channels at every level, size; TAS, the share of a random walk's time; what writes it):"]
-    active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, "flow").maps
+    walk = walk_of(architecture)
+    lines = [f"Topology (map: channels at every level, size; TAS by the walk {walk!r}; what writes it):"]
+    active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, walk).maps
     for index, feature_map in enumerate(topology.maps):
         channels = "/".join(str(counts[index]) for counts in active)
         size = "×".join(map(str, feature_map.size)) or "vector"

@@ -182,16 +182,16 @@ def _scored(frame: pd.DataFrame, score: fronts.Score | None) -> float:
 
 
 def _mean_over_repeats(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per candidate and level, with the standard deviation of accuracy over repeats and their number.
+    """One row per network and level, with the standard deviation of accuracy over repeats and their number.
 
-    Whole numbers stay whole: realised architectures of several repeats may differ in cost.
+    Repeats that realised different architectures are different networks: a mean of theirs would be a point of none.
     """
-    groups = frame.groupby(["candidate_id", "level"], sort=False)
+    groups = frame.groupby(["candidate_id", "realised_key", "level"], sort=False)
     mean = groups[list(_MEASURES)].mean()
-    mean[["macs", "params"]] = mean[["macs", "params"]].round().astype("int64")
+    mean[["macs", "params"]] = mean[["macs", "params"]].astype("int64")
     mean["accuracy_sd"] = groups["accuracy"].std()
     mean["repeats"] = groups.size()
-    labels = groups[["study", "candidate", "space", "realised_key", "fidelity"]].first()
+    labels = groups[["study", "candidate", "space", "fidelity"]].first()
     return labels.join(mean).reset_index()
 
 
@@ -224,7 +224,7 @@ def front_of(
         if limit is not None:
             mean = mean[mean[column] <= limit]
     best = mean[fronts.non_dominated(mean[cost].to_numpy(dtype=float), mean["accuracy"].to_numpy(dtype=float))]
-    best = best.sort_values([cost, "candidate", "level"], ignore_index=True)
+    best = best.sort_values([cost, "candidate", "realised_key", "level"], ignore_index=True)
     return best[list(_FRONT_COLUMNS)]
 
 
