@@ -158,7 +158,8 @@ def preview(config: Config) -> str:
         (
             f"Data {info.name}: {info.train_images:,} training, {info.validation_images:,} validation and "
             f"{info.test_images:,} test images of {shape}, "
-            f"{' > '.join(map(str, info.task.label_counts))} classes; "
+            f"{info.task.num_classes} classes"
+            f"{''.join(f' in {n} groups' for n in info.task.label_counts[1:])}; "
             f"always the same answer scores {info.floor:.4f}.",
             *(
                 f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."

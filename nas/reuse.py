@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
-from nas.errors import UserError
+from nas.errors import InvalidArchitecture, UserError
 from nas.topology import Architecture, Subnetwork, Topology
-from nas.wiring import active_channels, channel_mask
+from nas.wiring import active_channels, reads_any
 
 LINEAR_KINDS = ("conv", "linear")
 """Learned kinds whose answer is a sum over what they read, so that what is new can be added to what was known."""
@@ -56,6 +57,75 @@ def accumulating_maps(architecture: Architecture) -> frozenset[int]:
                 )
             found.add(index)
     return frozenset(found)
+
+
+def check_shared_norms(architecture: Architecture) -> None:
+    """Raise InvalidArchitecture unless one norm can serve all operating points: wherever a norm runs at two of them,
+    what it sees at the smaller must be there, unchanged, at the larger.
+
+    What comes and goes with gates is left aside: whole operations, and what is read of a gated map. There a norm sees a
+    mixture by design; of widths, it would be wrong at every one but those that it saw most.
+    """
+    topology, points = architecture.topology, architecture.points
+    live = [set(point.operations) for point in points]
+    found: dict[tuple[int, int], _Widening] = {}
+    for index, operation in enumerate(topology.operations):
+        if "norm" not in (*operation.before, *operation.after):
+            continue
+        for pair in pairwise(k for k in range(len(points)) if index in live[k]):
+            if pair not in found:
+                found[pair] = _Widening(topology, points[pair[0]], points[pair[1]])
+            why = found[pair].why.get(operation.source)
+            if why is None and "norm" in operation.after:
+                why = found[pair].reads_more(index)
+            if why is not None:
+                raise InvalidArchitecture(
+                    "Points share their norms where what a norm sees stays what it is at larger points, or goes with "
+                    f"gates. That of {_name(topology, index)} sees other values at level {pair[1]} than at level "
+                    f"{pair[0]}: {why}. Wire it causally, or let norm be 'recalibrated' or 'per_point'."
+                )
+
+
+class _Widening:
+    """What changes from a point to a later one by its widths, in the operations that both run.
+
+    why: by map, the reason why its active channels have other values there.
+    """
+
+    def __init__(self, topology: Topology, point: Subnetwork, later: Subnetwork):
+        self.topology = topology
+        self.common = tuple(sorted(set(point.operations) & set(later.operations)))
+        self.points = tuple(replace(p, operations=self.common) for p in (point, later))
+        self.counts = tuple(topology.active(p) for p in self.points)
+        self.why: dict[int, str] = {}
+        for o in sorted(self.common, key=lambda o: topology.operations[o].target):
+            operation = topology.operations[o]
+            if operation.source in self.why and not self._gated(operation.source):
+                self.why.setdefault(operation.target, f"what {_name(topology, o)} reads has changed")
+            elif topology.maps[operation.target].merge != "concat" and (why := self.reads_more(o)):
+                self.why.setdefault(operation.target, why)
+
+    def reads_more(self, index: int) -> str | None:
+        """Why the channels that an operation writes at the point read others, which only the later one has, if so."""
+        topology, operation = self.topology, self.topology.operations[index]
+        source, target = topology.maps[operation.source], topology.maps[operation.target]
+        before, after = (counts[operation.source] for counts in self.counts)
+        if before == after or self._gated(operation.source):
+            return None
+        written = self.counts[0][operation.target]
+        if operation.wiring == "causal" and source.merge == "sum" and before and written:
+            reads = target.slices.index(written) > source.slices.index(before)  # slices up to its own, that is
+        else:
+            rows, *active = (
+                active_mask(topology, p, end)
+                for p, end in zip((self.points[0], *self.points), (operation.target, *[operation.source] * 2))
+            )
+            reads = reads_any(topology, index, rows, active[1] & ~active[0])
+        return _reads_more(topology, index) if reads else None
+
+    def _gated(self, index: int) -> bool:
+        """Whether what is active of a map is components that a gate switches, rather than a width."""
+        return self.topology.maps[index].scale != "none"
 
 
 def _is_live(topology: Topology, point: Subnetwork, index: int) -> bool:
@@ -111,11 +181,14 @@ def _difference(architecture: Architecture, point: Subnetwork, later: Subnetwork
     new = active_mask(topology, later, operation.source)
     if live:
         new &= ~active_mask(topology, point, operation.source)
-    if not channel_mask(topology, index)[np.ix_(rows, new)].any():
+    if not reads_any(topology, index, rows, new):
         return None
-    if not live:
-        return f"{name} runs at the larger one only"
-    return f"{name} reads channels that only the larger one has (its wiring is {operation.wiring!r})"
+    return _reads_more(topology, index) if live else f"{name} runs at the larger one only"
+
+
+def _reads_more(topology: Topology, index: int) -> str:
+    wiring = topology.operations[index].wiring
+    return f"{_name(topology, index)} reads channels that only the larger one has (its wiring is {wiring!r})"
 
 
 def _accumulates(

@@ -434,7 +434,7 @@ class Architecture:
     training: the rule that trains it, with its settings.
 
     Raises InvalidArchitecture when a point is not a network on its own (see :mod:`nas.liveness`, which trims what is
-    not), or when the points do not grow in MACs.
+    not), when the points do not grow in MACs, or when they share norms that they cannot (see :mod:`nas.reuse`).
     """
 
     task: Task
@@ -445,6 +445,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         from nas.liveness import check_point
+        from nas.reuse import check_shared_norms
 
         for name, what in (("task", Task), ("topology", Topology), ("training", Training)):
             if not isinstance(getattr(self, name), what):
@@ -470,6 +471,8 @@ class Architecture:
                 raise InvalidArchitecture(
                     f"Operating points must grow in MACs. Got macs={self.costs} at levels {level - 1} and {level}."
                 )
+        if self.norm == "shared":
+            check_shared_norms(self)
 
     def labelling(self, point: Subnetwork) -> int:
         """Which of the task's labellings a point answers in, 0 the fine labels: told by how many its output tells."""

@@ -70,8 +70,10 @@ INVALID = {
     "fewer labels than the one before it, and at least two. Got 5, 1 labels": lambda: replace(
         TASK, hierarchy=((0, 0, 0, 0, 0),)
     ),
-    "and at least two. Got 5, 2, 3 labels, finest first.": lambda: replace(TASK, hierarchy=((0, 0, 0, 0, 1), (0, 0, 1, 1, 2))),
-    "fewer labels than the one before it, and at least two. Got 5, 5 labels": lambda: replace(
+    "and at least two. Got 5, 2, 3 labels, finest first.": lambda: replace(
+        TASK, hierarchy=((0, 0, 0, 0, 1), (0, 0, 1, 1, 2))
+    ),
+    "and at least two. Got 5, 5 labels": lambda: replace(
         TASK, hierarchy=((0, 1, 2, 3, 4),)
     ),
     "must join whole labels of the one before it. Got (0, 1, 1, 1, 1)": lambda: replace(
