@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,16 @@ def test_mapping_files_name_classes_by_number_or_name(tmp_path, given: dict[str,
 
 def test_coarse_numbers_keep_their_order_beyond_nine(tmp_path) -> None:
     assert read_mapping(mapping(tmp_path, {"0": 10, "1": 9, "2": 10}), 3) == (1, 0, 1)
+
+
+def test_the_groups_of_cifar100() -> None:
+    """As published: 20 groups of 5; classes and groups are numbered in alphabetical order there, too."""
+    path = Path(__file__).resolve().parents[2] / "examples" / "cifar100.json"
+    names = sorted(json.loads(path.read_text()))
+    found = read_mapping(path, 100, names)
+    assert np.bincount(found).tolist() == [5] * 20
+    assert found[:10] == (4, 1, 14, 8, 0, 6, 7, 7, 18, 3)
+    assert found[90:] == (18, 1, 2, 15, 6, 0, 17, 8, 14, 13)
 
 
 @pytest.mark.parametrize(

@@ -287,8 +287,8 @@ def test_wider_maps_must_not_share_a_norm(name: str, said: str) -> None:
 
 def _after_a_module(scale: str) -> Architecture:
     builder = Builder(TASK)
-    module = builder.map((4, 8), scale=scale)
-    builder.add("conv", builder.conv(builder.input, 4), module, kernel=3)
+    x = builder.conv(builder.input, 4)
+    module = builder.add("conv", x, builder.map((4, 8), scale=scale), kernel=3)
     builder.head(builder.conv(module, 6, after=("norm",)))
     return builder.architecture(2, norm="shared")
 
