@@ -102,10 +102,8 @@ class Causal:
         for level, (weight, logits) in enumerate(zip(weights, smaller)):
             loss = F.cross_entropy(logits, network.labels(labels, level))
             if teacher is not None:
-                answers, target = (
-                    F.log_softmax(logits.float() / self.temperature, dim=1),
-                    network.soft_labels(teacher, level),
-                )
+                target = network.soft_labels(teacher, level)
+                answers = F.log_softmax(logits.float() / self.temperature, dim=1)
                 divergence = F.kl_div(answers, target, reduction="batchmean", log_target=True)
                 loss = loss + self.distill * self.temperature**2 * divergence
             total = total + weight * loss

@@ -61,23 +61,23 @@ def accumulating_maps(architecture: Architecture) -> frozenset[int]:
 
 def check_shared_norms(architecture: Architecture) -> None:
     """Raise InvalidArchitecture unless one norm can serve all operating points: wherever a norm runs at two of them,
-    what it sees at the smaller must be there, unchanged, at the larger.
+    the channels that it has at both must have the same values.
 
     What comes and goes with gates is left aside: whole operations, and what is read of a gated map. There a norm sees a
     mixture by design; of widths, it would be wrong at every one but those that it saw most.
     """
     topology, points = architecture.topology, architecture.points
     live = [set(point.operations) for point in points]
-    found: dict[tuple[int, int], _Widening] = {}
+    found: dict[tuple[int, int], _Widths] = {}
     for index, operation in enumerate(topology.operations):
         if "norm" not in (*operation.before, *operation.after):
             continue
         for pair in pairwise(k for k in range(len(points)) if index in live[k]):
             if pair not in found:
-                found[pair] = _Widening(topology, points[pair[0]], points[pair[1]])
-            why = found[pair].why.get(operation.source)
+                found[pair] = _Widths(topology, points[pair[0]], points[pair[1]])
+            why = found[pair].changed.get(operation.source)
             if why is None and "norm" in operation.after:
-                why = found[pair].reads_more(index)
+                why = found[pair].reads_others(index)
             if why is not None:
                 raise InvalidArchitecture(
                     "Points share their norms where what a norm sees stays what it is at larger points, or goes with "
@@ -86,42 +86,46 @@ def check_shared_norms(architecture: Architecture) -> None:
                 )
 
 
-class _Widening:
-    """What changes from a point to a later one by its widths, in the operations that both run.
+class _Widths:
+    """What widths change between two points, in the operations that both run.
 
-    why: by map, the reason why its active channels have other values there.
+    changed: by map, why its channels, those that both have, have other values at one than at the other.
     """
 
-    def __init__(self, topology: Topology, point: Subnetwork, later: Subnetwork):
+    def __init__(self, topology: Topology, *points: Subnetwork):
         self.topology = topology
-        self.common = tuple(sorted(set(point.operations) & set(later.operations)))
-        self.points = tuple(replace(p, operations=self.common) for p in (point, later))
-        self.counts = tuple(topology.active(p) for p in self.points)
-        self.why: dict[int, str] = {}
-        for o in sorted(self.common, key=lambda o: topology.operations[o].target):
+        common = sorted(set(points[0].operations) & set(points[1].operations))
+        self.points = [replace(point, operations=tuple(common)) for point in points]
+        self.counts = [topology.active(point) for point in self.points]
+        self.changed: dict[int, str] = {}
+        for o in sorted(common, key=lambda o: topology.operations[o].target):
             operation = topology.operations[o]
-            if operation.source in self.why and not self._gated(operation.source):
-                self.why.setdefault(operation.target, f"what {_name(topology, o)} reads has changed")
-            elif topology.maps[operation.target].merge != "concat" and (why := self.reads_more(o)):
-                self.why.setdefault(operation.target, why)
+            if operation.source in self.changed and not self._gated(operation.source):
+                self.changed.setdefault(operation.target, f"what {_name(topology, o)} reads has changed")
+            elif topology.maps[operation.target].merge != "concat" and (why := self.reads_others(o)):
+                self.changed.setdefault(operation.target, why)
 
-    def reads_more(self, index: int) -> str | None:
-        """Why the channels that an operation writes at the point read others, which only the later one has, if so."""
+    def reads_others(self, index: int) -> str | None:
+        """Why an operation reads, for channels that it writes at both points, channels that one of them has not."""
         topology, operation = self.topology, self.topology.operations[index]
         source, target = topology.maps[operation.source], topology.maps[operation.target]
-        before, after = (counts[operation.source] for counts in self.counts)
-        if before == after or self._gated(operation.source):
+        read = [counts[operation.source] for counts in self.counts]
+        prefix = source.merge == "sum"
+        if (prefix and read[0] == read[1]) or self._gated(operation.source):
             return None
-        written = self.counts[0][operation.target]
-        if operation.wiring == "causal" and source.merge == "sum" and before and written:
-            reads = target.slices.index(written) > source.slices.index(before)  # slices up to its own, that is
+        written = min(counts[operation.target] for counts in self.counts)
+        if operation.wiring == "causal" and prefix and min(read) and written:
+            others = target.slices.index(written) > source.slices.index(min(read))  # it reads slices up to its own
         else:
-            rows, *active = (
-                active_mask(topology, p, end)
-                for p, end in zip((self.points[0], *self.points), (operation.target, *[operation.source] * 2))
-            )
-            reads = reads_any(topology, index, rows, active[1] & ~active[0])
-        return _reads_more(topology, index) if reads else None
+            rows = np.logical_and(*(active_mask(topology, point, operation.target) for point in self.points))
+            columns = np.logical_xor(*(active_mask(topology, point, operation.source) for point in self.points))
+            others = reads_any(topology, index, rows, columns)
+        if not others:
+            return None
+        wiring = f"its wiring is {operation.wiring!r}"
+        return (
+            f"{_name(topology, index)} reads {read[0]} channels at the smaller, {read[1]} at the larger, and {wiring}"
+        )
 
     def _gated(self, index: int) -> bool:
         """Whether what is active of a map is components that a gate switches, rather than a width."""
@@ -183,12 +187,9 @@ def _difference(architecture: Architecture, point: Subnetwork, later: Subnetwork
         new &= ~active_mask(topology, point, operation.source)
     if not reads_any(topology, index, rows, new):
         return None
-    return _reads_more(topology, index) if live else f"{name} runs at the larger one only"
-
-
-def _reads_more(topology: Topology, index: int) -> str:
-    wiring = topology.operations[index].wiring
-    return f"{_name(topology, index)} reads channels that only the larger one has (its wiring is {wiring!r})"
+    if not live:
+        return f"{name} runs at the larger one only"
+    return f"{name} reads channels that only the larger one has (its wiring is {operation.wiring!r})"
 
 
 def _accumulates(
