@@ -18,7 +18,7 @@ from nas.html import Markup, bar, code, details, figure, page, paragraph, table,
 from nas.progress import Progress, duration
 from nas.proxies import load_proxy
 from nas.reliance import relied_on
-from nas.report import hierarchy_columns, store_argument, store_option
+from nas.report import MEAN_OF_LABELS, hierarchy_columns, store_argument, store_option
 from nas.savings import Savings
 from nas.topology import Architecture
 from results.schema import STATUSES
@@ -177,7 +177,11 @@ def _front_table(front: pd.DataFrame) -> Markup:
     ]
     shown = table([*header, "space", *["study"] * several], rows, right=range(4 + repeats + len(told)))
     left = len(front) - MOST_ROWS
-    return text(shown, paragraph(f"{left:,} more points are in the CSV file.") if left > 0 else "")
+    return text(
+        shown,
+        paragraph(f"{left:,} more points are in the CSV file.") if left > 0 else "",
+        paragraph(MEAN_OF_LABELS) if told else "",
+    )
 
 
 def _link(study: str, key: str) -> Markup:

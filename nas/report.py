@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from results.store import Store
 
 DEFAULT_STORE = "sqlite:///nas.db"
+MEAN_OF_LABELS = "Accuracy is the mean of fine and coarse labels; those that a point does not tell count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
 
 
@@ -71,7 +72,7 @@ def front_table(front: pd.DataFrame) -> str:
         columns += ["accuracy_sd", "repeats"]
     if front.study.nunique() > 1:
         columns.append("study")
-    return _table(front[columns])
+    return _table(front[columns]) + (f"\n{MEAN_OF_LABELS}" if hierarchy_columns(front) else "")
 
 
 def hierarchy_columns(points: pd.DataFrame) -> list[str]:
@@ -168,6 +169,7 @@ def candidate_text(store: Store, key: str) -> str:
         f"{full}: {len(architecture.points)} operating points, norm {architecture.norm}, "
         f"rule {architecture.training.rule}"
         + "".join(f", {name}={value}" for name, value in architecture.training.settings)
+        + _answers(architecture)
     ]
     for study in store.studies().study:
         points = store.points(study)
@@ -187,6 +189,13 @@ def candidate_text(store: Store, key: str) -> str:
     return "\n".join([*lines, *_topology_lines(architecture)])
 
 
+def _answers(architecture: Architecture) -> str:
+    """How many labels every point tells, where labels have a hierarchy."""
+    counts = architecture.task.label_counts
+    told = "/".join(str(counts[architecture.labelling(point)]) for point in architecture.points)
+    return f", answers in {told} labels" if len(counts) > 1 else ""
+
+
 def _measured(points: pd.DataFrame) -> str:
     """A candidate's points as a table; MACs of weights that are not zero where some are."""
     from results.frames import HIERARCHY
@@ -194,12 +203,10 @@ def _measured(points: pd.DataFrame) -> str:
     columns = ["fidelity", "repeat", "level", "macs", "params", "accuracy", "test_accuracy"]
     if (points.nonzero_macs < points.macs).any():
         columns.insert(4, "nonzero_macs")
-    columns += [name for name in HIERARCHY if points[name].notna().any()]
-    return (
-        points[columns]
-        .sort_values(["fidelity", "repeat", "level"])
-        .to_string(index=False, na_rep="–", float_format="{:.4f}".format)
-    )
+    told = [name for name in HIERARCHY if points[name].notna().any()]
+    ordered = points.sort_values(["fidelity", "repeat", "level"])[columns + told]
+    shown = ordered.to_string(index=False, na_rep="–", float_format="{:.4f}".format)
+    return f"{shown}\n{MEAN_OF_LABELS}" if told else shown
 
 
 def _topology_lines(architecture: Architecture) -> list[str]:
