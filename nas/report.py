@@ -80,7 +80,7 @@ def hierarchy_columns(points: pd.DataFrame) -> list[str]:
     them, else on validation images.
     """
     for names in (["test_fine_accuracy", "test_coarse_accuracy"], ["fine_accuracy", "coarse_accuracy"]):
-        if set(names) <= set(points) and points[names[1]].notna().all():
+        if not points.empty and set(names) <= set(points) and points[names[1]].notna().all():
             return names
     return []
 

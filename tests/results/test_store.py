@@ -227,13 +227,16 @@ def test_reading_what_is_no_store(tmp_path):
         results.open(path).writer("s", {})
 
 
-def test_a_newer_schema_is_refused(sqlite_store, tmp_path):
+@pytest.mark.parametrize(
+    ("version", "said"), [("99", r"newer version.*schema 99.*Update"), ("1", r"older version.*schema 1;.*name another")]
+)
+def test_another_schema_is_refused(sqlite_store, tmp_path, version, said):
     sqlite_store.writer("s", {}).close()
     with sqlite3.connect(tmp_path / "nas.db") as connection:
-        connection.execute("UPDATE meta SET value = '99'")
+        connection.execute("UPDATE meta SET value = ?", (version,))
     connection.close()
     for call in (sqlite_store.studies, lambda: sqlite_store.writer("s", {})):
-        with pytest.raises(results.StoreError, match=r"newer version.*schema 99.*Update"):
+        with pytest.raises(results.StoreError, match=said):
             call()
 
 
