@@ -202,7 +202,7 @@ def final_search(trainer: Trainer, options: argparse.Namespace, rule: str, numbe
     chosen = trainer.select(network, selection, seed=seed("path sampling", number))
     about = {"epochs": options.epochs, "rule": rule, "seed": number, "epoch": options.epochs, "kind": "final"}
     about["seconds"] = round(time.monotonic() - started, 1)
-    return [about | {name: value for name, value in point.items() if name in COLUMNS} for point in chosen.points]
+    return [about | point for point in chosen.points]
 
 
 def _key(trainer: Trainer, options: argparse.Namespace, rule: str, number: int) -> tuple:
@@ -324,7 +324,8 @@ def main() -> None:
                 steps = chain(steps, (final_search(trainer, options, rule, number) for _ in range(1)))
             for rows in filter(None, steps):
                 with open(path, "a", newline="") as file:
-                    csv.DictWriter(file, COLUMNS, restval="").writerows(fixed | row for row in rows)
+                    writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+                    writer.writerows(fixed | row for row in rows)
                 print(f"{rule} seed {number}, epoch {rows[0]['epoch']}: {_short(rows)}", flush=True)
     frame = _rows(path)
     mine = (frame.data == trainer.dataset.name) & (frame.arch == _arch(options)) & (frame.images == options.images)

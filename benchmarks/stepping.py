@@ -139,7 +139,7 @@ def main() -> None:
                 continue
             rows = run(trainer, options, name, number)
             with open(path, "a", newline="") as file:
-                csv.DictWriter(file, COLUMNS, restval="").writerows(about | row for row in rows)
+                csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore").writerows(about | row for row in rows)
             print(f"{name} seed {number}: {[round(row['test_accuracy'], 4) for row in rows]}", flush=True)
     frame = pd.read_csv(path)
     mine = np.logical_and.reduce([frame[c] == value for c, value in fixed.items()]) & (frame.seed < options.seeds)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.rules import targets
 from nas.cost import subnetwork_macs
 from nas.errors import UserError, unknown_name
 from nas.importance import chain_scores, degree_importance, important_alternatives, random_alternatives
@@ -78,14 +79,14 @@ class SubnetworkSampling:
         """
         made = self.choices(network.architecture)
         logits = network(x, network.levels - 1)
-        targets = logits.detach().softmax(1) if self.soft else labels
-        yield F.cross_entropy(logits, labels)
+        teacher = logits if self.soft else None
+        yield F.cross_entropy(logits, network.labels(labels))
         if network.levels > 1:
-            yield F.cross_entropy(network(x, 0), targets)
+            yield F.cross_entropy(network(x, 0), targets(network, 0, labels, teacher))
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         for _ in range(self.sampled):
             point = sample_subnetwork(network.architecture, made, rng, widths=self.widths)
-            yield F.cross_entropy(network(x, point), targets)
+            yield F.cross_entropy(network(x, point), targets(network, point, labels, teacher))
 
     def choices(self, architecture: Architecture) -> tuple[Choice, ...]:
         """What is sampled, with its probabilities. Raises UserError for a norm per point."""

@@ -80,6 +80,7 @@ def select(
     network: str | Path | AnytimeNetwork,
     *,
     data: str | None = None,
+    hierarchy: str | None = None,
     store: str = STORE,
     points: int | None = None,
     evaluations: int | None = None,
@@ -96,6 +97,7 @@ def select(
 
     network: a key of the store, the folder of a saved network, or a network. data: a data specification to calibrate
         and to choose by (and, for what was chosen, to test on); None: those of the network's study.
+    hierarchy: the file of their label hierarchy, as for a search.
     points: how many; None: as many as it has. evaluations: subnetworks to measure; None: 192.
     max_latency_ms: for one example on this device, measured.
     low: the lowest budget that the network should answer under, in MACs; None: that of its study, or of the cheapest
@@ -126,7 +128,7 @@ def select(
     if low is not None and low >= found.macs[-1]:
         raise UserError(f"low must be below the network's largest point, {found.macs[-1]:,} MACs. Got {low:,}.")
     in_store = not isinstance(network, AnytimeNetwork) and not Path(network).is_dir()
-    evaluator, low = _evaluator(str(network) if in_store else None, data, store, low, device, threads)
+    evaluator, low = _evaluator(str(network) if in_store else None, data, hierarchy, store, low, device, threads)
     if (task := evaluator.info().task) != found.architecture.task:
         raise UserError(f"The data must be of the network's task, {found.architecture.task}. Got {task}.")
     selection = replace(selection, low=low)
@@ -141,17 +143,26 @@ def select(
 
 
 def _evaluator(
-    key: str | None, data: str | None, store: str, low: float | None, device: str, threads: int
+    key: str | None,
+    data: str | None,
+    hierarchy: str | None,
+    store: str,
+    low: float | None,
+    device: str,
+    threads: int,
 ) -> tuple[Evaluator, float | None]:
     """The evaluator of a key's study, or the default one for data, and the lowest budget."""
     if key is None:
         if data is None:
             raise UserError("A network that is not of the store comes without data: name them with --data.")
-        return make_evaluator(Config(data=absolute_data(data), device=device, threads=threads)), low
+        config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
+        return make_evaluator(config), low
     opened = results.open(store)
     study = opened.study_of(key)
     settings = {**opened.settings(study), "device": device, "threads": threads}
     if data is not None:
         settings["data"] = absolute_data(data)
+    if hierarchy is not None:
+        settings["hierarchy"] = hierarchy
     score = opened.score(study)
     return make_evaluator(Config.from_stored(study, settings)), (score.low if low is None and score else low)

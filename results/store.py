@@ -95,7 +95,9 @@ class Store:
         """One row per candidate × fidelity × repeat × operating point, of one study or several.
 
         Columns: study, candidate (the proposal's key), realised_key, space, level, macs, params, latency_ms, accuracy
-        and loss (validation), test_accuracy, test_loss, fidelity, repeat.
+        and loss (validation), test_accuracy, test_loss, fine_accuracy, coarse_accuracy, test_fine_accuracy and
+        test_coarse_accuracy (where labels have a hierarchy: accuracy is then their mean, in which labels that a point
+        does not tell count as wrong), nonzero_macs (those of weights that are not zero), fidelity, repeat.
         """
         from results import frames
 
@@ -129,7 +131,8 @@ class Store:
         repeats that chose operating points of their own stand apart, each under its realised_key.
 
         Columns: macs, params, accuracy, test_accuracy, candidate, level, study, space, latency_ms, accuracy_sd (over
-        repeats; NaN for one), repeats, fidelity, loss, test_loss, realised_key. Empty where nothing was trained.
+        repeats; NaN for one), repeats, fidelity, loss, test_loss, realised_key, and the rest as in
+        `points`. Empty where nothing was trained.
         """
         from results import frames
 

@@ -55,7 +55,11 @@ def random_architecture(pick: Pick, most_maps: int = 6, most_points: int = 3) ->
         del points[0]
     by_cost = {subnetwork_macs(topology, point): point for point in points}
     chosen = [point for _, point in sorted(by_cost.items(), key=lambda pair: pair[0])][-most_points:]
-    return Architecture(task=task, topology=topology, points=tuple(chosen), norm=pick(NORMS))
+    made = Architecture(task=task, topology=topology, points=tuple(chosen))
+    try:
+        return replace(made, norm=pick(NORMS))
+    except InvalidArchitecture:  # norms that these points cannot share
+        return made
 
 
 class _Growing:

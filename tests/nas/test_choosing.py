@@ -12,6 +12,7 @@ import nas
 import results
 from nas.errors import UserError
 
+from .searching import TINY
 from .searching import search as toy_search
 
 DATA = "synthetic:n=400,classes=3,size=8,channels=1"
@@ -27,12 +28,7 @@ def study(tmp_path_factory):
         store=str(tmp_path_factory.mktemp("choosing") / "nas.db"),
         rule="path_sampling",
         final_search=24,
-        train=3,
-        pool=8,
-        epochs=2,
-        final_epochs=3,
-        finalists=1,
-        workers=1,
+        **TINY,
     )
 
 
