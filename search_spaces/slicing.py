@@ -42,15 +42,16 @@ def i_resnext(
     cardinality: int = 8,
     levels: int = 8,
     *,
+    stride: int = 1,
     task: Task = CIFAR,
 ) -> Architecture:
     """I-ResNeXt as released: sub-network k of A has (k + 1) / A of the branches, on the whole residual stream.
 
     Three stages of ``num_blocks`` blocks; in stage i the stream has width·2^i channels, the ``cardinality`` branches
     bottleneck·2^i each. Between stages a 2×2 average pool, then zeros up to twice the channels. No biases but the
-    heads'. Raises UserError unless levels divides cardinality.
+    heads'. stride: of the stem, 1 as released. Raises UserError unless levels divides cardinality.
     """
-    return _i_resnext(Builder(task), (num_blocks,) * 3, width, bottleneck, _equal(cardinality, levels))
+    return _i_resnext(Builder(task), (num_blocks,) * 3, width, bottleneck, _equal(cardinality, levels), stride)
 
 
 def sparse_resnext(
