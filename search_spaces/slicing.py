@@ -6,8 +6,8 @@ whose number of branches grows with the sub-network, beside a residual stream th
 every sub-network; the losses of all are summed. Its stream goes with the sub-network: nothing can be reused.
 
 Ours, as the full text was not at hand: the sparse network, in which every map lies in slices, 1×1 convolutions read
-their own and earlier slices, 3×3 convolutions stay within a slice, one norm and one head serve all; the transitions
-between stages; and what the space offers.
+their own and earlier slices, 3×3 convolutions stay within a slice, one norm serves all; the transitions between stages;
+what the space offers, one head for all points among it.
 
 References
 ----------
@@ -22,11 +22,14 @@ from collections.abc import Sequence
 from nas.builder import Builder
 from nas.choices import Choose
 from nas.errors import UserError
+from nas.heads import own_heads
 from nas.topology import Architecture, Task
 from search_spaces.images import check_task, choose_fractions, num_stages, prefixes, stem_strides
 
 KINDS = ("sparse", "i_resnext")
 TRANSITIONS = ("pad", "project")
+HEADS = ("own", "shared")
+"""A classifier for every operating point, or one whose logits add up."""
 WIDTHS = (16, 24, 32, 48, 64)
 BOTTLENECKS = (1, 2, 4)
 """Channels of a branch in the first stage."""
@@ -79,7 +82,8 @@ def sparse_resnext(
 class Slicing:
     """Vertically sliced ResNeXts: block-triangular ones, which reuse all results, and I-ResNeXt, which cannot.
 
-    Kind, slices, width, branches and their width, depth of every stage and the transitions between stages are choices.
+    Kind, slices, width, branches and their width, depth of every stage, the transitions between stages, and whether
+    points have classifiers of their own are choices.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
@@ -96,7 +100,8 @@ class Slicing:
         if found == "i_resnext":
             return _i_resnext(builder, depths, width, bottleneck, branches, stride)
         transition = choose("transition", TRANSITIONS) if len(depths) > 1 else "pad"
-        return _sparse(builder, depths, prefixes(width, shares), bottleneck, branches, transition, stride)
+        sparse = _sparse(builder, depths, prefixes(width, shares), bottleneck, branches, transition, stride)
+        return own_heads(sparse) if points > 1 and choose("heads", HEADS) == "own" else sparse
 
 
 def _equal(full: int, levels: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from nas.cost import macs, params
 from nas.errors import UserError
 from nas.layers import Layer, Norm
 from nas.network import AnytimeNetwork
-from nas.topology import Architecture, Task
+from nas.topology import Architecture, Subnetwork, Task
 from search_spaces.slicing import TRANSITIONS, Slicing, i_resnext, sparse_resnext
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=5)
@@ -240,11 +240,23 @@ def test_the_space_proposes_both_kinds_each_with_its_rule() -> None:
     for _ in range(40):
         recorder = Recorder(decide, domains)
         found, choices = Slicing().architecture(recorder, TASK), recorder.choices
-        pairs.add((choices["kind"], found.norm, found.training.rule))
+        pairs.add((choices["kind"], choices.get("heads"), found.norm, found.training.rule))
         network = AnytimeNetwork(found).eval()
         if choices["kind"] == "sparse":
-            assert sum(network.refine_macs) == found.costs[-1]
+            left_behind = [TASK.num_classes * _read(found, point) for point in found.points[:-1]]
+            again = sum(left_behind) if choices["heads"] == "own" else 0
+            assert sum(network.refine_macs) == found.costs[-1] + again
         else:
             with pytest.raises(UserError):
                 network.check_reuse()
-    assert pairs == {("sparse", "shared", "causal"), ("i_resnext", "per_point", "joint")}
+    assert pairs == {
+        ("sparse", "own", "shared", "causal"),
+        ("sparse", "shared", "shared", "causal"),
+        ("i_resnext", None, "per_point", "joint"),
+    }
+
+
+def _read(architecture: Architecture, point: Subnetwork) -> int:
+    """Channels that the classifier of a point reads."""
+    (source,) = (o.source for o in architecture.topology.operations if o.target == point.output)
+    return point.channels[source]
