@@ -22,7 +22,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matched import any_width, dense, early_exits, independent, narrow_i_resnext, norm_per_width, sliced, stepping
+from matched import (
+    any_width,
+    dense,
+    early_exits,
+    independent,
+    narrow_i_resnext,
+    norm_per_width,
+    sliced,
+    sliced_own_heads,
+    sparse,
+    stepping,
+)
 from resumable import Rows, paired_difference
 
 from evaluators.training import Training as Trainer
@@ -34,8 +45,11 @@ from nas.topology import Architecture, Task
 
 METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {
     "sandwich": dense,
+    "sparse ResNeXt": sparse,
     "slicing": sliced,
-    "independent": independent,
+    "slicing, own heads": sliced_own_heads,
+    "independent": lambda task, width: independent(dense(task, width)),
+    "independent ResNeXt": lambda task, width: independent(narrow_i_resnext(task, width)),
     "norm per width": norm_per_width,
     "early exits": early_exits,
     "any-width": any_width,
@@ -120,7 +134,7 @@ def report(frame: pd.DataFrame, methods: list[str]) -> None:
         if unit == 100:
             table["mean"] = table.mean(axis=1)
         print(f"\n{what}, by level, mean of seeds\n{table.reindex(methods).round(2).to_string()}")
-    for control in ("sandwich", "independent"):
+    for control in ("sandwich", "independent", "independent ResNeXt"):
         print(f"\ntest accuracy less that of {control}, in points, by level, mean and 95 % interval over seeds")
         levels = {str(level): rows for level, rows in frame.groupby("level")} | {"mean": frame}
         others = [method for method in methods if method != control]

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
 from nas.builder import Builder
+from nas.heads import own_heads
 from nas.ownership import OwnershipMacs, coupling_groups, with_slices
 from nas.topology import Architecture, Setting, Subnetwork, Task, Training
 from search_spaces.images import prefixes, stem_strides
-from search_spaces.slicing import i_resnext
+from search_spaces.slicing import i_resnext, sparse_resnext
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 STAGES = 3
@@ -42,10 +44,9 @@ def norm_per_width(task: Task, width: int) -> Architecture:
     return trained_by(replace(dense(task, width), norm="per_point"), "joint")
 
 
-def independent(task: Task, width: int) -> list[Architecture]:
-    """A network of its own for every operating point of the reference."""
-    reference = dense(task, width)
-    alone = (reference.with_points([point]).canonical for point in reference.points)
+def independent(anytime: Architecture) -> list[Architecture]:
+    """A network of its own for every operating point of a dense one, of the same shape."""
+    alone = (anytime.with_points([point]).canonical for point in anytime.points)
     return [trained_by(replace(one, norm="shared"), "joint") for one in alone]
 
 
@@ -97,6 +98,31 @@ def sliced(task: Task, width: int) -> Architecture:
         tried = [np.column_stack([columns, column]) for column in wider]
         columns = min(tried, key=lambda t, c=cost: abs(macs(np.diff(t, axis=1, prepend=0))[-1] - c))
     return trained_by(with_slices(original, [tuple(row) for row in columns.tolist()]), "causal")
+
+
+def sparse(task: Task, width: int, shares: Sequence[float] = (0.5, 1.0, 1.5, 2.0)) -> Architecture:
+    """The block-triangular counterpart of I-ResNeXt: in each slice as many branches as its MACs leave room for.
+
+    shares: of the residual stream in the width, about, by which MACs match.
+    """
+    stride = stem_strides(task)[-1]
+
+    def whole(slices: Sequence[tuple[int, int]]) -> Architecture:
+        streams, branches = zip(*slices)
+        return sparse_resnext(1, streams, 2, branches, stride=stride, transition="project", task=task)
+
+    slices: list[tuple[int, int]] = []
+    for cost, share in zip(dense(task, width).costs, shares):
+        stream, branches = round(share * width), slices[-1][1] if slices else 0
+        near = product(range(stream - 1, stream + 2), range(branches + 1, branches + 2 * width))
+        tried = [[*slices, one] for one in near]
+        slices = min(tried, key=lambda t, c=cost: abs(whole(t).costs[-1] - c))
+    return own_heads(whole(slices))
+
+
+def sliced_own_heads(task: Task, width: int) -> Architecture:
+    """The slices with a classifier for every point."""
+    return own_heads(sliced(task, width))
 
 
 def stepping(task: Task, width: int) -> Architecture:

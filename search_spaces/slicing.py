@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.builder import Builder
+from nas.builder import Builder, Widths
 from nas.choices import Choose
 from nas.errors import UserError
 from nas.heads import own_heads
@@ -59,24 +59,25 @@ def i_resnext(
 
 def sparse_resnext(
     num_blocks: int = 7,
-    width: int = 64,
+    width: Widths = 64,
     bottleneck: int = 4,
-    cardinality: int = 8,
+    cardinality: Widths = 8,
     levels: int = 8,
     *,
     transition: str = "pad",
+    stride: int = 1,
     task: Task = CIFAR,
 ) -> Architecture:
     """The block-triangular ResNeXt: y_j ← y_j + F_j(y_1 … y_j) for every slice j, the residual stream's too.
 
-    Sizes as in :func:`i_resnext`. transition: between stages, after a 2×2 average pool: "pad" fills every slice up with
-    zeros at its own end, "project" is a triangular 1×1 convolution. Raises UserError unless levels divides width and
-    cardinality.
+    Sizes as in :func:`i_resnext`. width, cardinality: numbers, for ``levels`` slices of equal size; or what each point
+    has of them, ascending. transition: between stages, after a 2×2 average pool: "pad" fills every slice up with zeros
+    at its own end, "project" is a triangular 1×1 convolution. Raises UserError unless levels divides the numbers.
     """
     if transition not in TRANSITIONS:
         raise UserError(f"transition must be one of {TRANSITIONS}. Got {transition=}.")
-    streams, branches = _equal(width, levels), _equal(cardinality, levels)
-    return _sparse(Builder(task), (num_blocks,) * 3, streams, bottleneck, branches, transition)
+    streams, branches = (_equal(n, levels) if isinstance(n, int) else tuple(n) for n in (width, cardinality))
+    return _sparse(Builder(task), (num_blocks,) * 3, streams, bottleneck, branches, transition, stride)
 
 
 class Slicing:
