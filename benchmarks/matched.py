@@ -109,7 +109,7 @@ def sparse(task: Task, width: int, shares: Sequence[float] = (0.5, 1.0, 1.5, 2.0
 
     def whole(slices: Sequence[tuple[int, int]]) -> Architecture:
         streams, branches = zip(*slices)
-        return sparse_resnext(1, streams, 2, branches, stride=stride, transition="project", task=task)
+        return sparse_resnext(1, streams, 2, branches, stride=stride, transition="pad", task=task)
 
     slices: list[tuple[int, int]] = []
     for cost, share in zip(dense(task, width).costs, shares):

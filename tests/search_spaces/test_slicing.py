@@ -224,6 +224,21 @@ def test_steps_cost_the_increments_and_sum_to_the_full_network(transition: str) 
         torch.testing.assert_close(logits, network(x, level).detach(), rtol=0, atol=1e-10)
 
 
+def test_slices_may_be_given_one_by_one() -> None:
+    sizes = {"num_blocks": 2, "bottleneck": 2, "task": TASK}
+    assert sparse_resnext(width=(3, 6, 9, 12), cardinality=(2, 4, 6, 8), **sizes) == sparse_resnext(**SMALL)
+    network, x = _network(sparse_resnext(width=(5, 6, 12), cardinality=(1, 4, 6), **sizes), training=False), _images()
+    assert [point.channels[1] for point in network.architecture.points] == [5, 6, 12]
+    for level, logits in enumerate(network.refine(x)):
+        torch.testing.assert_close(logits, network(x, level).detach(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", [i_resnext, sparse_resnext])
+def test_a_strided_stem_halves_every_map(make: Any) -> None:
+    plain, strided = (make(**SMALL, stride=stride).topology.maps for stride in (1, 2))
+    assert [tuple(n // 2 for n in m.size) for m in plain[1:7]] == [m.size for m in strided[1:7]]
+
+
 @pytest.mark.parametrize("make", [i_resnext, sparse_resnext])
 def test_slices_must_be_of_equal_size(make: Any) -> None:
     with pytest.raises(UserError, match="levels must divide 8"):
