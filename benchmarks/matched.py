@@ -22,6 +22,10 @@ from search_spaces.slicing import i_resnext, sparse_resnext
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 STAGES = 3
+STREAM = (0.75, 1.25, 1.75, 2.25)
+"""Of the width. Chosen on CIFAR-10's validation images, one seed: 58.3 % on average over the points, against 57.6 % with
+a first share of 0.5, where all points go without what they would read of it, and 56.4 % with 1.0, where branches are few.
+"""
 NR = ("norm", "relu")
 
 
@@ -100,19 +104,19 @@ def sliced(task: Task, width: int) -> Architecture:
     return trained_by(with_slices(original, [tuple(row) for row in columns.tolist()]), "causal")
 
 
-def sparse(task: Task, width: int, shares: Sequence[float] = (0.5, 1.0, 1.5, 2.0)) -> Architecture:
+def sparse(task: Task, width: int) -> Architecture:
     """The block-triangular counterpart of I-ResNeXt: in each slice as many branches as its MACs leave room for.
 
-    shares: of the residual stream in the width, about, by which MACs match.
+    STREAM gives the width of its residual stream at every point, give or take a channel by which MACs match.
     """
     stride = stem_strides(task)[-1]
 
     def whole(slices: Sequence[tuple[int, int]]) -> Architecture:
         streams, branches = zip(*slices)
-        return sparse_resnext(1, streams, 2, branches, stride=stride, transition="pad", task=task)
+        return sparse_resnext(1, streams, 2, branches, stride=stride, task=task)
 
     slices: list[tuple[int, int]] = []
-    for cost, share in zip(dense(task, width).costs, shares):
+    for cost, share in zip(dense(task, width).costs, STREAM):
         stream, branches = round(share * width), slices[-1][1] if slices else 0
         near = product(range(stream - 1, stream + 2), range(branches + 1, branches + 2 * width))
         tried = [[*slices, one] for one in near]
