@@ -23,9 +23,9 @@ from search_spaces.slicing import i_resnext, sparse_resnext
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 STAGES = 3
 STREAM = (0.75, 1.25, 1.75, 2.25)
-"""Of the width. Chosen on CIFAR-10's validation images, one seed: 58.3 % on average over the points, against 57.6 % with
-a first share of 0.5, where all points go without what they would read of it, and 56.4 % with 1.0, where branches are few.
-"""
+"""Of the width. Chosen on CIFAR-10's validation images, one seed: 58.3 % on average over the points, against 57.6 %
+with a first share of 0.5, where all points go without what they would read of it, and 56.4 % with 1.0, where branches
+are few."""
 NR = ("norm", "relu")
 
 
