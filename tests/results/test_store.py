@@ -149,7 +149,7 @@ def test_keys_by_prefix(filled, rows):
 def test_weights(filled):
     assert filled.weights("bbbb0").read_bytes() == b"weights"
     assert filled.weights("bbbb9999") == filled.files("fashion") / "b.safetensors"
-    with pytest.raises(results.StoreError, match="none of aaaa0001. Train it again"):
+    with pytest.raises(results.StoreError, match=r"none of aaaa0001\. Train it again"):
         filled.weights("aaaa")
     with pytest.raises(results.StoreError, match="repeat=1"):
         filled.weights("bbbb0", repeat=1)
