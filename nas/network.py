@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nas.cost import macs, params
+from nas.cost import macs, params, subnetwork_macs
 from nas.errors import UserError
+from nas.gates import check_utilization, throttled
+from nas.gating import GatedPass
 from nas.layers import Channels, Layer, Norm, NormMode, merge
 from nas.liveness import check_point
 from nas.plan import Plan, Step, make_plan
@@ -60,6 +62,8 @@ class AnytimeNetwork(nn.Module):
         self._plans: dict[tuple[Subnetwork, torch.device], Plan] = {}
         self._rests: dict[tuple[int, torch.device], _Rest] = {}
         self._refiners: dict[torch.device, Refiner] = {}
+        self._gated: dict[torch.device, GatedPass] = {}
+        self._throttled: int | Subnetwork | None = None
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -70,14 +74,51 @@ class AnytimeNetwork(nn.Module):
         return len(self.architecture.points)
 
     def forward(self, x: Tensor, level: int | Subnetwork | None = None) -> Tensor:
-        """Logits of shape (N, num_classes) for x of shape (N, \\*input_shape) at a level, the largest by default.
+        """Logits of shape (N, num_classes) for x of shape (N, \\*input_shape) at a level; by default at the utilization
+        that :meth:`throttle` has set, or else the largest.
 
         In training mode level may be any subnetwork of the topology, unless each point has norms of its own.
         """
+        level = self._throttled if level is None else level
         plan = self._plan(level, x.device)
         values = {0: x}
         self._run(plan.steps, values, self._mode(level))
         return values[plan.output].flatten(1)
+
+    def throttle(self, utilization: float) -> int:
+        """Answer at a utilization in [0, 1] from now on, wherever no level is asked for; only what is on runs.
+
+        In a network without gated modules the operating points take their place: level ⌊u · levels⌋, the largest at 1.
+
+        Returns the MACs of one example. Raises UserError for no utilization.
+        """
+        topology, points = self.architecture.topology, self.architecture.points
+        check_utilization(utilization)
+        if topology.gated:
+            self._throttled = throttled(topology, utilization, points[-1].output)
+            return subnetwork_macs(topology, self._throttled)
+        self._throttled = min(int(utilization * self.levels), self.levels - 1)
+        return self.macs[self._throttled]
+
+    def forward_gated(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
+        """Logits (N, num_classes) with gates for every sample: all components run, what is off is masked.
+
+        gates: of every gated module, (N, components), 1 where a component is on and 0 where it is off; any components,
+            not only the first, and with gradients if they have some. Under those of
+            :func:`nas.gating.nested_gates`, a sample's answer is that of :meth:`throttle` at its utilization.
+
+        Raises UserError where gates do not fit, and where points have norms of their own.
+        """
+        norm = self.architecture.norm
+        if norm != "shared" and not (self.training and norm == "recalibrated"):
+            raise UserError(
+                f"Samples of different utilizations share their norms: norm must be 'shared'. Got {norm!r}."
+            )
+        topology, output = self.architecture.topology, self.architecture.points[-1].output
+        whole = throttled(topology, 1.0, output)
+        if x.device not in self._gated:
+            self._gated[x.device] = GatedPass(topology, self._plan(whole, x.device), x.device)
+        return self._gated[x.device].run(self.operation_layers, x, gates, self._mode(whole)).flatten(1)
 
     def forward_all(self, x: Tensor) -> list[Tensor]:
         """Logits at every level, small to large, each (N, num_classes).
