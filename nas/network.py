@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from nas.refine import Refiner
 from nas.reuse import accumulating_maps, stable_maps
 from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork
+
+if TYPE_CHECKING:
+    from nas.controller import Controller
 
 MOMENTUM = 0.1
 REMEMBERED_PLANS = 1024  # of sampled subnetworks, a long training may see any number
@@ -73,12 +77,17 @@ class AnytimeNetwork(nn.Module):
         """Number of operating points."""
         return len(self.architecture.points)
 
-    def forward(self, x: Tensor, level: int | Subnetwork | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, level: int | Subnetwork | None = None, *, controller: Controller | None = None
+    ) -> Tensor:
         """Logits of shape (N, num_classes) for x of shape (N, \\*input_shape) at a level; by default at the utilization
-        that :meth:`throttle` has set, or else the largest.
+        that :meth:`throttle` has set, or else the largest. With a controller, each input at the utilization that it
+        picks; those of equal utilization run together, and only what is on.
 
         In training mode level may be any subnetwork of the topology, unless each point has norms of its own.
         """
+        if controller is not None:
+            return controller.answer(self, x)
         level = self._throttled if level is None else level
         plan = self._plan(level, x.device)
         values = {0: x}
@@ -92,13 +101,21 @@ class AnytimeNetwork(nn.Module):
 
         Returns the MACs of one example. Raises UserError for no utilization.
         """
-        topology, points = self.architecture.topology, self.architecture.points
+        self._throttled = self.at(utilization)
+        return self.macs_at(utilization)
+
+    def macs_at(self, utilization: float) -> int:
+        """Multiply-accumulates of one example at a utilization in [0, 1], see :meth:`throttle`."""
+        at = self.at(utilization)
+        return self.macs[at] if isinstance(at, int) else subnetwork_macs(self.architecture.topology, at)
+
+    def at(self, utilization: float) -> int | Subnetwork:
+        """What answers at a utilization in [0, 1], for ``network(x, level)``: a level where nothing is gated."""
         check_utilization(utilization)
+        topology = self.architecture.topology
         if topology.gated:
-            self._throttled = throttled(topology, utilization, points[-1].output)
-            return subnetwork_macs(topology, self._throttled)
-        self._throttled = min(int(utilization * self.levels), self.levels - 1)
-        return self.macs[self._throttled]
+            return throttled(topology, utilization, self.architecture.points[-1].output)
+        return min(int(utilization * self.levels), self.levels - 1)
 
     def forward_gated(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
         """Logits (N, num_classes) with gates for every sample: all components run, what is off is masked.
