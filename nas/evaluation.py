@@ -4,19 +4,21 @@ data.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from nas.errors import UserError
+from nas.errors import UserError, unknown_name
 from nas.final_search import EVALUATIONS, Found, Limits
 from nas.topology import Architecture, Task
 
 if TYPE_CHECKING:
     import torch
 
+    from nas.controller import Controller
     from nas.network import AnytimeNetwork
 
 
@@ -79,6 +81,49 @@ class Selected:
     network: AnytimeNetwork
     points: list[dict[str, Any]]
     found: Found
+
+
+LEARNERS = ("expected", "reinforce")
+"""How controllers learn: from the rewards of all choices, or from that of one that they try."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings:
+    """How controllers are trained.
+
+    penalties: λ of each controller, what all the MACs of the network cost in accuracy. learner: one of
+    :data:`LEARNERS`. epochs: passes over the images that they learn from. width: of a controller, see
+    :func:`nas.controller.controller_architecture`.
+    """
+
+    penalties: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    learner: str = "expected"
+    epochs: int = 40
+    width: int = 8
+
+    def __post_init__(self) -> None:
+        ascending = list(self.penalties) == sorted(set(self.penalties))
+        if not (self.penalties and ascending and all(0 <= penalty < math.inf for penalty in self.penalties)):
+            raise UserError(f"penalties must be numbers, at least 0 and ascending. Got {self.penalties}.")
+        if self.learner not in LEARNERS:
+            raise UserError(unknown_name("learner", self.learner, LEARNERS))
+        for name in ("epochs", "width"):
+            if not (type(getattr(self, name)) is int and getattr(self, name) >= 1):
+                raise UserError(f"{name} must be a whole number, at least 1. Got {getattr(self, name)!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controlled:
+    """Controllers of a network, one a penalty, and what was measured.
+
+    policies: of each controller, with penalty, learner, controller_macs, and accuracy and test_accuracy with the mean
+    macs and test_macs of an example, the controller's own included. fixed: the same for every utilization that they
+    pick from, with utilization and macs.
+    """
+
+    controllers: list[Controller]
+    policies: list[dict[str, Any]]
+    fixed: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +231,20 @@ class Evaluator(ABC):
         report: is told how many subnetworks are measured, of how many. Raises UserError where the limits leave too few.
         """
         raise UserError(f"The evaluator {type(self).__name__} runs no final search. Use 'training'.")
+
+    def control(
+        self,
+        network: AnytimeNetwork,
+        settings: ControlSettings,
+        *,
+        seed: int = 0,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Controlled:
+        """Train controllers for a trained network, which is left as it is.
+
+        report: is told how many are trained, of how many. Raises UserError for a network of one operating point.
+        """
+        raise UserError(f"The evaluator {type(self).__name__} trains no controllers. Use 'training'.")
 
     def discard(self, folder: str | Path) -> None:
         """Remove a job's checkpoint: its outcome is in the store, or it will never be continued."""
