@@ -1,4 +1,5 @@
-"""Training controllers of a frozen network as contextual bandits, and measuring what they reach.
+"""Training controllers of a frozen network as contextual bandits, and measuring what they reach; for gate policies, see
+:mod:`evaluators.gate_training`.
 
 The data path and its norms stay as they are, so the reward of every choice can be looked up: r(a) = 1[right at
 utilization a] − λ · MACs(a) / MACs(1). A controller's policy π maximises the expected reward Σ_a π(a) r(a) over all
@@ -18,6 +19,7 @@ Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Rei
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +29,10 @@ from torch import Tensor
 from evaluators.arrays import Batches, batches
 from evaluators.augment import augmentation
 from evaluators.data import split
+from evaluators.gate_training import measure_gates, train_gates
 from nas.controller import Controller, actions, controller_architecture
 from nas.evaluation import Controlled, ControlSettings
+from nas.gate_policy import GatePolicy, gate_policy_architecture
 from nas.network import AnytimeNetwork
 from nas.seeds import seed as derived_seed
 
@@ -47,46 +51,100 @@ def control(
     seed: int,
     report: Callable[[int, int], None],
 ) -> Controlled:
-    """A controller for every penalty, measured beside the fixed utilizations. The network is left as it is."""
-    network = network.to(trainer.device).eval()
-    choices = actions(network.architecture)
-    cost_A = np.array([network.macs_at(u) for u in choices]) / network.macs_at(1.0)
-    validation = trainer.parts[1]
-    learning, held = (validation[part] for part in split(trainer.dataset.y_train[validation], fraction=0.5, seed=0))
-    right_NA = correct(network, trainer.loader("train", learning, EVALUATION_BATCH), choices)
-    inputs = batches(
-        trainer.dataset.x_train[learning],
-        np.arange(len(learning)),  # which image it is, in place of its label
-        size=min(BATCH, max(2, len(learning) // 4)),
-        preprocessing=trainer.preprocessing,
-        augment=None if trainer.augment == "none" else augmentation(trainer.augment, trainer.dataset.task),
-        device=trainer.device,
-    )
-    measured = {"": trainer.loader("train", held, EVALUATION_BATCH)}
-    measured["test_"] = trainer.loader("test", np.arange(len(trainer.dataset.y_test)), EVALUATION_BATCH)
-    right = {part: correct(network, loader, choices) for part, loader in measured.items()}
-    fixed = [
-        {"utilization": u, "macs": network.macs_at(u)}
-        | {f"{part}accuracy": float(found[:, a].double().mean()) for part, found in right.items()}
-        for a, u in enumerate(choices)
-    ]
-    controllers, policies = [], []
+    """A controller, or a gate policy, for every penalty, measured beside the fixed utilizations.
+
+    The network goes to the trainer's device and into evaluation mode, and is otherwise left as it is.
+    """
+    lessons = _Lessons(trainer, network.to(trainer.device).eval())
+    train = lessons.gate_policy if settings.learner == "gates" else lessons.bandit
+    controllers: list[Any] = []
+    policies: list[dict[str, Any]] = []
     for done, penalty in enumerate(settings.penalties):
         report(done, len(settings.penalties))
         generator = torch.Generator().manual_seed(derived_seed(seed, "controller", repr(penalty)))
-        task = network.architecture.task
-        learner = AnytimeNetwork(
-            controller_architecture(task, len(choices), width=settings.width), generator=generator
-        ).to(trainer.device)
-        reward_NA = right_NA.float() - penalty * torch.from_numpy(cost_A).float().to(trainer.device)
-        train_policy(learner, inputs, reward_NA, settings, generator)
-        learner.preprocess = network.preprocess
-        controllers.append(Controller(learner.eval(), choices))
-        policies.append(
-            {"penalty": penalty, "learner": settings.learner, "controller_macs": controllers[-1].macs}
-            | _measure(controllers[-1], network, measured, right)
+        controller, rows = train(penalty, settings, generator)
+        controllers.append(controller)
+        about = {"penalty": penalty, "learner": settings.learner, "controller_macs": controller.macs}
+        policies += [about | row for row in rows]
+    return Controlled(controllers=controllers, policies=policies, fixed=lessons.fixed())
+
+
+class _Lessons:
+    """What controllers of a network learn from and are measured on.
+
+    choices: the utilizations that there are to pick from, A of them. learning: rows of the training images. loaders:
+    of the images that tell how good they are, validation ("") and test ("test_"). right: whether the network is right
+    about each of those at each choice, (N, A).
+    """
+
+    def __init__(self, trainer: Training, network: AnytimeNetwork):
+        self.trainer, self.network, self.choices = trainer, network, actions(network.architecture)
+        data, validation = trainer.dataset, trainer.parts[1]
+        self.learning, held = (validation[part] for part in split(data.y_train[validation], fraction=0.5, seed=0))
+        self.loaders = {
+            "": trainer.loader("train", held, EVALUATION_BATCH),
+            "test_": trainer.loader("test", np.arange(len(data.y_test)), EVALUATION_BATCH),
+        }
+        self.right = {part: correct(network, loader, self.choices) for part, loader in self.loaders.items()}
+        self.macs_A = torch.tensor([float(network.macs_at(u)) for u in self.choices], dtype=torch.float64)
+
+    @cached_property
+    def learned_NA(self) -> Tensor:
+        """Whether the network is right about the images to learn from at each choice."""
+        return correct(self.network, self.trainer.loader("train", self.learning, EVALUATION_BATCH), self.choices)
+
+    def fixed(self) -> list[dict[str, Any]]:
+        """What each choice costs and reaches, taken for every input."""
+        rows = []
+        for a, u in enumerate(self.choices):
+            reached = {f"{part}accuracy": float(found[:, a].double().mean()) for part, found in self.right.items()}
+            rows.append({"utilization": u, "macs": int(self.macs_A[a])} | reached)
+        return rows
+
+    def bandit(
+        self, penalty: float, settings: ControlSettings, generator: torch.Generator
+    ) -> tuple[Controller, list[dict[str, Any]]]:
+        """A controller, and the row of what it reaches."""
+        device = self.trainer.device
+        shape = controller_architecture(self.network.architecture.task, len(self.choices), width=settings.width)
+        made = AnytimeNetwork(shape, generator=generator).to(device)
+        cost_A = (self.macs_A / self.network.macs_at(1.0)).float().to(device)
+        images = self._images(np.arange(len(self.learning)))  # which one it is, in place of its label
+        train_policy(made, images, self.learned_NA.float() - penalty * cost_A, settings, generator)
+        controller, row = Controller(made.eval(), self.choices), {"utilization": 1.0}
+        for part, loader in self.loaders.items():
+            choice_N = torch.cat([controller(x) for x, _ in loader.evaluate()])
+            row[f"{part}accuracy"] = float(self.right[part].gather(1, choice_N[:, None]).double().mean())
+            row[f"{part}macs"] = controller.macs + float(self.macs_A[choice_N.cpu()].mean())
+        return controller, [row]
+
+    def gate_policy(
+        self, penalty: float, settings: ControlSettings, generator: torch.Generator
+    ) -> tuple[GatePolicy, list[dict[str, Any]]]:
+        """A gate policy, and a row for each utilization that it is asked for."""
+        architecture = self.network.architecture
+        shape = gate_policy_architecture(architecture, width=settings.width)
+        made = AnytimeNetwork(shape, generator=generator).to(self.trainer.device)
+        policy = GatePolicy.for_modules(made, architecture.topology.gated)
+        images = self._images(self.trainer.dataset.y_train[self.learning])
+        train_gates(policy, self.network, images, penalty, settings, generator)
+        made.eval()
+        rows = [{"utilization": u} | measure_gates(policy.at(u), self.network, self.loaders) for u in self.choices]
+        return policy, rows
+
+    def _images(self, labels_N: np.ndarray) -> Batches:
+        """What there is to learn from, in batches, with these labels."""
+        trainer, change = self.trainer, None
+        if trainer.augment != "none":
+            change = augmentation(trainer.augment, trainer.dataset.task)
+        return batches(
+            trainer.dataset.x_train[self.learning],
+            labels_N,
+            size=min(BATCH, max(2, len(self.learning) // 4)),
+            preprocessing=trainer.preprocessing,
+            augment=change,
+            device=trainer.device,
         )
-    return Controlled(controllers=controllers, policies=policies, fixed=fixed)
 
 
 @torch.no_grad()
@@ -132,16 +190,3 @@ def policy_loss(log_policy_NA: Tensor, reward_NA: Tensor, learner: str, generato
         got_N = reward_NA.gather(1, drawn_N1).squeeze(1)
         baseline_N = (got_N.sum() - got_N) / max(1, len(got_N) - 1)
     return -((got_N - baseline_N) * log_policy_NA.gather(1, drawn_N1).squeeze(1)).mean()
-
-
-def _measure(
-    controller: Controller, network: AnytimeNetwork, loaders: dict[str, Batches], right: dict[str, Tensor]
-) -> dict[str, Any]:
-    """Accuracies under a controller, and the mean MACs of an example, those of the controller included."""
-    macs_A = torch.tensor([float(network.macs_at(u)) for u in controller.utilizations], dtype=torch.float64)
-    found: dict[str, Any] = {}
-    for part, loader in loaders.items():
-        choice_N = torch.cat([controller(x) for x, _ in loader.evaluate()])
-        found[f"{part}accuracy"] = float(right[part].gather(1, choice_N[:, None]).double().mean())
-        found[f"{part}macs"] = controller.macs + float(macs_A[choice_N.cpu()].mean())
-    return found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nas.controller import Controller
     from nas.cost import macs, params
     from nas.errors import InvalidArchitecture, UserError
+    from nas.gate_policy import GatePolicy
     from nas.launch import resume, search
     from nas.loading import load
     from nas.network import AnytimeNetwork
@@ -34,6 +35,7 @@ _WHERE = {
     "nas.controller": ("Controller",),
     "nas.cost": ("macs", "params"),
     "nas.errors": ("InvalidArchitecture", "UserError"),
+    "nas.gate_policy": ("GatePolicy",),
     "nas.loading": ("load",),
     "nas.network": ("AnytimeNetwork",),
     "nas.launch": ("resume", "search"),
@@ -49,6 +51,7 @@ __all__ = [
     "Builder",
     "Controller",
     "FeatureMap",
+    "GatePolicy",
     "InvalidArchitecture",
     "Operation",
     "Study",

@@ -363,7 +363,11 @@ def throttle(
         list[float] | None,
         typer.Option(help="What all MACs cost in accuracy; a controller each. Default: 0.01, 0.03, 0.1, 0.3, 1."),
     ] = None,
-    learner: Annotated[str | None, typer.Option(help="expected or reinforce. Default: expected.")] = None,
+    learner: Annotated[str | None, typer.Option(help="expected, reinforce or gates. Default: expected.")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Penalty of a gate policy: linear, hinge or distance. Default: hinge.")
+    ] = None,
+    power: Annotated[float | None, typer.Option(help="To which power it goes. Default: 1.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over what controllers learn from. Default: 40.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of a controller's first layer. Default: 8.")] = None,
     data: Annotated[str | None, typer.Option(help="Data to learn from. Default: those of its study.")] = None,
@@ -380,8 +384,10 @@ def throttle(
     from nas.report import throttle_text, write_frame
     from nas.throttling import throttle as control
 
-    given = {"penalties": sorted(penalty) if penalty else None, "learner": learner, "epochs": epochs, "width": width}
+    given = {"learner": learner, "epochs": epochs, "width": width, "shape": shape, "power": power}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if penalty:
+        options["penalties"] = sorted(penalty)
     _check_targets(folder, *filter(None, (csv, plot)))
     try:
         with Live(lines=not quiet) as progress:

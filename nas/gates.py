@@ -89,17 +89,34 @@ def throttled(topology: Topology, utilization: float, output: int) -> Subnetwork
 
     Raises InvalidArchitecture when the input does not reach the output, UserError for no utilization.
     """
+    check_utilization(utilization)
+    return switched(topology, [module.on(utilization) for module in topology.gated], output)
+
+
+def switched(topology: Topology, on: Sequence[int], output: int) -> Subnetwork:
+    """The subnetwork with so many components of each module on, as :func:`throttled`."""
     from nas.liveness import trim_point
     from nas.topology import Subnetwork
 
-    check_utilization(utilization)
     counts = {index: topology.maps[index].channels for index in topology.declared}
-    for module in topology.gated:
-        on = Counter(index for component in module.components[: module.on(utilization)] for index in component)
+    for module, first in zip(topology.gated, on):
+        named = Counter(index for component in module.components[:first] for index in component)
         for index in gated_maps(module):
-            counts[index] = (0, *topology.maps[index].slices)[on[index]]
+            counts[index] = (0, *topology.maps[index].slices)[named[index]]
     everything = tuple(range(len(topology.operations)))
     return trim_point(topology, Subnetwork(channels=tuple(counts.values()), operations=everything, output=output))
+
+
+def module_shares(topology: Topology, output: int) -> list[float]:
+    """What the switched components of each module cost, as shares of the multiply-accumulates that all of them do."""
+    from nas.cost import subnetwork_macs
+
+    whole = [len(module.components) for module in topology.gated]
+    saved = []
+    for m, module in enumerate(topology.gated):
+        without = switched(topology, [*whole[:m], module.always, *whole[m + 1 :]], output)
+        saved.append(subnetwork_macs(topology, switched(topology, whole, output)) - subnetwork_macs(topology, without))
+    return [each / sum(saved) for each in saved]
 
 
 def gated_maps(module: GatedModule) -> list[int]:

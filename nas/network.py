@@ -27,6 +27,7 @@ from nas.topology import Architecture, Subnetwork
 
 if TYPE_CHECKING:
     from nas.controller import Controller
+    from nas.gate_policy import GatePolicy
 
 MOMENTUM = 0.1
 REMEMBERED_PLANS = 1024  # of sampled subnetworks, a long training may see any number
@@ -78,7 +79,7 @@ class AnytimeNetwork(nn.Module):
         return len(self.architecture.points)
 
     def forward(
-        self, x: Tensor, level: int | Subnetwork | None = None, *, controller: Controller | None = None
+        self, x: Tensor, level: int | Subnetwork | None = None, *, controller: Controller | GatePolicy | None = None
     ) -> Tensor:
         """Logits of shape (N, num_classes) for x of shape (N, \\*input_shape) at a level; by default at the utilization
         that :meth:`throttle` has set, or else the largest. With a controller, each input at the utilization that it

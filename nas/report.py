@@ -108,11 +108,12 @@ def throttle_text(made: Throttled, folder: Path) -> str:
     numbers |= dict.fromkeys(("accuracy", "test_accuracy"), "{:.4f}")
     formats = {name: text.format for name, text in numbers.items()}
     network, first = f"nas.load('{folder}')", f"{made.policies.penalty[0]:g}"
+    kind = type(made.controllers[0]).__name__
     return (
         made.points.to_string(index=False, formatters=formats)
         + "\n\nWith controllers, mean MACs of an example, their own included:\n"
         + made.policies.to_string(index=False, formatters=formats)
-        + f"\nSaved: {network}(x, controller=nas.Controller.load('{Path(folder, 'controllers', first)}'))"
+        + f"\nSaved: {network}(x, controller=nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
     )
 
 

@@ -14,6 +14,7 @@ import results
 from nas.choosing import InStore, network_and_evaluator
 from nas.controller import Controller
 from nas.evaluation import Controlled, ControlSettings
+from nas.gate_policy import GatePolicy
 from nas.launch import STORE, check_device
 from nas.network import AnytimeNetwork
 from nas.progress import Progress, Silent, State
@@ -30,18 +31,28 @@ class Throttled:
     controlled: Controlled
 
     @property
-    def controllers(self) -> list[Controller]:
+    def controllers(self) -> Sequence[Controller | GatePolicy]:
         """One for each penalty, ready for ``network(x, controller=…)``."""
         return self.controlled.controllers
 
     @cached_property
     def policies(self) -> pd.DataFrame:
-        """One row per controller: penalty, learner, macs (mean of an example, the controller's own included) and
-        accuracy on validation images that it did not learn from, test_macs, test_accuracy, controller_macs.
+        """One row per controller, of gate policies one per utilization: penalty, learner, utilization, macs (mean of an
+        example, the controller's own included) and accuracy on validation images that it did not learn from,
+        test_macs, test_accuracy, controller_macs.
         """
         import pandas as pd
 
-        columns = ["penalty", "learner", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs"]
+        columns = [
+            "penalty",
+            "learner",
+            "utilization",
+            "macs",
+            "accuracy",
+            "test_macs",
+            "test_accuracy",
+            "controller_macs",
+        ]
         return pd.DataFrame(self.controlled.policies)[columns]
 
     @cached_property
@@ -65,8 +76,9 @@ class Throttled:
     def save(self, folder: str | Path) -> None:
         """Write the network to a folder, and its controllers below it, by penalty: ``controllers/0.1``."""
         self.network.save(folder)
-        for controller, policy in zip(self.controllers, self.controlled.policies):
-            controller.save(Path(folder, "controllers", f"{policy['penalty']:g}"))
+        penalties = dict.fromkeys(policy["penalty"] for policy in self.controlled.policies)
+        for controller, penalty in zip(self.controllers, penalties):
+            controller.save(Path(folder, "controllers", f"{penalty:g}"))
 
 
 def throttle(
@@ -78,6 +90,8 @@ def throttle(
     learner: str = ControlSettings().learner,
     epochs: int = ControlSettings().epochs,
     width: int = ControlSettings().width,
+    shape: str = ControlSettings().shape,
+    power: float = ControlSettings().power,
     seed: int = 0,
     device: str = "auto",
     threads: int = 1,
@@ -90,14 +104,17 @@ def throttle(
 
     network: a key of the store, the folder of a saved network, or a network. data: a data specification to learn from;
         None: those of the network's study.
-    penalties: what all the network's multiply-accumulates cost in accuracy, for each controller. learner: "expected"
-        or "reinforce". epochs, width: see :class:`nas.evaluation.ControlSettings`.
+    penalties: what all the network's multiply-accumulates cost in accuracy, for each controller. learner: "expected" or
+        "reinforce" for controllers, "gates" for gate policies, which throttleable networks alone have. epochs, width,
+        shape, power: see :class:`nas.evaluation.ControlSettings`.
 
     Raises UserError or results.StoreError for a user's mistake.
     """
     progress = progress or Silent()
     check_device(device)
-    settings = ControlSettings(penalties=tuple(penalties), learner=learner, epochs=epochs, width=width)
+    settings = ControlSettings(
+        penalties=tuple(penalties), learner=learner, epochs=epochs, width=width, shape=shape, power=power
+    )
     progress.show(State(stage="loading", done=0, total=len(settings.penalties), trained=0))
     found, evaluator, origin = network_and_evaluator(network, data=data, store=store, device=device, threads=threads)
 

@@ -113,7 +113,7 @@ def of_points(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame
 def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
     """One row per controller; see `Store.policies`."""
     row = policies.c
-    names = ("learner", "penalty", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
+    names = ("learner", "penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
     if not sa.inspect(connection).has_table("policies"):
         return pd.DataFrame(columns=["study", "candidate", "space", *names])
     query = (
@@ -126,7 +126,7 @@ def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFra
         .join_from(policies, candidates)
         .join(studies)
         .where(studies.c.id.in_(numbers))
-        .order_by(row.candidate_id, row.learner, row.penalty)
+        .order_by(row.candidate_id, row.learner, row.penalty, row.utilization)
     )
     result = connection.execute(query)
     found = pd.DataFrame(result.fetchall(), columns=list(result.keys()))

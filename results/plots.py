@@ -56,7 +56,8 @@ def plot_front(
     points: as from `Store.points`; each candidate is drawn at the largest fidelity it reached, mean over repeats.
     front: as from `Store.front` with the same `cost`. path: a file ending in one of ENDINGS.
     drawn: what one of the curves is, in the singular.
-    policies: as from `Store.policies`; drawn as curves of mean cost and accuracy, one for each candidate and learner.
+    policies: as from `Store.policies`; drawn as curves of mean MACs and accuracy: of a candidate's controllers, and of
+        each of its gate policies.
     score: shades its range of budgets and names the anytime accuracy of the front's points together.
 
     Returns the path. Raises StoreError on another ending, an unknown cost, or where nothing was trained.
@@ -246,7 +247,9 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, cost: str, colours: dict[str,
 def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:
     """Mixed operating curves: mean MACs and accuracy under controllers, dashed."""
     look: dict[str, Any] = {"color": _COLOURS[4], "marker": "s", "markersize": 4, "linewidth": 1.2, "linestyle": "--"}
-    for number, (_, curve) in enumerate(policies.groupby(["study", "candidate", "learner"], sort=False)):
+    one = policies["penalty"].where(policies["learner"] == "gates", 0.0)  # a gate policy is a curve of its own
+    groups = policies.groupby([policies["study"], policies["candidate"], policies["learner"], one], sort=False)
+    for number, (_, curve) in enumerate(groups):
         ordered = curve.sort_values("macs")
         label = "with a controller" if number == 0 else None
         axes.plot(ordered["macs"], ordered["accuracy"], zorder=4.2, label=label, **look)

@@ -191,6 +191,7 @@ policies = sa.Table(  # controllers that throttle a trained network; older store
     sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
     sa.Column("learner", sa.String(20), primary_key=True),
     sa.Column("penalty", sa.Double, primary_key=True),
+    sa.Column("utilization", sa.Double, primary_key=True),  # that was asked for; 1 where a controller is free to pick
     sa.Column("controller_macs", Whole, nullable=False),
     sa.Column("macs", Measured),  # mean of an example, the controller's own included, over validation images
     sa.Column("accuracy", Measured),

@@ -116,8 +116,9 @@ class Store:
     def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per controller that throttles a trained candidate, of one study or several.
 
-        Columns: study, candidate (the proposal's key), space, learner, penalty, macs (mean of an example, the
-        controller's own included) and accuracy on validation images, test_macs, test_accuracy, controller_macs.
+        Columns: study, candidate (the proposal's key), space, learner, penalty, utilization (that was asked for; 1
+        where a controller is free to pick), macs (mean of an example, the controller's own included) and accuracy on
+        validation images, test_macs, test_accuracy, controller_macs.
 
         No controller counts for an anytime accuracy: on average it keeps a budget, not for every example.
         """

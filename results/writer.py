@@ -34,7 +34,7 @@ _REQUIRED = frozenset({"space", "generation", "status"})
 _CANDIDATE_COLUMNS = frozenset(_DEFAULTS) | _REQUIRED
 _POINT_REQUIRED = ("level", "macs", "params", "accuracy", "loss")
 _POINT_OPTIONAL = ("latency_ms", "test_accuracy", "test_loss")
-_POLICY_REQUIRED = ("learner", "penalty", "controller_macs", "macs", "accuracy")
+_POLICY_REQUIRED = ("learner", "penalty", "utilization", "controller_macs", "macs", "accuracy")
 _POLICY_OPTIONAL = ("test_macs", "test_accuracy")
 _POINT_COLUMNS = frozenset(_POINT_REQUIRED + _POINT_OPTIONAL)
 
@@ -255,10 +255,11 @@ class StudyWriter:
                 connection.execute(sa.insert(schema.points), measured)
 
     def record_policies(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Record what controllers of a trained candidate reach, in place of those of equal learner and penalty.
+        """Record what controllers of a trained candidate reach, in place of those of equal learner, penalty and
+        utilization.
 
         key: in full, of the proposal or of what training made of it. rows: each with learner, penalty,
-        controller_macs, macs, accuracy, and where measured test_macs, test_accuracy.
+        utilization, controller_macs, macs, accuracy, and where measured test_macs, test_accuracy.
         """
         query = (
             sa.select(evaluations.c.candidate_id)
@@ -280,7 +281,9 @@ class StudyWriter:
                 raise StoreError(f"A policy must be of a candidate of {self.study!r} with weights. Got {key!r}.")
             for row in given:
                 row["candidate_id"] = number
-                place = (policies.c[name] == row[name] for name in ("candidate_id", "learner", "penalty"))
+                place = (
+                    policies.c[name] == row[name] for name in ("candidate_id", "learner", "penalty", "utilization")
+                )
                 connection.execute(sa.delete(policies).where(*place))
                 connection.execute(sa.insert(policies).values(row))
 
