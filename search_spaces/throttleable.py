@@ -1,10 +1,10 @@
 """Throttleable networks: VGG, ResNet, ResNeXt, DenseNet and C3D of gated modules, driven by one utilization.
 
-From the papers: modules whose components are gated, and one number u in [0, 1] that says how many are on: channels of
-a layer side by side (VGG, C3D), paths of a block that are summed (ResNeXt), layers of a dense block (DenseNet), and
-residual blocks, skipped as a whole (ResNet), in order round-robin from the last stage; one norm for all utilizations.
-From the released code: the values of what is on are multiplied by 1/c or n/c when c of n components are on, not in
-residual networks and C3D; the number of components that are always on.
+From the papers: modules whose components are gated, and one number u in [0, 1] that says how many are on; networks of
+these bases. From the released code: what the components are, channels of a layer side by side (VGG, C3D), paths of a
+block that are summed (ResNeXt), layers of a dense block (DenseNet), residual blocks (ResNet), in order round-robin from
+the last stage; that the values of what is on are multiplied by 1/c or n/c when c of n components are on, not in
+residual networks and C3D; how many are always on; one norm for all utilizations.
 
 Ours, as the full text was not at hand: the sizes; pre-activation in ResNeXt; n/c as the default, for u = 1 is then the
 network without gates, whatever the layers that follow; no such factor in DenseNet, where the norms of the readers would
