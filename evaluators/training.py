@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from evaluators.accuracy import RightAnswers, constant_accuracy
 from evaluators.arrays import Batches, batches, channels_last
 from evaluators.augment import NAMES, augmentation
+from evaluators.controlling import control
 from evaluators.data import Dataset, load, split, subset
 from evaluators.latency import latency_ms
 from evaluators.selection import select_points
@@ -27,6 +28,8 @@ from nas.errors import UserError, unknown_name
 from nas.evaluation import (
     ConstructingRule,
     Construction,
+    Controlled,
+    ControlSettings,
     DataInfo,
     Diverged,
     Evaluator,
@@ -191,6 +194,17 @@ class Training(Evaluator):
                 known, shape = chosen[level].latency_ms, made.architecture.task.input_shape
                 point["latency_ms"] = known if known is not None else latency_ms(made.extract(level), shape)
         return Selected(network=made, points=measured, found=found)
+
+    def control(
+        self,
+        network: AnytimeNetwork,
+        settings: ControlSettings,
+        *,
+        seed: int = 0,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Controlled:
+        with _threads(self.threads):
+            return control(self, network, settings, seed=seed, report=report)
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         rule = load_plugin("nas.training_rules", architecture.training.rule)

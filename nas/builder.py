@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from nas.errors import InvalidArchitecture
+from nas.gates import GatedModule, throttled
 from nas.kinds import Size, kind
 from nas.liveness import trim_point
 from nas.topology import Architecture, FeatureMap, Operation, Setting, Subnetwork, Task, Topology, Training
@@ -37,6 +38,7 @@ class Builder:
         self._operations: list[Operation] = []
         self._classifiers: dict[int, tuple[int, ...]] = {}
         """Of a head, by its map of the fine labels, the maps of all labellings, finest first."""
+        self._gated: list[GatedModule] = []
 
     def map(self, widths: Widths, *, merge: str = "sum", activation: str = "none", scale: str = "none") -> int:
         """Declare a map; the first operation that writes it gives it its size."""
@@ -117,6 +119,10 @@ class Builder:
             self.identity(source, target, optional=optional)
         return target
 
+    def gate(self, components: Sequence[Sequence[int]], *, always: int = 0) -> None:
+        """Let a utilization switch these components, each given by its maps: see :class:`nas.gates.GatedModule`."""
+        self._gated.append(GatedModule(components=tuple(map(tuple, components)), always=always))
+
     def head(self, source: int, *, before: tuple[str, ...] = ()) -> int:
         """Global average pooling and a linear classifier for each of the task's labellings; returns the output map of
         the fine labels, the last one.
@@ -133,7 +139,13 @@ class Builder:
         return Topology(
             maps=tuple(FeatureMap(channels=m["slices"][-1], **m) for m in self._maps),
             operations=tuple(self._operations),
+            gated=tuple(self._gated),
         )
+
+    def throttled(self, utilizations: Sequence[float]) -> list[Subnetwork]:
+        """The subnetworks at these utilizations, read from the last map."""
+        topology = self.topology()
+        return [throttled(topology, utilization, len(self._maps) - 1) for utilization in utilizations]
 
     def point(
         self, level: int, *, output: int | None = None, labelling: int = 0, without: Sequence[int] = ()

@@ -107,11 +107,16 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
 
 def trim_unused(architecture: Architecture) -> Architecture:
     """The architecture without operations, maps and channels that no operating point uses; itself where there are
-    none. Unused ones stay where what is used would compute something else without them.
+    none. Unused ones stay where what is used would compute something else without them, and all that is on at
+    utilization 1, of which a utilization is a share.
     """
-    topology, points = architecture.topology, architecture.points
-    live = {o for point in points for o in point.operations}
-    columns = list(zip(*(p.channels for p in points)))
+    from nas.gates import throttled
+
+    topology, used = architecture.topology, list(architecture.points)
+    if topology.gated:
+        used.append(throttled(topology, 1.0, used[-1].output))
+    live = {o for point in used for o in point.operations}
+    columns = list(zip(*(point.channels for point in used)))
     widest = {index: max(column) for index, column in zip(topology.declared, columns)}
     if _is_all(topology, live, widest):
         return architecture
@@ -241,7 +246,12 @@ def _rebuild(architecture: Architecture, kept: _Kept) -> Architecture:
         )
         for point in architecture.points
     )
-    return replace(architecture, topology=Topology(maps=tuple(maps), operations=tuple(operations)), points=points)
+    gated = tuple(
+        replace(module, components=tuple(tuple(place[index] for index in maps) for maps in module.components))
+        for module in old.gated
+    )
+    topology = Topology(maps=tuple(maps), operations=tuple(operations), gated=gated)
+    return replace(architecture, topology=topology, points=points)
 
 
 def _narrowed(old: Topology, operation: Operation, place: dict[int, int], width: dict[int, int]) -> Operation:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from nas.cost import macs, params
+from nas.cost import macs, params, subnetwork_macs
 from nas.errors import UserError
+from nas.gates import check_utilization, throttled
+from nas.gating import GatedPass
 from nas.labels import join_labels, join_probabilities
 from nas.layers import Channels, Layer, Norm, NormMode, merge
 from nas.liveness import check_point
@@ -24,6 +26,10 @@ from nas.refine import Refiner
 from nas.reuse import accumulating_maps, stable_maps
 from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork
+
+if TYPE_CHECKING:
+    from nas.controller import Controller
+    from nas.gate_policy import GatePolicy
 
 MOMENTUM = 0.1
 REMEMBERED_PLANS = 1024  # of sampled subnetworks, a long training may see any number
@@ -63,6 +69,8 @@ class AnytimeNetwork(nn.Module):
         self._plans: dict[tuple[Subnetwork, torch.device], Plan] = {}
         self._rests: dict[tuple[int, torch.device], _Rest] = {}
         self._refiners: dict[torch.device, Refiner] = {}
+        self._gated: dict[torch.device, GatedPass] = {}
+        self._throttled: int | Subnetwork | None = None
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -78,15 +86,65 @@ class AnytimeNetwork(nn.Module):
             refiner.forget()
         return super().train(mode)
 
-    def forward(self, x: Tensor, level: int | Subnetwork | None = None) -> Tensor:
-        """Logits for x of shape (N, \\*input_shape) at a level, the largest by default: (N, labels that it tells).
+    def forward(
+        self, x: Tensor, level: int | Subnetwork | None = None, *, controller: Controller | GatePolicy | None = None
+    ) -> Tensor:
+        """Logits for x of shape (N, \\*input_shape) at a level, (N, labels that it tells); by default at the
+        utilization that :meth:`throttle` has set, or else the largest. With a controller, each input at the utilization
+        that it picks; those of equal utilization run together, and only what is on.
 
         In training mode level may be any subnetwork of the topology, unless each point has norms of its own.
         """
+        if controller is not None:
+            return controller.answer(self, x)
+        level = self._throttled if level is None else level
         plan = self._plan(level, x.device)
         values = {0: x}
         self._run(plan.steps, values, self._mode(level))
         return values[plan.output].flatten(1)
+
+    def throttle(self, utilization: float) -> int:
+        """Answer at a utilization in [0, 1] from now on, wherever no level is asked for; only what is on runs.
+
+        In a network without gated modules the operating points take their place: level ⌊u · levels⌋, the largest at 1.
+
+        Returns the MACs of one example. Raises UserError for no utilization.
+        """
+        self._throttled = self.at(utilization)
+        return self.macs_at(utilization)
+
+    def macs_at(self, utilization: float) -> int:
+        """Multiply-accumulates of one example at a utilization in [0, 1], see :meth:`throttle`."""
+        at = self.at(utilization)
+        return self.macs[at] if isinstance(at, int) else subnetwork_macs(self.architecture.topology, at)
+
+    def at(self, utilization: float) -> int | Subnetwork:
+        """What answers at a utilization in [0, 1], for ``network(x, level)``: a level where nothing is gated."""
+        check_utilization(utilization)
+        topology = self.architecture.topology
+        if topology.gated:
+            return throttled(topology, utilization, self.architecture.points[-1].output)
+        return min(int(utilization * self.levels), self.levels - 1)
+
+    def forward_gated(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
+        """Logits (N, num_classes) with gates for every sample: all components run, what is off is masked.
+
+        gates: of every gated module, (N, components), 1 where a component is on and 0 where it is off; any components,
+            not only the first, and with gradients if they have some. Under those of
+            :func:`nas.gating.nested_gates`, a sample's answer is that of :meth:`throttle` at its utilization.
+
+        Raises UserError where gates do not fit, and where points have norms of their own.
+        """
+        norm = self.architecture.norm
+        if norm != "shared" and not (self.training and norm == "recalibrated"):
+            raise UserError(
+                f"Samples of different utilizations share their norms: norm must be 'shared'. Got {norm!r}."
+            )
+        topology, output = self.architecture.topology, self.architecture.points[-1].output
+        whole = throttled(topology, 1.0, output)
+        if x.device not in self._gated:
+            self._gated[x.device] = GatedPass(topology, self._plan(whole, x.device), x.device)
+        return self._gated[x.device].run(self.operation_layers, x, gates, self._mode(whole)).flatten(1)
 
     def forward_all(self, x: Tensor) -> list[Tensor]:
         """Logits at every level, small to large, each (N, labels that the level tells).

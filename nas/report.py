@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nas.choosing import Chosen
     from nas.study import Study
+    from nas.throttling import Throttled
     from results.store import Store
 
 DEFAULT_STORE = "sqlite:///nas.db"
@@ -108,6 +109,22 @@ def select_text(choice: Chosen, folder: Path) -> str:
         _table(points[columns])
         + f"\nChosen from {found.seen:,} subnetworks looked at, {len(found.measured):,} of them measured."
         + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
+    )
+
+
+def throttle_text(made: Throttled, folder: Path) -> str:
+    """What fixed utilizations and controllers reach, and how to use them."""
+    numbers = {"utilization": "{:.2f}", "penalty": "{:g}"}
+    numbers |= dict.fromkeys(("macs", "test_macs", "controller_macs"), "{:,.0f}")
+    numbers |= dict.fromkeys(("accuracy", "test_accuracy"), "{:.4f}")
+    formats = {name: text.format for name, text in numbers.items()}
+    network, first = f"nas.load('{folder}')", f"{made.policies.penalty[0]:g}"
+    kind = type(made.controllers[0]).__name__
+    return (
+        made.points.to_string(index=False, formatters=formats)
+        + "\n\nWith controllers, mean MACs of an example, their own included:\n"
+        + made.policies.to_string(index=False, formatters=formats)
+        + f"\nSaved: {network}(x, controller=nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
     )
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from nas.errors import InvalidArchitecture, UserError
+from nas.gates import gated_maps
 from nas.topology import Architecture, Subnetwork, Topology
 from nas.wiring import active_channels, reads_any
 
@@ -94,6 +95,7 @@ class _Widths:
 
     def __init__(self, topology: Topology, *points: Subnetwork):
         self.topology = topology
+        self.switched = {index for module in topology.gated for index in gated_maps(module)}
         common = sorted(set(points[0].operations) & set(points[1].operations))
         self.points = [replace(point, operations=tuple(common)) for point in points]
         self.counts = [topology.active(point) for point in self.points]
@@ -104,6 +106,8 @@ class _Widths:
                 self.changed.setdefault(operation.target, f"what {_name(topology, o)} reads has changed")
             elif topology.maps[operation.target].merge != "concat" and (why := self.reads_others(o)):
                 self.changed.setdefault(operation.target, why)
+            elif self._is_rescaled(operation.target):
+                self.changed.setdefault(operation.target, "its values are scaled by how many components are on")
 
     def reads_others(self, index: int) -> str | None:
         """Why an operation reads, for channels that it writes at both points, channels that one of them has not."""
@@ -127,9 +131,16 @@ class _Widths:
             f"{_name(topology, index)} reads {read[0]} channels at the smaller, {read[1]} at the larger, and {wiring}"
         )
 
+    def _is_rescaled(self, index: int) -> bool:
+        scaled, counts = self.topology.maps[index].scale != "none", {counts[index] for counts in self.counts}
+        return scaled and len(counts) > 1 and not self._gated(index)
+
     def _gated(self, index: int) -> bool:
         """Whether what is active of a map is components that a gate switches, rather than a width."""
-        return self.topology.maps[index].scale != "none"
+        if self.topology.maps[index].merge == "concat":
+            sources = [self.topology.operations[o].source for o in self.topology.incoming[index]]
+            return all(len({counts[s] for counts in self.counts}) == 1 or self._gated(s) for s in sources)
+        return index in self.switched
 
 
 def _is_live(topology: Topology, point: Subnetwork, index: int) -> bool:

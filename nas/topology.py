@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from nas.errors import InvalidArchitecture
+from nas.gates import GatedModule, check_gated, check_throttled
 from nas.kinds import Size, kind
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
@@ -238,13 +239,18 @@ class Topology:
 
     Validated at birth: sizes are those that the operations produce, concats are fed by identities alone and have the
     channels of their sources, grouped and causal wirings fit the slices.
+
+    gated: modules of which a utilization says what is on, see :mod:`nas.gates`; subnetworks are not confined to that.
     """
 
     maps: tuple[FeatureMap, ...]
     operations: tuple[Operation, ...]
+    gated: tuple[GatedModule, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, items, what in (("maps", self.maps, FeatureMap), ("operations", self.operations, Operation)):
+        parts = (("maps", FeatureMap), ("operations", Operation), ("gated", GatedModule))
+        for name, what in parts:
+            items = getattr(self, name)
             if not (type(items) is tuple and all(type(item) is what for item in items)):
                 raise InvalidArchitecture(f"{name} must be a tuple of {what.__name__}. Got {items!r}.")
         count = len(self.maps)
@@ -271,6 +277,7 @@ class Topology:
                     raise InvalidArchitecture(
                         f"Concat {index} must have the {width} channels of its sources. Got {feature_map.channels}."
                     )
+        check_gated(self)
 
     def _check(self, operation: Operation) -> None:
         source, target, what = self.maps[operation.source], self.maps[operation.target], kind(operation.kind)
@@ -466,6 +473,8 @@ class Architecture:
                 check_point(self.topology, self.task, point)
             except InvalidArchitecture as error:
                 raise InvalidArchitecture(f"Operating point {level}: {error}") from None
+        if self.topology.gated:
+            check_throttled(self.topology, self.task, self.points[-1].output)
         for level, (before, after) in enumerate(pairwise(self.costs), start=1):
             if not (before < after):
                 raise InvalidArchitecture(
@@ -514,6 +523,7 @@ class Architecture:
             [_operation_state(o) for o in trimmed.topology.operations],
             [_point_state(p) for p in trimmed.points],
             self.norm,
+            *((m.components, m.always) for m in trimmed.topology.gated),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -523,6 +533,7 @@ class Architecture:
             "task": _to_dict(self.task),
             "maps": [_to_dict(m) for m in self.topology.maps],
             "operations": [_to_dict(o) for o in self.topology.operations],
+            **({"gated": [_to_dict(m) for m in self.topology.gated]} if self.topology.gated else {}),
             "points": [_to_dict(p) for p in self.points],
             "norm": self.norm,
             "training": {"rule": self.training.rule, "settings": dict(self.training.settings)},
@@ -535,13 +546,14 @@ class Architecture:
             got = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise InvalidArchitecture(f"This version reads architectures of format 1. Got format {got!r}.")
         try:
-            _only(data, "format", "task", "maps", "operations", "points", "norm", "training")
+            _only(data, "format", "task", "maps", "operations", "gated", "points", "norm", "training")
             _only(data["training"], "rule", "settings")
             return Architecture(
                 task=_from_dict(Task, data["task"]),
                 topology=Topology(
                     maps=tuple(_from_dict(FeatureMap, m) for m in data["maps"]),
                     operations=tuple(_from_dict(Operation, o) for o in data["operations"]),
+                    gated=tuple(_from_dict(GatedModule, m) for m in data.get("gated", ())),
                 ),
                 points=tuple(_from_dict(Subnetwork, p) for p in data["points"]),
                 norm=data["norm"],

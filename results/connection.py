@@ -196,7 +196,8 @@ def check_schema(connection: sa.Connection, location: Location) -> None:
 
 
 def create_schema(connection: sa.Connection, location: Location) -> None:
-    """Make the tables of a new store, inside the caller's transaction; check those of an old one.
+    """Make the tables of a new store, inside the caller's transaction; check those of an old one, and add what it
+    lacks.
 
     Raises StoreError where the database holds tables of the same names that are not ours.
     """
@@ -204,7 +205,9 @@ def create_schema(connection: sa.Connection, location: Location) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
     present = set(sa.inspect(connection).get_table_names())
     if "meta" in present:
-        return check_schema(connection, location)
+        check_schema(connection, location)
+        schema.policies.create(connection, checkfirst=True)
+        return
     foreign = sorted(present & set(schema.metadata.tables))
     if foreign:
         raise StoreError(
@@ -213,4 +216,3 @@ def create_schema(connection: sa.Connection, location: Location) -> None:
         )
     schema.metadata.create_all(connection)
     connection.execute(sa.insert(schema.meta).values(key="schema_version", value=str(schema.SCHEMA_VERSION)))
-    return None

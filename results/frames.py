@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from results import front as fronts
 from results.errors import StoreError
-from results.schema import candidates, evaluations, points, studies
+from results.schema import candidates, evaluations, points, policies, studies
 
 _MEASURES = (
     *("macs", "params", "latency_ms", "accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy"),
@@ -113,6 +113,29 @@ def of_points(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame
         .order_by(row.candidate_id, row.fidelity, row.repeat, row.level)
     )
     return _read(connection, query)
+
+
+def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
+    """One row per controller; see `Store.policies`."""
+    row = policies.c
+    names = ("learner", "penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
+    if not sa.inspect(connection).has_table("policies"):
+        return pd.DataFrame(columns=["study", "candidate", "space", *names])
+    query = (
+        sa.select(
+            studies.c.name.label("study"),
+            candidates.c.key.label("candidate"),
+            candidates.c.space,
+            *(row[name] for name in names),
+        )
+        .join_from(policies, candidates)
+        .join(studies)
+        .where(studies.c.id.in_(numbers))
+        .order_by(row.candidate_id, row.learner, row.penalty, row.utilization)
+    )
+    result = connection.execute(query)
+    found = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+    return found.astype(dict.fromkeys(names[1:-1], "float64") | {"controller_macs": "int64"})
 
 
 def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | None) -> pd.DataFrame:

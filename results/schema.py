@@ -189,3 +189,17 @@ points = sa.Table(
     sa.Column("test_coarse_accuracy", Real),
     sa.Column("nonzero_macs", Whole),
 )
+
+policies = sa.Table(  # controllers that throttle a trained network; older stores lack it until one is recorded
+    "policies",
+    metadata,
+    sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
+    sa.Column("learner", sa.String(20), primary_key=True),
+    sa.Column("penalty", sa.Double, primary_key=True),
+    sa.Column("utilization", sa.Double, primary_key=True),  # that was asked for; 1 where a controller is free to pick
+    sa.Column("controller_macs", Whole, nullable=False),
+    sa.Column("macs", Measured),  # mean of an example, the controller's own included, over validation images
+    sa.Column("accuracy", Measured),
+    sa.Column("test_macs", Real),
+    sa.Column("test_accuracy", Real),
+)

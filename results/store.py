@@ -16,7 +16,7 @@ from results import connection as connections
 from results import lock
 from results.errors import StoreError
 from results.front import Score
-from results.schema import candidates, evaluations, points, studies
+from results.schema import candidates, evaluations, points, policies, studies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,6 +114,20 @@ class Store:
 
         with self._reading() as connection:
             return frames.of_evaluations(connection, _numbers(connection, study))
+
+    def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
+        """One row per controller that throttles a trained candidate, of one study or several.
+
+        Columns: study, candidate (the proposal's key), space, learner, penalty, utilization (that was asked for; 1
+        where a controller is free to pick), macs (mean of an example, the controller's own included) and accuracy on
+        validation images, test_macs, test_accuracy, controller_macs.
+
+        No controller counts for an anytime accuracy: on average it keeps a budget, not for every example.
+        """
+        from results import frames
+
+        with self._reading() as connection:
+            return frames.of_policies(connection, _numbers(connection, study))
 
     def front(
         self,
@@ -267,7 +281,10 @@ class Store:
             if self._location.file is None:
                 lock.acquire_advisory(connection, study)
             ids = sa.select(candidates.c.id).where(candidates.c.study_id == number)
-            for table in (points, evaluations):
+            measured = [points, evaluations]
+            if sa.inspect(connection).has_table("policies"):
+                measured.append(policies)
+            for table in measured:
                 connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
             connection.execute(sa.delete(candidates).where(candidates.c.study_id == number))
             connection.execute(sa.delete(studies).where(studies.c.id == number))

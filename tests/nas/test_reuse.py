@@ -285,10 +285,12 @@ def test_wider_maps_must_not_share_a_norm(name: str, said: str) -> None:
         replace(ALL[name](), norm="shared")
 
 
-def _after_a_module(scale: str) -> Architecture:
+def _after_a_module(scale: str, *, gated: bool) -> Architecture:
     builder = Builder(TASK)
     x = builder.conv(builder.input, 4)
     module = builder.add("conv", x, builder.map((4, 8), scale=scale), kernel=3)
+    if gated:
+        builder.gate([[module], [module]], always=1)
     builder.head(builder.conv(module, 6, after=("norm",)))
     return builder.architecture(2, norm="shared")
 
@@ -302,16 +304,17 @@ def test_a_map_that_is_narrower_at_the_larger_point_changes_what_is_read_of_it()
 
 
 def test_a_norm_that_reads_gated_components_is_told_from_one_that_reads_a_width() -> None:
-    assert _after_a_module("mean").norm == "shared"
-    with pytest.raises(InvalidArchitecture, match="Wire it causally, or let norm be 'recalibrated' or 'per_point'"):
-        _after_a_module("none")
+    for scale in ("mean", "none"):
+        assert _after_a_module(scale, gated=True).norm == "shared"
+        with pytest.raises(InvalidArchitecture, match="Wire it causally, or let norm be 'recalibrated' or 'per_point'"):
+            _after_a_module(scale, gated=False)
 
 
 @settings(max_examples=60, deadline=None)
 @given(architectures())
 def test_norms_that_are_shared_see_the_same_values(architecture: Architecture) -> None:
     """The oracle: what every norm is given, at each level, by statistics of the batch."""
-    if any(m.scale != "none" for m in architecture.topology.maps):
+    if architecture.topology.gated:
         return
     try:
         replace(architecture, norm="shared")

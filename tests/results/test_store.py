@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 import results
+from results import StoreError, connection, schema
 from results.front import Score
 
 SCORE = Score(low=1e6, high=16e6, floor=0.1)
+POLICY = ("learner", "penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
 
 
 def test_studies(filled):
@@ -315,3 +317,59 @@ def test_files_without_tables_hold_no_study_and_others_are_refused(tmp_path):
     assert not results.open(tmp_path / "bare.db").holds("fashion")
     with pytest.raises(results.StoreError, match="must be a SQLite database"):
         results.open(tmp_path / "letter.db").holds("fashion")
+
+
+def test_policies_are_kept_apart_from_points(filled):
+    before = filled.points("fashion"), filled.candidates("fashion")
+    assert filled.policies("fashion").empty
+    rows = [
+        {"learner": "gates", "penalty": p, "utilization": u, "controller_macs": 7, "macs": 3e6 - p, "accuracy": u - p}
+        for p in (0.1, 0.3)
+        for u in (0.5, 1.0)
+    ]
+    with filled.writer("fashion", filled.settings("fashion")) as writer:
+        writer.record_policies("bbbb9999", rows)  # the realised key
+        writer.record_policies("bbbb0002", [rows[3] | {"accuracy": 0.75, "test_accuracy": 0.7, "test_macs": 2.5e6}])
+        writer.finish()
+    found = filled.policies(["fashion"])
+    assert found[["study", "candidate", "space"]].drop_duplicates().values.tolist() == [
+        ["fashion", "bbbb0002", "residual"]
+    ]
+    assert found[["penalty", "utilization"]].values.tolist() == [[0.1, 0.5], [0.1, 1.0], [0.3, 0.5], [0.3, 1.0]]
+    assert found.accuracy.tolist() == pytest.approx([0.4, 0.9, 0.2, 0.75])
+    assert found.test_accuracy.isna().tolist() == [True, True, True, False]
+    assert found.controller_macs.tolist() == [7] * 4
+    pd.testing.assert_frame_equal(filled.points("fashion"), before[0])
+    pd.testing.assert_frame_equal(filled.candidates("fashion"), before[1])
+    filled.delete("fashion")
+
+
+def test_policies_of_what_was_not_kept_are_refused(filled):
+    row = {"learner": "expected", "penalty": 0.1, "utilization": 1, "controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
+    with filled.writer("fashion", filled.settings("fashion")) as writer:
+        with pytest.raises(StoreError, match=r"with weights. Got 'aaaa0001'"):
+            writer.record_policies("aaaa0001", [row])
+        with pytest.raises(StoreError, match=r"A policy has learner.*Got .*'more'"):
+            writer.record_policies("bbbb0002", [row | {"more": 1}])
+        del row["macs"]
+        with pytest.raises(StoreError, match="A policy has learner, penalty"):
+            writer.record_policies("bbbb0002", [row])
+    assert filled.policies("fashion").empty
+
+
+def test_a_store_of_before_there_were_policies(filled):
+    """It reads as having none, and gets the table when it is next written; deleting needs none."""
+    engine = connection.engine(connection.locate(filled.url), writing=True)
+    with engine.begin() as opened:
+        schema.policies.drop(opened)
+    engine.dispose()
+    assert filled.policies("fashion").empty
+    assert list(filled.policies("fashion")) == ["study", "candidate", "space", *POLICY]
+    row = {"learner": "expected", "penalty": 0.1, "utilization": 1, "controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
+    with filled.writer("fashion", filled.settings("fashion")) as writer:
+        writer.record_policies("bbbb0002", [row])
+    assert len(filled.policies("fashion")) == 1
+    with engine.begin() as opened:
+        schema.policies.drop(opened)
+    engine.dispose()
+    filled.delete("fashion")
