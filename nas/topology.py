@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from nas.errors import InvalidArchitecture
-from nas.gates import GatedModule, check_gated, check_throttled
+from nas.gates import GatedModule, all_on, check_gated, check_throttled
 from nas.kinds import Size, kind
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
@@ -442,7 +442,7 @@ class Architecture:
             except InvalidArchitecture as error:
                 raise InvalidArchitecture(f"Operating point {level}: {error}") from None
         if self.topology.gated:
-            check_throttled(self.topology, self.task, self.points[-1].output)
+            check_throttled(self.topology, self.task, self.points[-1])
         for level, (before, after) in enumerate(pairwise(self.costs), start=1):
             if not (before < after):
                 raise InvalidArchitecture(
@@ -527,8 +527,13 @@ class Architecture:
             raise InvalidArchitecture(f"The data is not an architecture: {type(error).__name__} {error}.") from error
 
     def with_points(self, points: Sequence[Subnetwork]) -> Architecture:
-        """The same topology with other operating points."""
-        return replace(self, points=tuple(points))
+        """The same topology with other operating points; without its gates where the largest of them leaves components
+        off, of which utilizations would be shares.
+        """
+        topology = self.topology
+        if topology.gated and points and not all_on(topology, points[-1]):
+            topology = replace(topology, gated=())
+        return replace(self, topology=topology, points=tuple(points))
 
 
 def _to_dict(item: Any) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_whatever_is_gated_each_sample_is_answered_as_if_throttled(architecture:
 def test_in_training_a_batch_of_one_utilization_is_the_throttled_network(name: str) -> None:
     """Values and gradients; what is off gets none."""
     network = _network(ALL[name]()).train()
-    topology, output = network.architecture.topology, network.architecture.points[-1].output
+    topology, largest = network.architecture.topology, network.architecture.points[-1]
     x = random_images(network)
     for utilization in distinct_utilizations(topology):
         gates = nested_gates(topology, torch.full((len(x),), utilization, dtype=torch.float64))
@@ -74,7 +74,7 @@ def test_in_training_a_batch_of_one_utilization_is_the_throttled_network(name: s
         for n, p in network.named_parameters():
             theirs = torch.zeros_like(p) if p.grad is None else p.grad
             torch.testing.assert_close(mine.get(n, torch.zeros_like(p)), theirs, rtol=1e-6, atol=1e-8)
-        counts = topology.active(throttled(topology, utilization, output))
+        counts = topology.active(throttled(topology, utilization, largest))
         for layer in network.operation_layers:
             if layer.weight is not None:
                 assert not mine[f"layers.{network.operation_layers.index(layer)}.weight"][
