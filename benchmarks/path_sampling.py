@@ -9,7 +9,9 @@ Resumable: rows are appended to rows/path_sampling.csv as they come, and what is
 accuracies, expected MACs a step, and paired differences of the first rule to each other one with 95 % t-intervals over
 seeds.
 
-    python benchmarks/path_sampling.py --data npz:cifar10.npz --images 10000 --epochs 14 --seeds 3
+cifar10_10k.npz holds 10,000 training images of CIFAR-10 and all its test images, as x_train, y_train, x_test, y_test.
+
+    python benchmarks/path_sampling.py --data npz:cifar10_10k.npz --epochs 8 --every 2 --width 8 --subnetworks 4
     python benchmarks/path_sampling.py --data digits --epochs 2 --seeds 2 --width 8 --rule path_sampling:walk=flow \\
         --rule uniform_sampling
 """
@@ -17,7 +19,6 @@ seeds.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from resumable import Rows, paired_difference
 
 from evaluators.path_sampling import SubnetworkSampling
 from evaluators.training import Training as Trainer
@@ -235,13 +236,14 @@ def report(frame: pd.DataFrame, rules: list[str]) -> None:
     for control in others:
         print(f"\n{ours} − {control}, test accuracy in points, mean and 95 % interval over seeds")
         for level in sorted(points.level.unique()):
-            print(f"  level {level}: {_difference(points[points.level == level], ours, control)}")
-        print(f"  mean of levels: {_difference(points, ours, control)}")
+            print(f"  level {level}: {paired_difference(points[points.level == level], 'rule', ours, control)}")
+        print(f"  mean of levels: {paired_difference(points, 'rule', ours, control)}")
         if len(drawn):
-            print(f"  drawn subnetworks: {_difference(drawn, ours, control)}")
+            print(f"  drawn subnetworks: {paired_difference(drawn, 'rule', ours, control)}")
         if len(final):
-            print(f"  anytime accuracy after the final search: {_difference(_anytime(final, points), ours, control)}")
-            print(f"  anytime accuracy as proposed: {_difference(_anytime(points, points), ours, control)}")
+            for what, chosen in (("after the final search", final), ("as proposed", points)):
+                told = paired_difference(_anytime(chosen, points), "rule", ours, control)
+                print(f"  anytime accuracy {what}: {told}")
         print(f"  epochs to the control's final validation accuracy: {_epochs_to(frame, ours, control)}")
 
 
@@ -261,17 +263,6 @@ def _anytime(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _difference(rows: pd.DataFrame, ours: str, control: str) -> str:
-    mean = rows.groupby(["seed", "rule"]).test_accuracy.mean().unstack() * 100
-    if not {ours, control} <= set(mean.columns):
-        return "no rows"
-    paired = (mean[ours] - mean[control]).dropna()
-    if len(paired) < 2:
-        return f"{paired.mean():+.2f} (one seed)" if len(paired) else "no pairs"
-    half = student.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))
-    return f"{paired.mean():+.2f} [{paired.mean() - half:+.2f}, {paired.mean() + half:+.2f}], {len(paired)} seeds"
-
-
 def _epochs_to(frame: pd.DataFrame, ours: str, control: str) -> str:
     curves = frame[frame.kind == "point"].groupby(["seed", "rule", "epoch"]).accuracy.mean()
     reached = []
@@ -281,10 +272,6 @@ def _epochs_to(frame: pd.DataFrame, ours: str, control: str) -> str:
             enough = curves[number, ours][lambda curve, goal=goal: curve >= goal]
             reached.append(str(enough.index[0]) if len(enough) else "never")
     return f"{', '.join(reached)} of {frame.epochs.iloc[0]}"
-
-
-def _rows(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
 
 
 def main() -> None:
@@ -306,29 +293,21 @@ def main() -> None:
     parser.add_argument("--folder", default="runs/path_sampling", help="checkpoints and trained networks")
     parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "path_sampling.csv"))
     options = parser.parse_args()
-    rules, path = options.rule or list(RULES), Path(options.csv)
+    rules, rows = options.rule or list(RULES), Rows(options.csv, COLUMNS)
     trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_text(",".join(COLUMNS) + "\n")
     for number in range(options.seeds):
         for rule in rules:
-            known = _rows(path)
-            same = np.logical_and.reduce(
-                [known[name] == value for name, value in zip(RUN, _key(trainer, options, rule, number))]
-            )
-            done = set(known[same].epoch)
+            known = rows.of(dict(zip(RUN, _key(trainer, options, rule, number))))
+            done = set(known.epoch)
             fixed = {"data": trainer.dataset.name, "arch": _arch(options), "images": options.images}
             steps = run(trainer, options, rule, number, done) if options.epochs not in done else iter(())
-            if options.final and not (known[same].kind == "final").any():
+            if options.final and not (known.kind == "final").any():
                 steps = chain(steps, (final_search(trainer, options, rule, number) for _ in range(1)))
-            for rows in filter(None, steps):
-                with open(path, "a", newline="") as file:
-                    csv.DictWriter(file, COLUMNS, restval="").writerows(fixed | row for row in rows)
-                print(f"{rule} seed {number}, epoch {rows[0]['epoch']}: {_short(rows)}", flush=True)
-    frame = _rows(path)
-    mine = (frame.data == trainer.dataset.name) & (frame.arch == _arch(options)) & (frame.images == options.images)
-    report(frame[mine & (frame.epochs == options.epochs) & (frame.seed < options.seeds)], rules)
+            for found in filter(None, steps):
+                rows.append(fixed | row for row in found)
+                print(f"{rule} seed {number}, epoch {found[0]['epoch']}: {_short(found)}", flush=True)
+    frame = rows.of(dict(zip(RUN[:4], _key(trainer, options, rules[0], 0))))
+    report(frame[frame.seed < options.seeds], rules)
 
 
 def _short(rows: list[dict]) -> str:

@@ -13,13 +13,12 @@ other one with 95 % t-intervals over seeds.
 from __future__ import annotations
 
 import argparse
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from resumable import Rows, paired_difference
 
 from evaluators.training import Training as Trainer
 from nas.evaluation import Job
@@ -96,18 +95,7 @@ def report(frame: pd.DataFrame, variants: list[str]) -> None:
     for control in others:
         print(f"\n{ours} − {control}, test accuracy in points, mean and 95 % interval over seeds")
         for level in sorted(frame.level.unique()):
-            print(f"  level {level}: {_difference(frame[frame.level == level], ours, control)}")
-
-
-def _difference(rows: pd.DataFrame, ours: str, control: str) -> str:
-    mean = rows.pivot_table(index="seed", columns="variant", values="test_accuracy") * 100
-    if not {ours, control} <= set(mean.columns):
-        return "no rows"
-    paired = (mean[ours] - mean[control]).dropna()
-    if len(paired) < 2:
-        return f"{paired.mean():+.2f} (one seed)" if len(paired) else "no pairs"
-    half = student.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))
-    return f"{paired.mean():+.2f} [{paired.mean() - half:+.2f}, {paired.mean() + half:+.2f}], {len(paired)} seeds"
+            print(f"  level {level}: {paired_difference(frame[frame.level == level], 'variant', ours, control)}")
 
 
 def main() -> None:
@@ -125,25 +113,18 @@ def main() -> None:
     parser.add_argument("--folder", default="runs/stepping", help="checkpoints and trained networks")
     parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "stepping.csv"))
     options = parser.parse_args()
-    variants, path = options.variant or list(VARIANTS), Path(options.csv)
+    variants, rows = options.variant or list(VARIANTS), Rows(options.csv, COLUMNS)
     trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_text(",".join(COLUMNS) + "\n")
     fixed = {"data": trainer.dataset.name, **{n: getattr(options, n) for n in ("images", "epochs", "width")}}
     for number in range(options.seeds):
         for name in variants:
             about = fixed | {"variant": name, "seed": number}
-            known = pd.read_csv(path)
-            if not known[np.logical_and.reduce([known[c] == value for c, value in about.items()])].empty:
-                continue
-            rows = run(trainer, options, name, number)
-            with open(path, "a", newline="") as file:
-                csv.DictWriter(file, COLUMNS, restval="").writerows(about | row for row in rows)
-            print(f"{name} seed {number}: {[round(row['test_accuracy'], 4) for row in rows]}", flush=True)
-    frame = pd.read_csv(path)
-    mine = np.logical_and.reduce([frame[c] == value for c, value in fixed.items()]) & (frame.seed < options.seeds)
-    report(frame[mine & frame.variant.isin(variants)], variants)
+            if rows.of(about).empty:
+                found = run(trainer, options, name, number)
+                rows.append(about | row for row in found)
+                print(f"{name} seed {number}: {[round(row['test_accuracy'], 4) for row in found]}", flush=True)
+    frame = rows.of(fixed)
+    report(frame[(frame.seed < options.seeds) & frame.variant.isin(variants)], variants)
 
 
 if __name__ == "__main__":

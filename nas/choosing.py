@@ -80,6 +80,7 @@ def select(
     network: str | Path | AnytimeNetwork,
     *,
     data: str | None = None,
+    hierarchy: str | None = None,
     store: str = STORE,
     points: int | None = None,
     evaluations: int | None = None,
@@ -96,6 +97,7 @@ def select(
 
     network: a key of the store, the folder of a saved network, or a network. data: a data specification to calibrate
         and to choose by (and, for what was chosen, to test on); None: those of the network's study.
+    hierarchy: the file of their label hierarchy, as for a search.
     points: how many; None: as many as it has. evaluations: subnetworks to measure; None: 192.
     max_latency_ms: for one example on this device, measured.
     low: the lowest budget that the network should answer under, in MACs; None: that of its study, or of the cheapest
@@ -118,7 +120,9 @@ def select(
         evaluations=evaluations, max_macs=max_macs, max_params=max_params, max_latency_ms=max_latency_ms
     )
     progress.show(State(stage="loading", done=0, total=evaluations, trained=0))
-    found, evaluator, key = network_and_evaluator(network, data=data, store=store, device=device, threads=threads)
+    found, evaluator, key = network_and_evaluator(
+        network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
+    )
     if found.architecture.norm == "per_point":
         raise UserError("Each operating point of this network has norms of its own: others cannot take its place.")
     if low is not None and low >= found.macs[-1]:
@@ -144,11 +148,19 @@ class InStore:
 
 
 def network_and_evaluator(
-    network: str | Path | AnytimeNetwork, *, data: str | None, store: str, device: str, threads: int
+    network: str | Path | AnytimeNetwork,
+    *,
+    data: str | None,
+    hierarchy: str | None = None,
+    store: str,
+    device: str,
+    threads: int,
 ) -> tuple[AnytimeNetwork, Evaluator, InStore | None]:
     """A trained network with the evaluator of its study, or, where it is not of the store, the default one for data.
 
-    network: a key, a folder or a network. data: None for those of the study. Raises UserError or results.StoreError.
+    network: a key, a folder or a network. data, hierarchy: None for those of the study.
+
+    Raises UserError or results.StoreError.
     """
     if not isinstance(network, str | Path | AnytimeNetwork):
         raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
@@ -157,13 +169,16 @@ def network_and_evaluator(
         if data is None:
             raise UserError("A network that is not of the store comes without data: name them with --data.")
         origin = None
-        evaluator = make_evaluator(Config(data=absolute_data(data), device=device, threads=threads))
+        config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
+        evaluator = make_evaluator(config)
     else:
         opened = results.open(store)
         origin = InStore(study=opened.study_of(str(network)), key=opened.key(str(network)))
         settings = {**opened.settings(origin.study), "device": device, "threads": threads}
         if data is not None:
             settings["data"] = absolute_data(data)
+        if hierarchy is not None:
+            settings["hierarchy"] = hierarchy
         evaluator = make_evaluator(Config.from_stored(origin.study, settings))
     if (task := evaluator.info().task) != found.architecture.task:
         raise UserError(f"The data must be of the network's task, {found.architecture.task}. Got {task}.")

@@ -113,6 +113,10 @@ def search(
     threads: Annotated[int | None, typer.Option(help="Threads of one training. Default: 1.")] = None,
     workers: Workers = None,
     layout: Annotated[str | None, typer.Option(help="Axes of the images where their shape leaves it open.")] = None,
+    hierarchy: Annotated[
+        str | None,
+        typer.Option(help="JSON file, class to coarse label: small points answer coarsely, large ones finely."),
+    ] = None,
     validation: Annotated[
         float | None, typer.Option(help="Share of training images to choose by. Default: 0.15; small data up to 0.3.")
     ] = None,
@@ -268,8 +272,8 @@ def show(
         from nas.plots import draw_topology
         from nas.topology import Architecture
 
-        draw_topology(Architecture.from_json(opened.architecture(key)), plot)
-    print(json.dumps(opened.architecture(key), indent=1) if as_json else candidate_text(opened, key))
+        draw_topology(Architecture.from_json(opened.architecture(opened.realised(key))), plot)
+    print(json.dumps(opened.architecture(opened.realised(key)), indent=1) if as_json else candidate_text(opened, key))
 
 
 @app.command()
@@ -315,6 +319,7 @@ def select(
     evaluations: Annotated[int | None, typer.Option(help="Subnetworks to measure. Default: 192.")] = None,
     low: Annotated[float | None, typer.Option(help="Lowest budget, in MACs. Default: the study's.")] = None,
     data: Annotated[str | None, typer.Option(help="Data to choose by. Default: those of its study.")] = None,
+    hierarchy: Annotated[str | None, typer.Option(help="Label hierarchy of these data, as for search.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all subnetworks that were measured to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them, and what was chosen: .png, .svg or .pdf.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -335,6 +340,7 @@ def select(
             found = choose(
                 key,
                 data=data,
+                hierarchy=hierarchy,
                 store=store,
                 points=points,
                 evaluations=evaluations,

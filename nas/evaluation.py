@@ -275,7 +275,8 @@ class TrainingRule(Protocol):
     ) -> Iterator[torch.Tensor]:
         """The losses of one step, one scalar at a time; the trainer runs each backward before it asks for the next.
 
-        x: (N, \\*input_shape), preprocessed and augmented. labels: (N,). generator: on the CPU, for what is sampled.
+        x: (N, \\*input_shape), preprocessed and augmented. labels: (N,), fine; what a level should answer is
+        ``network.labels(labels, level)``. generator: on the CPU, for what is sampled.
         """
 
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from nas.cost import macs, params, subnetwork_macs
 from nas.errors import UserError
 from nas.gates import check_utilization, throttled
 from nas.gating import GatedPass
+from nas.labels import join_labels, join_probabilities
 from nas.layers import Channels, Layer, Norm, NormMode, merge
 from nas.liveness import check_point
 from nas.plan import Plan, Step, make_plan
@@ -78,12 +80,18 @@ class AnytimeNetwork(nn.Module):
         """Number of operating points."""
         return len(self.architecture.points)
 
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode; see :class:`torch.nn.Module`."""
+        for refiner in self._refiners.values():
+            refiner.forget()
+        return super().train(mode)
+
     def forward(
         self, x: Tensor, level: int | Subnetwork | None = None, *, controller: Controller | GatePolicy | None = None
     ) -> Tensor:
-        """Logits of shape (N, num_classes) for x of shape (N, \\*input_shape) at a level; by default at the utilization
-        that :meth:`throttle` has set, or else the largest. With a controller, each input at the utilization that it
-        picks; those of equal utilization run together, and only what is on.
+        """Logits for x of shape (N, \\*input_shape) at a level, (N, labels that it tells); by default at the
+        utilization that :meth:`throttle` has set, or else the largest. With a controller, each input at the utilization
+        that it picks; those of equal utilization run together, and only what is on.
 
         In training mode level may be any subnetwork of the topology, unless each point has norms of its own.
         """
@@ -137,7 +145,7 @@ class AnytimeNetwork(nn.Module):
         return self._gated[x.device].run(self.operation_layers, x, gates, self._mode(None)).flatten(1)
 
     def forward_all(self, x: Tensor) -> list[Tensor]:
-        """Logits at every level, small to large, each (N, num_classes).
+        """Logits at every level, small to large, each (N, labels that the level tells).
 
         What a level shares with the largest is computed once: in a causal network everything but the classifier.
         """
@@ -153,11 +161,13 @@ class AnytimeNetwork(nn.Module):
         return [*out, top[largest.output].flatten(1)]
 
     def refine(self, x: Tensor) -> Iterator[Tensor]:
-        """Logits (N, num_classes) at every level, small to large, each by the extra work alone: stop when time is up.
+        """Logits (N, labels that the level tells) at every level, small to large, each by the extra work alone: stop
+        when time is up.
 
-        Only the new rows of each operation run, on what is kept of the results so far; logits accumulate. What level k
-        takes is ``refine_macs[k]``. Without gradients. Raises UserError in training mode, and where a level's results
-        are others at a larger one, which it names.
+        Only the new rows of each operation run, on what is kept of the results so far; logits accumulate, but where the
+        next level tells finer labels: its classifier starts afresh, and ``refine_macs`` sum to more than the largest
+        level's MACs. What level k takes is ``refine_macs[k]``. Without gradients. Raises UserError in training mode,
+        and where a level's results are others at a larger one, which it names.
         """
         if self.training:
             raise UserError("refine takes the stored statistics of norms: call network.eval() first.")
@@ -168,6 +178,39 @@ class AnytimeNetwork(nn.Module):
     def refine_macs(self) -> tuple[int, ...]:
         """MACs that each step of :meth:`refine` takes for one example. Raises UserError like it."""
         return tuple(step.macs for step in self._refiner(self.calibrated.device).steps)
+
+    def labels(self, labels: Tensor, level: int | Subnetwork | None = None) -> Tensor:
+        """What a level should answer, (N,), for examples with these fine labels, (N,): coarse labels where it tells
+        those of the task's hierarchy.
+        """
+        return join_labels(self.architecture.task, labels, self._labelling(level))
+
+    def soft_labels(self, log_probabilities: Tensor, level: int | Subnetwork | None = None) -> Tensor:
+        """Log-probabilities of the labels that a level tells, (N, labels), from those of finer labels, or of the same.
+
+        Raises InvalidArchitecture where they are of coarser labels: of those, none can be learned that a level tells.
+        """
+        return join_probabilities(self.architecture.task, log_probabilities, self._labelling(level))
+
+    def _labelling(self, level: int | Subnetwork | None) -> int:
+        point = level if isinstance(level, Subnetwork) else self.architecture.points[self._level(level)]
+        return self.architecture.labelling(point)
+
+    @property
+    def nonzero_macs(self) -> tuple[int, ...]:
+        """Multiply-accumulates of one example at every level by weights that are not zero: fewer than ``macs`` where
+        weights are pruned. What they cost is that much only where zeros are skipped, which dense kernels do not.
+        """
+        maps = self.architecture.topology.maps
+        return tuple(
+            sum(
+                int(self.operation_layers[o].live_weight(route).count_nonzero()) * prod(maps[step.target].size)
+                for step in self._plan(level, self.calibrated.device).steps
+                for o, _, route in step.inputs
+                if self.operation_layers[o].weight is not None
+            )
+            for level in range(self.levels)
+        )
 
     def extract(self, level: int) -> nn.Module:
         """The network of one level on its own: a static module with copied, physically smaller weights, in evaluation

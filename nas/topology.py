@@ -42,7 +42,8 @@ class Task:
 
     input_shape: channels first, then the spatial sizes (two for images, three for video).
     num_classes: number of (fine) labels.
-    hierarchy: coarser labellings of the fine labels, finest first; each gives the coarse label of every fine one.
+    hierarchy: coarser labellings of the fine labels, finest first; each gives the coarse label of every fine one, and
+        joins labels of the labelling before it. Labellings are numbered: 0 are the fine labels, 1 the first of these.
     metric: what "accuracy" means; a name for reports.
     """
 
@@ -69,6 +70,35 @@ class Task:
                     f"Each level of the hierarchy must give every one of the {self.num_classes} labels a coarse label "
                     f"0..n-1, none left out. Got {labels}."
                 )
+        counts = self.label_counts
+        if not (counts[-1] >= 2 and all(finer > coarser for finer, coarser in pairwise(counts))):
+            raise InvalidArchitecture(
+                "Each level of the hierarchy must have fewer labels than the one before it, and at least two. "
+                f"Got {', '.join(map(str, counts))} labels, finest first."
+            )
+        for finer, coarser in pairwise(self.hierarchy):
+            if len(set(zip(finer, coarser))) > len(set(finer)):
+                raise InvalidArchitecture(
+                    "Each level of the hierarchy must join whole labels of the one before it. "
+                    f"Got {coarser}, which splits labels of {finer}."
+                )
+
+    @property
+    def label_counts(self) -> tuple[int, ...]:
+        """Number of labels of every labelling, finest first; no two are equal."""
+        return (self.num_classes, *(max(labels) + 1 for labels in self.hierarchy))
+
+    def joined(self, finer: int, coarser: int) -> tuple[int, ...]:
+        """For every label of a labelling, the label of another, which is coarser or the same.
+
+        >>> Task(input_shape=(1, 8, 8), num_classes=4, hierarchy=((0, 0, 1, 2), (0, 0, 1, 1))).joined(1, 2)
+        (0, 1, 1)
+        """
+        if not 0 <= finer <= coarser < len(self.label_counts):
+            raise InvalidArchitecture(f"Only labels of a finer labelling can be joined. Got {finer=}, {coarser=}.")
+        labellings = (tuple(range(self.num_classes)), *self.hierarchy)
+        found = dict(zip(labellings[finer], labellings[coarser]))
+        return tuple(found[label] for label in range(len(found)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +215,8 @@ class Subnetwork:
 
     channels: active prefix of every feature map that is not a concat, in map order; 0 switches a map off.
     operations: indices of the operations that run, sorted.
-    output: the map that the answer is read from.
+    output: the map that the answer is read from; one with as many channels as a labelling of the task has labels tells
+        those.
     """
 
     channels: tuple[int, ...]
@@ -410,7 +441,7 @@ class Architecture:
     training: the rule that trains it, with its settings.
 
     Raises InvalidArchitecture when a point is not a network on its own (see :mod:`nas.liveness`, which trims what is
-    not), or when the points do not grow in MACs.
+    not), when the points do not grow in MACs, or when they share norms that they cannot (see :mod:`nas.reuse`).
     """
 
     task: Task
@@ -421,6 +452,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         from nas.liveness import check_point
+        from nas.reuse import check_shared_norms
 
         for name, what in (("task", Task), ("topology", Topology), ("training", Training)):
             if not isinstance(getattr(self, name), what):
@@ -448,6 +480,12 @@ class Architecture:
                 raise InvalidArchitecture(
                     f"Operating points must grow in MACs. Got macs={self.costs} at levels {level - 1} and {level}."
                 )
+        if self.norm == "shared":
+            check_shared_norms(self)
+
+    def labelling(self, point: Subnetwork) -> int:
+        """Which of the task's labellings a point answers in, 0 the fine labels: told by how many its output tells."""
+        return self.task.label_counts.index(self.topology.maps[point.output].channels)
 
     @cached_property
     def costs(self) -> tuple[int, ...]:

@@ -183,10 +183,15 @@ def check_schema(connection: sa.Connection, location: Location) -> None:
     version = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version"))
     if version is None:
         raise StoreError(f"{location.label} must be a results store, and its table 'meta' is something else's.")
+    if int(version) < schema.SCHEMA_VERSION:
+        raise StoreError(
+            f"The store {location.label} was written by an older version of this software (schema {version}; "
+            f"this one reads {schema.SCHEMA_VERSION}). Read it with that version, or name another store."
+        )
     if int(version) > schema.SCHEMA_VERSION:
         raise StoreError(
             f"The store {location.label} was written by a newer version of this software (schema {version}; "
-            f"this one reads up to {schema.SCHEMA_VERSION}). Update anytime-nas."
+            f"this one reads {schema.SCHEMA_VERSION}). Update anytime-nas."
         )
 
 

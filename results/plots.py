@@ -185,7 +185,8 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, cost: str) -> 
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if room > 0.06 else 1))
     _plain(axes)
     axes.set_xlabel(_AXES[cost], labelpad=6)
-    axes.set_ylabel("accuracy", labelpad=6)
+    joined = "coarse_accuracy" in front and bool(front["coarse_accuracy"].notna().any())
+    axes.set_ylabel("accuracy, mean of fine and coarse labels" if joined else "accuracy", labelpad=6)
 
 
 def _plain(axes: Axes) -> None:

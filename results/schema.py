@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from results.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 STATES = ("running", "finished", "interrupted", "failed")
 STATUSES = (
@@ -183,6 +183,11 @@ points = sa.Table(
     sa.Column("loss", Measured),
     sa.Column("test_accuracy", Real),
     sa.Column("test_loss", Real),
+    sa.Column("fine_accuracy", Real),  # these four where labels have a hierarchy
+    sa.Column("coarse_accuracy", Real),
+    sa.Column("test_fine_accuracy", Real),
+    sa.Column("test_coarse_accuracy", Real),
+    sa.Column("nonzero_macs", Whole),
 )
 
 policies = sa.Table(  # controllers that throttle a trained network; older stores lack it until one is recorded

@@ -33,7 +33,10 @@ _DEFAULTS: dict[str, Any] = {
 _REQUIRED = frozenset({"space", "generation", "status"})
 _CANDIDATE_COLUMNS = frozenset(_DEFAULTS) | _REQUIRED
 _POINT_REQUIRED = ("level", "macs", "params", "accuracy", "loss")
-_POINT_OPTIONAL = ("latency_ms", "test_accuracy", "test_loss")
+_POINT_OPTIONAL = (
+    *("latency_ms", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
+    *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
+)
 _POLICY_REQUIRED = ("learner", "penalty", "utilization", "controller_macs", "macs", "accuracy")
 _POLICY_OPTIONAL = ("test_macs", "test_accuracy")
 _POINT_COLUMNS = frozenset(_POINT_REQUIRED + _POINT_OPTIONAL)
@@ -234,7 +237,8 @@ class StudyWriter:
 
         epochs, images, seconds: cumulative since the repeat began. architecture: None where the realised one is the
         proposal's. weights: path below `files`. points: each with level, macs, params, accuracy, loss, and where
-        measured latency_ms, test_accuracy, test_loss; an accuracy or loss may be NaN.
+        measured latency_ms, test_accuracy, test_loss, nonzero_macs, and of labels with a hierarchy fine_accuracy,
+        coarse_accuracy, test_fine_accuracy, test_coarse_accuracy; an accuracy or loss may be NaN.
         """
         place = {"candidate_id": int(candidate_id), "fidelity": float(fidelity), "repeat": int(repeat)}
         measured = [_checked_point(point) | place for point in points]

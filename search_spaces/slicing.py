@@ -6,8 +6,8 @@ whose number of branches grows with the sub-network, beside a residual stream th
 every sub-network; the losses of all are summed. Its stream goes with the sub-network: nothing can be reused.
 
 Ours, as the full text was not at hand: the sparse network, in which every map lies in slices, 1×1 convolutions read
-their own and earlier slices, 3×3 convolutions stay within a slice, one norm and one head serve all; the transitions
-between stages; and what the space offers.
+their own and earlier slices, 3×3 convolutions stay within a slice, one norm serves all; the transitions between stages;
+what the space offers, one head for all points among it.
 
 References
 ----------
@@ -19,14 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.builder import Builder
+from nas.builder import Builder, Widths, labellings
 from nas.choices import Choose
 from nas.errors import UserError
+from nas.heads import own_heads
 from nas.topology import Architecture, Task
 from search_spaces.images import check_task, choose_fractions, num_stages, prefixes, stem_strides
 
 KINDS = ("sparse", "i_resnext")
 TRANSITIONS = ("pad", "project")
+HEADS = ("own", "shared")
+"""A classifier for every operating point, or one whose logits add up."""
 WIDTHS = (16, 24, 32, 48, 64)
 BOTTLENECKS = (1, 2, 4)
 """Channels of a branch in the first stage."""
@@ -42,43 +45,46 @@ def i_resnext(
     cardinality: int = 8,
     levels: int = 8,
     *,
+    stride: int = 1,
     task: Task = CIFAR,
 ) -> Architecture:
     """I-ResNeXt as released: sub-network k of A has (k + 1) / A of the branches, on the whole residual stream.
 
     Three stages of ``num_blocks`` blocks; in stage i the stream has width·2^i channels, the ``cardinality`` branches
     bottleneck·2^i each. Between stages a 2×2 average pool, then zeros up to twice the channels. No biases but the
-    heads'. Raises UserError unless levels divides cardinality.
+    heads'. stride: of the stem, 1 as released. Raises UserError unless levels divides cardinality.
     """
-    return _i_resnext(Builder(task), (num_blocks,) * 3, width, bottleneck, _equal(cardinality, levels))
+    return _i_resnext(Builder(task), (num_blocks,) * 3, width, bottleneck, _equal(cardinality, levels), stride)
 
 
 def sparse_resnext(
     num_blocks: int = 7,
-    width: int = 64,
+    width: Widths = 64,
     bottleneck: int = 4,
-    cardinality: int = 8,
+    cardinality: Widths = 8,
     levels: int = 8,
     *,
     transition: str = "pad",
+    stride: int = 1,
     task: Task = CIFAR,
 ) -> Architecture:
     """The block-triangular ResNeXt: y_j ← y_j + F_j(y_1 … y_j) for every slice j, the residual stream's too.
 
-    Sizes as in :func:`i_resnext`. transition: between stages, after a 2×2 average pool: "pad" fills every slice up with
-    zeros at its own end, "project" is a triangular 1×1 convolution. Raises UserError unless levels divides width and
-    cardinality.
+    Sizes as in :func:`i_resnext`. width, cardinality: numbers, for ``levels`` slices of equal size; or what each point
+    has of them, ascending. transition: between stages, after a 2×2 average pool: "pad" fills every slice up with zeros
+    at its own end, "project" is a triangular 1×1 convolution. Raises UserError unless levels divides the numbers.
     """
     if transition not in TRANSITIONS:
         raise UserError(f"transition must be one of {TRANSITIONS}. Got {transition=}.")
-    streams, branches = _equal(width, levels), _equal(cardinality, levels)
-    return _sparse(Builder(task), (num_blocks,) * 3, streams, bottleneck, branches, transition)
+    streams, branches = (_equal(n, levels) if isinstance(n, int) else tuple(n) for n in (width, cardinality))
+    return _sparse(Builder(task), (num_blocks,) * 3, streams, bottleneck, branches, transition, stride)
 
 
 class Slicing:
     """Vertically sliced ResNeXts: block-triangular ones, which reuse all results, and I-ResNeXt, which cannot.
 
-    Kind, slices, width, branches and their width, depth of every stage and the transitions between stages are choices.
+    Kind, slices, width, branches and their width, depth of every stage, the transitions between stages, and whether
+    points have classifiers of their own are choices.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
@@ -95,7 +101,8 @@ class Slicing:
         if found == "i_resnext":
             return _i_resnext(builder, depths, width, bottleneck, branches, stride)
         transition = choose("transition", TRANSITIONS) if len(depths) > 1 else "pad"
-        return _sparse(builder, depths, prefixes(width, shares), bottleneck, branches, transition, stride)
+        sparse = _sparse(builder, depths, prefixes(width, shares), bottleneck, branches, transition, stride)
+        return own_heads(sparse) if points > 1 and choose("heads", HEADS) == "own" else sparse
 
 
 def _equal(full: int, levels: int) -> tuple[int, ...]:
@@ -124,7 +131,8 @@ def _i_resnext(
             out = builder.conv(inner, width * 2**stage, kernel=1, before=NR)
             x = builder.identity(x, out)
     heads = [builder.head(x, before=NR) for _ in branches]
-    points = [builder.point(level, output=head) for level, head in enumerate(heads)]
+    answers = labellings(builder.task, len(heads))
+    points = [builder.point(k, output=head, labelling=answers[k]) for k, head in enumerate(heads)]
     return builder.architecture(points, norm="per_point", rule="joint")
 
 

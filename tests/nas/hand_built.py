@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nas.builder import Builder
 from nas.topology import Architecture, Task
 
@@ -200,6 +202,17 @@ def causal_concat() -> Architecture:
     b.identity(both, y, wiring="causal")
     b.head(y)
     return b.architecture(3, norm="shared")
+
+
+def without_norms(architecture: Architecture) -> Architecture:
+    """The same network without norms, which whatever the points are they may share."""
+
+    def bare(steps: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(step for step in steps if step != "norm")
+
+    old = architecture.topology
+    operations = tuple(replace(o, before=bare(o.before), after=bare(o.after)) for o in old.operations)
+    return replace(architecture, topology=replace(old, operations=operations), norm="shared")
 
 
 ALL = {f.__name__: f for f in (

@@ -6,6 +6,7 @@ Valid by construction: what the strategy makes and :class:`Architecture` refuses
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +57,9 @@ def random_architecture(pick: Pick, most_maps: int = 6, most_points: int = 3) ->
         del points[0]
     by_cost = {subnetwork_macs(topology, point): point for point in points}
     chosen = [point for _, point in sorted(by_cost.items(), key=lambda pair: pair[0])][-most_points:]
-    made = Architecture(task=task, topology=topology, points=tuple(chosen), norm=pick(NORMS))
+    made = Architecture(task=task, topology=topology, points=tuple(chosen))
+    with suppress(InvalidArchitecture):  # norms that these points cannot share
+        made = replace(made, norm=pick(NORMS))
     return _gated(made, pick) if pick((False, True)) else made
 
 

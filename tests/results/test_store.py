@@ -73,7 +73,8 @@ def test_points_and_evaluations(filled):
     assert len(frame) == 8
     assert list(frame.columns) == [
         *("study", "candidate", "realised_key", "space", "level", "macs", "params", "latency_ms"),
-        *("accuracy", "loss", "test_accuracy", "test_loss", "fidelity", "repeat"),
+        *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
+        *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "fidelity", "repeat"),
     ]
     b = frame[frame["candidate"] == "bbbb0002"]
     assert set(b["realised_key"]) == {"bbbb9999"}
@@ -150,7 +151,7 @@ def test_keys_by_prefix(filled, rows):
 def test_weights(filled):
     assert filled.weights("bbbb0").read_bytes() == b"weights"
     assert filled.weights("bbbb9999") == filled.files("fashion") / "b.safetensors"
-    with pytest.raises(results.StoreError, match="none of aaaa0001, repeat=0"):
+    with pytest.raises(results.StoreError, match=r"none of aaaa0001\. Train it again"):
         filled.weights("aaaa")
     with pytest.raises(results.StoreError, match="repeat=1"):
         filled.weights("bbbb0", repeat=1)
@@ -228,13 +229,16 @@ def test_reading_what_is_no_store(tmp_path):
         results.open(path).writer("s", {})
 
 
-def test_a_newer_schema_is_refused(sqlite_store, tmp_path):
+@pytest.mark.parametrize(
+    ("version", "said"), [("99", r"newer version.*schema 99.*Update"), ("1", r"older version.*schema 1;.*name another")]
+)
+def test_another_schema_is_refused(sqlite_store, tmp_path, version, said):
     sqlite_store.writer("s", {}).close()
     with sqlite3.connect(tmp_path / "nas.db") as connection:
-        connection.execute("UPDATE meta SET value = '99'")
+        connection.execute("UPDATE meta SET value = ?", (version,))
     connection.close()
     for call in (sqlite_store.studies, lambda: sqlite_store.writer("s", {})):
-        with pytest.raises(results.StoreError, match=r"newer version.*schema 99.*Update"):
+        with pytest.raises(results.StoreError, match=said):
             call()
 
 

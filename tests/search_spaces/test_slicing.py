@@ -17,7 +17,7 @@ from nas.cost import macs, params
 from nas.errors import UserError
 from nas.layers import Layer, Norm
 from nas.network import AnytimeNetwork
-from nas.topology import Architecture, Task
+from nas.topology import Architecture, Subnetwork, Task
 from search_spaces.slicing import TRANSITIONS, Slicing, i_resnext, sparse_resnext
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=5)
@@ -224,6 +224,21 @@ def test_steps_cost_the_increments_and_sum_to_the_full_network(transition: str) 
         torch.testing.assert_close(logits, network(x, level).detach(), rtol=0, atol=1e-10)
 
 
+def test_slices_may_be_given_one_by_one() -> None:
+    sizes = {"num_blocks": 2, "bottleneck": 2, "task": TASK}
+    assert sparse_resnext(width=(3, 6, 9, 12), cardinality=(2, 4, 6, 8), **sizes) == sparse_resnext(**SMALL)
+    network, x = _network(sparse_resnext(width=(5, 6, 12), cardinality=(1, 4, 6), **sizes), training=False), _images()
+    assert [point.channels[1] for point in network.architecture.points] == [5, 6, 12]
+    for level, logits in enumerate(network.refine(x)):
+        torch.testing.assert_close(logits, network(x, level).detach(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", [i_resnext, sparse_resnext])
+def test_a_strided_stem_halves_every_map(make: Any) -> None:
+    plain, strided = (make(**SMALL, stride=stride).topology.maps for stride in (1, 2))
+    assert [tuple(n // 2 for n in m.size) for m in plain[1:7]] == [m.size for m in strided[1:7]]
+
+
 @pytest.mark.parametrize("make", [i_resnext, sparse_resnext])
 def test_slices_must_be_of_equal_size(make: Any) -> None:
     with pytest.raises(UserError, match="levels must divide 8"):
@@ -240,11 +255,23 @@ def test_the_space_proposes_both_kinds_each_with_its_rule() -> None:
     for _ in range(40):
         recorder = Recorder(decide, domains)
         found, choices = Slicing().architecture(recorder, TASK), recorder.choices
-        pairs.add((choices["kind"], found.norm, found.training.rule))
+        pairs.add((choices["kind"], choices.get("heads"), found.norm, found.training.rule))
         network = AnytimeNetwork(found).eval()
         if choices["kind"] == "sparse":
-            assert sum(network.refine_macs) == found.costs[-1]
+            left_behind = [TASK.num_classes * _read(found, point) for point in found.points[:-1]]
+            again = sum(left_behind) if choices["heads"] == "own" else 0
+            assert sum(network.refine_macs) == found.costs[-1] + again
         else:
             with pytest.raises(UserError):
                 network.check_reuse()
-    assert pairs == {("sparse", "shared", "causal"), ("i_resnext", "per_point", "joint")}
+    assert pairs == {
+        ("sparse", "own", "shared", "causal"),
+        ("sparse", "shared", "shared", "causal"),
+        ("i_resnext", None, "per_point", "joint"),
+    }
+
+
+def _read(architecture: Architecture, point: Subnetwork) -> int:
+    """Channels that the classifier of a point reads."""
+    (source,) = (o.source for o in architecture.topology.operations if o.target == point.output)
+    return point.channels[source]

@@ -1,0 +1,50 @@
+"""What the benchmarks that train share: rows that are appended as they come, and paired differences over seeds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+
+class Rows:
+    """A CSV file that grows as trainings end: what is there is not trained again after a crash.
+
+    columns: of the file; what a row leaves out stays empty.
+    """
+
+    def __init__(self, path: str | Path, columns: Sequence[str]):
+        self.path, self.columns = Path(path), tuple(columns)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.write_text(",".join(self.columns) + "\n")
+
+    def of(self, about: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows with these values."""
+        frame = pd.read_csv(self.path)
+        return frame[np.logical_and.reduce([frame[name] == value for name, value in about.items()])]
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write the rows of a training, in one piece; what the file has no column for is left out."""
+        with open(self.path, "a", newline="") as file:
+            csv.DictWriter(file, self.columns, restval="", extrasaction="ignore").writerows(rows)
+
+
+def paired_difference(rows: pd.DataFrame, by: str, ours: str, control: str) -> str:
+    """Mean test accuracy of one less that of another, over the seeds of both, in points with a 95 % t-interval.
+
+    rows: with ``seed`` and ``test_accuracy``; several of a seed are averaged. by: the column that tells who is who.
+    """
+    mean = rows.groupby(["seed", by]).test_accuracy.mean().unstack() * 100
+    if not {ours, control} <= set(mean.columns):
+        return "no rows"
+    paired = (mean[ours] - mean[control]).dropna()
+    if len(paired) < 2:
+        return f"{paired.mean():+.2f} (one seed)" if len(paired) else "no pairs"
+    half = student.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))
+    return f"{paired.mean():+.2f} [{paired.mean() - half:+.2f}, {paired.mean() + half:+.2f}], {len(paired)} seeds"
