@@ -31,7 +31,7 @@ class GatedModule:
     """Components that are switched on one after the other as the utilization grows.
 
     components: of each, the maps that it switches, ascending. The first component that names a map switches its first
-        slice, the second its second, and so on: a map of one slice is on or off as a whole.
+        slice, the second its second, and so on: a map of one slice is on or off as a whole. Other slices are off.
     always: how many of the first are on at every utilization.
     """
 
@@ -99,9 +99,7 @@ def switched(topology: Topology, on: Sequence[int], largest: Subnetwork) -> Subn
 
     counts = dict(zip(topology.declared, largest.channels))
     for module, first in zip(topology.gated, on):
-        named = Counter(index for component in module.components[:first] for index in component)
-        for index in gated_maps(module):
-            counts[index] = (0, *topology.maps[index].slices)[named[index]]
+        counts |= _widths(topology, module, first)
     return trim_point(topology, replace(largest, channels=tuple(counts.values())))
 
 
@@ -142,18 +140,35 @@ def check_gated(topology: Topology) -> None:
                 raise InvalidArchitecture(f"Gated maps are sums, not the input and no concats. Got map {index}.")
             if index in seen:
                 raise InvalidArchitecture(f"A map belongs to one gated module. Got map {index} in two.")
-            if not (times == len(topology.maps[index].slices)):
+            if not (times <= len(topology.maps[index].slices)):
                 raise InvalidArchitecture(
-                    f"Map {index} must be in as many components as it has slices, {len(topology.maps[index].slices)}. "
+                    f"Map {index} may be in as many components as it has slices, {len(topology.maps[index].slices)}. "
                     f"Got {times}."
                 )
         seen.update(named)
 
 
-def all_on(topology: Topology, point: Subnetwork) -> bool:
-    """Whether all components of all modules are on in a subnetwork."""
-    counts = topology.active(point)
-    return all(counts[i] == topology.maps[i].channels for module in topology.gated for i in gated_maps(module))
+def cut_to(topology: Topology, largest: Subnetwork) -> tuple[GatedModule, ...]:
+    """The modules without the components that are off at a subnetwork, which is to be the largest operating point;
+    those gone of which nothing is left to switch, or which it has on in no nested order.
+    """
+    found = []
+    for module in topology.gated:
+        fitting = (c for c in range(len(module.components), module.always, -1) if _is_on(topology, module, c, largest))
+        if on := next(fitting, 0):
+            found.append(replace(module, components=module.components[:on]))
+    return tuple(found)
+
+
+def _widths(topology: Topology, module: GatedModule, on: int) -> dict[int, int]:
+    """Active channels of the maps of a module with so many components on."""
+    named = Counter(index for component in module.components[:on] for index in component)
+    return {index: (0, *topology.maps[index].slices)[named[index]] for index in gated_maps(module)}
+
+
+def _is_on(topology: Topology, module: GatedModule, on: int, point: Subnetwork) -> bool:
+    counts = dict(zip(topology.declared, point.channels))
+    return all(counts[index] == width for index, width in _widths(topology, module, on).items())
 
 
 def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None:
@@ -162,7 +177,7 @@ def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None
     """
     from nas.liveness import check_point
 
-    if not all_on(topology, largest):
+    if not all(_is_on(topology, module, len(module.components), largest) for module in topology.gated):
         raise InvalidArchitecture("The largest operating point must have all components of all gated modules on.")
     for utilization in distinct_utilizations(topology):
         try:

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from nas.errors import InvalidArchitecture
-from nas.gates import GatedModule, all_on, check_gated, check_throttled
+from nas.gates import GatedModule, check_gated, check_throttled, cut_to
 from nas.kinds import Size, kind
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
@@ -565,12 +565,12 @@ class Architecture:
             raise InvalidArchitecture(f"The data is not an architecture: {type(error).__name__} {error}.") from error
 
     def with_points(self, points: Sequence[Subnetwork]) -> Architecture:
-        """The same topology with other operating points; without its gates where the largest of them leaves components
-        off, of which utilizations would be shares.
+        """The same maps and operations with other operating points, the largest of which is at utilization 1:
+        components that are off there are gated no more.
         """
         topology = self.topology
-        if topology.gated and points and not all_on(topology, points[-1]):
-            topology = replace(topology, gated=())
+        if topology.gated and points:
+            topology = replace(topology, gated=cut_to(topology, points[-1]))
         return replace(self, topology=topology, points=tuple(points))
 
 

@@ -115,13 +115,16 @@ def test_json_keeps_them_and_says_nothing_where_there_are_none() -> None:
     assert "gated" not in ALL["residual"]().to_json()
 
 
-def test_other_points_that_leave_components_off_leave_the_gates_behind() -> None:
-    """A utilization is a share of all components: 1 is the largest operating point."""
+def test_other_points_cut_the_gates_to_what_the_largest_has_on() -> None:
     architecture = _gated()
     assert architecture.with_points(architecture.points[1:]).topology == architecture.topology
-    without = architecture.with_points(architecture.points[:2])
-    assert without.topology.gated == ()
-    assert without.costs == architecture.costs[:2]
+    smaller = architecture.with_points(architecture.points[:2])
+    assert smaller.topology.gated == (GatedModule(components=((1, 2, 3),) * 2, always=1),)
+    assert smaller.costs == architecture.costs[:2]
+    assert throttled(smaller.topology, 1.0, smaller.points[-1]) == architecture.points[1]
+    assert smaller.canonical.topology.maps[1].slices == (2, 4)
+    assert smaller.canonical.topology.gated == smaller.topology.gated
+    assert architecture.with_points(architecture.points[:1]).topology.gated == ()
 
 
 def test_maps_are_renumbered_where_others_go() -> None:
@@ -173,7 +176,7 @@ INVALID = {
     "not the input and no concats. Got map 99": lambda: _with(replace(ONE, components=((99,),))),
     "not the input and no concats. Got map 3": lambda: _with(replace(ONE, components=((3,),))),
     "A map belongs to one gated module. Got map 1 in two": lambda: _with(ONE, ONE),
-    "Map 1 must be in as many components as it has slices, 1. Got 2": lambda: _with(
+    "Map 1 may be in as many components as it has slices, 1. Got 2": lambda: _with(
         replace(ONE, components=((1,),) * 2)
     ),
     "At utilization 0: The input does not reach the output": lambda: _gated(always=0),

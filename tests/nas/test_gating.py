@@ -186,3 +186,15 @@ def test_all_gated_maps_are_masked() -> None:
     gated = [(t, i) for t in topologies for module in t.gated for i in gated_maps(module)]
     assert {len(t.maps[i].slices) > 1 for t, i in gated} == {True, False}
     assert {m.scale for t in topologies for m in t.maps if m.merge == "concat"} >= {"none", "full"}
+
+
+@every_style
+def test_with_other_points_each_sample_is_answered_as_if_throttled(name: str) -> None:
+    """Also where the largest of them leaves components off."""
+    architecture = ALL[name]()
+    fewer = architecture.with_points(architecture.points[:-1])
+    if fewer.topology.gated:
+        _assert_masked_is_skipping(_network(fewer))
+        assert [len(m.components) for m in fewer.topology.gated] < [
+            len(m.components) for m in architecture.topology.gated
+        ]
