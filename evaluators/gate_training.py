@@ -57,7 +57,7 @@ def train_gates(
 ) -> None:
     """Train a policy for a network in evaluation mode, which is left as it is. weight: λ."""
     topology, task = network.architecture.topology, network.architecture.task
-    shares = module_shares(topology, network.architecture.points[-1].output)
+    shares = module_shares(topology, network.architecture.points[-1])
     parameters = list(policy.network.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * inputs.steps)

@@ -143,9 +143,15 @@ class Builder:
         )
 
     def throttled(self, utilizations: Sequence[float]) -> list[Subnetwork]:
-        """The subnetworks at these utilizations, read from the last map."""
+        """The subnetworks at these utilizations, of all that leads to the last map."""
         topology = self.topology()
-        return [throttled(topology, utilization, len(self._maps) - 1) for utilization in utilizations]
+        everything = Subnetwork(
+            channels=tuple(topology.maps[index].channels for index in topology.declared),
+            operations=tuple(range(len(topology.operations))),
+            output=len(topology.maps) - 1,
+        )
+        largest = trim_point(topology, everything)
+        return [throttled(topology, utilization, largest) for utilization in utilizations]
 
     def point(
         self, level: int, *, output: int | None = None, labelling: int = 0, without: Sequence[int] = ()

@@ -33,9 +33,9 @@ def actions(architecture: Architecture) -> tuple[float, ...]:
     """The utilizations that a controller picks from: of 0.1 … 1.0 those that differ in what is on; of a network without
     gated modules, one for each operating point. Raises UserError where there is only one.
     """
-    topology, output = architecture.topology, architecture.points[-1].output
+    topology, largest = architecture.topology, architecture.points[-1]
     if topology.gated:
-        found = tuple({throttled(topology, u, output): u for u in reversed(UTILIZATIONS)}.values())[::-1]
+        found = tuple({throttled(topology, u, largest): u for u in reversed(UTILIZATIONS)}.values())[::-1]
     else:
         found = tuple((level + 0.5) / len(architecture.points) for level in range(len(architecture.points)))
     if len(found) < 2:

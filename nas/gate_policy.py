@@ -84,10 +84,10 @@ class GatePolicy:
 
     def subnetworks(self, network: AnytimeNetwork, on: Tensor) -> list[tuple[Subnetwork, Tensor]]:
         """The different subnetworks that run for so many components, (N, modules), each with the inputs it is for."""
-        topology, output = network.architecture.topology, network.architecture.points[-1].output
+        topology, largest = network.architecture.topology, network.architecture.points[-1]
         kinds, which = on.unique(dim=0, return_inverse=True)
         return [
-            (switched(topology, counts, output), (which == kind).nonzero().flatten())
+            (switched(topology, counts, largest), (which == kind).nonzero().flatten())
             for kind, counts in enumerate(kinds.tolist())
         ]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nas.errors import InvalidArchitecture, UserError
@@ -31,7 +31,7 @@ class GatedModule:
     """Components that are switched on one after the other as the utilization grows.
 
     components: of each, the maps that it switches, ascending. The first component that names a map switches its first
-        slice, the second its second, and so on: a map of one slice is on or off as a whole.
+        slice, the second its second, and so on: a map of one slice is on or off as a whole. Other slices are off.
     always: how many of the first are on at every utilization.
     """
 
@@ -84,38 +84,34 @@ def distinct_utilizations(topology: Topology) -> tuple[float, ...]:
     return tuple(sorted({0.0}.union(*(module.thresholds for module in topology.gated))))
 
 
-def throttled(topology: Topology, utilization: float, output: int) -> Subnetwork:
-    """The subnetwork at a utilization, read from an output map; what is not gated is whole.
+def throttled(topology: Topology, utilization: float, largest: Subnetwork) -> Subnetwork:
+    """The subnetwork at a utilization: the largest operating point, at utilization 1, with fewer components on.
 
     Raises InvalidArchitecture when the input does not reach the output, UserError for no utilization.
     """
     check_utilization(utilization)
-    return switched(topology, [module.on(utilization) for module in topology.gated], output)
+    return switched(topology, [module.on(utilization) for module in topology.gated], largest)
 
 
-def switched(topology: Topology, on: Sequence[int], output: int) -> Subnetwork:
+def switched(topology: Topology, on: Sequence[int], largest: Subnetwork) -> Subnetwork:
     """The subnetwork with so many components of each module on, as :func:`throttled`."""
     from nas.liveness import trim_point
-    from nas.topology import Subnetwork
 
-    counts = {index: topology.maps[index].channels for index in topology.declared}
+    counts = dict(zip(topology.declared, largest.channels))
     for module, first in zip(topology.gated, on):
-        named = Counter(index for component in module.components[:first] for index in component)
-        for index in gated_maps(module):
-            counts[index] = (0, *topology.maps[index].slices)[named[index]]
-    everything = tuple(range(len(topology.operations)))
-    return trim_point(topology, Subnetwork(channels=tuple(counts.values()), operations=everything, output=output))
+        counts |= _widths(topology, module, first)
+    return trim_point(topology, replace(largest, channels=tuple(counts.values())))
 
 
-def module_shares(topology: Topology, output: int) -> list[float]:
+def module_shares(topology: Topology, largest: Subnetwork) -> list[float]:
     """What the switched components of each module cost, as shares of the multiply-accumulates that all of them do."""
     from nas.cost import subnetwork_macs
 
     whole = [len(module.components) for module in topology.gated]
     saved = []
     for m, module in enumerate(topology.gated):
-        without = switched(topology, [*whole[:m], module.always, *whole[m + 1 :]], output)
-        saved.append(subnetwork_macs(topology, switched(topology, whole, output)) - subnetwork_macs(topology, without))
+        without = switched(topology, [*whole[:m], module.always, *whole[m + 1 :]], largest)
+        saved.append(subnetwork_macs(topology, largest) - subnetwork_macs(topology, without))
     return [each / sum(saved) for each in saved]
 
 
@@ -144,24 +140,47 @@ def check_gated(topology: Topology) -> None:
                 raise InvalidArchitecture(f"Gated maps are sums, not the input and no concats. Got map {index}.")
             if index in seen:
                 raise InvalidArchitecture(f"A map belongs to one gated module. Got map {index} in two.")
-            if not (times == len(topology.maps[index].slices)):
+            if not (times <= len(topology.maps[index].slices)):
                 raise InvalidArchitecture(
-                    f"Map {index} must be in as many components as it has slices, {len(topology.maps[index].slices)}. "
+                    f"Map {index} may be in as many components as it has slices, {len(topology.maps[index].slices)}. "
                     f"Got {times}."
                 )
         seen.update(named)
 
 
-def check_throttled(topology: Topology, task: Task, output: int) -> None:
-    """Raise InvalidArchitecture unless there is a network at every utilization, and all components are on at 1."""
+def cut_to(topology: Topology, largest: Subnetwork) -> tuple[GatedModule, ...]:
+    """The modules without the components that are off at a subnetwork, which is to be the largest operating point;
+    those gone of which nothing is left to switch, or which it has on in no nested order.
+    """
+    found = []
+    for module in topology.gated:
+        fitting = (c for c in range(len(module.components), module.always, -1) if _is_on(topology, module, c, largest))
+        if on := next(fitting, 0):
+            found.append(replace(module, components=module.components[:on]))
+    return tuple(found)
+
+
+def _widths(topology: Topology, module: GatedModule, on: int) -> dict[int, int]:
+    """Active channels of the maps of a module with so many components on."""
+    named = Counter(index for component in module.components[:on] for index in component)
+    return {index: (0, *topology.maps[index].slices)[named[index]] for index in gated_maps(module)}
+
+
+def _is_on(topology: Topology, module: GatedModule, on: int, point: Subnetwork) -> bool:
+    counts = dict(zip(topology.declared, point.channels))
+    return all(counts[index] == width for index, width in _widths(topology, module, on).items())
+
+
+def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None:
+    """Raise InvalidArchitecture unless all components are on at the largest operating point, and there is a network at
+    every utilization.
+    """
     from nas.liveness import check_point
 
+    if not all(_is_on(topology, module, len(module.components), largest) for module in topology.gated):
+        raise InvalidArchitecture("The largest operating point must have all components of all gated modules on.")
     for utilization in distinct_utilizations(topology):
         try:
-            check_point(topology, task, throttled(topology, utilization, output))
+            check_point(topology, task, throttled(topology, utilization, largest))
         except InvalidArchitecture as error:
             raise InvalidArchitecture(f"At utilization {utilization:.3g}: {error}") from None
-    counts = topology.active(throttled(topology, 1.0, output))
-    for index in (index for module in topology.gated for index in gated_maps(module)):
-        if not counts[index]:
-            raise InvalidArchitecture(f"Gated maps must take part at utilization 1. Map {index} leads to no answer.")

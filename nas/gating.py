@@ -76,17 +76,20 @@ class GatedPass:
             return False
         if not torch.equal(before.of_slices, after.of_slices):
             return False
+        used = len(before.of_slices)
+        read, written = source.slices[:used], target.slices[:used]
         if operation.groups > 1:
-            return [s * target.channels for s in source.slices] == [s * source.channels for s in target.slices]
+            return [n * target.channels for n in read] == [n * source.channels for n in written]
         aligned = not kind(operation.kind).mixing
-        return len(source.slices) == 1 or (aligned and (operation.wiring == "causal" or source.slices == target.slices))
+        return used == 1 or (aligned and (operation.wiring == "causal" or read == written))
 
     def _scaled(self, value: Tensor, step: Step, on_N: Tensor | None) -> Tensor:
-        """With the factor for so many components in place of that for all of them, which the step has applied."""
-        feature_map = self.topology.maps[step.target]
-        if feature_map.scale == "none" or on_N is None:
+        """With the factor for so many components in place of that for those at utilization 1, which the step has
+        applied.
+        """
+        if self.topology.maps[step.target].scale == "none" or on_N is None:
             return value
-        of = len(step.inputs) if step.concat else len(feature_map.slices)
+        of = len(step.inputs) if step.concat else len(self.switches[step.target].of_slices)
         return value * over_positions(of / on_N.clamp(min=1)[:, None], value)
 
     def _check(self, gates: Sequence[Tensor], samples: int) -> None:
@@ -116,7 +119,7 @@ class _Switch:
         gated = topology.gated[module]
         components = [i for i, maps in enumerate(gated.components) if index in maps]
         of_slices = torch.tensor(components)
-        sizes = torch.tensor([size for size, _ in topology.blocks(index)])
+        sizes = torch.tensor([size for size, _ in topology.blocks(index)][: len(components)])
         of_channels = of_slices.repeat_interleave(sizes)
         return _Switch(module, of_slices.to(device), of_channels.to(device), components[0] < gated.always)
 

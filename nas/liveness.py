@@ -107,16 +107,11 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
 
 def trim_unused(architecture: Architecture) -> Architecture:
     """The architecture without operations, maps and channels that no operating point uses; itself where there are
-    none. Unused ones stay where what is used would compute something else without them, and all that is on at
-    utilization 1, of which a utilization is a share.
+    none. Unused ones stay where what is used would compute something else without them.
     """
-    from nas.gates import throttled
-
-    topology, used = architecture.topology, list(architecture.points)
-    if topology.gated:
-        used.append(throttled(topology, 1.0, used[-1].output))
-    live = {o for point in used for o in point.operations}
-    columns = list(zip(*(point.channels for point in used)))
+    topology, points = architecture.topology, architecture.points
+    live = {o for point in points for o in point.operations}
+    columns = list(zip(*(p.channels for p in points)))
     widest = {index: max(column) for index, column in zip(topology.declared, columns)}
     if _is_all(topology, live, widest):
         return architecture

@@ -123,7 +123,7 @@ class AnytimeNetwork(nn.Module):
         check_utilization(utilization)
         topology = self.architecture.topology
         if topology.gated:
-            return throttled(topology, utilization, self.architecture.points[-1].output)
+            return throttled(topology, utilization, self.architecture.points[-1])
         return min(int(utilization * self.levels), self.levels - 1)
 
     def forward_gated(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
@@ -140,11 +140,9 @@ class AnytimeNetwork(nn.Module):
             raise UserError(
                 f"Samples of different utilizations share their norms: norm must be 'shared'. Got {norm!r}."
             )
-        topology, output = self.architecture.topology, self.architecture.points[-1].output
-        whole = throttled(topology, 1.0, output)
         if x.device not in self._gated:
-            self._gated[x.device] = GatedPass(topology, self._plan(whole, x.device), x.device)
-        return self._gated[x.device].run(self.operation_layers, x, gates, self._mode(whole)).flatten(1)
+            self._gated[x.device] = GatedPass(self.architecture.topology, self._plan(None, x.device), x.device)
+        return self._gated[x.device].run(self.operation_layers, x, gates, self._mode(None)).flatten(1)
 
     def forward_all(self, x: Tensor) -> list[Tensor]:
         """Logits at every level, small to large, each (N, labels that the level tells).

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from nas.errors import InvalidArchitecture
-from nas.gates import GatedModule, check_gated, check_throttled
+from nas.gates import GatedModule, check_gated, check_throttled, cut_to
 from nas.kinds import Size, kind
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
@@ -474,7 +474,7 @@ class Architecture:
             except InvalidArchitecture as error:
                 raise InvalidArchitecture(f"Operating point {level}: {error}") from None
         if self.topology.gated:
-            check_throttled(self.topology, self.task, self.points[-1].output)
+            check_throttled(self.topology, self.task, self.points[-1])
         for level, (before, after) in enumerate(pairwise(self.costs), start=1):
             if not (before < after):
                 raise InvalidArchitecture(
@@ -565,8 +565,13 @@ class Architecture:
             raise InvalidArchitecture(f"The data is not an architecture: {type(error).__name__} {error}.") from error
 
     def with_points(self, points: Sequence[Subnetwork]) -> Architecture:
-        """The same topology with other operating points."""
-        return replace(self, points=tuple(points))
+        """The same maps and operations with other operating points, the largest of which is at utilization 1:
+        components that are off there are gated no more.
+        """
+        topology = self.topology
+        if topology.gated and points:
+            topology = replace(topology, gated=cut_to(topology, points[-1]))
+        return replace(self, topology=topology, points=tuple(points))
 
 
 def _to_dict(item: Any) -> dict[str, Any]:

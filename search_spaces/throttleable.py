@@ -6,9 +6,9 @@ block that are summed (ResNeXt), layers of a dense block (DenseNet), residual bl
 the last stage; that the values of what is on are multiplied by 1/c or n/c when c of n components are on, not in
 residual networks and C3D; how many are always on; one norm for all utilizations.
 
-Ours, as the full text was not at hand: the sizes; pre-activation in ResNeXt; n/c as the default, for u = 1 is then the
-network without gates, whatever the layers that follow; no such factor in DenseNet, where the norms of the readers would
-take it out again; the mean over all positions before the hidden layers of VGG and C3D; what the space offers.
+Ours, as the full text was not at hand: the sizes; pre-activation in ResNeXt; no such factor unless it is asked for, and
+none in DenseNet, where the norms of the readers would take it out again; the mean over all positions before the hidden
+layers of VGG and C3D; what the space offers.
 
 References
 ----------
@@ -56,7 +56,7 @@ def vgg(
     task: Task = CIFAR,
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 1,
-    scale: str = "full",
+    scale: str = "none",
 ) -> Architecture:
     """VGG whose every hidden layer is a gated module of components side by side.
 
@@ -129,7 +129,7 @@ def resnext(
     task: Task = CIFAR,
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 0,
-    scale: str = "full",
+    scale: str = "none",
 ) -> Architecture:
     """ResNeXt whose blocks are gated modules of paths that are summed onto the residual stream.
 

@@ -40,7 +40,7 @@ def test_the_hinge_is_zero_where_the_mean_gate_is_within_the_utilization(
 
 def test_the_mean_gate_weighs_modules_by_what_they_cost() -> None:
     sizes = [(len(module.components), module.always) for module in NET.topology.gated]
-    shares = module_shares(NET.topology, NET.points[-1].output)
+    shares = module_shares(NET.topology, NET.points[-1])
     gates = nested_gates(NET.topology, torch.tensor([0.0, 1.0], dtype=torch.float64))
     assert mean_gate(gates, sizes, shares).tolist() == pytest.approx([0.0, 1.0])
     gates[1][1, 1:] = 0

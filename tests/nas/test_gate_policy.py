@@ -76,12 +76,12 @@ def test_the_utilization_asked_for_is_seen() -> None:
 
 
 def test_shares_are_of_the_cost_that_can_be_saved() -> None:
-    topology, output = NETWORKS["densenet"].topology, NETWORKS["densenet"].points[-1].output
-    found = module_shares(topology, output)
+    topology, largest = NETWORKS["densenet"].topology, NETWORKS["densenet"].points[-1]
+    found = module_shares(topology, largest)
     assert sum(found) == pytest.approx(1)
     assert len(found) == 2
     assert found[0] > found[1]  # more layers, on larger maps
-    assert switched(topology, [3, 2], output) == NETWORKS["densenet"].points[-1]
+    assert switched(topology, [3, 2], largest) == NETWORKS["densenet"].points[-1]
 
 
 def test_a_folder_gives_the_policy_back(tmp_path) -> None:

@@ -64,8 +64,8 @@ def test_levels_have_equal_measure(module: GatedModule) -> None:
 @pytest.mark.parametrize("name", GATED)
 def test_subnetworks_grow_with_the_utilization(name: str) -> None:
     architecture = ALL[name]()
-    topology, output = architecture.topology, architecture.points[-1].output
-    found = [throttled(topology, u, output) for u in distinct_utilizations(topology)]
+    topology, largest = architecture.topology, architecture.points[-1]
+    found = [throttled(topology, u, largest) for u in distinct_utilizations(topology)]
     for small, large in pairwise(found):
         assert all(a <= b for a, b in zip(small.channels, large.channels))
         assert set(small.operations) <= set(large.operations)
@@ -78,9 +78,9 @@ def test_subnetworks_grow_with_the_utilization(name: str) -> None:
 @pytest.mark.parametrize("name", GATED)
 def test_between_distinct_utilizations_nothing_changes(name: str) -> None:
     architecture = ALL[name]()
-    topology, output = architecture.topology, architecture.points[-1].output
+    topology, largest = architecture.topology, architecture.points[-1]
     for a, b in pairwise([*distinct_utilizations(topology), 1.0]):
-        assert throttled(topology, a, output) == throttled(topology, a + 0.9 * (b - a), output)
+        assert throttled(topology, a, largest) == throttled(topology, a + 0.9 * (b - a), largest)
 
 
 def test_round_robin_starts_in_the_last_module_and_forgets_none() -> None:
@@ -115,12 +115,16 @@ def test_json_keeps_them_and_says_nothing_where_there_are_none() -> None:
     assert "gated" not in ALL["residual"]().to_json()
 
 
-def test_what_only_utilization_1_uses_stays() -> None:
-    """A utilization is a share of all components, so that points which leave some out do not change its meaning."""
-    architecture = _gated(points=2)
-    assert architecture.points[-1].channels == (3, 4, 4, 4, 5)
-    assert architecture.topology.maps[1].channels == 6
-    assert throttled(architecture.topology, 1.0, 4).channels == (3, 6, 6, 6, 5)
+def test_other_points_cut_the_gates_to_what_the_largest_has_on() -> None:
+    architecture = _gated()
+    assert architecture.with_points(architecture.points[1:]).topology == architecture.topology
+    smaller = architecture.with_points(architecture.points[:2])
+    assert smaller.topology.gated == (GatedModule(components=((1, 2, 3),) * 2, always=1),)
+    assert smaller.costs == architecture.costs[:2]
+    assert throttled(smaller.topology, 1.0, smaller.points[-1]) == architecture.points[1]
+    assert smaller.canonical.topology.maps[1].slices == (2, 4)
+    assert smaller.canonical.topology.gated == smaller.topology.gated
+    assert architecture.with_points(architecture.points[:1]).topology.gated == ()
 
 
 def test_maps_are_renumbered_where_others_go() -> None:
@@ -135,14 +139,6 @@ def test_maps_are_renumbered_where_others_go() -> None:
 
 
 # What is refused -------------------------------------------------------------------------------------------------
-
-
-def _dead_end() -> Architecture:
-    b = Builder(TASK)
-    x = b.conv(b.input, 2)
-    b.gate([(b.conv(x, (2, 4)),)] * 2)
-    b.head(x)
-    return b.architecture(1, norm="shared")
 
 
 def _gated_output() -> Architecture:
@@ -180,13 +176,13 @@ INVALID = {
     "not the input and no concats. Got map 99": lambda: _with(replace(ONE, components=((99,),))),
     "not the input and no concats. Got map 3": lambda: _with(replace(ONE, components=((3,),))),
     "A map belongs to one gated module. Got map 1 in two": lambda: _with(ONE, ONE),
-    "Map 1 must be in as many components as it has slices, 1. Got 2": lambda: _with(
+    "Map 1 may be in as many components as it has slices, 1. Got 2": lambda: _with(
         replace(ONE, components=((1,),) * 2)
     ),
     "At utilization 0: The input does not reach the output": lambda: _gated(always=0),
     "At utilization 0: All classes of the output map must be active": _gated_output,
     "At utilization 0: Operation 1 must have the same groups active": _half_of_a_depthwise,
-    "Gated maps must take part at utilization 1. Map 2 leads to no answer": _dead_end,
+    "The largest operating point must have all components of all gated modules on.": lambda: _gated(points=2),
 }
 
 
@@ -203,4 +199,4 @@ def test_every_message_is_tested() -> None:
 @pytest.mark.parametrize("utilization", [-0.1, 1.01, math.nan])
 def test_what_is_no_utilization_is_refused(utilization: float) -> None:
     with pytest.raises(UserError, match=r"A utilization must lie between 0 and 1. Got"):
-        throttled(_gated().topology, utilization, 4)
+        throttled(_gated().topology, utilization, _gated().points[-1])

@@ -59,7 +59,7 @@ def test_whatever_is_gated_each_sample_is_answered_as_if_throttled(architecture:
 def test_in_training_a_batch_of_one_utilization_is_the_throttled_network(name: str) -> None:
     """Values and gradients; what is off gets none."""
     network = _network(ALL[name]()).train()
-    topology, output = network.architecture.topology, network.architecture.points[-1].output
+    topology, largest = network.architecture.topology, network.architecture.points[-1]
     x = random_images(network)
     for utilization in distinct_utilizations(topology):
         gates = nested_gates(topology, torch.full((len(x),), utilization, dtype=torch.float64))
@@ -75,7 +75,7 @@ def test_in_training_a_batch_of_one_utilization_is_the_throttled_network(name: s
         for n, p in network.named_parameters():
             theirs = torch.zeros_like(p) if p.grad is None else p.grad
             torch.testing.assert_close(mine.get(n, torch.zeros_like(p)), theirs, rtol=1e-6, atol=1e-8)
-        counts = topology.active(throttled(topology, utilization, output))
+        counts = topology.active(throttled(topology, utilization, largest))
         for layer in network.operation_layers:
             if layer.weight is not None:
                 assert not mine[f"layers.{network.operation_layers.index(layer)}.weight"][
@@ -186,3 +186,15 @@ def test_all_gated_maps_are_masked() -> None:
     gated = [(t, i) for t in topologies for module in t.gated for i in gated_maps(module)]
     assert {len(t.maps[i].slices) > 1 for t, i in gated} == {True, False}
     assert {m.scale for t in topologies for m in t.maps if m.merge == "concat"} >= {"none", "full"}
+
+
+@every_style
+def test_with_other_points_each_sample_is_answered_as_if_throttled(name: str) -> None:
+    """Also where the largest of them leaves components off."""
+    architecture = ALL[name]()
+    fewer = architecture.with_points(architecture.points[:-1])
+    if fewer.topology.gated:
+        _assert_masked_is_skipping(_network(fewer))
+        assert [len(m.components) for m in fewer.topology.gated] < [
+            len(m.components) for m in architecture.topology.gated
+        ]

@@ -35,9 +35,9 @@ every_network = pytest.mark.parametrize("name", NETWORKS)
 
 def _costs(architecture: Architecture) -> list[int]:
     """MACs at every distinct utilization."""
-    topology, output = architecture.topology, architecture.points[-1].output
+    topology, largest = architecture.topology, architecture.points[-1]
     return list(
-        architecture.with_points([throttled(topology, u, output) for u in distinct_utilizations(topology)]).costs
+        architecture.with_points([throttled(topology, u, largest) for u in distinct_utilizations(topology)]).costs
     )
 
 
@@ -88,9 +88,9 @@ def test_c3d_is_vgg_over_frames() -> None:
 
 @every_network
 def test_points_are_utilizations(name: str) -> None:
-    found = NETWORKS[name](utilizations=(0.3, 0.9))
-    topology, output = found.topology, found.points[-1].output
-    assert found.points == tuple(throttled(topology, u, output) for u in (0.3, 0.9))
+    found = NETWORKS[name](utilizations=(0.3, 1.0))
+    topology, largest = found.topology, found.points[-1]
+    assert found.points == tuple(throttled(topology, u, largest) for u in (0.3, 1.0))
     assert (found.norm, found.training.rule) == ("shared", "random_utilization")
 
 
@@ -123,7 +123,7 @@ def test_sizes_that_do_not_fit_are_refused(make: Callable[[], Any]) -> None:
 
 def test_utilizations_that_are_one_subnetwork_are_refused() -> None:
     with pytest.raises(InvalidArchitecture, match="must grow in MACs"):
-        vgg(utilizations=(0.0, 0.1))
+        vgg(utilizations=(0.0, 0.1, 1.0))
 
 
 @pytest.mark.parametrize("points", range(1, 9))
@@ -168,7 +168,7 @@ def test_what_is_off_gets_no_gradient_and_what_is_on_gets_some(name: str) -> Non
         network.zero_grad()
         gates = nested_gates(topology, torch.full((len(x),), utilization, dtype=torch.float64))
         network.forward_gated(x, gates).square().sum().backward()
-        counts = topology.active(throttled(topology, utilization, network.architecture.points[-1].output))
+        counts = topology.active(throttled(topology, utilization, network.architecture.points[-1]))
         for layer in network.operation_layers:
             if layer.weight is not None:
                 on = counts[layer.operation.target] if counts[layer.operation.source] else 0
