@@ -33,6 +33,7 @@ from matched import (
     sliced_own_heads,
     sparse,
     stepping,
+    trained_by,
 )
 from resumable import Rows, paired_difference
 
@@ -46,6 +47,7 @@ from nas.topology import Architecture, Task
 METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {
     "sandwich": dense,
     "sparse ResNeXt": sparse,
+    "sparse ResNeXt, distilled": lambda task, width: trained_by(sparse(task, width), "causal", distill=1.0),
     "slicing": sliced,
     "slicing, own heads": sliced_own_heads,
     "independent": lambda task, width: independent(dense(task, width)),
