@@ -33,6 +33,7 @@ from matched import (
     sliced_own_heads,
     sparse,
     stepping,
+    trained_by,
 )
 from resumable import Rows, paired_difference
 
@@ -46,6 +47,7 @@ from nas.topology import Architecture, Task
 METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {
     "sandwich": dense,
     "sparse ResNeXt": sparse,
+    "sparse ResNeXt, distilled": lambda task, width: trained_by(sparse(task, width), "causal", distill=1.0),
     "slicing": sliced,
     "slicing, own heads": sliced_own_heads,
     "independent": lambda task, width: independent(dense(task, width)),
@@ -56,6 +58,8 @@ METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {
     "I-ResNeXt": narrow_i_resnext,
     "SteppingNet": stepping,
 }
+CONTROLS = ("sandwich", "I-ResNeXt", "slicing", "independent", "independent ResNeXt")
+"""What the others are compared with, seed by seed."""
 DENSE = ("sandwich", "norm per width", "I-ResNeXt")
 """The anytime networks that run every point afresh."""
 TOLERANCE = 1.06
@@ -134,7 +138,7 @@ def report(frame: pd.DataFrame, methods: list[str]) -> None:
         if unit == 100:
             table["mean"] = table.mean(axis=1)
         print(f"\n{what}, by level, mean of seeds\n{table.reindex(methods).round(2).to_string()}")
-    for control in ("sandwich", "independent", "independent ResNeXt"):
+    for control in (control for control in CONTROLS if control in set(frame.method)):
         print(f"\ntest accuracy less that of {control}, in points, by level, mean and 95 % interval over seeds")
         levels = {str(level): rows for level, rows in frame.groupby("level")} | {"mean": frame}
         others = [method for method in methods if method != control]
@@ -184,8 +188,9 @@ def equal_accuracy(frame: pd.DataFrame, methods: list[str], reference: str) -> N
         print(f"\nMACs at equal test accuracy against {reference}, {view}, by level")
         for method in methods:
             if method != reference and method in mean.index:
+                smallest = mean.loc[method][column].iloc[0]
                 told = [
-                    _fewer(macs_at(mean.loc[method], column, target), cost)
+                    _fewer(macs_at(mean.loc[method], column, target), cost, smallest)
                     for cost, target in zip(mean.loc[reference][column], mean.loc[reference].test_accuracy)
                 ]
                 print(f"  {method}: {', '.join(told)}")
@@ -199,17 +204,18 @@ def macs_at(points: pd.DataFrame, column: str, accuracy: float) -> float:
     if accuracy > reached[-1]:
         return np.inf
     above = int(np.searchsorted(reached, accuracy))
-    logs = np.log(points[column].to_numpy())
     if above == 0:
-        return float(np.exp(logs[0]))
+        return float(points[column].iloc[0])
+    logs = np.log(points[column].to_numpy())
     share = (accuracy - reached[above - 1]) / (reached[above] - reached[above - 1])
     return float(np.exp(logs[above - 1] + share * (logs[above] - logs[above - 1])))
 
 
-def _fewer(needed: float, cost: float) -> str:
+def _fewer(needed: float, cost: float, smallest: float) -> str:
     if np.isinf(needed):
         return "not reached"
-    return f"{100 * abs(1 - needed / cost):.1f} % {'fewer' if needed <= cost else 'more'}"
+    bound = "" if needed > smallest else "at least " if needed <= cost else "at most "
+    return f"{bound}{100 * abs(1 - needed / cost):.1f} % {'fewer' if needed <= cost else 'more'}"
 
 
 def main() -> None:
