@@ -107,3 +107,15 @@ def test_an_evaluator_without_controllers_refuses(study):
 
     with pytest.raises(UserError, match="trains no controllers"):
         load_plugin("nas.evaluators", toy())("nothing").control(study.network(), ControlSettings())
+
+
+def test_gate_policies_are_recorded_by_utilization(study, tmp_path):
+    key = str(study.best().key)
+    made = nas.throttle(key, store=study.url, learner="gates", penalties=(3.0,), epochs=2, shape="distance", power=2)
+    found = study.store.policies("s")
+    found = found[found.learner == "gates"]
+    assert found.utilization.tolist() == made.points.utilization.tolist() == made.policies.utilization.tolist()
+    assert found.test_macs.tolist() == made.policies.test_macs.tolist()
+    made.save(tmp_path)
+    policy = nas.GatePolicy.load(tmp_path / "controllers" / "3").at(0.5)
+    assert made.network(torch.zeros(2, 1, 8, 8), controller=policy).shape == (2, 3)
