@@ -66,7 +66,7 @@ def read_mapping(path: str | Path, num_classes: int, class_names: Sequence[str] 
     """
     wanted = f"{path} must hold a JSON object with the coarse label of every class, such as {EXAMPLE}"
     try:
-        pairs = json.loads(Path(path).expanduser().read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
+        pairs = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{wanted}. It cannot be read: {one_line(error)}.") from error
     except json.JSONDecodeError as error:
@@ -100,7 +100,7 @@ class _Pairs(list):
 def _class(path: str | Path, name: str, num_classes: int, class_names: Sequence[str]) -> int:
     if name in class_names:
         return class_names.index(name)
-    if name.isascii() and name.isdigit() and int(name) < num_classes:
+    if name.isascii() and name.isdigit() and len(name) < 20 and int(name) < num_classes:
         return int(name)
     known = class_names or [str(label) for label in range(num_classes)]
     raise DataError(f"{path}: {unknown_name('class', name, known)}")

@@ -166,8 +166,11 @@ class AnytimeNetwork(nn.Module):
 
         Only the new rows of each operation run, on what is kept of the results so far; logits accumulate, but where the
         next level tells finer labels: its classifier starts afresh, and ``refine_macs`` sum to more than the largest
-        level's MACs. What level k takes is ``refine_macs[k]``. Without gradients. Raises UserError in training mode,
-        and where a level's results are others at a larger one, which it names.
+        level's MACs. What level k takes is ``refine_macs[k]``. Without gradients. x and the answers are yours: neither
+        what is done to them nor to weights disturbs steps to come. Weights that are written through ``.data``, which
+        torch does not notice, are taken up after ``network.eval()``.
+
+        Raises UserError in training mode, and where a level's results are others at a larger one, which it names.
         """
         if self.training:
             raise UserError("refine takes the stored statistics of norms: call network.eval() first.")
@@ -324,6 +327,7 @@ class AnytimeNetwork(nn.Module):
                 )
         self.load_state_dict(found)
 
+    @torch.compiler.disable
     def check_reuse(self) -> None:
         """Raise UserError unless larger operating points build on the results of smaller ones, exactly, so that one
         pass answers for all.

@@ -183,13 +183,13 @@ def _state(tensor: Tensor) -> tuple[int, int]:
 
 @torch.no_grad()
 def _run(steps: Sequence[RefineStep], bound: Sequence[Sequence[_BoundGrowth]], x: Tensor) -> Iterator[Tensor]:
-    pieces = {0: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x}
+    pieces = {0: x.clone(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format)}
     kept: dict[int, Tensor] = {}
     empty = x[:, :0]
     for step, growths in zip(steps, bound):
         for growth in growths:
             growth(pieces, kept, empty)
-        logits = _joined([pieces[piece] for piece in step.answer]).flatten(1)
+        logits = _joined([pieces[piece] for piece in step.answer]).flatten(1).clone()  # later ones may add to it
         for piece in step.done:
             del pieces[piece]
         yield logits

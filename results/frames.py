@@ -249,6 +249,12 @@ def front_of(
     if not chosen.empty and chosen[cost].isna().all():
         measured = ", ".join(name for name in fronts.COSTS if frame[name].notna().any())
         raise StoreError(f"A front needs points whose {cost} was measured, and there are none. Measured: {measured}.")
+    labelled = chosen.groupby("study")["fine_accuracy"].agg(lambda values: values.notna().any())
+    if labelled.nunique() > 1:
+        raise StoreError(
+            "A front compares like with like. Labels have a hierarchy, of which accuracy is a mean, in "
+            f"{', '.join(labelled.index[labelled])}, and none in {', '.join(labelled.index[~labelled])}: ask for two."
+        )
     mean = _mean_over_repeats(chosen)
     for column, limit in (("macs", max_macs), ("params", max_params)):
         if limit is not None:

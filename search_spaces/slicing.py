@@ -76,7 +76,7 @@ def sparse_resnext(
     """
     if transition not in TRANSITIONS:
         raise UserError(f"transition must be one of {TRANSITIONS}. Got {transition=}.")
-    streams, branches = (_equal(n, levels) if isinstance(n, int) else tuple(n) for n in (width, cardinality))
+    streams, branches = (tuple(n) if isinstance(n, Sequence) else _equal(n, levels) for n in (width, cardinality))
     return _sparse(Builder(task), (num_blocks,) * 3, streams, bottleneck, branches, transition, stride)
 
 
@@ -106,8 +106,8 @@ class Slicing:
 
 
 def _equal(full: int, levels: int) -> tuple[int, ...]:
-    if levels < 1 or full % levels:
-        raise UserError(f"Slices must be of equal size: levels must divide {full}. Got {levels=}.")
+    if type(full) is not int or levels < 1 or full % levels:
+        raise UserError(f"Slices must be of equal size: levels must divide a whole number. Got {full}, {levels=}.")
     return tuple(full * level // levels for level in range(1, levels + 1))
 
 

@@ -15,6 +15,7 @@ Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Rec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -106,9 +107,13 @@ def any_width(
 ) -> Architecture:
     """An any-width network, the baseline: triangular weights and slices of one size, trained by the sandwich rule.
 
-    base: lenet_3c1l, lenet5 or vgg16. budgets: as many points as these; the largest is the widest within the last one.
-    Otherwise as those functions have it.
+    The weights are triangular in blocks, a slice for every point; the original's are so element by element, with many
+    more widths than points.
+
+    base: lenet_3c1l, lenet5 or vgg16. budgets: as many points as these; the largest is the widest within the last one,
+    and the others, for slices of one size, are not at theirs. Otherwise as those functions have it.
     """
+    _check_budgets(budgets)
     original, levels = _original(base, width, task, padded=padded, norm=norm), len(budgets)
     full, macs, limit = np.array(_widths(original)), OwnershipMacs(original), budgets[-1] * original.costs[-1]
     parts = np.arange(1, levels + 1) / levels
@@ -253,12 +258,16 @@ def _vgg16(width: int, task: Task, *, norm: bool) -> Architecture:
     return chain.classified()
 
 
-def _stepping(original: Architecture, expansion: float, budgets: Sequence[float]) -> Architecture:
-    """The proposal: filters split evenly within the budgets, to be constructed by the rule ``stepping``."""
-    if not (expansion >= 1):
-        raise UserError(f"expansion must be at least 1. Got {expansion=}.")
+def _check_budgets(budgets: Sequence[float]) -> None:
     if not (len(budgets) > 0 and budgets[0] > 0 and all(a < b for a, b in pairwise(budgets))):
         raise UserError(f"budgets must be positive shares of the original network's MACs, ascending. Got {budgets=}.")
+
+
+def _stepping(original: Architecture, expansion: float, budgets: Sequence[float]) -> Architecture:
+    """The proposal: filters split evenly within the budgets, to be constructed by the rule ``stepping``."""
+    if not (1 <= expansion < math.inf):
+        raise UserError(f"expansion must be finite and at least 1. Got {expansion=}.")
+    _check_budgets(budgets)
     full = _widths(original)
     slices = _even_split(original, [round(expansion * n) for n in full], budgets)
     settings = (("expansion", float(expansion)), ("original", "-".join(map(str, full))))

@@ -99,6 +99,20 @@ def test_torch_compile_traces_the_pass_for_all_points() -> None:
             torch.testing.assert_close(got, wanted)
 
 
+def test_torch_compile_takes_the_rule_forward_and_backward() -> None:
+    expected, network = _network(), _network()
+    for each in (expected, network):
+        _loss(Causal(distill=1.0), each)  # the first pass makes plans, which are nothing to trace
+    _loss(Causal(distill=1.0), expected).backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda: _loss(Causal(distill=1.0), network), backend="aot_eager")
+        compiled().backward()
+    for got, wanted in zip(network.parameters(), expected.parameters()):
+        torch.testing.assert_close(got.grad, wanted.grad)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -93,6 +93,12 @@ def test_mapping_files_name_classes_by_number_or_name(tmp_path, given: dict[str,
     assert read_mapping(mapping(tmp_path, given), 6, NAMES) == tuple(PAIRS)
 
 
+def test_a_mark_at_the_beginning_of_a_file_is_no_mistake(tmp_path) -> None:
+    path = tmp_path / "windows.json"
+    path.write_text(json.dumps(dict(zip("012345", map(int, PAIRS)))), encoding="utf-8-sig")
+    assert read_mapping(path, 6) == tuple(PAIRS)
+
+
 def test_coarse_numbers_keep_their_order_beyond_nine(tmp_path) -> None:
     assert read_mapping(mapping(tmp_path, {"0": 10, "1": 9, "2": 10}), 3) == (1, 0, 1)
 
@@ -122,6 +128,7 @@ def test_the_groups_of_cifar100() -> None:
         ({"0": True}, "a name or a whole number. Got true"),
         ({"0": "a", "6": "b"}, "Unknown class '6'."),
         ({"-1": "a"}, "Unknown class '-1'."),
+        ({"9" * 5000: "a"}, "Unknown class '99"),
         ({"zebra": "a"}, "Valid: 0, 1, 2, 3, 4, 5."),
         ('{"0": "a", "0": "b"}', "Got class 0 twice, the second time as '0'"),
         ('{"0": "a", "00": "b"}', "Got class 0 twice, the second time as '00'"),

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 import nas
 from evaluators.permutation import Permuted, channel_groups
@@ -26,7 +27,7 @@ from nas.errors import UserError
 from nas.evaluation import ConstructingRule, Construction, Job
 from nas.layers import activate
 from nas.network import AnytimeNetwork
-from nas.ownership import coupling_groups, with_slices
+from nas.ownership import coupling_groups, move_filters, with_slices
 from nas.topology import Architecture, Task, Training
 from nas.wiring import channel_mask
 from nas.worker import checked
@@ -112,6 +113,60 @@ def test_no_live_weight_reads_a_filter_of_a_larger_subnet(norm, importance):
         assert backwards.any()
         assert not layer.weight[backwards].any()
         assert (channel_mask(topology, index) == ~backwards.numpy()).all()
+
+
+def test_importance_is_weighed_by_level_and_has_mean_one():
+    made = construction(importance="gradient")
+    for group in range(len(made.groups)):
+        known = made._importance(group)
+        known.copy_(torch.arange(known.numel()).reshape(known.shape).float() + group)
+        expected = sum(0.5**level * known[level] for level in range(made.levels)).double().numpy()
+        scores = made._scores(torch.Generator())[group]
+        np.testing.assert_allclose(scores, expected / expected.mean(), rtol=1e-6)
+
+
+def test_the_least_important_filters_go_first():
+    made = construction(importance="gradient")
+    rng = np.random.default_rng(0)
+    for group in range(len(made.groups)):
+        known = made._importance(group)
+        known.copy_(torch.from_numpy(rng.random(known.shape)))
+    scores, before = made._scores(torch.Generator()), made._owners()
+    owners = move_filters(before, scores, [0.6 * cost for cost in made.start.costs], made.macs)
+    moved = [after > owner for after, owner in zip(owners, before)]
+    assert any(m.any() for m in moved)
+    for level in range(made.levels):  # of what a level had, across groups: what went is below what stayed, but for
+        for score, owner, gone in zip(scores, before, moved):  # a level's last filter
+            here = owner == level
+            if gone[here].any() and not gone[here].all():
+                assert score[here & gone].max() <= score[here & ~gone].min()
+
+
+def test_half_of_what_is_known_is_remembered_after_a_round():
+    made = construction(steps=30, rounds=3)
+    generator = torch.Generator().manual_seed(1)
+    for group in range(len(made.groups)):
+        made._importance(group).fill_(8.0)
+    step = next(s for s in range(30) if made._round(s + 1) != made._round(s))
+    assert made.advance(step, generator) is not None
+    for group in range(len(made.groups)):
+        assert set(made._importance(group).unique().tolist()) == {4.0}
+
+
+def test_what_is_constructed_is_refined_step_by_step_at_what_it_costs():
+    """The executor with cached activations, with pruned weights: answers, and MACs as torch counts them."""
+    made = construction(prune=0.05)
+    train(made, range(30))
+    network = made.network.eval()
+    assert any(mask.any() for mask in made._pruned().values())
+    x, steps = torch.randn(4, 1, 8, 8), network.refine(torch.randn(4, 1, 8, 8))
+    assert sum(network.refine_macs) == network.macs[-1]
+    for level, logits in enumerate(network.refine(x)):
+        torch.testing.assert_close(logits, network.extract(level)(x), rtol=1e-4, atol=1e-5)
+    for level in range(network.levels):
+        with FlopCounterMode(display=False) as counter:
+            next(steps)
+        assert counter.get_total_flops() == 2 * 4 * network.refine_macs[level]
 
 
 def test_every_subnet_alone_answers_as_in_the_causal_pass():

@@ -17,7 +17,7 @@ from nas.liveness import trim_point
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture
 
-from .hand_built import ALL, NR, REUSABLE, TASK, causal, causal_concat, multi_exit, without_norms
+from .hand_built import ALL, NR, REUSABLE, TASK, causal, causal_concat, lenet, multi_exit, without_norms
 from .networks import random_images, random_network, random_statistics
 from .random_networks import architectures
 
@@ -115,6 +115,17 @@ def test_an_answer_stays_what_it_was_and_needs_no_gradient() -> None:
     assert not first.requires_grad
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_what_the_user_does_with_answers_and_images_disturbs_no_step(layout: torch.memory_format) -> None:
+    network = _network(lenet())  # logits of which accumulate
+    x = random_images(network).to(memory_format=layout)
+    expected = [network(x, level).detach() for level in range(network.levels)]
+    for logits, wanted in zip(network.refine(x), expected):
+        torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-10)
+        logits.zero_()
+        x.zero_()
+
+
 def test_sees_weights_as_they_are_now() -> None:
     network = _network(causal())
     x = random_images(network)
@@ -122,6 +133,10 @@ def test_sees_weights_as_they_are_now() -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.1)
+    _same(network, x)
+    for parameter in network.parameters():
+        parameter.data.mul_(0.9)
+    network.eval()
     _same(network, x)
     other = AnytimeNetwork(network.architecture, generator=torch.Generator().manual_seed(1)).to(torch.float64)
     network.load_state_dict(other.state_dict(), assign=True)

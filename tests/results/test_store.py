@@ -54,6 +54,17 @@ def test_candidates_are_summed_up_at_their_largest_fidelity(filled):
     assert math.isnan(rejected["anytime_accuracy"])
 
 
+def test_a_front_does_not_mix_accuracies_of_other_meaning(store, rows, points):
+    for study, more in (("fine", {}), ("coarse", {"fine_accuracy": 0.0, "coarse_accuracy": 0.9})):
+        with store.writer(study, {}) as writer:
+            (number,) = writer.add_candidates([rows("abcd1234")])
+            made = [points(0, 10**6, 0.5) | more]
+            writer.record(number, fidelity=1, repeat=0, realised_key="abcd1234", points=made)
+        assert len(store.front(study)) == 1
+    with pytest.raises(results.StoreError, match="is a mean, in coarse, and none in fine: ask for two"):
+        store.front(["fine", "coarse"])
+
+
 def test_a_score_that_was_not_measured_is_nan(store, rows, points):
     with store.writer("s", {}) as writer:
         (number,) = writer.add_candidates([rows("abcd1234")])

@@ -241,7 +241,7 @@ def test_a_strided_stem_halves_every_map(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [i_resnext, sparse_resnext])
 def test_slices_must_be_of_equal_size(make: Any) -> None:
-    with pytest.raises(UserError, match="levels must divide 8"):
+    with pytest.raises(UserError, match=r"levels must divide a whole number\. Got 8"):
         make(width=24, cardinality=8, levels=3)
 
 

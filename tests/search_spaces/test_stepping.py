@@ -84,7 +84,7 @@ def test_more_points_than_filters_are_refused():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"expansion": 0.9}, "expansion must be at least 1"),
+        ({"expansion": 0.9}, "expansion must be finite and at least 1"),
         ({"budgets": ()}, "budgets must be positive shares"),
         ({"budgets": (0.3, 0.3)}, "ascending"),
         ({"budgets": (0.0, 0.3)}, "positive"),
@@ -112,3 +112,8 @@ def test_any_width_networks_that_cannot_be():
         any_width("lenet")
     with pytest.raises(InvalidArchitecture, match="widen the network"):
         any_width(width=2)
+    for budgets in ((), (0.8, 0.1)):
+        with pytest.raises(UserError, match="budgets must be positive shares"):
+            any_width(budgets=budgets)
+    with pytest.raises(UserError, match="expansion must be finite"):
+        lenet_3c1l(expansion=float("inf"))
