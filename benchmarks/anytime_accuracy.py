@@ -59,7 +59,15 @@ METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {
     "I-ResNeXt": narrow_i_resnext,
     "SteppingNet": stepping,
 }
-CONTROLS = ("sandwich", "I-ResNeXt", "slicing", "independent", "independent ResNeXt")
+CONTROLS = (
+    "sandwich",
+    "I-ResNeXt",
+    "slicing",
+    "slicing, own heads",
+    "sparse ResNeXt",
+    "independent",
+    "independent ResNeXt",
+)
 """What the others are compared with, seed by seed."""
 DENSE = ("sandwich", "norm per width", "I-ResNeXt")
 """The anytime networks that run every point afresh."""
