@@ -9,7 +9,9 @@ Resumable: rows are appended to rows/path_sampling.csv as they come, and what is
 accuracies, expected MACs a step, and paired differences of the first rule to each other one with 95 % t-intervals over
 seeds.
 
-    python benchmarks/path_sampling.py --data npz:cifar10.npz --images 10000 --epochs 14 --seeds 3
+cifar10_10k.npz holds 10,000 training images of CIFAR-10 and all its test images, as x_train, y_train, x_test, y_test.
+
+    python benchmarks/path_sampling.py --data npz:cifar10_10k.npz --epochs 8 --every 2 --width 8 --subnetworks 4
     python benchmarks/path_sampling.py --data digits --epochs 2 --seeds 2 --width 8 --rule path_sampling:walk=flow \\
         --rule uniform_sampling
 """

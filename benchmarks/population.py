@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, help="stop after so many trainings")
     parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "rows" / "population.csv")

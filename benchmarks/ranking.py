@@ -31,6 +31,7 @@ from population import HIGH, LOW, read
 
 from nas.audit import Sample, audit, bootstrap_difference, bootstrap_interval, kendall_tau, size_residuals, sizes_of
 from nas.choices import at_random
+from nas.cost import macs
 from nas.funnel import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
 from nas.proxies import load_proxy
@@ -84,18 +85,24 @@ class Scores:
 
 
 def times(names: list[str], architectures: list[Architecture]) -> dict[str, float]:
-    """Median CPU seconds of every proxy on the same architectures, in turn, each warm and on one thread."""
+    """Median CPU seconds of every proxy on the same architectures, in turn, on one thread.
+
+    As a search meets them: scored for the first time, when their costs are known and nothing else is.
+    """
     proxies, taken = {name: load_proxy(name) for name in names}, {name: [] for name in names}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for architecture in architectures:
         for name, proxy in proxies.items():
-            repeats = 20 if proxy.needs == "topology" else 1
-            proxy(architecture)
+            fresh = [
+                Architecture.from_json(architecture.to_json()) for _ in range(20 if proxy.needs == "topology" else 1)
+            ]
+            for one in fresh:
+                macs(one)
             started = time.process_time()
-            for _ in range(repeats):
-                proxy(architecture)
-            taken[name].append((time.process_time() - started) / repeats)
+            for one in fresh:
+                proxy(one)
+            taken[name].append((time.process_time() - started) / len(fresh))
     torch.set_num_threads(threads)
     return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 

@@ -30,9 +30,9 @@ class Rows:
         return frame[np.logical_and.reduce([frame[name] == value for name, value in about.items()])]
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write the rows of a training, in one piece."""
+        """Write the rows of a training, in one piece; what the file has no column for is left out."""
         with open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, self.columns, restval="").writerows(rows)
+            csv.DictWriter(file, self.columns, restval="", extrasaction="ignore").writerows(rows)
 
 
 def paired_difference(rows: pd.DataFrame, by: str, ours: str, control: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ from evaluators.arrays import (
     one_line,
     some,
 )
-from nas.errors import DataError, unknown_name
+from evaluators.hierarchy import Hierarchy, check_coarse_labels, from_coarse_labels, read_mapping
+from nas.errors import DataError, InvalidArchitecture, unknown_name
 
 if TYPE_CHECKING:
     from nas.topology import Task
@@ -37,7 +38,8 @@ SYNTHETIC = {"n": 2000, "classes": 10, "size": 16, "channels": 3, "seed": 0}
 """Options of `synthetic`, with their defaults."""
 
 FORMS = {
-    "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1.",
+    "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1. "
+    "y_train_coarse for a label hierarchy.",
     "npy:FOLDER": "The same arrays as .npy files, read from disk as they are needed: for data larger than memory.",
     "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, where it is installed.",
     f"synthetic[:{','.join(f'{option}={value}' for option, value in SYNTHETIC.items())}]": "With options.",
@@ -47,6 +49,9 @@ FORMS = {
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 """Names of the arrays in a file or folder."""
+
+EXTRAS = ("y_train_coarse", "y_test_coarse", "class_names")
+"""Names of arrays that may be beside them."""
 
 TORCHVISION = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN")
 """Data sets that `load` takes from torchvision."""
@@ -63,6 +68,7 @@ class Dataset:
     x_train, x_test: (N, C, H, W) or (N, C, T, H, W), both uint8 or both float32 and finite; any strides; on disk where
         they are `np.memmap`.
     y_train, y_test: (N,) int64. The training set has at least two examples of every class 0..num_classes-1.
+    hierarchy: coarser labellings of the classes, see :class:`nas.topology.Task`. class_names: of all classes, or none.
 
     Raises DataError where one of this does not hold. The arrays are not copied: leave them as they are.
     """
@@ -73,6 +79,8 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     num_classes: int
+    hierarchy: Hierarchy = ()
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_part(self.x_train, self.y_train, "train")
@@ -95,13 +103,21 @@ class Dataset:
                 f"Test labels must occur in training, where they are 0..{classes - 1}. Got {some(unseen)} in y_test. "
                 "Drop these examples, or train on some of their kind."
             )
+        names = self.class_names
+        if names and not (len(names) == classes == len(set(names)) and all(isinstance(name, str) for name in names)):
+            raise DataError(f"class_names must be {classes} different names, one for each class. Got {names!r:.200}.")
+        try:
+            _ = self.task
+        except InvalidArchitecture as error:
+            raise DataError(str(error)) from error
 
     @property
     def task(self) -> Task:
         """What is to be learned from these data."""
         from nas.topology import Task
 
-        return Task(input_shape=tuple(int(size) for size in self.x_train.shape[1:]), num_classes=self.num_classes)
+        shape = tuple(int(size) for size in self.x_train.shape[1:])
+        return Task(input_shape=shape, num_classes=self.num_classes, hierarchy=self.hierarchy)
 
     @property
     def in_memory(self) -> bool:
@@ -110,7 +126,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of shapes, dtypes and content: equal in memory and on disk, and for any strides.
+        """SHA-256 of shapes, dtypes, content and hierarchy: equal in memory and on disk, and for any strides.
 
         Covers every byte of arrays up to 1 GiB (0.1 s for Fashion-MNIST), evenly spaced examples of larger ones.
         """
@@ -119,6 +135,8 @@ class Dataset:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             for chunk in chunks(array[:: 1 + array.nbytes // _HASHED_BYTES]):
                 digest.update(np.ascontiguousarray(chunk).data.cast("B"))
+        if self.hierarchy:
+            digest.update(repr(self.hierarchy).encode())
         return digest.hexdigest()
 
 
@@ -140,6 +158,9 @@ def from_arrays(
     x_test: Any = None,
     y_test: Any = None,
     *,
+    y_train_coarse: Any = None,
+    y_test_coarse: Any = None,
+    class_names: Any = (),
     name: str = "arrays",
     layout: str | None = None,
     test_fraction: float = 0.2,
@@ -150,6 +171,8 @@ def from_arrays(
     x_train, x_test: N×H×W, N×H×W×C or N×C×H×W, or videos N×C×T×H×W or N×T×H×W×C. bool, uint8 and integers within
         0..255 become uint8, floats become float32. A memmap stays on disk and must already be uint8 or float32.
     y_train, y_test: integers, or floats with integral values, of shape (N,) or (N, 1).
+    y_train_coarse: coarse labels (N,) of the training images, 0..n-1, or (N, H) for H coarser labellings, finest first:
+        a label hierarchy. y_test_coarse: checked against these. class_names: (K,) texts.
     layout: one of `arrays.LAYOUTS`; needed unless exactly one axis, the second or the last, has 1 to 4 entries.
     test_fraction, seed: which stratified part of the training data becomes the test set where none is given.
 
@@ -160,8 +183,9 @@ def from_arrays(
     x = as_array(x_train, "x_train")
     layout = layout or guess_layout(x.shape, "x_train")
     x, y = images(x, "x_train", layout), labels(y_train, "y_train")
+    check_lengths(x, y, "train")
+    hierarchy = () if y_train_coarse is None else from_coarse_labels(y, y_train_coarse, "y_train_coarse")
     if x_test is None:
-        check_lengths(x, y, "train")
         if isinstance(x, np.memmap):
             raise DataError("Images on disk need a test set of their own. Got none: save x_test and y_test too.")
         check_classes(y, at_least=3)
@@ -169,7 +193,19 @@ def from_arrays(
         x, y, x_test, y_test = x[kept], y[kept], x[held_out], y[held_out]
     else:
         x_test, y_test = images(as_array(x_test, "x_test"), "x_test", layout), labels(y_test, "y_test")
-    return Dataset(name=name, x_train=x, y_train=y, x_test=x_test, y_test=y_test, num_classes=int(y.max()) + 1)
+    made = Dataset(
+        name=name,
+        x_train=x,
+        y_train=y,
+        x_test=x_test,
+        y_test=y_test,
+        num_classes=int(y.max()) + 1,
+        hierarchy=hierarchy,
+        class_names=tuple(str(text) for text in class_names),
+    )
+    if y_test_coarse is not None:
+        check_coarse_labels(hierarchy, made.y_test, y_test_coarse, "y_test_coarse")
+    return made
 
 
 # Choosing examples -----------------------------------------------------------------------------------------------
@@ -226,18 +262,26 @@ def _shuffled_ranks(labels_N: np.ndarray, seed: int) -> tuple[np.ndarray, np.nda
 # Sources ---------------------------------------------------------------------------------------------------------
 
 
-def load(spec: str, *, layout: str | None = None) -> Dataset:
+def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
     """The data that `spec` names, in one of `FORMS` or by the name of a plug-in of the group `nas.data`.
 
     A plug-in is a Dataset, a tuple (x_train, y_train) or (x_train, y_train, x_test, y_test) of arrays, or a callable
     without arguments that returns one of these.
     layout: order of the axes where shapes leave it open, for npz, npy and plug-ins that give arrays.
+    hierarchy: a file for :func:`evaluators.hierarchy.read_mapping`, in place of a label hierarchy of the data's own.
 
     Raises DataError; PluginError where a plug-in cannot be found or imported.
     """
+    found = _loaded(spec, layout)
+    if hierarchy is None:
+        return found
+    return replace(found, hierarchy=(read_mapping(hierarchy, found.num_classes, found.class_names),))
+
+
+def _loaded(spec: str, layout: str | None) -> Dataset:
     kind, _, argument = spec.partition(":")
     if kind in ("npz", "npy"):
-        return from_arrays(*_read(kind, Path(argument).expanduser()), name=spec, layout=layout)
+        return from_arrays(**_read(kind, Path(argument).expanduser()), name=spec, layout=layout)
     if kind not in ("digits", "synthetic", "torchvision"):
         return _plugin(spec, layout)
     _refuse(layout, spec)
@@ -309,7 +353,7 @@ def _blurred(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return x / x.std(axis=(-3, -2, -1), keepdims=True)
 
 
-def _read(kind: str, path: Path) -> list[np.ndarray]:
+def _read(kind: str, path: Path) -> dict[str, Any]:
     """The arrays of an npz file, or of a folder of npy files where images stay on disk; nothing is ever unpickled."""
     if not (path.is_file() if kind == "npz" else path.is_dir()):
         got = "a folder" if path.is_dir() else "a file" if path.exists() else "nothing there"
@@ -318,13 +362,15 @@ def _read(kind: str, path: Path) -> list[np.ndarray]:
     try:
         if kind == "npy":
             names = _present({file.stem for file in path.glob("*.npy")}, path)
-            modes: dict[str, Any] = {"x": "r", "y": None}
-            return [np.load(path / f"{name}.npy", mmap_mode=modes[name[0]], allow_pickle=False) for name in names]
+            modes: dict[str, Any] = {"x": "r"}
+            return {
+                name: np.load(path / f"{name}.npy", mmap_mode=modes.get(name[0]), allow_pickle=False) for name in names
+            }
         with path.open("rb") as file:  # numpy itself leaves a broken file open
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise ValueError("a single array")
-            return [archive[name] for name in _present(set(archive.files), path)]
+            return {name: archive[name] for name in _present(set(archive.files), path)}
     except DataError:
         raise
     except _UNREADABLE as error:
@@ -336,7 +382,7 @@ def _read(kind: str, path: Path) -> list[np.ndarray]:
 
 
 def _present(found: set[str], path: Path) -> tuple[str, ...]:
-    """The names of the arrays to read: all four, or the training set alone."""
+    """The names of the arrays to read: all four, or the training set alone, and what is there of the extras."""
     names = PARTS if found & set(PARTS[2:]) else PARTS[:2]
     if not found.issuperset(names):
         missing = ", ".join(name for name in names if name not in found)
@@ -344,7 +390,7 @@ def _present(found: set[str], path: Path) -> tuple[str, ...]:
             f"{path} must hold {', '.join(PARTS)}, or the first two alone. "
             f"Got {', '.join(sorted(found)) or 'nothing'}, without {missing}. Save what is missing."
         )
-    return names
+    return (*names, *(name for name in EXTRAS if name in found))
 
 
 def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
@@ -369,7 +415,7 @@ def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
                 f"{one_line(error)}. Put it there, or name its folder: torchvision:{name}:ROOT."
             ) from error
         arrays += [part.data, part.labels if name == "SVHN" else part.targets]
-    return from_arrays(*arrays, name=spec)
+    return from_arrays(*arrays, name=spec, class_names=getattr(part, "classes", ()))
 
 
 def _plugin(spec: str, layout: str | None) -> Dataset:

@@ -1,5 +1,7 @@
 """Path-sampled training: the largest point, the smallest, and subnetworks sampled by operations and widths.
 
+Where a network has no alternatives, widths alone are sampled, and the four rules are the same.
+
 Four rules of one shape, which differ only in which alternatives they sample with P ∝ 1 + β instead of P ∝ 1:
 ``path_sampling`` those that the Markov chain finds important, and its controls: ``uniform_sampling`` none,
 ``degree_sampling`` those between maps of high degree, ``random_path_sampling`` random ones, as many.
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.rules import targets
 from nas.cost import subnetwork_macs
 from nas.errors import UserError, unknown_name
 from nas.importance import chain_scores, degree_importance, important_alternatives, random_alternatives
@@ -61,6 +64,8 @@ class SubnetworkSampling:
             raise UserError(f"sampled must be a whole number of subnetworks, at least 0. Got {sampled=}.")
         if widths not in WIDTHS:
             raise UserError(unknown_name("way to draw widths", widths, WIDTHS))
+        if soft not in (True, False):
+            raise UserError(f"soft must be true or false. Got {soft=}.")
         favour([], [], beta)  # refuses a wrong beta before anything is trained
         self.important, self.beta, self.sampled, self.soft, self.widths = important, beta, sampled, bool(soft), widths
         self._known: tuple[Architecture, tuple[Choice, ...]] | None = None
@@ -74,14 +79,14 @@ class SubnetworkSampling:
         """
         made = self.choices(network.architecture)
         logits = network(x, network.levels - 1)
-        targets = logits.detach().softmax(1) if self.soft else labels
-        yield F.cross_entropy(logits, labels)
+        teacher = logits if self.soft else None
+        yield F.cross_entropy(logits, network.labels(labels))
         if network.levels > 1:
-            yield F.cross_entropy(network(x, 0), targets)
+            yield F.cross_entropy(network(x, 0), targets(network, 0, labels, teacher))
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         for _ in range(self.sampled):
             point = sample_subnetwork(network.architecture, made, rng, widths=self.widths)
-            yield F.cross_entropy(network(x, point), targets)
+            yield F.cross_entropy(network(x, point), targets(network, point, labels, teacher))
 
     def choices(self, architecture: Architecture) -> tuple[Choice, ...]:
         """What is sampled, with its probabilities. Raises UserError for a norm per point."""

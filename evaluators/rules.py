@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from nas.errors import UserError
 from nas.network import AnytimeNetwork
+from nas.topology import Subnetwork
 
 
 class Joint:
@@ -30,7 +31,7 @@ class Joint:
     ) -> Iterator[Tensor]:
         """One cross-entropy per level, largest first."""
         for level in reversed(range(network.levels)):
-            yield F.cross_entropy(network(x, level), labels)
+            yield F.cross_entropy(network(x, level), network.labels(labels, level))
 
 
 class Sandwich:
@@ -52,15 +53,19 @@ class Sandwich:
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """One loss per trained level: the largest first, then the smallest, then the sampled ones."""
-        levels = network.levels
-        logits = network(x, levels - 1)
-        targets = logits.detach().softmax(1) if self.soft else labels
-        yield F.cross_entropy(logits, labels)
-        if levels > 1:
-            yield F.cross_entropy(network(x, 0), targets)
-        between = torch.randperm(max(levels - 2, 0), generator=generator)[: self.sampled] + 1
-        for level in between.tolist():
-            yield F.cross_entropy(network(x, level), targets)
+        largest = network.levels - 1
+        logits = network(x, largest)
+        yield F.cross_entropy(logits, network.labels(labels))
+        between = torch.randperm(max(largest - 1, 0), generator=generator)[: self.sampled] + 1
+        for level in [0, *between.tolist()] if largest else []:
+            yield F.cross_entropy(network(x, level), targets(network, level, labels, logits if self.soft else None))
+
+
+def targets(network: AnytimeNetwork, level: int | Subnetwork, labels: Tensor, teacher: Tensor | None) -> Tensor:
+    """What a level learns: its labels (N,), or, of a teacher's logits (N, K), detached probabilities of its labels."""
+    if teacher is None:
+        return network.labels(labels, level)
+    return network.soft_labels(teacher.detach().float().log_softmax(1), level).exp()
 
 
 class Causal:
@@ -92,11 +97,12 @@ class Causal:
         if len(weights) != network.levels:
             raise UserError(f"There must be a weight for each of the {network.levels} points. Got {weights=}.")
         *smaller, largest = network.forward_all(x)
-        total = weights[-1] * F.cross_entropy(largest, labels)
-        target = F.log_softmax(largest.detach().float() / self.temperature, dim=1) if self.distill else None
-        for weight, logits in zip(weights, smaller):
-            loss = F.cross_entropy(logits, labels)
-            if target is not None:
+        total = weights[-1] * F.cross_entropy(largest, network.labels(labels))
+        teacher = F.log_softmax(largest.detach().float() / self.temperature, dim=1) if self.distill else None
+        for level, (weight, logits) in enumerate(zip(weights, smaller)):
+            loss = F.cross_entropy(logits, network.labels(labels, level))
+            if teacher is not None:
+                target = network.soft_labels(teacher, level)
                 answers = F.log_softmax(logits.float() / self.temperature, dim=1)
                 divergence = F.kl_div(answers, target, reduction="batchmean", log_target=True)
                 loss = loss + self.distill * self.temperature**2 * divergence

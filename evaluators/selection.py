@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from evaluators.accuracy import RightAnswers
 from evaluators.arrays import Batches, channels_last
 from evaluators.data import subset
 from evaluators.latency import latency_ms
@@ -111,8 +112,10 @@ class _Measure:
         if network.architecture.norm == "recalibrated":
             network.calibrate(x for x, _ in self.calibration.evaluate())
         network.eval()
-        correct = sum(int((network(x).argmax(1) == y).sum()) for x, y in self.validation.evaluate())
-        return correct / len(self.validation), latency_ms(network.extract(0), shape) if self.timed else None
+        right = RightAnswers(network.architecture.task)
+        for x, y in self.validation.evaluate():
+            right.add(network(x), y)
+        return right.accuracies()["accuracy"], latency_ms(network.extract(0), shape) if self.timed else None
 
 
 def _even(rows: np.ndarray) -> np.ndarray:

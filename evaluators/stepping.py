@@ -140,13 +140,13 @@ class SteppingConstruction(nn.Module):
         constructing, targets = step < self.construction_steps, None
         if self.teacher is not None:
             answers = self.teacher(x)
-            yield F.cross_entropy(answers, labels)
+            yield F.cross_entropy(answers, self.teacher.labels(labels))
             if not constructing:
                 targets = answers.detach().log_softmax(1)
         total: dict[str, Tensor] = {}
         for level in reversed(range(self.levels)):
             logits = self.network(x, level)
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, self.network.labels(labels, level))
             if targets is not None:
                 distance = F.kl_div(logits.log_softmax(1), targets, log_target=True, reduction="batchmean")
                 loss = self.rule.gamma * loss + (1 - self.rule.gamma) * distance

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.accuracy import RightAnswers, constant_accuracy
 from evaluators.arrays import Batches, batches, channels_last
 from evaluators.augment import NAMES, augmentation
+from evaluators.controlling import control
 from evaluators.data import Dataset, load, split, subset
 from evaluators.latency import latency_ms
 from evaluators.selection import select_points
@@ -26,6 +28,8 @@ from nas.errors import UserError, unknown_name
 from nas.evaluation import (
     ConstructingRule,
     Construction,
+    Controlled,
+    ControlSettings,
     DataInfo,
     Diverged,
     Evaluator,
@@ -56,10 +60,11 @@ class Training(Evaluator):
     """Trains with SGD under a cosine schedule and measures accuracy on validation images.
 
     data: see ``nas data``. device: "auto", "cpu", "cuda", … threads: torch threads on the CPU.
-    layout: order of the images' axes where their shape leaves it open. validation: share of the training images kept
-    for choosing; None: 15 %, of small data up to 30 %, for 500 images to tell accuracies apart. batch_size,
-    learning_rate: None lets the number of training images decide the batch, and the batch the rate. augment: see
-    :mod:`evaluators.augment`.
+    layout: order of the images' axes where their shape leaves it open. hierarchy: a file with the coarse label of every
+    class, see :func:`evaluators.data.load`; accuracy is then what :mod:`evaluators.accuracy` says.
+    validation: share of the training images kept for choosing; None: 15 %, of small data up to 30 %, for 500 images to
+    tell accuracies apart. batch_size, learning_rate: None lets the number of training images decide the batch, and the
+    batch the rate; a network without norms learns at a quarter of it. augment: see :mod:`evaluators.augment`.
     """
 
     measures: ClassVar = (
@@ -67,6 +72,11 @@ class Training(Evaluator):
         Measure(name="loss", unit="nats", maximise=False),
         Measure(name="test_accuracy", unit="fraction", maximise=True),
         Measure(name="test_loss", unit="nats", maximise=False),
+        Measure(name="fine_accuracy", unit="fraction", maximise=True),
+        Measure(name="coarse_accuracy", unit="fraction", maximise=True),
+        Measure(name="test_fine_accuracy", unit="fraction", maximise=True),
+        Measure(name="test_coarse_accuracy", unit="fraction", maximise=True),
+        Measure(name="nonzero_macs", unit="MACs", maximise=False),
         Measure(name="latency_ms", unit="ms", maximise=False),
     )
     selects: ClassVar = True
@@ -78,6 +88,7 @@ class Training(Evaluator):
         device: str = "auto",
         threads: int = 1,
         layout: str | None = None,
+        hierarchy: str | None = None,
         validation: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -96,7 +107,7 @@ class Training(Evaluator):
             raise UserError(f"threads must be at least 1. Got {threads=}.")
         if augment not in NAMES:
             raise UserError(unknown_name("augmentation", augment, NAMES))
-        self.data, self.layout, self.validation = data, layout, validation
+        self.data, self.layout, self.hierarchy, self.validation = data, layout, hierarchy, validation
         self.threads, self.device_name = threads, device
         self.batch_size, self.learning_rate, self.weight_decay = batch_size, learning_rate, weight_decay
         self.augment = augment
@@ -104,7 +115,7 @@ class Training(Evaluator):
     @cached_property
     def dataset(self) -> Dataset:
         """The data, loaded once."""
-        return load(self.data, layout=self.layout)
+        return load(self.data, layout=self.layout, hierarchy=self.hierarchy)
 
     @cached_property
     def device(self) -> torch.device:
@@ -134,11 +145,10 @@ class Training(Evaluator):
 
     def info(self) -> DataInfo:
         data, (train, validation) = self.dataset, self.parts
-        counts = np.bincount(data.y_train[validation], minlength=data.num_classes)
         return DataInfo(
             name=data.name,
             task=data.task,
-            floor=float(counts.max() / counts.sum()),
+            floor=constant_accuracy(data.task, data.y_train[validation]),
             train_images=len(train),
             validation_images=len(validation),
             test_images=len(data.y_test),
@@ -185,6 +195,17 @@ class Training(Evaluator):
                 point["latency_ms"] = known if known is not None else latency_ms(made.extract(level), shape)
         return Selected(network=made, points=measured, found=found)
 
+    def control(
+        self,
+        network: AnytimeNetwork,
+        settings: ControlSettings,
+        *,
+        seed: int = 0,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Controlled:
+        with _threads(self.threads):
+            return control(self, network, settings, seed=seed, report=report)
+
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         rule = load_plugin("nas.training_rules", architecture.training.rule)
         return getattr(rule(**dict(architecture.training.settings)), "samples_subnetworks", False)
@@ -209,16 +230,17 @@ class Training(Evaluator):
             network.calibrate(x for x, _ in calibration.evaluate())
         network.eval()
         points: list[dict[str, Any]] = [
-            {"level": k, "macs": network.macs[k], "params": network.params[k]} for k in range(network.levels)
+            {"level": k, "macs": network.macs[k], "params": network.params[k], "nonzero_macs": nonzero}
+            for k, nonzero in enumerate(network.nonzero_macs)
         ]
         parts = {"": self.loader("train", self.parts[1], EVALUATION_BATCH)}
         if test:
             parts["test_"] = self.loader("test", np.arange(len(self.dataset.y_test)), EVALUATION_BATCH)
         for prefix, loader in parts.items():
-            for point, (accuracy, loss) in zip(points, _accuracies(network, loader)):
+            for point, (accuracies, loss) in zip(points, _accuracies(network, loader)):
                 if not math.isfinite(loss):
                     raise Diverged(f"The {prefix}loss of level {point['level']} is {loss} after training.")
-                point |= {f"{prefix}accuracy": accuracy, f"{prefix}loss": loss}
+                point |= {f"{prefix}{name}": value for name, value in accuracies.items()} | {f"{prefix}loss": loss}
         return points
 
     def training_rows(self, images: int | None) -> np.ndarray:
@@ -242,7 +264,7 @@ class _Run:
         self.batch = settings.batch_size or _default_batch(len(rows))
         self.batches = settings.loader("train", rows, self.batch, augment=settings.augment)
         self.plain = settings.loader("train", _calibration_rows(rows, job.seed), CALIBRATION_BATCH)
-        self.rate = settings.learning_rate or _default_rate(self.batch)
+        self.rate = settings.learning_rate or _default_rate(self.batch, architecture)
         self._start(architecture)
         self.autocast = settings.device.type == "cuda"
         self.identity = {
@@ -471,20 +493,28 @@ def _default_batch(images: int) -> int:
     return 32 if images < 2_000 else 64 if images < 20_000 else 128
 
 
-def _default_rate(batch: int) -> float:
-    """0.2 for batches of 64, growing with the square root: the sum of the levels' losses is what is minimised."""
-    return 0.2 * math.sqrt(batch / 64)
+def _default_rate(batch: int, architecture: Architecture) -> float:
+    """0.2 for batches of 64, growing with the square root: the sum of the levels' losses is what is minimised.
+
+    A quarter of it without norms: gradients of all levels add up in the weights that they share, and with nothing to
+    keep activations in range, most of a layer's are zero for good after an epoch at the full rate.
+    """
+    normed = any("norm" in (*operation.before, *operation.after) for operation in architecture.topology.operations)
+    return (0.2 if normed else 0.05) * math.sqrt(batch / 64)
 
 
 @torch.no_grad()
-def _accuracies(network: AnytimeNetwork, loader: Batches) -> list[tuple[float, float]]:
-    """(accuracy, mean cross-entropy in nats) of every level over all examples."""
-    correct, loss = np.zeros(network.levels), np.zeros(network.levels)
+def _accuracies(network: AnytimeNetwork, loader: Batches) -> list[tuple[dict[str, float], float]]:
+    """Accuracies by name, and mean cross-entropy in nats with the labels that it tells, of every level over all
+    examples.
+    """
+    counts = [RightAnswers(network.architecture.task) for _ in range(network.levels)]
+    loss = np.zeros(network.levels)
     for x, y in loader.evaluate():
         for level, logits in enumerate(network.forward_all(x)):
-            correct[level] += int((logits.argmax(1) == y).sum())
-            loss[level] += float(F.cross_entropy(logits.float(), y, reduction="sum"))
-    return [(float(c), float(s)) for c, s in zip(correct / len(loader), loss / len(loader))]
+            counts[level].add(logits, y)
+            loss[level] += float(F.cross_entropy(logits.float(), network.labels(y, level), reduction="sum"))
+    return [(count.accuracies(), total) for count, total in zip(counts, (loss / len(loader)).tolist())]
 
 
 @contextlib.contextmanager

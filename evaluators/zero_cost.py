@@ -239,7 +239,7 @@ def gradients(network: AnytimeNetwork, drawn: Sequence[Batch], level: int) -> li
     rows = []
     with torch.enable_grad():
         for x, labels in drawn if weights else ():
-            loss = F.cross_entropy(network(x, level), labels)
+            loss = F.cross_entropy(network(x, level), network.labels(labels, level))
             rows.append(torch.autograd.grad(loss, weights, allow_unused=True))
     return [torch.stack(found).flatten(1).double() for found in zip(*rows) if found[0] is not None]
 

@@ -18,23 +18,29 @@ if not hasattr(results, "StoreError"):
 if TYPE_CHECKING:
     from nas.builder import Builder
     from nas.choosing import select
+    from nas.controller import Controller
     from nas.cost import macs, params
     from nas.errors import InvalidArchitecture, UserError
+    from nas.gate_policy import GatePolicy
     from nas.launch import resume, search
     from nas.loading import load
     from nas.network import AnytimeNetwork
     from nas.study import Study
+    from nas.throttling import throttle
     from nas.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology, Training
 
 _WHERE = {
     "nas.builder": ("Builder",),
     "nas.choosing": ("select",),
+    "nas.controller": ("Controller",),
     "nas.cost": ("macs", "params"),
     "nas.errors": ("InvalidArchitecture", "UserError"),
+    "nas.gate_policy": ("GatePolicy",),
     "nas.loading": ("load",),
     "nas.network": ("AnytimeNetwork",),
     "nas.launch": ("resume", "search"),
     "nas.study": ("Study",),
+    "nas.throttling": ("throttle",),
     "nas.topology": ("Architecture", "FeatureMap", "Operation", "Subnetwork", "Task", "Topology", "Training"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
@@ -43,7 +49,9 @@ __all__ = [
     "AnytimeNetwork",
     "Architecture",
     "Builder",
+    "Controller",
     "FeatureMap",
+    "GatePolicy",
     "InvalidArchitecture",
     "Operation",
     "Study",
@@ -58,6 +66,7 @@ __all__ = [
     "resume",
     "search",
     "select",
+    "throttle",
 ]
 
 

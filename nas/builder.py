@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from nas.errors import InvalidArchitecture
+from nas.gates import GatedModule, throttled
 from nas.kinds import Size, kind
 from nas.liveness import trim_point
 from nas.topology import Architecture, FeatureMap, Operation, Setting, Subnetwork, Task, Topology, Training
@@ -35,6 +36,9 @@ class Builder:
         self.task = task
         self._maps: list[dict[str, Any]] = [{"slices": task.input_shape[:1], "size": task.input_shape[1:]}]
         self._operations: list[Operation] = []
+        self._classifiers: dict[int, tuple[int, ...]] = {}
+        """Of a head, by its map of the fine labels, the maps of all labellings, finest first."""
+        self._gated: list[GatedModule] = []
 
     def map(self, widths: Widths, *, merge: str = "sum", activation: str = "none", scale: str = "none") -> int:
         """Declare a map; the first operation that writes it gives it its size."""
@@ -115,10 +119,18 @@ class Builder:
             self.identity(source, target, optional=optional)
         return target
 
+    def gate(self, components: Sequence[Sequence[int]], *, always: int = 0) -> None:
+        """Let a utilization switch these components, each given by its maps: see :class:`nas.gates.GatedModule`."""
+        self._gated.append(GatedModule(components=tuple(map(tuple, components)), always=always))
+
     def head(self, source: int, *, before: tuple[str, ...] = ()) -> int:
-        """Global average pooling and a linear classifier; returns the output map."""
+        """Global average pooling and a linear classifier for each of the task's labellings; returns the output map of
+        the fine labels, the last one.
+        """
         pooled = self.add("global_avg_pool", source, self.map(self.slices(source)), before=before)
-        return self.add("linear", pooled, self.map(self.task.num_classes), bias=True)
+        outputs = [self.add("linear", pooled, self.map(n), bias=True) for n in reversed(self.task.label_counts)]
+        self._classifiers[outputs[-1]] = tuple(reversed(outputs))
+        return outputs[-1]
 
     def topology(self) -> Topology:
         """The topology as it stands."""
@@ -127,14 +139,28 @@ class Builder:
         return Topology(
             maps=tuple(FeatureMap(channels=m["slices"][-1], **m) for m in self._maps),
             operations=tuple(self._operations),
+            gated=tuple(self._gated),
         )
 
-    def point(self, level: int, *, output: int | None = None, without: Sequence[int] = ()) -> Subnetwork:
+    def throttled(self, utilizations: Sequence[float]) -> list[Subnetwork]:
+        """The subnetworks at these utilizations, of all that leads to the last map."""
+        topology = self.topology()
+        everything = Subnetwork(
+            channels=tuple(topology.maps[index].channels for index in topology.declared),
+            operations=tuple(range(len(topology.operations))),
+            output=len(topology.maps) - 1,
+        )
+        largest = trim_point(topology, everything)
+        return [throttled(topology, utilization, largest) for utilization in utilizations]
+
+    def point(
+        self, level: int, *, output: int | None = None, labelling: int = 0, without: Sequence[int] = ()
+    ) -> Subnetwork:
         """The subnetwork that uses slice ``level`` of every map (all of a map with one slice), from all operations but
         some.
 
-        Maps with fewer slices than ``level + 1`` are used whole. output: the last map by default. without: operations
-        left out.
+        Maps with fewer slices than ``level + 1`` are used whole. output: the last map by default. labelling: which of
+        the task's labellings is answered in, where :meth:`head` made the output. without: operations left out.
         """
         if level < 0:
             raise InvalidArchitecture(f"Levels count from 0, the smallest. Got {level=}.")
@@ -142,9 +168,14 @@ class Builder:
             m["slices"][min(level, len(m["slices"]) - 1)] for m in self._maps if m.get("merge") != "concat"
         )
         operations = tuple(o for o in range(len(self._operations)) if o not in without)
-        return Subnetwork(
-            channels=channels, operations=operations, output=len(self._maps) - 1 if output is None else output
-        )
+        output = len(self._maps) - 1 if output is None else output
+        if output in self._classifiers:
+            if not 0 <= labelling < len(self._classifiers[output]):
+                raise InvalidArchitecture(
+                    f"The task has {len(self._classifiers[output])} labellings. Got {labelling=}."
+                )
+            output = self._classifiers[output][labelling]
+        return Subnetwork(channels=channels, operations=operations, output=output)
 
     def architecture(
         self,
@@ -156,10 +187,16 @@ class Builder:
     ) -> Architecture:
         """The finished architecture, without what no point uses; points are given, or as many width prefixes.
 
+        Where the task has a hierarchy and its head is of :meth:`head`, prefixes answer as :func:`labellings` has it.
+
         Raises InvalidArchitecture when a point's input does not reach its output, or when points do not grow in MACs.
         """
         topology = self.topology()
-        given = [self.point(level) for level in range(points)] if isinstance(points, int) else points
+        if isinstance(points, int):
+            answers = enumerate(labellings(self.task, points))
+            given: Sequence[Subnetwork] = [self.point(level, labelling=labelling) for level, labelling in answers]
+        else:
+            given = points
         architecture = Architecture(
             task=self.task,
             topology=topology,
@@ -168,6 +205,17 @@ class Builder:
             training=Training(rule=rule, settings=tuple(sorted(settings.items()))),
         )
         return architecture.canonical
+
+
+def labellings(task: Task, points: int) -> tuple[int, ...]:
+    """Which labelling every operating point answers in: the coarsest the smallest points, and so on in equal parts, the
+    larger points if need be finer; the largest the fine labels.
+
+    >>> task = Task(input_shape=(1, 8, 8), num_classes=4, hierarchy=((0, 0, 1, 1),))
+    >>> labellings(task, 4), labellings(task, 3), labellings(task, 1)
+    ((1, 1, 0, 0), (1, 0, 0), (0,))
+    """
+    return tuple((points - 1 - level) * len(task.label_counts) // points for level in range(points))
 
 
 def _spread(value: int | Size, size: Size) -> Size:

@@ -80,6 +80,7 @@ def select(
     network: str | Path | AnytimeNetwork,
     *,
     data: str | None = None,
+    hierarchy: str | None = None,
     store: str = STORE,
     points: int | None = None,
     evaluations: int | None = None,
@@ -96,6 +97,7 @@ def select(
 
     network: a key of the store, the folder of a saved network, or a network. data: a data specification to calibrate
         and to choose by (and, for what was chosen, to test on); None: those of the network's study.
+    hierarchy: the file of their label hierarchy, as for a search.
     points: how many; None: as many as it has. evaluations: subnetworks to measure; None: 192.
     max_latency_ms: for one example on this device, measured.
     low: the lowest budget that the network should answer under, in MACs; None: that of its study, or of the cheapest
@@ -117,19 +119,16 @@ def select(
     selection = Selection(
         evaluations=evaluations, max_macs=max_macs, max_params=max_params, max_latency_ms=max_latency_ms
     )
-    if not isinstance(network, str | Path | AnytimeNetwork):
-        raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
     progress.show(State(stage="loading", done=0, total=evaluations, trained=0))
-    found = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
+    found, evaluator, key = network_and_evaluator(
+        network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
+    )
     if found.architecture.norm == "per_point":
         raise UserError("Each operating point of this network has norms of its own: others cannot take its place.")
     if low is not None and low >= found.macs[-1]:
         raise UserError(f"low must be below the network's largest point, {found.macs[-1]:,} MACs. Got {low:,}.")
-    in_store = not isinstance(network, AnytimeNetwork) and not Path(network).is_dir()
-    evaluator, low = _evaluator(str(network) if in_store else None, data, store, low, device, threads)
-    if (task := evaluator.info().task) != found.architecture.task:
-        raise UserError(f"The data must be of the network's task, {found.architecture.task}. Got {task}.")
-    selection = replace(selection, low=low)
+    score = results.open(store).score(key.study) if key and low is None else None
+    selection = replace(selection, low=score.low if score else low)
 
     def report(done: int, total: int) -> None:
         progress.show(State(stage="measuring subnetworks", done=done, total=total, trained=done))
@@ -140,18 +139,47 @@ def select(
         raise UserError(str(error)) from error
 
 
-def _evaluator(
-    key: str | None, data: str | None, store: str, low: float | None, device: str, threads: int
-) -> tuple[Evaluator, float | None]:
-    """The evaluator of a key's study, or the default one for data, and the lowest budget."""
-    if key is None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InStore:
+    """Where a network of the store is from: its study, and the full key that it was asked for by."""
+
+    study: str
+    key: str
+
+
+def network_and_evaluator(
+    network: str | Path | AnytimeNetwork,
+    *,
+    data: str | None,
+    hierarchy: str | None = None,
+    store: str,
+    device: str,
+    threads: int,
+) -> tuple[AnytimeNetwork, Evaluator, InStore | None]:
+    """A trained network with the evaluator of its study, or, where it is not of the store, the default one for data.
+
+    network: a key, a folder or a network. data, hierarchy: None for those of the study.
+
+    Raises UserError or results.StoreError.
+    """
+    if not isinstance(network, str | Path | AnytimeNetwork):
+        raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
+    found = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
+    if isinstance(network, AnytimeNetwork) or Path(network).is_dir():
         if data is None:
             raise UserError("A network that is not of the store comes without data: name them with --data.")
-        return make_evaluator(Config(data=absolute_data(data), device=device, threads=threads)), low
-    opened = results.open(store)
-    study = opened.study_of(key)
-    settings = {**opened.settings(study), "device": device, "threads": threads}
-    if data is not None:
-        settings["data"] = absolute_data(data)
-    score = opened.score(study)
-    return make_evaluator(Config.from_stored(study, settings)), (score.low if low is None and score else low)
+        origin = None
+        config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
+        evaluator = make_evaluator(config)
+    else:
+        opened = results.open(store)
+        origin = InStore(study=opened.study_of(str(network)), key=opened.key(str(network)))
+        settings = {**opened.settings(origin.study), "device": device, "threads": threads}
+        if data is not None:
+            settings["data"] = absolute_data(data)
+        if hierarchy is not None:
+            settings["hierarchy"] = hierarchy
+        evaluator = make_evaluator(Config.from_stored(origin.study, settings))
+    if (task := evaluator.info().task) != found.architecture.task:
+        raise UserError(f"The data must be of the network's task, {found.architecture.task}. Got {task}.")
+    return found, evaluator, origin

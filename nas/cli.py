@@ -1,4 +1,5 @@
-"""The command line: ``nas search | resume | status | front | show | report | select | delete | spaces | data``.
+"""The command line: ``nas search | resume | status | front | show | report | select | throttle | delete | spaces |
+data``.
 
 Exit status 0 on success, 2 on a user's mistake with one clear line, 130 after a clean stop by Ctrl-C.
 """
@@ -112,6 +113,10 @@ def search(
     threads: Annotated[int | None, typer.Option(help="Threads of one training. Default: 1.")] = None,
     workers: Workers = None,
     layout: Annotated[str | None, typer.Option(help="Axes of the images where their shape leaves it open.")] = None,
+    hierarchy: Annotated[
+        str | None,
+        typer.Option(help="JSON file, class to coarse label: small points answer coarsely, large ones finely."),
+    ] = None,
     validation: Annotated[
         float | None, typer.Option(help="Share of training images to choose by. Default: 0.15; small data up to 0.3.")
     ] = None,
@@ -247,7 +252,7 @@ def front(
         from results.plots import plot_front
 
         score = opened.score(study[0]) if len(study) == 1 else None
-        plot_front(opened.points(study), frame, plot, score=score, cost=cost)
+        plot_front(opened.points(study), frame, plot, score=score, cost=cost, policies=opened.policies(study))
     print(front_table(frame))
 
 
@@ -267,8 +272,8 @@ def show(
         from nas.plots import draw_topology
         from nas.topology import Architecture
 
-        draw_topology(Architecture.from_json(opened.architecture(key)), plot)
-    print(json.dumps(opened.architecture(key), indent=1) if as_json else candidate_text(opened, key))
+        draw_topology(Architecture.from_json(opened.architecture(opened.realised(key))), plot)
+    print(json.dumps(opened.architecture(opened.realised(key)), indent=1) if as_json else candidate_text(opened, key))
 
 
 @app.command()
@@ -314,6 +319,7 @@ def select(
     evaluations: Annotated[int | None, typer.Option(help="Subnetworks to measure. Default: 192.")] = None,
     low: Annotated[float | None, typer.Option(help="Lowest budget, in MACs. Default: the study's.")] = None,
     data: Annotated[str | None, typer.Option(help="Data to choose by. Default: those of its study.")] = None,
+    hierarchy: Annotated[str | None, typer.Option(help="Label hierarchy of these data, as for search.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all subnetworks that were measured to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them, and what was chosen: .png, .svg or .pdf.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -334,6 +340,7 @@ def select(
             found = choose(
                 key,
                 data=data,
+                hierarchy=hierarchy,
                 store=store,
                 points=points,
                 evaluations=evaluations,
@@ -350,6 +357,56 @@ def select(
     print(select_text(found, folder))
     if csv is not None:
         write_frame(found.measured, csv, "csv")
+    if plot is not None:
+        found.plot(plot)
+
+
+@app.command()
+def throttle(
+    key: Annotated[str, typer.Argument(help="Key of a trained candidate, the beginning of it, or a network's folder.")],
+    folder: Annotated[Path, typer.Argument(help="Where the network with its controllers is saved.")],
+    penalty: Annotated[
+        list[float] | None,
+        typer.Option(help="What all MACs cost in accuracy; a controller each. Default: 0.01, 0.03, 0.1, 0.3, 1."),
+    ] = None,
+    learner: Annotated[str | None, typer.Option(help="expected, reinforce or gates. Default: expected.")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Penalty of a gate policy: linear, hinge or distance. Default: hinge.")
+    ] = None,
+    power: Annotated[float | None, typer.Option(help="To which power it goes. Default: 1.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over what controllers learn from. Default: 40.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of a controller's first layer. Default: 8.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data to learn from. Default: those of its study.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write what controllers reach to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it beside the fixed points: .png, .svg or .pdf.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    store: Store = STORE,
+    quiet: Quiet = False,
+) -> None:
+    """Train controllers that throttle a trained network input by input: mean MACs against accuracy."""
+    from nas.progress import Live
+    from nas.report import throttle_text, write_frame
+    from nas.throttling import throttle as control
+
+    given = {"learner": learner, "epochs": epochs, "width": width, "shape": shape, "power": power}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if penalty:
+        options["penalties"] = sorted(penalty)
+    _check_targets(folder, *filter(None, (csv, plot)))
+    try:
+        with Live(lines=not quiet) as progress:
+            found = control(
+                key, data=data, store=store, seed=seed, device=device, threads=threads, progress=progress, **options
+            )
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing was saved.", file=sys.stderr)
+        sys.exit(130)
+    found.save(folder)
+    print(throttle_text(found, folder))
+    if csv is not None:
+        write_frame(found.policies, csv, "csv")
     if plot is not None:
         found.plot(plot)
 

@@ -11,7 +11,19 @@ from nas.errors import UserError
 NOT_COMPARED = ("train", "hours", "generations", "workers", "optuna")
 """Limits, and what does not change results: a study may be continued with others."""
 
-_TEXT = ("study", "data", "strategy", "proxy", "evaluator", "rule", "device", "layout", "augment", "optuna")
+_TEXT = (
+    "study",
+    "data",
+    "strategy",
+    "proxy",
+    "evaluator",
+    "rule",
+    "device",
+    "layout",
+    "hierarchy",
+    "augment",
+    "optuna",
+)
 _WHOLE = (  # with the largest that is no slip of the keyboard
     *(("points", 32), ("workers", 1_000), ("threads", 1_000), ("seeds", 1_000), ("pool", 10_000_000)),
     *((name, 100_000) for name in ("generation", "finalists", "epochs", "final_epochs", "batch_size")),
@@ -39,6 +51,8 @@ class Config:
     final_search: subnetworks measured to choose the operating points of each finalist, 0 for those proposed; None: 192
         where the training rule samples subnetworks, or a latency limit must be kept.
     seed: of everything random. device, threads: of one training; workers: trainings side by side.
+    hierarchy: JSON file with the coarse label of every class, by number or name: small points answer in coarse labels,
+        large ones in fine; None: that of the data, if they have one.
     layout, validation, batch_size, learning_rate, augment: see ``evaluators.training``.
     optuna: URL of an Optuna storage that trained candidates are copied to, for optuna-dashboard.
 
@@ -73,6 +87,7 @@ class Config:
     threads: int = 1
     workers: int | None = None
     layout: str | None = None
+    hierarchy: str | None = None
     validation: float | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -124,7 +139,7 @@ class Config:
 
     def evaluator_settings(self) -> dict[str, Any]:
         """What the evaluator is made with, beside the data."""
-        names = ("device", "threads", "layout", "validation", "batch_size", "learning_rate", "augment")
+        names = ("device", "threads", "layout", "hierarchy", "validation", "batch_size", "learning_rate", "augment")
         return {name: getattr(self, name) for name in names}
 
     def resolved(self, train_images: int) -> Config:

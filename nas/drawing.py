@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from nas.captions import levels_text, live_levels, map_ends, operation_label, size_text, text_width
+from nas.gates import gated_maps
 from nas.lanes import LEFT_OF, Lane, Plan, Route, even_cuts, planned
 from nas.topology import Architecture
 
@@ -144,6 +145,7 @@ def _node_texts(plan: Plan) -> list[str]:
     """Channels at every level; what is not the size of its band says so."""
     architecture = plan.architecture
     maps, points = architecture.topology.maps, architecture.points
+    gated = {index for module in architecture.topology.gated for index in gated_maps(module)}
     exits: dict[int, list[int]] = {}
     for level, point in enumerate(points):
         exits.setdefault(point.output, []).append(level)
@@ -163,7 +165,7 @@ def _node_texts(plan: Plan) -> list[str]:
             text = f"{there[-1]} classes" if len(exits) == 1 else f"exit {which}: {there[-1]} classes"
         elif maps[index].merge == "concat":
             text = f"concat {text}"
-        text += " · gated" * (maps[index].scale != "none")
+        text += " · gated" * (index in gated)
         if maps[index].size != plan.sizes[plan.rows[index]] and index not in exits:
             text += f" · {size_text(maps[index].size)}"
         texts.append(text)

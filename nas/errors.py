@@ -28,13 +28,13 @@ class Unsatisfiable(UserError):
     """Constraints that no proposal of the spaces satisfies."""
 
 
-def unknown_name(what: str, got: str, valid: Iterable[str]) -> str:
+def unknown_name(what: str, got: object, valid: Iterable[str]) -> str:
     """The message for a wrong name: lists the valid ones, the likeliest first.
 
     >>> unknown_name("space", "residul", ["mobile", "residual"])
     "Unknown space 'residul'. Did you mean 'residual'? Valid: mobile, residual."
     """
     names = sorted(valid)
-    close = get_close_matches(got, names, n=1)
+    close = get_close_matches(str(got), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"Unknown {what} {got!r}.{hint} Valid: {', '.join(names) or 'none is installed'}."

@@ -4,19 +4,22 @@ data.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from nas.errors import UserError
+from nas.errors import UserError, unknown_name
 from nas.final_search import EVALUATIONS, Found, Limits
 from nas.topology import Architecture, Task
 
 if TYPE_CHECKING:
     import torch
 
+    from nas.controller import Controller
+    from nas.gate_policy import GatePolicy
     from nas.network import AnytimeNetwork
 
 
@@ -79,6 +82,60 @@ class Selected:
     network: AnytimeNetwork
     points: list[dict[str, Any]]
     found: Found
+
+
+LEARNERS = ("expected", "reinforce", "gates")
+"""How controllers learn: as bandits, from the rewards of all choices or from that of one that they try; or as gate
+policies, from the gradients of gates.
+"""
+SHAPES = ("linear", "hinge", "distance")
+"""How the mean gate G of a policy is penalised at utilization u: (1 − u) · G, max(0, G − u)^p, |G − u|^p."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings:
+    """How controllers are trained.
+
+    penalties: λ of each controller: what all the MACs of the network cost in accuracy; of a gate policy, the weight of
+    its penalty. learner: one of :data:`LEARNERS`. epochs: passes over the images that they learn from. width: of a
+    controller, see :func:`nas.controller.controller_architecture`. shape, power: of a gate policy's penalty, see
+    :data:`SHAPES`.
+    """
+
+    penalties: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    learner: str = "expected"
+    epochs: int = 40
+    width: int = 8
+    shape: str = "hinge"
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        ascending = list(self.penalties) == sorted(set(self.penalties))
+        if not (self.penalties and ascending and all(0 <= penalty < math.inf for penalty in self.penalties)):
+            raise UserError(f"penalties must be numbers, at least 0 and ascending. Got {self.penalties}.")
+        for name, valid in (("learner", LEARNERS), ("shape", SHAPES)):
+            if getattr(self, name) not in valid:
+                raise UserError(unknown_name(name, getattr(self, name), valid))
+        if not (isinstance(self.power, int | float) and 0 < self.power < math.inf):
+            raise UserError(f"power must be positive. Got {self.power!r}.")
+        for name in ("epochs", "width"):
+            if not (type(getattr(self, name)) is int and getattr(self, name) >= 1):
+                raise UserError(f"{name} must be a whole number, at least 1. Got {getattr(self, name)!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controlled:
+    """Controllers of a network, one a penalty, and what was measured.
+
+    policies: of each controller, with penalty, learner, utilization (1.0; of gate policies, those that they were asked
+    for), controller_macs, and accuracy and test_accuracy with the mean macs and test_macs of an example, the
+    controller's own included. fixed: the same for every utilization that there is to pick from, with utilization and
+    macs.
+    """
+
+    controllers: list[Controller | GatePolicy]
+    policies: list[dict[str, Any]]
+    fixed: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +244,20 @@ class Evaluator(ABC):
         """
         raise UserError(f"The evaluator {type(self).__name__} runs no final search. Use 'training'.")
 
+    def control(
+        self,
+        network: AnytimeNetwork,
+        settings: ControlSettings,
+        *,
+        seed: int = 0,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Controlled:
+        """Train controllers for a trained network, which is left as it is.
+
+        report: is told how many are trained, of how many. Raises UserError for a network of one operating point.
+        """
+        raise UserError(f"The evaluator {type(self).__name__} trains no controllers. Use 'training'.")
+
     def discard(self, folder: str | Path) -> None:
         """Remove a job's checkpoint: its outcome is in the store, or it will never be continued."""
         Path(folder, self.checkpoint).unlink(missing_ok=True)
@@ -204,7 +275,8 @@ class TrainingRule(Protocol):
     ) -> Iterator[torch.Tensor]:
         """The losses of one step, one scalar at a time; the trainer runs each backward before it asks for the next.
 
-        x: (N, \\*input_shape), preprocessed and augmented. labels: (N,). generator: on the CPU, for what is sampled.
+        x: (N, \\*input_shape), preprocessed and augmented. labels: (N,), fine; what a level should answer is
+        ``network.labels(labels, level)``. generator: on the CPU, for what is sampled.
         """
 
 

@@ -16,7 +16,7 @@ from nas.config import Config
 from nas.contracts import SearchSpace
 from nas.cost import macs, params
 from nas.errors import InvalidArchitecture, PluginError, Unsatisfiable, UserError
-from nas.plugins import canonical_spec
+from nas.plugins import canonical_spec, load_plugin
 from nas.proxies import Proxy, evaluate, load_proxy
 from nas.seeds import seed
 from nas.strategies import Strategy, Trial
@@ -62,13 +62,13 @@ class Rejected:
 class Constraints:
     """What a candidate must keep, in MACs and parameters: limits on the largest point, and on the smallest (low).
 
-    other_points: whether a final search must be able to choose others, as a latency limit needs.
+    other_points: what needs subnetworks that are no operating points, if anything does: a latency limit, a rule.
     """
 
     max_macs: float | None = None
     max_params: float | None = None
     low: float | None = None
-    other_points: bool = False
+    other_points: str | None = None
 
     def broken(self, architecture: Architecture, costs: Sequence[int]) -> str | None:
         """The constraint that the architecture breaks, as a reason; None when it keeps all."""
@@ -79,7 +79,7 @@ class Constraints:
         if self.max_params is not None and (size := params(architecture)[-1]) > self.max_params:
             return f"The largest point has {size:,} parameters, above --max-params {self.max_params:,.0f}."
         if self.other_points and architecture.norm == "per_point":
-            return "Its points have norms of their own, so no others can be chosen, as --max-latency-ms needs."
+            return f"Its points have norms of their own, so there are no others, which {self.other_points} needs."
         return None
 
 
@@ -271,6 +271,11 @@ def _broken(strategy: type[Strategy], error: Exception) -> PluginError:
 
 def funnel_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> Funnel:
     """The funnel of a study's settings."""
+    training = training_of(config.rule) if config.rule else None
+    needs = None if config.max_latency_ms is None else "--max-latency-ms"
+    if training is not None:
+        rule = load_plugin("nas.training_rules", training.rule)(**dict(training.settings))
+        needs = needs or (f"the rule {training.rule}" if getattr(rule, "samples_subnetworks", False) else None)
     return Funnel(
         spaces,
         task,
@@ -280,9 +285,9 @@ def funnel_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> 
             max_macs=config.max_macs,
             max_params=config.max_params,
             low=config.low,
-            other_points=config.max_latency_ms is not None,
+            other_points=needs,
         ),
-        training=training_of(config.rule) if config.rule else None,
+        training=training,
     )
 
 

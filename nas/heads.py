@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nas.errors import UserError
 from nas.liveness import trim_point
-from nas.topology import Architecture, Topology
+from nas.topology import Architecture
 
 
 def own_heads(architecture: Architecture) -> Architecture:
@@ -19,29 +19,22 @@ def own_heads(architecture: Architecture) -> Architecture:
     Raises UserError where the points have outputs of their own already.
     """
     topology, points = architecture.topology, architecture.points
-    output = points[0].output
-    if any(point.output != output for point in points):
-        raise UserError("The operating points must share an output map, to be given one each. Got one each already.")
-    maps, operations = list(topology.maps), list(topology.operations)
-    written, outputs = [set(topology.incoming[output])], [output]
-    for _ in points[1:]:
-        copies = [replace(topology.operations[o], target=len(maps)) for o in topology.incoming[output]]
-        outputs.append(len(maps))
-        written.append(set(range(len(operations), len(operations) + len(copies))))
-        maps.append(topology.maps[output])
-        operations += copies
-    heads = Topology(maps=tuple(maps), operations=tuple(operations))
+    if len(points) > 1 and len({point.output for point in points}) == len(points):
+        raise UserError("Operating points must share an output map, to be given one each. Got one each already.")
+    maps, operations, taken = list(topology.maps), list(topology.operations), set()
+    made = []
+    for old in points:
+        point = old
+        if old.output in taken:
+            copies = [replace(topology.operations[o], target=len(maps)) for o in topology.incoming[old.output]]
+            own = range(len(operations), len(operations) + len(copies))
+            live = {*old.operations}.difference(topology.incoming[old.output]).union(own)
+            point = replace(old, operations=tuple(sorted(live)), output=len(maps))
+            maps.append(topology.maps[old.output])
+            operations += copies
+        taken.add(point.output)
+        made.append(point)
+    heads = replace(topology, maps=tuple(maps), operations=tuple(operations))
     more = tuple(m.channels for m in maps[len(topology.maps) :])
-    made = [
-        trim_point(
-            heads,
-            replace(
-                point,
-                channels=point.channels + more,
-                operations=tuple(sorted({*point.operations} - written[0] | own)),
-                output=index,
-            ),
-        )
-        for point, own, index in zip(points, written, outputs)
-    ]
+    made = [trim_point(heads, replace(point, channels=point.channels + more)) for point in made]
     return replace(architecture, topology=heads, points=tuple(made)).canonical

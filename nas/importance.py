@@ -138,6 +138,12 @@ def important_operations(architecture: Architecture, importance: Floats) -> tupl
     return tuple(sorted(o for o in chosen if o is not None))
 
 
+def walk_of(architecture: Architecture) -> str:
+    """The walk by which the training rule of an architecture samples paths, "paths" where it names none."""
+    named = dict(architecture.training.settings).get("walk")
+    return named if isinstance(named, str) and named in WALKS else "paths"
+
+
 def important_path(architecture: Architecture, scores: ChainScores) -> Path:
     """The path from the input to the largest point's output that runs through the important operations.
 

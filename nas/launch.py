@@ -157,7 +157,9 @@ def preview(config: Config) -> str:
     return "\n".join(
         (
             f"Data {info.name}: {info.train_images:,} training, {info.validation_images:,} validation and "
-            f"{info.test_images:,} test images of {shape}, {info.task.num_classes} classes; "
+            f"{info.test_images:,} test images of {shape}, "
+            f"{info.task.num_classes} classes"
+            f"{''.join(f' in {n} groups' for n in info.task.label_counts[1:])}; "
             f"always the same answer scores {info.floor:.4f}.",
             *(
                 f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."
@@ -283,6 +285,7 @@ def _canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         proxy=canonical_spec("nas.proxies", config.proxy),
         evaluator=canonical_spec("nas.evaluators", config.evaluator),
         data=absolute_data(config.data),
+        hierarchy=config.hierarchy and str(Path(config.hierarchy).expanduser().resolve()),
     )
 
 
@@ -317,7 +320,12 @@ def _data_spec(data: Any, files: Path) -> str:
     """A specification of the data that workers and a resume can load: arrays are written beside the store, once."""
     if isinstance(data, str):
         return data
+    extras: dict[str, Any] = {}
     if hasattr(data, "x_train"):
+        if getattr(data, "hierarchy", ()):
+            extras["y_train_coarse"] = np.array(data.hierarchy).T[data.y_train]
+        if getattr(data, "class_names", ()):
+            extras["class_names"] = np.array(data.class_names)
         data = (data.x_train, data.y_train, data.x_test, data.y_test)
     if not isinstance(data, tuple | list) or len(data) not in (2, 4):
         raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
@@ -325,7 +333,7 @@ def _data_spec(data: Any, files: Path) -> str:
         raise UserError(f"A store is made in a folder that exists, and {folder} does not. Make it first.")
     arrays = {}
     digest = hashlib.sha256()
-    for name, given in zip(("x_train", "y_train", "x_test", "y_test"), data):
+    for name, given in (*zip(("x_train", "y_train", "x_test", "y_test"), data), *extras.items()):
         try:
             array = arrays[name] = np.asarray(given)
         except (TypeError, ValueError, RuntimeError) as error:

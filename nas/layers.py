@@ -189,9 +189,19 @@ class Layer(nn.Module):
         with torch.no_grad():
             self.weight.normal_(generator=generator).mul_(gain / fan_in.sqrt()).mul_(wired)
 
-    def forward(self, x: Tensor, route: Route, mode: NormMode) -> Tensor:
-        """x: (N, active source channels, \\*size) -> (N, active target channels, \\*size)."""
+    @property
+    def shifts(self) -> bool:
+        """Whether it may write something where all that it reads is zero."""
+        return self.bias is not None or self.after is not None
+
+    def forward(self, x: Tensor, route: Route, mode: NormMode, mask: Tensor | None = None) -> Tensor:
+        """x: (N, active source channels, \\*size) -> (N, active target channels, \\*size).
+
+        mask: what of the source each sample may read, (N, active source channels); everything by default.
+        """
         x = self._steps(x, self.operation.before, self.before, route.source, mode)
+        if mask is not None:
+            x = x * over_positions(mask, x)
         if self.kind.learned:
             bias = None if self.bias is None else route.target.take(self.bias)
             x = self.kind.apply(self.operation, x, self.live_weight(route), bias, route.groups)
@@ -232,6 +242,11 @@ def _zeros(x: Tensor, channels: int) -> Tensor:
     out = x.new_zeros(x.shape[0], channels, *x.shape[2:])
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return out.to(memory_format=torch.channels_last) if last else out
+
+
+def over_positions(factor_NC: Tensor, like: Tensor) -> Tensor:
+    """A factor for every channel of a map, or (N, 1) for all, to multiply its values with, in their precision."""
+    return factor_NC.to(like.dtype).reshape(*factor_NC.shape, *(1 for _ in like.shape[2:]))
 
 
 def merge(values: Sequence[Tensor], step: Step) -> Tensor:

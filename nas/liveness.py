@@ -74,11 +74,12 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
         raise InvalidArchitecture(f"The input is always whole. Got {point.channels[0]} channels.")
     if not (
         0 < point.output < len(maps)
-        and maps[point.output].channels == task.num_classes
+        and maps[point.output].channels in task.label_counts
         and all(n == 1 for n in maps[point.output].size)
     ):
         raise InvalidArchitecture(
-            f"The output map must be a vector of the task's {task.num_classes} classes. Got map {point.output}."
+            f"The output map must be a vector of the task's {' or '.join(map(str, task.label_counts))} classes. "
+            f"Got map {point.output}."
         )
     if not (all(a < b for a, b in zip(point.operations, point.operations[1:]))):
         raise InvalidArchitecture("Operations must be sorted, each once.")
@@ -90,7 +91,7 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
             "It has operations or maps that lie on no path from input to output: trim_point removes them."
         )
     counts = topology.active(point)
-    if not (counts[point.output] == task.num_classes):
+    if not (counts[point.output] == maps[point.output].channels):
         raise InvalidArchitecture("All classes of the output map must be active.")
     for o in point.operations:
         operation = operations[o]
@@ -240,7 +241,12 @@ def _rebuild(architecture: Architecture, kept: _Kept) -> Architecture:
         )
         for point in architecture.points
     )
-    return replace(architecture, topology=Topology(maps=tuple(maps), operations=tuple(operations)), points=points)
+    gated = tuple(
+        replace(module, components=tuple(tuple(place[index] for index in maps) for maps in module.components))
+        for module in old.gated
+    )
+    topology = Topology(maps=tuple(maps), operations=tuple(operations), gated=gated)
+    return replace(architecture, topology=topology, points=points)
 
 
 def _narrowed(old: Topology, operation: Operation, place: dict[int, int], width: dict[int, int]) -> Operation:

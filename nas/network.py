@@ -6,13 +6,18 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from nas.cost import macs, params
+from nas.cost import macs, params, subnetwork_macs
 from nas.errors import UserError
+from nas.gates import check_utilization, throttled
+from nas.gating import GatedPass
+from nas.labels import join_labels, join_probabilities
 from nas.layers import Channels, Layer, Norm, NormMode, merge
 from nas.liveness import check_point
 from nas.plan import Plan, Step, make_plan
@@ -21,6 +26,10 @@ from nas.refine import Refiner
 from nas.reuse import accumulating_maps, stable_maps
 from nas.seeds import seed
 from nas.topology import Architecture, Subnetwork
+
+if TYPE_CHECKING:
+    from nas.controller import Controller
+    from nas.gate_policy import GatePolicy
 
 MOMENTUM = 0.1
 REMEMBERED_PLANS = 1024  # of sampled subnetworks, a long training may see any number
@@ -60,6 +69,8 @@ class AnytimeNetwork(nn.Module):
         self._plans: dict[tuple[Subnetwork, torch.device], Plan] = {}
         self._rests: dict[tuple[int, torch.device], _Rest] = {}
         self._refiners: dict[torch.device, Refiner] = {}
+        self._gated: dict[torch.device, GatedPass] = {}
+        self._throttled: int | Subnetwork | None = None
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -69,18 +80,72 @@ class AnytimeNetwork(nn.Module):
         """Number of operating points."""
         return len(self.architecture.points)
 
-    def forward(self, x: Tensor, level: int | Subnetwork | None = None) -> Tensor:
-        """Logits of shape (N, num_classes) for x of shape (N, \\*input_shape) at a level, the largest by default.
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode; see :class:`torch.nn.Module`."""
+        for refiner in self._refiners.values():
+            refiner.forget()
+        return super().train(mode)
+
+    def forward(
+        self, x: Tensor, level: int | Subnetwork | None = None, *, controller: Controller | GatePolicy | None = None
+    ) -> Tensor:
+        """Logits for x of shape (N, \\*input_shape) at a level, (N, labels that it tells); by default at the
+        utilization that :meth:`throttle` has set, or else the largest. With a controller, each input at the utilization
+        that it picks; those of equal utilization run together, and only what is on.
 
         In training mode level may be any subnetwork of the topology, unless each point has norms of its own.
         """
+        if controller is not None:
+            return controller.answer(self, x)
+        level = self._throttled if level is None else level
         plan = self._plan(level, x.device)
         values = {0: x}
         self._run(plan.steps, values, self._mode(level))
         return values[plan.output].flatten(1)
 
+    def throttle(self, utilization: float) -> int:
+        """Answer at a utilization in [0, 1] from now on, wherever no level is asked for; only what is on runs.
+
+        In a network without gated modules the operating points take their place: level ⌊u · levels⌋, the largest at 1.
+
+        Returns the MACs of one example. Raises UserError for no utilization.
+        """
+        self._throttled = self.at(utilization)
+        return self.macs_at(utilization)
+
+    def macs_at(self, utilization: float) -> int:
+        """Multiply-accumulates of one example at a utilization in [0, 1], see :meth:`throttle`."""
+        at = self.at(utilization)
+        return self.macs[at] if isinstance(at, int) else subnetwork_macs(self.architecture.topology, at)
+
+    def at(self, utilization: float) -> int | Subnetwork:
+        """What answers at a utilization in [0, 1], for ``network(x, level)``: a level where nothing is gated."""
+        check_utilization(utilization)
+        topology = self.architecture.topology
+        if topology.gated:
+            return throttled(topology, utilization, self.architecture.points[-1])
+        return min(int(utilization * self.levels), self.levels - 1)
+
+    def forward_gated(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
+        """Logits (N, num_classes) with gates for every sample: all components run, what is off is masked.
+
+        gates: of every gated module, (N, components), 1 where a component is on and 0 where it is off; any components,
+            not only the first, and with gradients if they have some. Under those of
+            :func:`nas.gating.nested_gates`, a sample's answer is that of :meth:`throttle` at its utilization.
+
+        Raises UserError where gates do not fit, and where points have norms of their own.
+        """
+        norm = self.architecture.norm
+        if norm != "shared" and not (self.training and norm == "recalibrated"):
+            raise UserError(
+                f"Samples of different utilizations share their norms: norm must be 'shared'. Got {norm!r}."
+            )
+        if x.device not in self._gated:
+            self._gated[x.device] = GatedPass(self.architecture.topology, self._plan(None, x.device), x.device)
+        return self._gated[x.device].run(self.operation_layers, x, gates, self._mode(None)).flatten(1)
+
     def forward_all(self, x: Tensor) -> list[Tensor]:
-        """Logits at every level, small to large, each (N, num_classes).
+        """Logits at every level, small to large, each (N, labels that the level tells).
 
         What a level shares with the largest is computed once: in a causal network everything but the classifier.
         """
@@ -96,11 +161,13 @@ class AnytimeNetwork(nn.Module):
         return [*out, top[largest.output].flatten(1)]
 
     def refine(self, x: Tensor) -> Iterator[Tensor]:
-        """Logits (N, num_classes) at every level, small to large, each by the extra work alone: stop when time is up.
+        """Logits (N, labels that the level tells) at every level, small to large, each by the extra work alone: stop
+        when time is up.
 
-        Only the new rows of each operation run, on what is kept of the results so far; logits accumulate. What level k
-        takes is ``refine_macs[k]``. Without gradients. Raises UserError in training mode, and where a level's results
-        are others at a larger one, which it names.
+        Only the new rows of each operation run, on what is kept of the results so far; logits accumulate, but where the
+        next level tells finer labels: its classifier starts afresh, and ``refine_macs`` sum to more than the largest
+        level's MACs. What level k takes is ``refine_macs[k]``. Without gradients. Raises UserError in training mode,
+        and where a level's results are others at a larger one, which it names.
         """
         if self.training:
             raise UserError("refine takes the stored statistics of norms: call network.eval() first.")
@@ -111,6 +178,39 @@ class AnytimeNetwork(nn.Module):
     def refine_macs(self) -> tuple[int, ...]:
         """MACs that each step of :meth:`refine` takes for one example. Raises UserError like it."""
         return tuple(step.macs for step in self._refiner(self.calibrated.device).steps)
+
+    def labels(self, labels: Tensor, level: int | Subnetwork | None = None) -> Tensor:
+        """What a level should answer, (N,), for examples with these fine labels, (N,): coarse labels where it tells
+        those of the task's hierarchy.
+        """
+        return join_labels(self.architecture.task, labels, self._labelling(level))
+
+    def soft_labels(self, log_probabilities: Tensor, level: int | Subnetwork | None = None) -> Tensor:
+        """Log-probabilities of the labels that a level tells, (N, labels), from those of finer labels, or of the same.
+
+        Raises InvalidArchitecture where they are of coarser labels: of those, none can be learned that a level tells.
+        """
+        return join_probabilities(self.architecture.task, log_probabilities, self._labelling(level))
+
+    def _labelling(self, level: int | Subnetwork | None) -> int:
+        point = level if isinstance(level, Subnetwork) else self.architecture.points[self._level(level)]
+        return self.architecture.labelling(point)
+
+    @property
+    def nonzero_macs(self) -> tuple[int, ...]:
+        """Multiply-accumulates of one example at every level by weights that are not zero: fewer than ``macs`` where
+        weights are pruned. What they cost is that much only where zeros are skipped, which dense kernels do not.
+        """
+        maps = self.architecture.topology.maps
+        return tuple(
+            sum(
+                int(self.operation_layers[o].live_weight(route).count_nonzero()) * prod(maps[step.target].size)
+                for step in self._plan(level, self.calibrated.device).steps
+                for o, _, route in step.inputs
+                if self.operation_layers[o].weight is not None
+            )
+            for level in range(self.levels)
+        )
 
     def extract(self, level: int) -> nn.Module:
         """The network of one level on its own: a static module with copied, physically smaller weights, in evaluation

@@ -18,7 +18,7 @@ from nas.html import Markup, bar, code, details, figure, page, paragraph, table,
 from nas.progress import Progress, duration
 from nas.proxies import load_proxy
 from nas.reliance import relied_on
-from nas.report import store_argument, store_option
+from nas.report import MEAN_OF_LABELS, hierarchy_columns, store_argument, store_option
 from nas.savings import Savings
 from nas.topology import Architecture
 from results.schema import STATUSES
@@ -158,14 +158,16 @@ def _front_figure(points: pd.DataFrame, front: pd.DataFrame, score: Any) -> Mark
 
 def _front_table(front: pd.DataFrame) -> Markup:
     repeats, several = bool(front.repeats.max() > 1), front.study.nunique() > 1
-    header = ["MACs", "parameters", "accuracy", *["± between seeds"] * repeats, "test accuracy", "network", "level"]
+    told = hierarchy_columns(front)
+    accuracies = ["test accuracy", *(name.replace("_", " ") for name in told)]
+    header = ["MACs", "parameters", "accuracy", *["± between seeds"] * repeats, *accuracies, "network", "level"]
     rows = [
         [
             f"{point.macs:,.0f}",
             f"{point.params:,.0f}",
             f"{point.accuracy:.4f}",
             *[_number(point.accuracy_sd, 4)] * repeats,
-            _number(point.test_accuracy, 4),
+            *(_number(getattr(point, name), 4) for name in ("test_accuracy", *told)),
             _link(point.study, point.candidate),
             point.level,
             point.space,
@@ -173,9 +175,13 @@ def _front_table(front: pd.DataFrame) -> Markup:
         ]
         for point in front.head(MOST_ROWS).itertuples()
     ]
-    shown = table([*header, "space", *["study"] * several], rows, right=range(4 + repeats))
+    shown = table([*header, "space", *["study"] * several], rows, right=range(4 + repeats + len(told)))
     left = len(front) - MOST_ROWS
-    return text(shown, paragraph(f"{left:,} more points are in the CSV file.") if left > 0 else "")
+    return text(
+        shown,
+        paragraph(f"{left:,} more points are in the CSV file.") if left > 0 else "",
+        paragraph(MEAN_OF_LABELS) if told else "",
+    )
 
 
 def _link(study: str, key: str) -> Markup:
@@ -372,7 +378,7 @@ def _topologies(study: Study, front: pd.DataFrame) -> list[Markup]:
     for key in keys[:MOST_DRAWN]:
         about = candidates.loc[key]
         mine = front[front.candidate == key]
-        realised = str(mine.realised_key.iloc[0]) if len(mine) else key
+        realised = str(mine.realised_key.iloc[-1]) if len(mine) else study.store.realised(key)
         drawn = topology_figure(Architecture.from_json(study.store.architecture(realised)))
         choices = ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in about.choices.items())
         levels = f"on the front with {len(mine)} of its points" if len(mine) else "not on the front"

@@ -33,7 +33,7 @@ from nas.drawing import (
     layout,
 )
 from nas.errors import UserError
-from nas.importance import chain_scores, important_operations, important_path
+from nas.importance import chain_scores, important_operations, important_path, walk_of
 from nas.kinds import kind
 from nas.topology import Architecture
 
@@ -60,12 +60,12 @@ _WALKS = {
 
 
 def draw_topology(
-    architecture: Architecture, path: str | PathLike[str], *, walk: str = "paths", title: str = ""
+    architecture: Architecture, path: str | PathLike[str], *, walk: str | None = None, title: str = ""
 ) -> Path:
     """Draw a topology with the importance of its operations and its important path.
 
-    path: a file ending in one of ENDINGS. walk: what importance is read from, a name in :data:`nas.markov.WALKS`.
-    title: the key of the architecture by default.
+    path: a file ending in one of ENDINGS. walk: what importance is read from, a name in :data:`nas.markov.WALKS`;
+        by default that of the training rule, see :func:`nas.importance.walk_of`. title: by default the key.
 
     Returns the path. Raises UserError on another ending, an unknown walk, or where the file cannot be written.
     """
@@ -82,10 +82,10 @@ def draw_topology(
     return path
 
 
-def topology_figure(architecture: Architecture, *, walk: str = "paths", title: str = "") -> Figure:
+def topology_figure(architecture: Architecture, *, walk: str | None = None, title: str = "") -> Figure:
     """The figure that :func:`draw_topology` writes, one unit of its axes to the inch."""
     with rc_context(_STYLE):
-        return _figure(architecture, walk, title)
+        return _figure(architecture, walk or walk_of(architecture), title)
 
 
 def _figure(architecture: Architecture, walk: str, title: str) -> Figure:
@@ -355,7 +355,8 @@ def _signs(drawing: Drawing, winners: set[int]) -> list[tuple[str, str]]:
         signs.append(("plain", "operation without weights"))
     signs.append(("path", "the important path"))
     if winners:
-        signs.append(("won", "important: path sampling\ndraws it more often"))
+        sampled = architecture.training.rule == "path_sampling"
+        signs.append(("won", f"the most important of its\nalternatives{', sampled more often' * sampled}"))
     if partial:
         signs.append(("partial", "runs at some levels only:\nhere from level 1 on"))
     if any("↓" in edge.text for edge in drawing.edges):

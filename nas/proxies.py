@@ -65,7 +65,7 @@ def dtmc(architecture: Architecture) -> float:
 
     Notes
     -----
-    About 100 µs for 35 operations at four levels; benchmark: benchmarks/chain.py.
+    About 40 µs for a proposal of `residual` with four levels, seen for the first time; see benchmarks/ranking.py.
     """
     levels = log_walk_weights(architecture)
     return sum(levels) / len(levels)

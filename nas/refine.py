@@ -110,35 +110,75 @@ def plan_refinement(architecture: Architecture, device: torch.device) -> tuple[R
 
 
 class Refiner:
-    """The steps of a network, with views of its weights cut to what each of them needs.
+    """The steps of a network, with copies of its weights cut to what each of them needs.
 
-    Views show the weights as they are; where the network has come to hold others, they are cut again.
+    A norm right after a learned operation is folded into its copy, also where it belongs to the only reader of what the
+    operation writes: at batch 1, small layers cost what it costs to start them. Where the network has come to hold
+    other weights, copies are made anew; statistics that a batch norm moves do not count as a change for torch, so
+    whoever trains must say :meth:`forget`.
     """
 
     def __init__(self, architecture: Architecture, device: torch.device):
         self.steps = plan_refinement(architecture, device)
         self._bound: list[list[_BoundGrowth]] = []
-        self._addresses: list[tuple[dict[str, Any], str, int]] = []
+        self._seen: list[tuple[dict[str, Any], str, tuple[int, int]]] = []
 
     def run(self, network: AnytimeNetwork, x: Tensor) -> Iterator[Tensor]:
         """Logits of shape (N, classes) after each of the steps, for x of shape (N, \\*input_shape)."""
-        if not self._bound or any(held[name].data_ptr() != address for held, name, address in self._addresses):
+        if not self._bound or any(_state(held[name]) != state for held, name, state in self._seen):
             self._bind(network)
         return _run(self.steps, self._bound, x)
 
+    def forget(self) -> None:
+        """Make copies anew before the next run."""
+        self._bound = []
+
     @torch.no_grad()
     def _bind(self, network: AnytimeNetwork) -> None:
+        folds = _folds(network.architecture, self.steps)
         self._bound = [
-            [_BoundGrowth(growth, network.operation_layers, level) for growth in step.growths]
+            [_BoundGrowth(growth, network.operation_layers, level, folds) for growth in step.growths]
             for level, step in enumerate(self.steps)
         ]
-        self._addresses = [
-            (held, name, tensor.data_ptr())
+        self._seen = [
+            (held, name, _state(tensor))
             for module in network.modules()
             for held in (module._parameters, module._buffers)
             for name, tensor in held.items()
             if tensor is not None
         ]
+
+
+def _folds(architecture: Architecture, steps: Sequence[RefineStep]) -> dict[int, int]:
+    """Learned operations whose weights take up the norm that follows, each with the operation that this belongs to:
+    itself, or the only reader of the map that it alone writes.
+    """
+    topology, found = architecture.topology, {}
+    answers = {point.output for point in architecture.points}
+    growths = [growth for step in steps for growth in step.growths]
+    bare = {p.operation for g in growths for p in g.parts if not all(rows.columns.count for rows in p.rows)}
+    for o, operation in enumerate(topology.operations):
+        target = topology.maps[operation.target]
+        readers = [r for r, other in enumerate(topology.operations) if other.source == operation.target]
+        if not kind(operation.kind).learned or o in bare:  # rows that read nothing have no weights to fold into
+            continue
+        if operation.after[:1] == ("norm",):
+            found[o] = o
+        elif (
+            not operation.after
+            and len(readers) == len(topology.incoming[operation.target]) == 1
+            and topology.operations[readers[0]].before[:1] == ("norm",)
+            and target.activation == target.scale == "none"
+            and target.merge == "sum"
+            and operation.target not in answers
+        ):
+            found[o] = readers[0]
+    return found
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    """What tells whether a tensor has changed: where it lies, and how often it was written to."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()
@@ -158,9 +198,9 @@ def _run(steps: Sequence[RefineStep], bound: Sequence[Sequence[_BoundGrowth]], x
 class _BoundGrowth:
     """A growth that can be run."""
 
-    def __init__(self, growth: Growth, layers: Sequence[Layer], level: int):
+    def __init__(self, growth: Growth, layers: Sequence[Layer], level: int, folds: dict[int, int]):
         self.growth = growth
-        self.parts = [_BoundPart(part, layers[part.operation], growth, level) for part in growth.parts]
+        self.parts = [_BoundPart(part, layers, growth, level, folds) for part in growth.parts]
 
     def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> None:
         growth = self.growth
@@ -175,15 +215,19 @@ class _BoundGrowth:
 
 
 class _BoundPart:
-    """A part with its views; returns what it adds to the new channels of its target, (N, new channels, \\*size)."""
+    """A part with its weights; returns what it adds to the new channels of its target, (N, new channels, \\*size)."""
 
-    def __init__(self, part: Part, layer: Layer, growth: Growth, level: int):
+    def __init__(self, part: Part, layers: Sequence[Layer], growth: Growth, level: int, folds: dict[int, int]):
+        layer, number = layers[part.operation], part.operation
         self.part, self.shape, self.operation, self.kind = part, growth.shape, layer.operation, layer.kind
-        self.reads = [
-            (r.piece, r.within, _steps(layer.operation.before, layer.before, r.channels, level)) for r in part.reads
-        ]
-        self.after = _steps(layer.operation.after, layer.after, growth.channels, level)
-        self.rows = [(rows, *_cut(layer, rows, part.bias)) for rows in part.rows]
+        before, after, owner, norm = layer.operation.before, layer.operation.after, folds.get(number), None
+        if owner is not None:
+            norm, after = (layer.after, after[1:]) if owner == number else (layers[owner].before, after)
+        if any(reader == number != writer for writer, reader in folds.items()):
+            before = before[1:]
+        self.reads = [(r.piece, r.within, _steps(before, layer.before, r.channels, level)) for r in part.reads]
+        self.after = _steps(after, layer.after, growth.channels, level)
+        self.rows = [(rows, *_cut(layer, rows, part.bias, norm, level)) for rows in part.rows]
 
     def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> Tensor:
         part, read = self.part, []
@@ -210,10 +254,18 @@ class _BoundPart:
         return out
 
 
-def _cut(layer: Layer, rows: Rows, bias: bool) -> tuple[Tensor, Tensor | None]:
+def _cut(layer: Layer, rows: Rows, bias: bool, norm: Norm | None, level: int) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of some rows, with the norm of what they write folded in where one is given."""
     assert layer.weight is not None
     added = rows.rows.take(layer.bias) if bias and layer.bias is not None else None
-    return rows.columns.take(rows.rows.take(layer.weight), dim=1), added
+    cut = rows.columns.take(rows.rows.take(layer.weight), dim=1)
+    if norm is not None:
+        precise = torch.promote_types(cut.dtype, torch.float32)
+        weight, shift, mean, var = (t.to(precise) for t in norm.cut(rows.rows, level))
+        scale = weight / (var + BATCH_NORM_EPS).sqrt()
+        shift = shift + (-mean if added is None else added - mean) * scale
+        cut, added = (cut * scale.reshape(-1, *[1] * (cut.dim() - 1))).to(cut.dtype), shift.to(cut.dtype)
+    return cut.contiguous(memory_format=torch.channels_last if cut.dim() == 4 else torch.contiguous_format), added
 
 
 def _steps(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UserError
-from nas.importance import chain_scores
+from nas.importance import chain_scores, walk_of
 from nas.progress import duration
 from nas.topology import Architecture, Operation
 from nas.verdicts import reliance_line
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from nas.choosing import Chosen
     from nas.study import Study
+    from nas.throttling import Throttled
     from results.store import Store
 
 DEFAULT_STORE = "sqlite:///nas.db"
+MEAN_OF_LABELS = "Accuracy is the mean of fine and coarse labels; those that a point does not tell count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
 
 
@@ -31,7 +33,7 @@ def summary(study: Study) -> str:
     if front.empty:
         return f"No candidate has been trained. See why: nas status {study.name}{where}"
     score = study.score
-    best = str(front.iloc[-1].candidate)
+    best = str(front.iloc[-1].realised_key)
     tested = ""
     if front.test_accuracy.notna().all():
         tested = f", {study.anytime_accuracy('test'):.4f} on test images"
@@ -64,39 +66,65 @@ def front_table(front: pd.DataFrame) -> str:
     if front.empty:
         return "The front is empty: no operating point has been measured within these limits."
     columns = [c for c in FRONT_COLUMNS if c in front]
+    columns[4:4] = hierarchy_columns(front)
     if front.latency_ms.notna().any():
         columns.insert(2, "latency_ms")
     if front.repeats.max() > 1:
         columns += ["accuracy_sd", "repeats"]
+    if front.groupby("candidate").realised_key.nunique().max() > 1:
+        columns.append("realised_key")
     if front.study.nunique() > 1:
         columns.append("study")
+    return _table(front[columns]) + (f"\n{MEAN_OF_LABELS}" if hierarchy_columns(front) else "")
+
+
+def hierarchy_columns(points: pd.DataFrame) -> list[str]:
+    """The accuracies of fine and coarse labels, where labels have a hierarchy: on test images where all points have
+    them, else on validation images.
+    """
+    for names in (["test_fine_accuracy", "test_coarse_accuracy"], ["fine_accuracy", "coarse_accuracy"]):
+        if not points.empty and set(names) <= set(points) and points[names[1]].notna().all():
+            return names
+    return []
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """As text: whole numbers with separators, fractions with four digits, milliseconds with three."""
     formats = {
-        "macs": "{:,.0f}".format,
-        "params": "{:,.0f}".format,
-        "accuracy": "{:.4f}".format,
-        "test_accuracy": "{:.4f}".format,
-        "accuracy_sd": "{:.4f}".format,
-        "latency_ms": "{:.3f}".format,
+        name: (
+            "{:,.0f}" if name in ("macs", "nonzero_macs", "params") else "{:.3f}" if name == "latency_ms" else "{:.4f}"
+        ).format
+        for name in frame
+        if name in ("macs", "nonzero_macs", "params", "latency_ms", "accuracy_sd") or str(name).endswith("accuracy")
     }
-    return front[columns].to_string(index=False, formatters=formats, na_rep="–")
+    return frame.to_string(index=False, formatters=formats, na_rep="–")
 
 
 def select_text(choice: Chosen, folder: Path) -> str:
     """What a final search chose, and how to use it."""
     points = choice.points
-    columns = ["level", "macs", "params", "latency_ms", "accuracy", "test_accuracy"]
-    formats = {
-        "macs": "{:,.0f}".format,
-        "params": "{:,.0f}".format,
-        "latency_ms": "{:.3f}".format,
-        "accuracy": "{:.4f}".format,
-        "test_accuracy": "{:.4f}".format,
-    }
+    columns = ["level", "macs", "params", "latency_ms", "accuracy", "test_accuracy", *hierarchy_columns(points)]
     found = choice.selected.found
     return (
-        points[columns].to_string(index=False, formatters=formats, na_rep="–")
+        _table(points[columns])
         + f"\nChosen from {found.seen:,} subnetworks looked at, {len(found.measured):,} of them measured."
         + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
+    )
+
+
+def throttle_text(made: Throttled, folder: Path) -> str:
+    """What fixed utilizations and controllers reach, and how to use them."""
+    numbers = {"utilization": "{:.2f}", "penalty": "{:g}"}
+    numbers |= dict.fromkeys(("macs", "test_macs", "controller_macs"), "{:,.0f}")
+    numbers |= dict.fromkeys(("accuracy", "test_accuracy"), "{:.4f}")
+    formats = {name: text.format for name, text in numbers.items()}
+    network, first = f"nas.load('{folder}')", f"{made.policies.penalty[0]:g}"
+    kind = type(made.controllers[0]).__name__
+    return (
+        made.points.to_string(index=False, formatters=formats)
+        + "\n\nWith controllers, mean MACs of an example, their own included:\n"
+        + made.policies.to_string(index=False, formatters=formats)
+        + f"\nSaved: {network}(x, controller=nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
     )
 
 
@@ -153,14 +181,17 @@ def study_status(store: Store, study: str) -> str:
 
 
 def candidate_text(store: Store, key: str) -> str:
-    """One candidate: where it comes from, what was measured, what it looks like."""
-    full = store.key(key)
-    architecture = Architecture.from_json(store.architecture(full))
+    """One candidate: where it comes from, what was measured, what the network looks like that came of it."""
+    full, realised = store.key(key), store.realised(key)
+    architecture = Architecture.from_json(store.architecture(realised))
     lines = [
         f"{full}: {len(architecture.points)} operating points, norm {architecture.norm}, "
         f"rule {architecture.training.rule}"
         + "".join(f", {name}={value}" for name, value in architecture.training.settings)
+        + _answers(architecture)
     ]
+    if realised != full:
+        lines.append(f"Trained, it became {realised}, which the topology below and the weights are of.")
     for study in store.studies().study:
         points = store.points(study)
         mine = points[(points.candidate == full) | (points.realised_key == full)]
@@ -174,18 +205,37 @@ def candidate_text(store: Store, key: str) -> str:
             + ", ".join(f"{name.removeprefix('proxy_')} {about[name]:.4g}" for name in about.index if "proxy_" in name),
             "Choices: "
             + ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in about.choices.items()),
-            mine[["fidelity", "repeat", "level", "macs", "params", "accuracy", "test_accuracy"]]
-            .sort_values(["fidelity", "repeat", "level"])
-            .to_string(index=False, na_rep="–", float_format="{:.4f}".format),
+            _measured(mine),
         ]
     return "\n".join([*lines, *_topology_lines(architecture)])
+
+
+def _answers(architecture: Architecture) -> str:
+    """How many labels every point tells, where labels have a hierarchy."""
+    counts = architecture.task.label_counts
+    told = "/".join(str(counts[architecture.labelling(point)]) for point in architecture.points)
+    return f", answers in {told} labels" if len(counts) > 1 else ""
+
+
+def _measured(points: pd.DataFrame) -> str:
+    """A candidate's points as a table; MACs of weights that are not zero where some are."""
+    from results.frames import HIERARCHY
+
+    columns = ["fidelity", "repeat", "level", "macs", "params", "accuracy", "test_accuracy"]
+    if (points.nonzero_macs < points.macs).any():
+        columns.insert(4, "nonzero_macs")
+    told = [name for name in HIERARCHY if points[name].notna().any()]
+    ordered = points.sort_values(["fidelity", "repeat", "level"])[columns + told]
+    shown = ordered.to_string(index=False, na_rep="–", float_format="{:.4f}".format)
+    return f"{shown}\n{MEAN_OF_LABELS}" if told else shown
 
 
 def _topology_lines(architecture: Architecture) -> list[str]:
     """Every map with its channels at each level, its topological accumulated score and the operations that write it."""
     topology = architecture.topology
-    lines = ["Topology (map: channels at every level, size; TAS, the share of a random walk's time; what writes it):"]
-    active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, "flow").maps
+    walk = walk_of(architecture)
+    lines = [f"Topology (map: channels at every level, size; TAS by the walk {walk!r}; what writes it):"]
+    active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, walk).maps
     for index, feature_map in enumerate(topology.maps):
         channels = "/".join(str(counts[index]) for counts in active)
         size = "×".join(map(str, feature_map.size)) or "vector"

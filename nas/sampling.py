@@ -84,7 +84,7 @@ def favour(made: Sequence[Choice], important: Sequence[int], beta: float = 0.5) 
     >>> favour([even], [0])[0].probabilities
     (0.6, 0.4)
     """
-    if isinstance(beta, str) or not (0 <= beta < math.inf):
+    if isinstance(beta, (str, bool)) or not (0 <= beta < math.inf):
         raise UserError(f"beta must be finite and not negative. Got {beta=}.")
     out = []
     for choice, best in zip(made, important, strict=True):

@@ -81,7 +81,7 @@ class Study:
         top = found[found.fidelity == found.fidelity.max()]
         return top.loc[top.anytime_accuracy.idxmax()]
 
-    def network(self, key: str | None = None, *, repeat: int = 0) -> AnytimeNetwork:
+    def network(self, key: str | None = None, *, repeat: int | None = None) -> AnytimeNetwork:
         """A trained network of the study, the best by default."""
         from nas.loading import load
 

@@ -42,11 +42,16 @@ from nas.topology import Architecture, Task
 Check = tuple[str, Callable[[], None]]
 Choices = dict[str, Primitive]
 
-TASKS = tuple(
-    Task(input_shape=shape, num_classes=10)
-    for shape in ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 4, 4), (1, 16, 48), (3, 64, 64), (3, 4, 16, 16))
+TASKS = (
+    *(
+        Task(input_shape=shape, num_classes=10)
+        for shape in ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 4, 4), (1, 16, 48), (3, 64, 64), (3, 4, 16, 16))
+    ),
+    Task(input_shape=(1, 8, 8), num_classes=10, hierarchy=((0, 1, 2, 3, 4) * 2, (0, 1, 0, 1, 0) * 2)),
 )
-"""Small and large, square and not, gray and coloured images, and a video. A space may refuse some, but not all."""
+"""Small and large, square and not, gray and coloured images, a video, and labels with a hierarchy. A space may refuse
+some, but not all.
+"""
 PROPOSALS = 24
 """Random proposals that a check looks at, per task."""
 

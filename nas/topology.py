@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from nas.errors import InvalidArchitecture
+from nas.gates import GatedModule, check_gated, check_throttled, cut_to
 from nas.kinds import Size, kind
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
@@ -41,7 +42,8 @@ class Task:
 
     input_shape: channels first, then the spatial sizes (two for images, three for video).
     num_classes: number of (fine) labels.
-    hierarchy: coarser labellings of the fine labels, finest first; each gives the coarse label of every fine one.
+    hierarchy: coarser labellings of the fine labels, finest first; each gives the coarse label of every fine one, and
+        joins labels of the labelling before it. Labellings are numbered: 0 are the fine labels, 1 the first of these.
     metric: what "accuracy" means; a name for reports.
     """
 
@@ -68,6 +70,35 @@ class Task:
                     f"Each level of the hierarchy must give every one of the {self.num_classes} labels a coarse label "
                     f"0..n-1, none left out. Got {labels}."
                 )
+        counts = self.label_counts
+        if not (counts[-1] >= 2 and all(finer > coarser for finer, coarser in pairwise(counts))):
+            raise InvalidArchitecture(
+                "Each level of the hierarchy must have fewer labels than the one before it, and at least two. "
+                f"Got {', '.join(map(str, counts))} labels, finest first."
+            )
+        for finer, coarser in pairwise(self.hierarchy):
+            if len(set(zip(finer, coarser))) > len(set(finer)):
+                raise InvalidArchitecture(
+                    "Each level of the hierarchy must join whole labels of the one before it. "
+                    f"Got {coarser}, which splits labels of {finer}."
+                )
+
+    @property
+    def label_counts(self) -> tuple[int, ...]:
+        """Number of labels of every labelling, finest first; no two are equal."""
+        return (self.num_classes, *(max(labels) + 1 for labels in self.hierarchy))
+
+    def joined(self, finer: int, coarser: int) -> tuple[int, ...]:
+        """For every label of a labelling, the label of another, which is coarser or the same.
+
+        >>> Task(input_shape=(1, 8, 8), num_classes=4, hierarchy=((0, 0, 1, 2), (0, 0, 1, 1))).joined(1, 2)
+        (0, 1, 1)
+        """
+        if not 0 <= finer <= coarser < len(self.label_counts):
+            raise InvalidArchitecture(f"Only labels of a finer labelling can be joined. Got {finer=}, {coarser=}.")
+        labellings = (tuple(range(self.num_classes)), *self.hierarchy)
+        found = dict(zip(labellings[finer], labellings[coarser]))
+        return tuple(found[label] for label in range(len(found)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +215,8 @@ class Subnetwork:
 
     channels: active prefix of every feature map that is not a concat, in map order; 0 switches a map off.
     operations: indices of the operations that run, sorted.
-    output: the map that the answer is read from.
+    output: the map that the answer is read from; one with as many channels as a labelling of the task has labels tells
+        those.
     """
 
     channels: tuple[int, ...]
@@ -207,13 +239,18 @@ class Topology:
 
     Validated at birth: sizes are those that the operations produce, concats are fed by identities alone and have the
     channels of their sources, grouped and causal wirings fit the slices.
+
+    gated: modules of which a utilization says what is on, see :mod:`nas.gates`; subnetworks are not confined to that.
     """
 
     maps: tuple[FeatureMap, ...]
     operations: tuple[Operation, ...]
+    gated: tuple[GatedModule, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, items, what in (("maps", self.maps, FeatureMap), ("operations", self.operations, Operation)):
+        parts = (("maps", FeatureMap), ("operations", Operation), ("gated", GatedModule))
+        for name, what in parts:
+            items = getattr(self, name)
             if not (type(items) is tuple and all(type(item) is what for item in items)):
                 raise InvalidArchitecture(f"{name} must be a tuple of {what.__name__}. Got {items!r}.")
         count = len(self.maps)
@@ -240,6 +277,7 @@ class Topology:
                     raise InvalidArchitecture(
                         f"Concat {index} must have the {width} channels of its sources. Got {feature_map.channels}."
                     )
+        check_gated(self)
 
     def _check(self, operation: Operation) -> None:
         source, target, what = self.maps[operation.source], self.maps[operation.target], kind(operation.kind)
@@ -403,7 +441,7 @@ class Architecture:
     training: the rule that trains it, with its settings.
 
     Raises InvalidArchitecture when a point is not a network on its own (see :mod:`nas.liveness`, which trims what is
-    not), or when the points do not grow in MACs.
+    not), when the points do not grow in MACs, or when they share norms that they cannot (see :mod:`nas.reuse`).
     """
 
     task: Task
@@ -414,6 +452,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         from nas.liveness import check_point
+        from nas.reuse import check_shared_norms
 
         for name, what in (("task", Task), ("topology", Topology), ("training", Training)):
             if not isinstance(getattr(self, name), what):
@@ -434,11 +473,19 @@ class Architecture:
                 check_point(self.topology, self.task, point)
             except InvalidArchitecture as error:
                 raise InvalidArchitecture(f"Operating point {level}: {error}") from None
+        if self.topology.gated:
+            check_throttled(self.topology, self.task, self.points[-1])
         for level, (before, after) in enumerate(pairwise(self.costs), start=1):
             if not (before < after):
                 raise InvalidArchitecture(
                     f"Operating points must grow in MACs. Got macs={self.costs} at levels {level - 1} and {level}."
                 )
+        if self.norm == "shared":
+            check_shared_norms(self)
+
+    def labelling(self, point: Subnetwork) -> int:
+        """Which of the task's labellings a point answers in, 0 the fine labels: told by how many its output tells."""
+        return self.task.label_counts.index(self.topology.maps[point.output].channels)
 
     @cached_property
     def costs(self) -> tuple[int, ...]:
@@ -476,6 +523,7 @@ class Architecture:
             [_operation_state(o) for o in trimmed.topology.operations],
             [_point_state(p) for p in trimmed.points],
             self.norm,
+            *((m.components, m.always) for m in trimmed.topology.gated),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -485,6 +533,7 @@ class Architecture:
             "task": _to_dict(self.task),
             "maps": [_to_dict(m) for m in self.topology.maps],
             "operations": [_to_dict(o) for o in self.topology.operations],
+            **({"gated": [_to_dict(m) for m in self.topology.gated]} if self.topology.gated else {}),
             "points": [_to_dict(p) for p in self.points],
             "norm": self.norm,
             "training": {"rule": self.training.rule, "settings": dict(self.training.settings)},
@@ -497,13 +546,14 @@ class Architecture:
             got = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise InvalidArchitecture(f"This version reads architectures of format 1. Got format {got!r}.")
         try:
-            _only(data, "format", "task", "maps", "operations", "points", "norm", "training")
+            _only(data, "format", "task", "maps", "operations", "gated", "points", "norm", "training")
             _only(data["training"], "rule", "settings")
             return Architecture(
                 task=_from_dict(Task, data["task"]),
                 topology=Topology(
                     maps=tuple(_from_dict(FeatureMap, m) for m in data["maps"]),
                     operations=tuple(_from_dict(Operation, o) for o in data["operations"]),
+                    gated=tuple(_from_dict(GatedModule, m) for m in data.get("gated", ())),
                 ),
                 points=tuple(_from_dict(Subnetwork, p) for p in data["points"]),
                 norm=data["norm"],
@@ -515,8 +565,13 @@ class Architecture:
             raise InvalidArchitecture(f"The data is not an architecture: {type(error).__name__} {error}.") from error
 
     def with_points(self, points: Sequence[Subnetwork]) -> Architecture:
-        """The same topology with other operating points."""
-        return replace(self, points=tuple(points))
+        """The same maps and operations with other operating points, the largest of which is at utilization 1:
+        components that are off there are gated no more.
+        """
+        topology = self.topology
+        if topology.gated and points:
+            topology = replace(topology, gated=cut_to(topology, points[-1]))
+        return replace(self, topology=topology, points=tuple(points))
 
 
 def _to_dict(item: Any) -> dict[str, Any]:

@@ -43,6 +43,27 @@ def channel_mask(topology: Topology, index: int) -> np.ndarray:
     return mask & _local_mask(topology, index) if _channelwise(operation) else mask
 
 
+def reads_any(topology: Topology, index: int, rows: np.ndarray, columns: np.ndarray) -> bool:
+    """Whether any of some target channels reads any of some source channels; rows, columns: masks over all channels.
+
+    The closed form of looking at these rows and columns of :func:`channel_mask`.
+    """
+    operation = topology.operations[index]
+    read, reading = np.flatnonzero(columns), np.flatnonzero(rows)
+    if not (len(read) and len(reading)):
+        return False
+    if operation.groups > 1:
+        each = [topology.maps[end].channels // operation.groups for end in (operation.source, operation.target)]
+        return bool(np.isin(read // each[0], reading // each[1]).any())
+    if not kind(operation.kind).mixing:
+        to = alignment(topology, index)[read]
+        return bool(rows[to[to >= 0]].any())
+    if not is_causal(topology, operation):
+        return True
+    slices = [np.repeat(*np.array(topology.blocks(end)).T[::-1]) for end in (operation.source, operation.target)]
+    return bool(slices[0][read].min() <= slices[1][reading].max())
+
+
 def is_causal(topology: Topology, operation: Operation) -> bool:
     """Whether the wiring really restricts what a slice reads: declared causal, and more than one slice to read."""
     return operation.wiring == "causal" and len({j for _, j in topology.blocks(operation.source)}) > 1

@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.evaluation import Job, Outcome
 
-MEASURES = ("accuracy", "loss", "test_accuracy", "test_loss", "latency_ms")
+MEASURES = (
+    *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
+    *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "latency_ms"),
+)
 
 
 def main() -> None:

@@ -183,15 +183,21 @@ def check_schema(connection: sa.Connection, location: Location) -> None:
     version = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version"))
     if version is None:
         raise StoreError(f"{location.label} must be a results store, and its table 'meta' is something else's.")
+    if int(version) < schema.SCHEMA_VERSION:
+        raise StoreError(
+            f"The store {location.label} was written by an older version of this software (schema {version}; "
+            f"this one reads {schema.SCHEMA_VERSION}). Read it with that version, or name another store."
+        )
     if int(version) > schema.SCHEMA_VERSION:
         raise StoreError(
             f"The store {location.label} was written by a newer version of this software (schema {version}; "
-            f"this one reads up to {schema.SCHEMA_VERSION}). Update anytime-nas."
+            f"this one reads {schema.SCHEMA_VERSION}). Update anytime-nas."
         )
 
 
 def create_schema(connection: sa.Connection, location: Location) -> None:
-    """Make the tables of a new store, inside the caller's transaction; check those of an old one.
+    """Make the tables of a new store, inside the caller's transaction; check those of an old one, and add what it
+    lacks.
 
     Raises StoreError where the database holds tables of the same names that are not ours.
     """
@@ -199,7 +205,9 @@ def create_schema(connection: sa.Connection, location: Location) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
     present = set(sa.inspect(connection).get_table_names())
     if "meta" in present:
-        return check_schema(connection, location)
+        check_schema(connection, location)
+        schema.policies.create(connection, checkfirst=True)
+        return
     foreign = sorted(present & set(schema.metadata.tables))
     if foreign:
         raise StoreError(
@@ -208,4 +216,3 @@ def create_schema(connection: sa.Connection, location: Location) -> None:
         )
     schema.metadata.create_all(connection)
     connection.execute(sa.insert(schema.meta).values(key="schema_version", value=str(schema.SCHEMA_VERSION)))
-    return None

@@ -12,20 +12,25 @@ import sqlalchemy as sa
 
 from results import front as fronts
 from results.errors import StoreError
-from results.schema import candidates, evaluations, points, studies
+from results.schema import candidates, evaluations, points, policies, studies
 
-_MEASURES = ("macs", "params", "latency_ms", "accuracy", "loss", "test_accuracy", "test_loss")
+_MEASURES = (
+    *("macs", "params", "latency_ms", "accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy"),
+    *("coarse_accuracy", "test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
+)
 _SPLIT_COLUMNS = {"validation": "accuracy", "test": "test_accuracy"}
 _WHOLES = ("candidate_id", "repeat", "level", "macs", "params", "generation", "attempts")
-_REALS = ("fidelity", "epochs", "images", "seconds", *_MEASURES[2:])
+_REALS = ("fidelity", "epochs", "images", "seconds", *_MEASURES[2:-1])
 _NULLABLE_WHOLES = ("position", "macs_min", "macs_max", "params_max")
+HIERARCHY = ("fine_accuracy", "coarse_accuracy", "test_fine_accuracy", "test_coarse_accuracy")
+"""What is measured where labels have a hierarchy."""
 
 
 def _read(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
     """Rows of a query; numbers keep their types where there are no rows, or nothing but NULLs, which read as NaN."""
     result = connection.execute(query)
     frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
-    types = dict.fromkeys(_WHOLES, "int64") | dict.fromkeys(_REALS, "float64")
+    types = dict.fromkeys(_WHOLES, "int64") | dict.fromkeys(_REALS, "float64") | {"nonzero_macs": "Int64"}
     return frame.astype({name: kind for name, kind in types.items() if name in frame})
 
 
@@ -110,6 +115,29 @@ def of_points(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame
     return _read(connection, query)
 
 
+def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
+    """One row per controller; see `Store.policies`."""
+    row = policies.c
+    names = ("learner", "penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
+    if not sa.inspect(connection).has_table("policies"):
+        return pd.DataFrame(columns=["study", "candidate", "space", *names])
+    query = (
+        sa.select(
+            studies.c.name.label("study"),
+            candidates.c.key.label("candidate"),
+            candidates.c.space,
+            *(row[name] for name in names),
+        )
+        .join_from(policies, candidates)
+        .join(studies)
+        .where(studies.c.id.in_(numbers))
+        .order_by(row.candidate_id, row.learner, row.penalty, row.utilization)
+    )
+    result = connection.execute(query)
+    found = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+    return found.astype(dict.fromkeys(names[1:-1], "float64") | {"controller_macs": "int64"})
+
+
 def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | None) -> pd.DataFrame:
     """One row per candidate, in the order of proposal; see `Store.candidates`."""
     row = candidates.c
@@ -182,22 +210,24 @@ def _scored(frame: pd.DataFrame, score: fronts.Score | None) -> float:
 
 
 def _mean_over_repeats(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per candidate and level, with the standard deviation of accuracy over repeats and their number.
+    """One row per network and level, with the standard deviation of accuracy over repeats and their number.
 
-    Whole numbers stay whole: realised architectures of several repeats may differ in cost.
+    Repeats that realised different architectures are different networks: a mean of theirs would be a point of none.
     """
-    groups = frame.groupby(["candidate_id", "level"], sort=False)
+    groups = frame.groupby(["candidate_id", "realised_key", "level"], sort=False)
     mean = groups[list(_MEASURES)].mean()
-    mean[["macs", "params"]] = mean[["macs", "params"]].round().astype("int64")
+    mean[["macs", "params"]] = mean[["macs", "params"]].astype("int64")
+    mean["nonzero_macs"] = mean["nonzero_macs"].round().astype("Int64")
     mean["accuracy_sd"] = groups["accuracy"].std()
     mean["repeats"] = groups.size()
-    labels = groups[["study", "candidate", "space", "realised_key", "fidelity"]].first()
+    labels = groups[["study", "candidate", "space", "fidelity"]].first()
     return labels.join(mean).reset_index()
 
 
 _FRONT_COLUMNS = (
     *("macs", "params", "accuracy", "test_accuracy", "candidate", "level", "study", "space", "latency_ms"),
     *("accuracy_sd", "repeats", "fidelity", "loss", "test_loss", "realised_key"),
+    *("fine_accuracy", "coarse_accuracy", "test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
 )
 
 
@@ -224,7 +254,7 @@ def front_of(
         if limit is not None:
             mean = mean[mean[column] <= limit]
     best = mean[fronts.non_dominated(mean[cost].to_numpy(dtype=float), mean["accuracy"].to_numpy(dtype=float))]
-    best = best.sort_values([cost, "candidate", "level"], ignore_index=True)
+    best = best.sort_values([cost, "candidate", "realised_key", "level"], ignore_index=True)
     return best[list(_FRONT_COLUMNS)]
 
 

@@ -49,12 +49,15 @@ def plot_front(
     score: Score | None = None,
     cost: str = "macs",
     drawn: str = "trained candidate",
+    policies: pd.DataFrame | None = None,
 ) -> Path:
     """Draw every trained candidate's curve, and over them the Pareto front with its test accuracy.
 
     points: as from `Store.points`; each candidate is drawn at the largest fidelity it reached, mean over repeats.
     front: as from `Store.front` with the same `cost`. path: a file ending in one of ENDINGS.
     drawn: what one of the curves is, in the singular.
+    policies: as from `Store.policies`; drawn as curves of mean MACs and accuracy: of a candidate's controllers, and of
+        each of its gate policies.
     score: shades its range of budgets and names the anytime accuracy of the front's points together.
 
     Returns the path. Raises StoreError on another ending, an unknown cost, or where nothing was trained.
@@ -62,7 +65,7 @@ def plot_front(
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise StoreError(f"A figure's file must end in {', '.join(ENDINGS)}. Got {path.name!r}.")
-    figure = front_figure(points, front, score=score, cost=cost, drawn=drawn)
+    figure = front_figure(points, front, score=score, cost=cost, drawn=drawn, policies=policies)
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
     with rc_context(STYLE):
         try:
@@ -79,6 +82,7 @@ def front_figure(
     score: Score | None = None,
     cost: str = "macs",
     drawn: str = "trained candidate",
+    policies: pd.DataFrame | None = None,
 ) -> Figure:
     """The figure that :func:`plot_front` writes; arguments and errors are the same."""
     check_cost(cost)
@@ -94,6 +98,8 @@ def front_figure(
         colours = {space: _COLOURS[n % len(_COLOURS)] for n, space in enumerate(sorted(curves["space"].unique()))}
         _draw_front(axes, front, cost, colours)
         _draw_curves(axes, curves, cost, colours)
+        if policies is not None and cost == "macs":
+            _draw_policies(axes, policies)
         _draw_titles(axes, curves, front, drawn)
     return figure
 
@@ -179,7 +185,8 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, cost: str) -> 
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if room > 0.06 else 1))
     _plain(axes)
     axes.set_xlabel(_AXES[cost], labelpad=6)
-    axes.set_ylabel("accuracy", labelpad=6)
+    joined = "coarse_accuracy" in front and bool(front["coarse_accuracy"].notna().any())
+    axes.set_ylabel("accuracy, mean of fine and coarse labels" if joined else "accuracy", labelpad=6)
 
 
 def _plain(axes: Axes) -> None:
@@ -236,6 +243,17 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, cost: str, colours: dict[str,
             rasterized=len(members) > 5000,
         )
         axes.scatter([], [], s=22, color=colour, label=f"{space} ({members.groupby(['study', 'candidate']).ngroups})")
+
+
+def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:
+    """Mixed operating curves: mean MACs and accuracy under controllers, dashed."""
+    look: dict[str, Any] = {"color": _COLOURS[4], "marker": "s", "markersize": 4, "linewidth": 1.2, "linestyle": "--"}
+    one = policies["penalty"].where(policies["learner"] == "gates", 0.0)  # a gate policy is a curve of its own
+    groups = policies.groupby([policies["study"], policies["candidate"], policies["learner"], one], sort=False)
+    for number, (_, curve) in enumerate(groups):
+        ordered = curve.sort_values("macs")
+        label = "with a controller" if number == 0 else None
+        axes.plot(ordered["macs"], ordered["accuracy"], zorder=4.2, label=label, **look)
 
 
 def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, str]) -> None:

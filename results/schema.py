@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from results.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 STATES = ("running", "finished", "interrupted", "failed")
 STATUSES = (
@@ -183,4 +183,23 @@ points = sa.Table(
     sa.Column("loss", Measured),
     sa.Column("test_accuracy", Real),
     sa.Column("test_loss", Real),
+    sa.Column("fine_accuracy", Real),  # these four where labels have a hierarchy
+    sa.Column("coarse_accuracy", Real),
+    sa.Column("test_fine_accuracy", Real),
+    sa.Column("test_coarse_accuracy", Real),
+    sa.Column("nonzero_macs", Whole),
+)
+
+policies = sa.Table(  # controllers that throttle a trained network; older stores lack it until one is recorded
+    "policies",
+    metadata,
+    sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
+    sa.Column("learner", sa.String(20), primary_key=True),
+    sa.Column("penalty", sa.Double, primary_key=True),
+    sa.Column("utilization", sa.Double, primary_key=True),  # that was asked for; 1 where a controller is free to pick
+    sa.Column("controller_macs", Whole, nullable=False),
+    sa.Column("macs", Measured),  # mean of an example, the controller's own included, over validation images
+    sa.Column("accuracy", Measured),
+    sa.Column("test_macs", Real),
+    sa.Column("test_accuracy", Real),
 )

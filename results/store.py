@@ -16,7 +16,7 @@ from results import connection as connections
 from results import lock
 from results.errors import StoreError
 from results.front import Score
-from results.schema import candidates, evaluations, points, studies
+from results.schema import candidates, evaluations, points, policies, studies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,9 @@ class Store:
         """One row per candidate × fidelity × repeat × operating point, of one study or several.
 
         Columns: study, candidate (the proposal's key), realised_key, space, level, macs, params, latency_ms, accuracy
-        and loss (validation), test_accuracy, test_loss, fidelity, repeat.
+        and loss (validation), test_accuracy, test_loss, fine_accuracy, coarse_accuracy, test_fine_accuracy and
+        test_coarse_accuracy (where labels have a hierarchy: accuracy is then their mean, in which labels that a point
+        does not tell count as wrong), nonzero_macs (those of weights that are not zero), fidelity, repeat.
         """
         from results import frames
 
@@ -113,6 +115,20 @@ class Store:
         with self._reading() as connection:
             return frames.of_evaluations(connection, _numbers(connection, study))
 
+    def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
+        """One row per controller that throttles a trained candidate, of one study or several.
+
+        Columns: study, candidate (the proposal's key), space, learner, penalty, utilization (that was asked for; 1
+        where a controller is free to pick), macs (mean of an example, the controller's own included) and accuracy on
+        validation images, test_macs, test_accuracy, controller_macs.
+
+        No controller counts for an anytime accuracy: on average it keeps a budget, not for every example.
+        """
+        from results import frames
+
+        with self._reading() as connection:
+            return frames.of_policies(connection, _numbers(connection, study))
+
     def front(
         self,
         study: str | Sequence[str],
@@ -125,10 +141,12 @@ class Store:
         """The operating points that no other beats in both `cost` and validation accuracy, cheapest first.
 
         cost: macs, params or latency_ms. fidelity: by default the largest stored of each study, so that points of
-        trainings cut short are not compared with full ones. Values are means over repeats.
+        trainings cut short are not compared with full ones. Values are means over repeats, where these are one network;
+        repeats that chose operating points of their own stand apart, each under its realised_key.
 
         Columns: macs, params, accuracy, test_accuracy, candidate, level, study, space, latency_ms, accuracy_sd (over
-        repeats; NaN for one), repeats, fidelity, loss, test_loss, realised_key. Empty where nothing was trained.
+        repeats; NaN for one), repeats, fidelity, loss, test_loss, realised_key, and the rest as in
+        `points`. Empty where nothing was trained.
         """
         from results import frames
 
@@ -192,19 +210,32 @@ class Store:
                     return found
         raise StoreError(f"Only candidates that were chosen for training keep their architecture. {full} was not.")
 
-    def weights(self, key: str, repeat: int = 0) -> Path:
-        """File or folder of trained weights: those of the highest fidelity, of the latest study that holds some."""
+    def realised(self, key: str) -> str:
+        """The key of the network that a candidate became in training, which chooses operating points or moves filters:
+        that of its first repeat at the highest fidelity. The key itself, where it was not trained or stayed what it is.
+        """
+        row = evaluations.c
+        with self._reading() as connection:
+            full = _full_key(connection, key)
+            query = sa.select(row.realised_key).join_from(evaluations, candidates).where(candidates.c.key == full)
+            found: str | None = connection.scalar(query.order_by(*_best_first()).limit(1))
+        return found or full
+
+    def weights(self, key: str, repeat: int | None = None) -> Path:
+        """File or folder of trained weights: those of the highest fidelity, of the latest study that holds some, of the
+        first repeat that does where none is named.
+        """
         study, weights = self._trained(key, repeat)
         path = self.files(study) / weights
         if not path.exists():
             raise StoreError(f"The weights of {key} must lie at {path}, and are gone. Restore them, or train it again.")
         return path
 
-    def study_of(self, key: str, repeat: int = 0) -> str:
+    def study_of(self, key: str, repeat: int | None = None) -> str:
         """The study that the weights of :meth:`weights` are of."""
         return self._trained(key, repeat)[0]
 
-    def _trained(self, key: str, repeat: int) -> tuple[str, str]:
+    def _trained(self, key: str, repeat: int | None) -> tuple[str, str]:
         row = evaluations.c
         with self._reading() as connection:
             full = _full_key(connection, key)
@@ -213,12 +244,13 @@ class Store:
                 .join_from(evaluations, candidates)
                 .join(studies)
                 .where((candidates.c.key == full) | (row.realised_key == full), row.weights.is_not(None))
-                .where(row.repeat == repeat)
-                .order_by(row.fidelity.desc(), row.candidate_id.desc())
+                .where(sa.true() if repeat is None else row.repeat == repeat)
+                .order_by(*_best_first())
             )
             found = connection.execute(query).first()
         if found is None:
-            raise StoreError(f"Weights must have been kept, and there are none of {full}, {repeat=}. Train it again.")
+            which = "" if repeat is None else f", {repeat=}"
+            raise StoreError(f"Weights must have been kept, and there are none of {full}{which}. Train it again.")
         return found.name, found.weights
 
     def files(self, study: str) -> Path:
@@ -249,7 +281,10 @@ class Store:
             if self._location.file is None:
                 lock.acquire_advisory(connection, study)
             ids = sa.select(candidates.c.id).where(candidates.c.study_id == number)
-            for table in (points, evaluations):
+            measured = [points, evaluations]
+            if sa.inspect(connection).has_table("policies"):
+                measured.append(policies)
+            for table in measured:
                 connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
             connection.execute(sa.delete(candidates).where(candidates.c.study_id == number))
             connection.execute(sa.delete(studies).where(studies.c.id == number))
@@ -283,6 +318,12 @@ def _study_row(connection: sa.Connection, study: str) -> sa.Row[Any]:
 def _numbers(connection: sa.Connection, study: str | Sequence[str]) -> list[int]:
     names = [study] if isinstance(study, str) else list(study)
     return [_study_row(connection, name).id for name in names]
+
+
+def _best_first() -> tuple[sa.ColumnElement[Any], ...]:
+    """The order in which trainings of one key are preferred: fidelity, latest study, first repeat."""
+    row = evaluations.c
+    return row.fidelity.desc(), row.candidate_id.desc(), row.repeat
 
 
 def _full_key(connection: sa.Connection, prefix: str) -> str:

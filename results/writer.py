@@ -17,7 +17,7 @@ from results import connection as connections
 from results import lock, schema, store
 from results.errors import SettingsDiffer, StoreError
 from results.front import Score
-from results.schema import STATES, STATUSES, candidates, evaluations, points, studies
+from results.schema import STATES, STATUSES, candidates, evaluations, points, policies, studies
 
 _DEFAULTS: dict[str, Any] = {
     "key": None,
@@ -33,7 +33,12 @@ _DEFAULTS: dict[str, Any] = {
 _REQUIRED = frozenset({"space", "generation", "status"})
 _CANDIDATE_COLUMNS = frozenset(_DEFAULTS) | _REQUIRED
 _POINT_REQUIRED = ("level", "macs", "params", "accuracy", "loss")
-_POINT_OPTIONAL = ("latency_ms", "test_accuracy", "test_loss")
+_POINT_OPTIONAL = (
+    *("latency_ms", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
+    *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
+)
+_POLICY_REQUIRED = ("learner", "penalty", "utilization", "controller_macs", "macs", "accuracy")
+_POLICY_OPTIONAL = ("test_macs", "test_accuracy")
 _POINT_COLUMNS = frozenset(_POINT_REQUIRED + _POINT_OPTIONAL)
 
 
@@ -232,7 +237,8 @@ class StudyWriter:
 
         epochs, images, seconds: cumulative since the repeat began. architecture: None where the realised one is the
         proposal's. weights: path below `files`. points: each with level, macs, params, accuracy, loss, and where
-        measured latency_ms, test_accuracy, test_loss; an accuracy or loss may be NaN.
+        measured latency_ms, test_accuracy, test_loss, nonzero_macs, and of labels with a hierarchy fine_accuracy,
+        coarse_accuracy, test_fine_accuracy, test_coarse_accuracy; an accuracy or loss may be NaN.
         """
         place = {"candidate_id": int(candidate_id), "fidelity": float(fidelity), "repeat": int(repeat)}
         measured = [_checked_point(point) | place for point in points]
@@ -251,6 +257,39 @@ class StudyWriter:
             connection.execute(sa.insert(evaluations), [evaluation])
             if measured:
                 connection.execute(sa.insert(schema.points), measured)
+
+    def record_policies(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Record what controllers of a trained candidate reach, in place of those of equal learner, penalty and
+        utilization.
+
+        key: in full, of the proposal or of what training made of it. rows: each with learner, penalty,
+        utilization, controller_macs, macs, accuracy, and where measured test_macs, test_accuracy.
+        """
+        query = (
+            sa.select(evaluations.c.candidate_id)
+            .join_from(evaluations, candidates)
+            .where(candidates.c.study_id == self._number, evaluations.c.weights.is_not(None))
+            .where((candidates.c.key == key) | (evaluations.c.realised_key == key))
+            .order_by(evaluations.c.fidelity.desc(), evaluations.c.candidate_id.desc())
+        )
+        given = [dict.fromkeys(_POLICY_OPTIONAL) | dict(row) for row in rows]
+        for row in given:
+            if row.keys() != {*_POLICY_REQUIRED, *_POLICY_OPTIONAL}:
+                raise StoreError(
+                    f"A policy has {', '.join(_POLICY_REQUIRED)}, and may have {', '.join(_POLICY_OPTIONAL)}. "
+                    f"Got {sorted(row)}."
+                )
+        with self._statements() as connection:
+            number = connection.scalar(query)
+            if number is None:
+                raise StoreError(f"A policy must be of a candidate of {self.study!r} with weights. Got {key!r}.")
+            for row in given:
+                row["candidate_id"] = number
+                place = (
+                    policies.c[name] == row[name] for name in ("candidate_id", "learner", "penalty", "utilization")
+                )
+                connection.execute(sa.delete(policies).where(*place))
+                connection.execute(sa.insert(policies).values(row))
 
     def rows(self, status: str | Iterable[str] | None = None, generation: int | None = None) -> list[dict[str, Any]]:
         """Candidates as dicts with all columns and `id`, in the order of proposal, of those statuses, if given."""

@@ -17,9 +17,11 @@ LARGEST_FULL_SIZE = 64
 SMALLEST_STRIDED_SIZE = 24
 
 
-def check_task(space: str, task: Task, points: int) -> None:
-    """Raise UserError unless the task is about images and the number of points is positive."""
-    if len(task.input_shape) != 3:
+def check_task(space: str, task: Task, points: int, *, video: bool = False) -> None:
+    """Raise UserError unless the task is about images, or videos where they are served, and the number of points is
+    positive.
+    """
+    if len(task.input_shape) != 3 and not (video and len(task.input_shape) == 4):
         raise UserError(
             f"The space {space!r} takes images: channels, height and width. Got input_shape={task.input_shape}."
             + (" Video needs a space of its own." if len(task.input_shape) == 4 else "")

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.builder import Builder, Widths
+from nas.builder import Builder, Widths, labellings
 from nas.choices import Choose
 from nas.errors import UserError
 from nas.heads import own_heads
@@ -131,7 +131,8 @@ def _i_resnext(
             out = builder.conv(inner, width * 2**stage, kernel=1, before=NR)
             x = builder.identity(x, out)
     heads = [builder.head(x, before=NR) for _ in branches]
-    points = [builder.point(level, output=head) for level, head in enumerate(heads)]
+    answers = labellings(builder.task, len(heads))
+    points = [builder.point(k, output=head, labelling=answers[k]) for k, head in enumerate(heads)]
     return builder.architecture(points, norm="per_point", rule="joint")
 
 

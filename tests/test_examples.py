@@ -9,6 +9,8 @@ import pytest
 import nas
 from nas.testing import search_space_checks
 
+from .nas.searching import TINY
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -28,13 +30,7 @@ def test_own_space_is_searched(tmp_path):
         "synthetic:n=300,classes=3,size=8",
         space=f"{EXAMPLES}/own_space.py:Ladder",
         store=str(tmp_path / "nas.db"),
-        train=2,
-        generation=2,
-        pool=20,
-        epochs=2,
-        final_epochs=3,
-        finalists=1,
-        workers=1,
+        **TINY,
     )
     front = study.front()
     assert set(front.space) == {"Ladder"}

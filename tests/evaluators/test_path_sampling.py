@@ -9,15 +9,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from evaluators.path_sampling import path_sampling, random_path_sampling
+from evaluators.path_sampling import degree_sampling, path_sampling, random_path_sampling, uniform_sampling
 from evaluators.training import Training as Trainer
 from nas.builder import Builder
 from nas.cost import macs
 from nas.errors import UserError
 from nas.evaluation import Job
+from nas.importance import chain_scores, degree_importance, important_alternatives
 from nas.network import AnytimeNetwork
 from nas.plugins import load_plugin
 from nas.topology import Architecture, Subnetwork, Task, Training
+from search_spaces.slicing import sparse_resnext
 
 RULES = ("path_sampling", "uniform_sampling", "degree_sampling", "random_path_sampling")
 
@@ -96,12 +98,43 @@ def test_soft_targets_are_the_largest_detached_answers(network):
             expected = [F.cross_entropy(network(x, level), labels if level == 1 else targets) for level in ran]
             assert torch.tensor(losses) == pytest.approx(torch.stack(expected))
     network.zero_grad()
-    step(path_sampling(soft=True, sampled=0), network)[0][0].backward()
-    alone = [p.grad.clone() for p in network.parameters()]
+    step(path_sampling(soft=True, sampled=0), network)[0][1].backward()  # of the smallest point alone
+    through = [p.grad.clone() for p in network.parameters()]
     network.zero_grad()
-    total, _, _ = step(path_sampling(soft=True, sampled=0), network)
-    total[0].backward()
-    assert all(torch.equal(a, p.grad) for a, p in zip(alone, network.parameters()))
+    F.cross_entropy(network(x, 0), answers).backward()
+    for got, parameter in zip(through, network.parameters()):
+        torch.testing.assert_close(got, torch.zeros_like(got) if parameter.grad is None else parameter.grad)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("walk", ["paths", "flow", "undirected"])
+def test_path_sampling_favours_what_the_chain_finds_important(walk, beta):
+    architecture = supernet()
+    best = important_alternatives(architecture, chain_scores(architecture, walk).importance)
+    made = path_sampling(walk=walk, beta=beta).choices(architecture)
+    assert tuple(choice.important for choice in made) == best
+    for choice in made:
+        weights = [1 + beta * (i == choice.important) for i in range(len(choice.alternatives))]
+        assert choice.probabilities == pytest.approx([w / sum(weights) for w in weights])
+
+
+def test_the_controls_favour_what_they_say():
+    architecture = supernet()
+    even, degree = uniform_sampling().choices(architecture), degree_sampling(beta=1.0).choices(architecture)
+    assert all(choice.important is None and len(set(choice.probabilities)) == 1 for choice in even)
+    best = important_alternatives(architecture, degree_importance(architecture))
+    assert tuple(choice.important for choice in degree) == best
+    assert all(choice.probabilities[choice.important] == pytest.approx(2 / 3) for choice in degree)
+
+
+def test_what_is_favoured_is_drawn_more_often(network):
+    """How often a step runs the important operation of a choice, against half the time."""
+    rule = path_sampling(beta=3.0, sampled=200)
+    (choice, *_) = [c for c in rule.choices(network.architecture) if len(c.alternatives) == 2]
+    _, ran, _ = step(rule, network)
+    optional = next(o for o in choice.alternatives if o is not None)
+    share = np.mean([optional in point.operations for point in ran[2:]])
+    assert share == pytest.approx(choice.probabilities[choice.alternatives.index(optional)], abs=0.12)
 
 
 def test_cost_of_a_step():
@@ -121,7 +154,16 @@ def test_a_random_path_is_drawn_once_and_by_its_number():
 
 
 def test_settings_are_checked():
-    for wrong in ({"sampled": -1}, {"sampled": 1.5}, {"beta": -1.0}, {"walk": "drunk"}, {"widths": "any"}):
+    for wrong in (
+        {"beta": True},
+        {"sampled": -1},
+        {"sampled": 1.5},
+        {"beta": -1.0},
+        {"walk": "drunk"},
+        {"widths": "any"},
+        {"walk": 3},
+        {"soft": "maybe"},
+    ):
         with pytest.raises(UserError, match=str(next(iter(wrong.values())))):
             path_sampling(**wrong)
     with pytest.raises(UserError, match="path="):
@@ -134,8 +176,9 @@ def test_a_norm_for_every_point_is_refused():
         step(path_sampling(), network)
 
 
-def test_a_shared_norm_is_trained(network):
-    shared = AnytimeNetwork(supernet("shared"), generator=torch.Generator().manual_seed(0))
+def test_a_shared_norm_is_trained():
+    sliced = sparse_resnext(1, 8, 1, 4, 4, task=Task(input_shape=(1, 8, 8), num_classes=10))
+    shared = AnytimeNetwork(sliced, generator=torch.Generator().manual_seed(0))
     assert len(step(path_sampling(), shared)[0]) == 4
 
 

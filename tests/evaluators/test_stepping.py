@@ -30,6 +30,7 @@ from nas.ownership import coupling_groups, with_slices
 from nas.topology import Architecture, Task, Training
 from nas.wiring import channel_mask
 from nas.worker import checked
+from search_spaces.stepping import lenet_3c1l
 
 DATA = "synthetic:n=300,classes=3,size=8,channels=1"
 TASK = Task(input_shape=(1, 8, 8), num_classes=3)
@@ -412,7 +413,24 @@ def test_what_is_saved_is_the_realised_network_with_the_accuracies_that_are_told
     for point in outcome.points:
         answers = network(x, point["level"]).argmax(1).numpy()
         assert np.mean(answers == settings.dataset.y_test) == pytest.approx(point["test_accuracy"])
+    assert [p["nonzero_macs"] for p in outcome.points] == list(network.nonzero_macs)
     assert Architecture.from_json(json.loads(json.dumps(outcome.realised))) == network.architecture
+
+
+@pytest.mark.parametrize(("prune", "pruned"), [(0.05, True), (0.0, False)])
+def test_what_is_pruned_is_told_in_macs(settings, tmp_path, prune, pruned):
+    outcome = settings.evaluate(job(tmp_path, proposal(prune=prune)), lambda epoch: None)
+    for point in outcome.points:
+        assert (point["nonzero_macs"] < point["macs"]) == pruned
+    assert pruned or [p["nonzero_macs"] for p in outcome.points] == [p["macs"] for p in outcome.points]
+
+
+def test_a_network_without_norms_learns_by_default_settings(tmp_path):
+    """At the rate of networks with norms most activations would be zero for good: the smallest point guesses."""
+    digits = Task(input_shape=(1, 8, 8), num_classes=10)
+    made = lenet_3c1l(12, task=digits, padded=True, norm=False)
+    outcome = Trainer("digits").evaluate(job(tmp_path, made, epochs=4, until=4, test=True), lambda epoch: None)
+    assert min(point["test_accuracy"] for point in outcome.points) > 0.6
 
 
 @pytest.mark.parametrize("until", [1, 2, 3])

@@ -495,11 +495,33 @@ def test_info_is_about_the_split(settings: Training) -> None:
 
 def test_measures_are_declared(settings: Training, tmp_path: Path) -> None:
     declared = {measure.name for measure in Training.measures} - {"latency_ms"}  # measured where it is limited
-    assert run(settings, job(tmp_path, until=1, test=True)).points[0].keys() == declared - {"latency_ms"} | {
-        "level",
-        "macs",
-        "params",
-    }
+    hierarchy = {f"{part}{which}_accuracy" for part in ("", "test_") for which in ("fine", "coarse")}
+    measured = run(settings, job(tmp_path, until=1, test=True)).points[0].keys()
+    assert measured == declared - hierarchy | {"level", "macs", "params"}
+
+
+def test_labels_with_a_hierarchy_are_measured_at_every_labelling(tmp_path: Path) -> None:
+    (tmp_path / "hierarchy.json").write_text('{"0": "this", "1": "that", "2": "this"}')
+    settings = Training(DATA, hierarchy=str(tmp_path / "hierarchy.json"), augment="none")
+    task = settings.dataset.task
+    assert task.hierarchy == ((1, 0, 1),)
+    counts = np.bincount(settings.dataset.y_train[settings.parts[1]])
+    assert settings.info().floor == pytest.approx(
+        max(counts[0] + counts[0] + counts[2], 2 * counts[1]) / counts.sum() / 2
+    )
+    outcome = run(settings, job(tmp_path, architecture=small(task=task, points=4), test=True))
+    network, data, joined = nas.load(tmp_path), settings.dataset, np.array(task.hierarchy[0])
+    x = network.preprocess(torch.from_numpy(data.x_test))
+    for level, point in enumerate(outcome.points):
+        answers = network(x, level).argmax(1).numpy()
+        coarse = np.mean((answers if level < 2 else joined[answers]) == joined[data.y_test])
+        fine = np.mean(answers == data.y_test) if level >= 2 else 0.0
+        assert ("test_fine_accuracy" in point) == ("fine_accuracy" in point) == (level >= 2)
+        assert point.get("test_fine_accuracy", 0.0) == pytest.approx(fine)
+        assert point["test_coarse_accuracy"] == pytest.approx(coarse)
+        assert point["test_accuracy"] == pytest.approx((fine + coarse) / 2)
+        told = torch.from_numpy(joined[data.y_test] if level < 2 else data.y_test)
+        assert point["test_loss"] == pytest.approx(float(F.cross_entropy(network(x, level), told).detach()), rel=1e-4)
 
 
 # Optimisation ----------------------------------------------------------------------------------------------------
@@ -551,7 +573,7 @@ def test_the_schedule_is_over_the_whole_training_and_not_a_rung(
 @pytest.mark.parametrize(("images", "batch"), [(100, 32), (1999, 32), (2000, 64), (19_999, 64), (20_000, 128)])
 def test_the_number_of_images_decides_batch_and_rate(images: int, batch: int) -> None:
     assert module._default_batch(images) == batch
-    assert module._default_rate(batch) == pytest.approx(0.2 * math.sqrt(batch / 64))
+    assert module._default_rate(batch, small()) == pytest.approx(0.2 * math.sqrt(batch / 64))
 
 
 def test_every_level_gets_gradients_of_its_own(settings: Training, tmp_path: Path) -> None:

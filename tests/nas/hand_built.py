@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nas.builder import Builder
 from nas.topology import Architecture, Task
 
@@ -69,7 +71,8 @@ def gated_concat() -> Architecture:
     x = b.conv(b.input, 8, after=NR)
     g = b.map((4, 8, 12, 16), scale="mean")
     b.add("conv", x, g, kernel=3, after=NR)
-    b.head(g)
+    out = b.head(g)
+    b.gate([(g, out - 1)] * 4, always=1)
     return b.architecture(4, norm="shared")
 
 
@@ -83,6 +86,7 @@ def gated_sum() -> Architecture:
     y = b.conv(g, 8, kernel=1)
     b.identity(x, y)
     b.head(y)
+    b.gate([(h, g)] * 3)
     return b.architecture(3, norm="shared")
 
 
@@ -97,6 +101,7 @@ def gated_dense() -> Architecture:
     whole = b.concat(layers)
     z = b.conv(whole, 8, kernel=1, before=NR)
     b.head(z)
+    b.gate([(layer,) for layer in layers[1:]])
     top = b.topology()
     # any layer but the first may be off, so that the concat has a hole in the middle
     into = {layer: [i for i, o in enumerate(top.operations) if layer in (o.source, o.target)] for layer in layers}
@@ -108,15 +113,17 @@ def gated_residual() -> Architecture:
     """TNN: depth; whole residual branches dropped, the last ones first."""
     b = Builder(TASK)
     x = b.conv(b.input, 8, after=NR)
-    branches = []
+    branches, inner = [], []
     for _ in range(3):
         h = b.conv(x, 8, after=NR, optional=True)
         y = b.conv(h, 8, after=("norm",), activation="relu", optional=True)
         b.identity(x, y)
         operations = b.topology().operations
         branches.append([i for i, o in enumerate(operations) if o.target in (h, y) and o.kind == "conv"])
+        inner.append(h)
         x = y
     b.head(x)
+    b.gate([(h,) for h in inner])
     points = [b.point(0, without=[o for branch in branches[k:] for o in branch]) for k in range(4)]
     return b.architecture(points, norm="per_point")
 
@@ -178,6 +185,7 @@ def gated_sources() -> Architecture:
     y = b.conv(b.input, 9, kernel=1)
     b.identity(whole, y)
     b.head(y)
+    b.gate([(parts[i],) for i in (2, 0, 1)])
     operations = b.topology().operations
     into = [[i for i, o in enumerate(operations) if part in (o.source, o.target)] for part in parts]
     points = [b.point(0, without=into[0] + into[1]), b.point(0, without=into[1]), b.point(0)]
@@ -194,6 +202,17 @@ def causal_concat() -> Architecture:
     b.identity(both, y, wiring="causal")
     b.head(y)
     return b.architecture(3, norm="shared")
+
+
+def without_norms(architecture: Architecture) -> Architecture:
+    """The same network without norms, which whatever the points are they may share."""
+
+    def bare(steps: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(step for step in steps if step != "norm")
+
+    old = architecture.topology
+    operations = tuple(replace(o, before=bare(o.before), after=bare(o.after)) for o in old.operations)
+    return replace(architecture, topology=replace(old, operations=operations), norm="shared")
 
 
 ALL = {f.__name__: f for f in (

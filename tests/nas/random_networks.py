@@ -6,6 +6,7 @@ Valid by construction: what the strategy makes and :class:`Architecture` refuses
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from nas.cost import subnetwork_macs
 from nas.errors import InvalidArchitecture
+from nas.gates import GatedModule
 from nas.kinds import kind
 from nas.liveness import trim_point
 from nas.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology
@@ -55,7 +57,28 @@ def random_architecture(pick: Pick, most_maps: int = 6, most_points: int = 3) ->
         del points[0]
     by_cost = {subnetwork_macs(topology, point): point for point in points}
     chosen = [point for _, point in sorted(by_cost.items(), key=lambda pair: pair[0])][-most_points:]
-    return Architecture(task=task, topology=topology, points=tuple(chosen), norm=pick(NORMS))
+    made = Architecture(task=task, topology=topology, points=tuple(chosen))
+    with suppress(InvalidArchitecture):  # norms that these points cannot share
+        made = replace(made, norm=pick(NORMS))
+    return _gated(made, pick) if pick((False, True)) else made
+
+
+def _gated(architecture: Architecture, pick: Pick) -> Architecture:
+    """The same with some maps gated, alone or together with others; not those that this leaves no network."""
+    for index in architecture.topology.declared[1:]:
+        slices, modules = len(architecture.topology.maps[index].slices), architecture.topology.gated
+        fits = [m for m, module in enumerate(modules) if len(module.components) == slices]
+        if fits and pick((True, False)):
+            joined = replace(modules[fits[0]], components=tuple((*c, index) for c in modules[fits[0]].components))
+            found = tuple(joined if m == fits[0] else module for m, module in enumerate(modules))
+        else:
+            always = min(slices - 1, pick((0, 1, 1)))
+            found = (*modules, GatedModule(components=((index,),) * slices, always=always))
+        try:
+            architecture = replace(architecture, topology=replace(architecture.topology, gated=found))
+        except InvalidArchitecture:
+            continue
+    return architecture
 
 
 class _Growing:

@@ -38,6 +38,20 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+TINY: dict[str, Any] = {
+    "strategy": "random",
+    "train": 3,
+    "generation": 3,
+    "pool": 12,
+    "epochs": 2,
+    "final_epochs": 3,
+    "finalists": 1,
+    "workers": 1,
+    "device": "cpu",
+}
+"""Settings of a search that trains for real, of seconds on small data."""
+
+
 def toy(name: str = "Toy") -> str:
     """The specification of an evaluator of tests/plugins/toy.py."""
     return f"{PLUGINS}/toy.py:{name}"

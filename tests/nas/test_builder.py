@@ -33,6 +33,7 @@ REFUSED: dict[str, Any] = {
     ),
     "All operations into map 1 must produce its size (9, 7). Got (5, 4) from map 0": _twice_written,
     "Levels count from 0, the smallest. Got level=-1": lambda b: b.point(-1),
+    "The task has 1 labellings. Got labelling=1": lambda b: b.point(0, output=b.head(b.input), labelling=1),
     "16 channels have no 4 different prefixes in steps of 8": lambda b: widths(16, (0.25, 0.5, 0.75, 1), divisor=8),
     "The kernel (11, 11) must fit the padded feature map. Got size (9, 7)": lambda b: b.conv(
         b.input, 4, kernel=11, padding=0

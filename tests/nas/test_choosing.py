@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import matplotlib.image
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ import nas
 import results
 from nas.errors import UserError
 
+from .searching import TINY
 from .searching import search as toy_search
 
 DATA = "synthetic:n=400,classes=3,size=8,channels=1"
@@ -25,12 +28,7 @@ def study(tmp_path_factory):
         store=str(tmp_path_factory.mktemp("choosing") / "nas.db"),
         rule="path_sampling",
         final_search=24,
-        train=3,
-        pool=8,
-        epochs=2,
-        final_epochs=3,
-        finalists=1,
-        workers=1,
+        **TINY,
     )
 
 
@@ -45,6 +43,59 @@ def test_a_finalist_has_the_points_that_the_final_search_chose(study):
     part = points[(points.fidelity < 3) & (points.candidate == proposed)]
     assert set(part.macs) == set(nas.macs(nas.Architecture.from_json(study.store.architecture(proposed))))
     assert set(study.front().realised_key) == {realised}
+
+
+def test_what_is_shown_and_drawn_is_the_network_that_came_of_it(study, cli, tmp_path, monkeypatch):
+    proposed, drawn = str(study.best().key), []
+    monkeypatch.setattr("nas.plots.draw_topology", lambda architecture, path: drawn.append(architecture))
+    network = nas.load(proposed, store=study.url)
+    for key in (proposed, network.architecture.key):
+        status, out, err = cli("show", key[:12], "--plot", str(tmp_path / "net.png"), "--store", study.url)
+        assert (status, err) == (0, "")
+        assert network.architecture.key in out
+        assert drawn.pop().costs == network.macs
+        assert all(
+            f"{counts[1]}" in out for counts in map(network.architecture.topology.active, network.architecture.points)
+        )
+        shown = json.loads(cli("show", key, "--json", "--store", study.url)[1])
+        assert nas.Architecture.from_json(shown).key == network.architecture.key
+    assert "Trained, it became" in cli("show", proposed, "--store", study.url)[1]
+
+
+def test_repeats_that_chose_points_of_their_own_are_networks_of_their_own(tmp_path):
+    """Every point of the front is one of a network that can be loaded by what the front names."""
+    found = nas.search(
+        DATA,
+        study="repeated",
+        space="residual",
+        store=str(tmp_path / "nas.db"),
+        rule="path_sampling",
+        final_search=16,
+        train=2,
+        pool=6,
+        epochs=1,
+        final_epochs=2,
+        finalists=1,
+        seeds=2,
+        workers=1,
+    )
+    full = found.points()[lambda points: points.fidelity == 2]
+    assert full.realised_key.nunique() == full.repeat.nunique() == 2
+    front = found.front()
+    for point in front.itertuples():
+        network = nas.load(point.realised_key, store=found.url)
+        assert network.architecture.key == point.realised_key
+        assert network.macs[point.level] == point.macs
+        assert point.repeats == 1
+    assert nas.load(front.candidate[0], store=found.url, repeat=1).architecture.key in set(full.realised_key)
+
+
+def test_a_rule_that_samples_trains_nothing_with_norms_of_its_own(tmp_path):
+    settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "sampled", "finalists": 1}
+    settings |= {"train": 2, "pool": 12, "epochs": 1, "final_epochs": 2, "final_search": 0, "workers": 1}
+    candidates = nas.search(DATA, rule="uniform_sampling", **settings).candidates()
+    assert candidates[candidates.status == "infeasible"].reason.str.contains("the rule uniform_sampling needs").any()
+    assert not (candidates.status == "failed").any()
 
 
 def test_a_network_of_the_store_gets_other_points(study, cli, tmp_path):

@@ -207,6 +207,7 @@ def test_labels():
     assert texts[0] == "input 3"
     assert texts[-1] == "5 classes"
     assert "concat 10/14/18" in texts
+    assert {"4 · gated", "–/–/4 · gated", "–/4/4 · gated"} < set(texts)
     assert layout(hand_built.multi_exit()).nodes[4].text == "exit 0: 5 classes"
     assert "8…16" in "".join(node.text for node in layout(sampled(Residual(), 5, points=8)).nodes)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from nas.builder import Builder
 from nas.errors import UserError
 from nas.heads import own_heads
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture
 
-from .hand_built import causal, lenet, multi_exit, residual
+from .hand_built import TASK, causal, lenet, multi_exit, residual
 from .networks import random_images, random_network, random_statistics
 
 causals = pytest.mark.parametrize("make", [causal, lenet], ids=["causal", "lenet"])
@@ -37,6 +39,18 @@ def test_the_same_classifier_for_every_point_says_the_same_at_the_same_cost(make
     assert len({point.output for point in own.architecture.points}) == own.levels
     for one, other in zip(shared.forward_all(x), own.forward_all(x)):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-12)
+
+
+def test_points_that_answer_in_other_labels_keep_theirs():
+    task = replace(TASK, hierarchy=((0, 0, 1, 1, 1),))
+    builder = Builder(task)
+    builder.head(builder.conv(builder.input, (2, 4, 6, 8), wiring="causal"))
+    shared = builder.architecture(4, norm="shared")
+    own = own_heads(shared)
+    assert len({point.output for point in shared.points}) == 2
+    assert len({point.output for point in own.points}) == 4
+    assert [own.labelling(point) for point in own.points] == [shared.labelling(point) for point in shared.points]
+    assert own.costs == shared.costs
 
 
 @causals

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.builder import Builder
 from nas.errors import UserError
+from nas.extract import Rows
 from nas.network import AnytimeNetwork
 from nas.topology import Task
 
@@ -97,6 +98,34 @@ def test_one_pass_serves_all_levels_exactly_where_reuse_is_exact(name: str) -> N
 
 
 # Levels and budgets ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_macs_by_weights_that_are_not_zero(name: str) -> None:
+    """Against multiplying by each weight at each position, one after the other."""
+    network = _network(name)[0].eval()
+    assert network.nonzero_macs == network.macs
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in network.operation_layers:
+            if layer.weight is not None:
+                layer.weight *= torch.rand(layer.weight.shape, generator=generator) < 0.6
+    x = random_images(network)[:1]
+    for level, found in enumerate(network.nonzero_macs):
+        multiplied = 0
+
+        def count(rows: Rows, _: object, out: torch.Tensor) -> None:
+            nonlocal multiplied
+            for _position in range(out[0, 0].numel()):
+                for weight in rows.weight.flatten().tolist():
+                    multiplied += weight != 0
+
+        static = network.extract(level)
+        for module in static.modules():
+            if isinstance(module, Rows):
+                module.register_forward_hook(count)
+        static(x)
+        assert found == multiplied < network.macs[level]
 
 
 def test_the_largest_level_is_the_default() -> None:

@@ -189,7 +189,11 @@ def _with_dead_branch(architecture: Architecture, after: int, place: int) -> Arc
                 output=moved[point.output],
             )
         )
-    topology = Topology(maps=maps, operations=tuple(operations))
+    gated = tuple(
+        replace(module, components=tuple(tuple(moved[i] for i in component) for component in module.components))
+        for module in old.gated
+    )
+    topology = Topology(maps=maps, operations=tuple(operations), gated=gated)
     return replace(architecture, topology=topology, points=tuple(points))
 
 
@@ -212,6 +216,7 @@ def test_dead_channels_change_no_key(architecture: Architecture, data: st.DataOb
     canonical = architecture.canonical
     topology = canonical.topology
     bound = {0, *(o.source for o in topology.operations if topology.maps[o.target].merge == "concat")}
+    bound |= {i for module in topology.gated for component in module.components for i in component}
     for o in topology.operations:
         if o.groups > 1 or o.wiring == "causal" or topology.maps[o.source].merge == "concat":
             bound |= {o.source, o.target}

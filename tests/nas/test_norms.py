@@ -30,7 +30,13 @@ def _statistics(network: AnytimeNetwork) -> list[Tensor]:
 
 
 def _policy(make: Callable[[], Architecture], norm: str, **rest) -> AnytimeNetwork:
-    return random_network(replace(make(), norm=norm), **rest)
+    """Points share their norms in a causal network; else it is as it is made."""
+    made = make()
+    if norm == "shared":
+        *hidden, classifier = made.topology.operations
+        operations = (*(replace(operation, wiring="causal") for operation in hidden), classifier)
+        made = replace(made, topology=replace(made.topology, operations=operations))
+    return random_network(replace(made, norm=norm), **rest)
 
 
 # Training --------------------------------------------------------------------------------------------------------

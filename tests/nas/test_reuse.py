@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
 
 from nas.builder import Builder
+from nas.errors import InvalidArchitecture
 from nas.layers import Norm
 from nas.network import AnytimeNetwork
 from nas.reuse import stable_maps
 from nas.topology import Architecture, Topology
 from nas.wiring import is_causal
 
-from .hand_built import ALL, NR, REUSABLE, TASK, causal, i_resnext
+from .hand_built import ALL, NR, REUSABLE, TASK, causal, i_resnext, without_norms
 from .networks import random_images, random_network, random_statistics
+from .random_networks import architectures
 
 
 def _live(architecture: Architecture, level: int) -> set[int]:
@@ -43,11 +47,11 @@ def test_earlier_exits_share_the_trunk_and_nothing_of_a_later_head() -> None:
         assert outputs[-1] not in shared
 
 
-@pytest.mark.parametrize("norm", ["per_point", "shared", "recalibrated"])
+@pytest.mark.parametrize("norm", ["per_point", "none", "recalibrated"])
 def test_a_residual_stream_that_depends_on_the_level_is_not_shared(norm: str) -> None:
-    architecture = replace(i_resnext(), norm=norm)
+    architecture = without_norms(i_resnext()) if norm == "none" else replace(i_resnext(), norm=norm)
     stem, h1, h2, y, z, pooled, classes = range(1, 8)
-    branch = {h1, h2} if norm == "shared" else set()
+    branch = {h1, h2} if norm == "none" else set()
     for shared in stable_maps(architecture)[:-1]:
         assert shared == {0, stem} | branch
         assert not shared & {y, z, pooled, classes}
@@ -55,7 +59,7 @@ def test_a_residual_stream_that_depends_on_the_level_is_not_shared(norm: str) ->
 
 @pytest.mark.parametrize("name", ["residual", "mobile", "cell"])
 def test_dense_widths_share_the_image_alone(name: str) -> None:
-    for shared in stable_maps(replace(ALL[name](), norm="shared"))[:-1]:
+    for shared in stable_maps(without_norms(ALL[name]()))[:-1]:
         assert shared <= {0, 1}  # the stem reads the whole image: its channels are the same at every width
 
 
@@ -246,3 +250,92 @@ def test_sharing_ends_with_norms_before_a_causal_block_of_another_policy() -> No
     builder.head(builder.conv(x, (2, 4), wiring="causal"))
     for norm, shared in (("shared", {0, 1, 2, 3}), ("per_point", {0}), ("recalibrated", {0})):
         assert stable_maps(builder.architecture(2, norm=norm))[0] == shared
+
+
+# Norms that points share ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["causal", "causal_concat", "lenet", "multi_exit", "gated_residual"])
+def test_what_sees_the_same_at_all_points_may_share_a_norm(name: str) -> None:
+    replace(ALL[name](), norm="shared")
+
+
+@pytest.mark.parametrize("name", ["gated_concat", "gated_sum", "gated_dense", "gated_sources"])
+def test_gated_modules_may_share_a_norm(name: str) -> None:
+    assert ALL[name]().norm == "shared"
+
+
+WIDER = r"operation 1 \(conv 1 -> 2\) sees other values at level 1 than at level 0: operation 1 .* reads \d+ channels"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("residual", WIDER),
+        ("mobile", WIDER),
+        (
+            "i_resnext",
+            r"\(global_avg_pool 5 -> 6\) sees other values .*: what operation 5 \(avg_pool 4 -> 5\) reads has",
+        ),
+        ("cell", WIDER),
+    ],
+)
+def test_wider_maps_must_not_share_a_norm(name: str, said: str) -> None:
+    with pytest.raises(InvalidArchitecture, match=said):
+        replace(ALL[name](), norm="shared")
+
+
+def _after_a_module(scale: str, *, gated: bool) -> Architecture:
+    builder = Builder(TASK)
+    x = builder.conv(builder.input, 4)
+    module = builder.add("conv", x, builder.map((4, 8), scale=scale), kernel=3)
+    if gated:
+        builder.gate([[module], [module]], always=1)
+    builder.head(builder.conv(module, 6, after=("norm",)))
+    return builder.architecture(2, norm="shared")
+
+
+def test_a_map_that_is_narrower_at_the_larger_point_changes_what_is_read_of_it() -> None:
+    builder = Builder(TASK)
+    y = builder.conv(builder.conv(builder.input, (2, 4)), (2, 4, 16), kernel=3, after=("norm",))
+    builder.head(y)
+    with pytest.raises(InvalidArchitecture, match="reads 4 channels at the smaller, 2 at the larger, and its wiring"):
+        _points(builder, (3, 4, 2, 2, 5), (3, 2, 16, 16, 5))
+
+
+def test_a_norm_that_reads_gated_components_is_told_from_one_that_reads_a_width() -> None:
+    for scale in ("mean", "none"):
+        assert _after_a_module(scale, gated=True).norm == "shared"
+        with pytest.raises(InvalidArchitecture, match="Wire it causally, or let norm be 'recalibrated' or 'per_point'"):
+            _after_a_module(scale, gated=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(architectures())
+def test_norms_that_are_shared_see_the_same_values(architecture: Architecture) -> None:
+    """The oracle: what every norm is given, at each level, by statistics of the batch."""
+    if architecture.topology.gated:
+        return
+    try:
+        replace(architecture, norm="shared")
+    except InvalidArchitecture:
+        return
+    network = AnytimeNetwork(replace(architecture, norm="recalibrated")).double().train()
+    x = torch.randn(3, *architecture.task.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    seen: list[dict[str, dict[int, torch.Tensor]]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, Norm):
+            module.register_forward_pre_hook(
+                lambda _, given, name=name: seen[-1].__setitem__(
+                    name, dict(zip(given[1].positions, given[0].unbind(1)))
+                )
+            )
+    points = architecture.points
+    for level in range(len(points)):
+        seen.append({})
+        network(x, level)
+    for level, (before, after) in enumerate(pairwise(seen)):
+        if points[level].operations == points[level + 1].operations:  # else gates may have switched
+            for name, channels in before.items():
+                for channel in channels.keys() & after[name].keys():
+                    torch.testing.assert_close(after[name][channel], channels[channel])

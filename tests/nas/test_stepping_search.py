@@ -11,6 +11,8 @@ from evaluators.data import load
 from nas.cost import macs
 from nas.topology import Architecture
 
+from .searching import TINY
+
 DATA = "synthetic:n=300,classes=3,size=8,channels=1"
 
 
@@ -23,15 +25,7 @@ def test_a_finalist_is_the_realised_network_with_the_accuracies_that_are_stored(
         rule=rule,
         max_macs=3e6,
         store=store,
-        strategy="random",
-        train=4,
-        generation=4,
-        pool=16,
-        epochs=3,
-        final_epochs=4,
-        finalists=1,
-        workers=1,
-        device="cpu",
+        **(TINY | {"epochs": 3, "final_epochs": 4}),
     )
     best, data = study.best(), load(DATA)
     rows = study.points()

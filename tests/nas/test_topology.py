@@ -67,6 +67,22 @@ INVALID = {
     "of tuples of labels. Got ((0, 0, 1, 1, 1.0),)": lambda: replace(TASK, hierarchy=((0, 0, 1, 1, 1.0),)),
     "Each level of the hierarchy must give every one of the 5 labels": lambda: replace(TASK, hierarchy=((0, 1),)),
     "a coarse label 0..n-1, none left out. Got (0, 0, 2, 2, 2)": lambda: replace(TASK, hierarchy=((0, 0, 2, 2, 2),)),
+    "fewer labels than the one before it, and at least two. Got 5, 1 labels": lambda: replace(
+        TASK, hierarchy=((0, 0, 0, 0, 0),)
+    ),
+    "and at least two. Got 5, 2, 3 labels, finest first.": lambda: replace(
+        TASK, hierarchy=((0, 0, 0, 0, 1), (0, 0, 1, 1, 2))
+    ),
+    "and at least two. Got 5, 5 labels": lambda: replace(
+        TASK, hierarchy=((0, 1, 2, 3, 4),)
+    ),
+    "must join whole labels of the one before it. Got (0, 1, 1, 1, 1)": lambda: replace(
+        TASK, hierarchy=((0, 0, 1, 1, 2), (0, 1, 1, 1, 1))
+    ),
+    "Only labels of a finer labelling can be joined. Got finer=1, coarser=0": lambda: replace(
+        TASK, hierarchy=((0, 0, 1, 1, 1),)
+    ).joined(1, 0),
+    "Got finer=0, coarser=1": lambda: TASK.joined(0, 1),
     "metric must be a name. Got None": lambda: replace(TASK, metric=None),
     # maps
     "channels must be a whole number, size and slices": lambda: replace(HIDDEN, channels=4.0, slices=(2, 4.0)),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from nas.builder import Builder
 from nas.kinds import kind
 from nas.topology import Architecture, Subnetwork, Task, Topology
-from nas.wiring import active_channels, alignment, channel_mask, connections, is_causal, pairs
+from nas.wiring import active_channels, alignment, channel_mask, connections, is_causal, pairs, reads_any
 
 from .hand_built import ALL
 from .random_networks import architectures
@@ -123,6 +123,17 @@ def _two_maps(source: tuple[int, ...], target: tuple[int, ...], kind_name: str, 
     window = {"kernel": 3} if kind_name in ("conv", "max_pool", "avg_pool") else {}
     builder.add(kind_name, first, builder.map(target), **window, **operation)
     return builder.topology()
+
+
+@given(architectures())
+@settings(max_examples=40, deadline=None)
+def test_whether_some_channels_read_others(architecture: Architecture) -> None:
+    topology, rng = architecture.topology, np.random.default_rng(0)
+    for index in range(len(topology.operations)):
+        feeds = _feeds(topology, index)
+        for share in (0.1, 0.5):
+            rows, columns = (rng.random(n) < share for n in feeds.shape)
+            assert reads_any(topology, index, rows, columns) == feeds[np.ix_(rows, columns)].any()
 
 
 def test_dense_reads_everything_and_causal_the_slices_up_to_its_own() -> None:

@@ -39,6 +39,22 @@ def test_refusals(filled, store, tmp_path):
         plot_front(*frames, tmp_path / "missing" / "front.png")
 
 
+def test_policies_are_drawn_beside_points_where_costs_are_macs(filled):
+    about = {"study": "fashion", "candidate": "bbbb0002", "penalty": [0.1, 0.1, 0.3]}
+    measured = {"macs": [2e6, 3e6, 4e6], "accuracy": [0.6, 0.7, 0.7]}
+    for cost, lines in (("macs", 1), ("params", 0)):
+        frames = filled.points("fashion"), filled.front("fashion", cost=cost)
+        (axes,) = front_figure(
+            *frames, cost=cost, policies=pd.DataFrame(about | measured | {"learner": "expected"})
+        ).axes
+        found = [line for line in axes.lines if line.get_label() == "with a controller"]
+        assert [line.get_xdata().tolist() for line in found] == [[2e6, 3e6, 4e6]] * lines
+    frames = filled.points("fashion"), filled.front("fashion")
+    (axes,) = front_figure(*frames, policies=pd.DataFrame(about | measured | {"learner": "gates"})).axes
+    dashed = [line.get_xdata().tolist() for line in axes.lines if line.get_linestyle() == "--"]
+    assert dashed == [[2e6, 3e6], [4e6]]
+
+
 @pytest.mark.parametrize("count", [1, 2, 40])
 def test_progress_of_any_length(count):
     trained = pd.DataFrame(

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 import results
+from results import StoreError, connection, schema
 from results.front import Score
 
 SCORE = Score(low=1e6, high=16e6, floor=0.1)
+POLICY = ("learner", "penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
 
 
 def test_studies(filled):
@@ -71,7 +73,8 @@ def test_points_and_evaluations(filled):
     assert len(frame) == 8
     assert list(frame.columns) == [
         *("study", "candidate", "realised_key", "space", "level", "macs", "params", "latency_ms"),
-        *("accuracy", "loss", "test_accuracy", "test_loss", "fidelity", "repeat"),
+        *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
+        *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "fidelity", "repeat"),
     ]
     b = frame[frame["candidate"] == "bbbb0002"]
     assert set(b["realised_key"]) == {"bbbb9999"}
@@ -148,7 +151,7 @@ def test_keys_by_prefix(filled, rows):
 def test_weights(filled):
     assert filled.weights("bbbb0").read_bytes() == b"weights"
     assert filled.weights("bbbb9999") == filled.files("fashion") / "b.safetensors"
-    with pytest.raises(results.StoreError, match="none of aaaa0001, repeat=0"):
+    with pytest.raises(results.StoreError, match=r"none of aaaa0001\. Train it again"):
         filled.weights("aaaa")
     with pytest.raises(results.StoreError, match="repeat=1"):
         filled.weights("bbbb0", repeat=1)
@@ -226,13 +229,16 @@ def test_reading_what_is_no_store(tmp_path):
         results.open(path).writer("s", {})
 
 
-def test_a_newer_schema_is_refused(sqlite_store, tmp_path):
+@pytest.mark.parametrize(
+    ("version", "said"), [("99", r"newer version.*schema 99.*Update"), ("1", r"older version.*schema 1;.*name another")]
+)
+def test_another_schema_is_refused(sqlite_store, tmp_path, version, said):
     sqlite_store.writer("s", {}).close()
     with sqlite3.connect(tmp_path / "nas.db") as connection:
-        connection.execute("UPDATE meta SET value = '99'")
+        connection.execute("UPDATE meta SET value = ?", (version,))
     connection.close()
     for call in (sqlite_store.studies, lambda: sqlite_store.writer("s", {})):
-        with pytest.raises(results.StoreError, match=r"newer version.*schema 99.*Update"):
+        with pytest.raises(results.StoreError, match=said):
             call()
 
 
@@ -311,3 +317,59 @@ def test_files_without_tables_hold_no_study_and_others_are_refused(tmp_path):
     assert not results.open(tmp_path / "bare.db").holds("fashion")
     with pytest.raises(results.StoreError, match="must be a SQLite database"):
         results.open(tmp_path / "letter.db").holds("fashion")
+
+
+def test_policies_are_kept_apart_from_points(filled):
+    before = filled.points("fashion"), filled.candidates("fashion")
+    assert filled.policies("fashion").empty
+    rows = [
+        {"learner": "gates", "penalty": p, "utilization": u, "controller_macs": 7, "macs": 3e6 - p, "accuracy": u - p}
+        for p in (0.1, 0.3)
+        for u in (0.5, 1.0)
+    ]
+    with filled.writer("fashion", filled.settings("fashion")) as writer:
+        writer.record_policies("bbbb9999", rows)  # the realised key
+        writer.record_policies("bbbb0002", [rows[3] | {"accuracy": 0.75, "test_accuracy": 0.7, "test_macs": 2.5e6}])
+        writer.finish()
+    found = filled.policies(["fashion"])
+    assert found[["study", "candidate", "space"]].drop_duplicates().values.tolist() == [
+        ["fashion", "bbbb0002", "residual"]
+    ]
+    assert found[["penalty", "utilization"]].values.tolist() == [[0.1, 0.5], [0.1, 1.0], [0.3, 0.5], [0.3, 1.0]]
+    assert found.accuracy.tolist() == pytest.approx([0.4, 0.9, 0.2, 0.75])
+    assert found.test_accuracy.isna().tolist() == [True, True, True, False]
+    assert found.controller_macs.tolist() == [7] * 4
+    pd.testing.assert_frame_equal(filled.points("fashion"), before[0])
+    pd.testing.assert_frame_equal(filled.candidates("fashion"), before[1])
+    filled.delete("fashion")
+
+
+def test_policies_of_what_was_not_kept_are_refused(filled):
+    row = {"learner": "expected", "penalty": 0.1, "utilization": 1, "controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
+    with filled.writer("fashion", filled.settings("fashion")) as writer:
+        with pytest.raises(StoreError, match=r"with weights. Got 'aaaa0001'"):
+            writer.record_policies("aaaa0001", [row])
+        with pytest.raises(StoreError, match=r"A policy has learner.*Got .*'more'"):
+            writer.record_policies("bbbb0002", [row | {"more": 1}])
+        del row["macs"]
+        with pytest.raises(StoreError, match="A policy has learner, penalty"):
+            writer.record_policies("bbbb0002", [row])
+    assert filled.policies("fashion").empty
+
+
+def test_a_store_of_before_there_were_policies(filled):
+    """It reads as having none, and gets the table when it is next written; deleting needs none."""
+    engine = connection.engine(connection.locate(filled.url), writing=True)
+    with engine.begin() as opened:
+        schema.policies.drop(opened)
+    engine.dispose()
+    assert filled.policies("fashion").empty
+    assert list(filled.policies("fashion")) == ["study", "candidate", "space", *POLICY]
+    row = {"learner": "expected", "penalty": 0.1, "utilization": 1, "controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
+    with filled.writer("fashion", filled.settings("fashion")) as writer:
+        writer.record_policies("bbbb0002", [row])
+    assert len(filled.policies("fashion")) == 1
+    with engine.begin() as opened:
+        schema.policies.drop(opened)
+    engine.dispose()
+    filled.delete("fashion")

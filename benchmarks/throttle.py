@@ -1,0 +1,77 @@
+"""Time against utilization, beside multiply-accumulates against utilization, of throttleable networks.
+
+VGG of full and half width, ResNet, ResNeXt and DenseNet, at eight utilizations, batches of 1 and 64: the CPU time of
+one thread (machines are shared) for `network(x)` as throttled. Utilizations take turns, each time is the least of
+several. Prints a table and writes rows/throttle.csv.
+
+    python benchmarks/throttle.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from refine import best_times
+
+from nas.network import AnytimeNetwork
+from nas.topology import Architecture
+from search_spaces.throttleable import densenet, resnet, resnext, vgg
+
+UTILIZATIONS = tuple(level / 7 for level in range(8))
+NETWORKS: dict[str, Callable[..., Architecture]] = {
+    "vgg, width 64": partial(vgg, 64),
+    "vgg, width 32": partial(vgg, 32),
+    "resnet, 9 blocks": resnet,
+    "resnext, 8 paths": resnext,
+    "densenet, growth 12": partial(densenet, 12, (8, 8, 8)),
+}
+BATCHES = (1, 64)
+
+
+@torch.no_grad()
+def rows(name: str, seconds: float) -> list[dict[str, Any]]:
+    """One row for each batch size and utilization. Shares: of what utilization 1 takes."""
+    network = AnytimeNetwork(NETWORKS[name](utilizations=UTILIZATIONS)).eval().to(memory_format=torch.channels_last)
+    found = []
+    for batch in BATCHES:
+        x = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
+
+        def throttled(utilization: float, x: torch.Tensor = x) -> torch.Tensor:
+            network.throttle(utilization)
+            return network(x)
+
+        times = best_times({str(u): partial(throttled, u) for u in UTILIZATIONS}, seconds)
+        for utilization, macs in zip(UTILIZATIONS, network.macs):
+            latency = times[str(utilization)]
+            row = {"network": name, "batch": batch, "utilization": round(utilization, 4), "macs": macs}
+            row |= {"latency_ms": round(latency, 3), "macs_share": round(macs / network.macs[-1], 4)}
+            found.append(row | {"latency_share": round(latency / times["1.0"], 4)})
+    return found
+
+
+def main() -> None:
+    """Measure all networks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each network and batch")
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="these alone, without writing rows")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    found = [row for name in given.network or NETWORKS for row in rows(name, given.seconds)]
+    print(pd.DataFrame(found).to_string(index=False))
+    if not given.network:
+        path = Path(__file__).parent / "rows" / "throttle.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(found[0]))
+            writer.writeheader()
+            writer.writerows(found)
+
+
+if __name__ == "__main__":
+    main()

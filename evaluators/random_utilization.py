@@ -1,0 +1,80 @@
+"""Training throttleable networks: every sample at a random utilization of its own, all on the labels.
+
+From the paper's released code: u drawn uniformly from [least, 1] for each sample, the four orders in which components
+go on, cross-entropy alone, one norm for all utilizations. In what an order says of several modules, ours: *blockwise*
+goes round-robin from the last module.
+
+References
+----------
+Liu, Parajuli, Hostetler, Chai & Bhanu, Dynamically Throttleable Neural Networks (TNN), arXiv 2011.02836.
+Hostetler, Toward Runtime-Throttleable Neural Networks, arXiv 1905.13179.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.errors import UserError, unknown_name
+from nas.gates import round_robin
+from nas.gating import nested_gates
+from nas.network import AnytimeNetwork
+from nas.topology import Topology
+
+ORDERS = ("nested", "permuted", "joint", "blockwise")
+"""nested: of each module the first components, as :meth:`AnytimeNetwork.throttle` runs them. permuted: of each module
+random ones, as many. joint: random ones of all modules together. blockwise: of all together, round-robin from the last.
+"""
+
+
+class RandomUtilization:
+    """A utilization for every sample, one forward and one backward pass through the masked network.
+
+    least: the smallest utilization that is drawn. order: which components a utilization switches on, one of
+    :data:`ORDERS`; other ones than nested train subnetworks that do not run as they are.
+    """
+
+    def __init__(self, *, least: float = 0.0, order: str = "nested"):
+        if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < 1:
+            raise UserError(f"least must be a utilization from 0 to below 1. Got {least!r}.")
+        if order not in ORDERS:
+            raise UserError(unknown_name("order of components", order, ORDERS))
+        self.least, self.order = float(least), order
+
+    def losses(
+        self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """One cross-entropy over the batch. Raises UserError for a network without gated modules."""
+        topology = network.architecture.topology
+        if not topology.gated:
+            raise UserError(
+                "Random utilizations need a network with gated modules, as of the space 'throttleable'. "
+                "Got none: train it with 'sandwich' or 'joint'."
+            )
+        utilization_N = self.least + (1 - self.least) * torch.rand(len(x), generator=generator, dtype=torch.float64)
+        gates = [gate.to(x.device) for gate in sample_gates(topology, utilization_N, self.order, generator)]
+        yield F.cross_entropy(network.forward_gated(x, gates), labels)
+
+
+def sample_gates(topology: Topology, utilization_N: Tensor, order: str, generator: torch.Generator) -> list[Tensor]:
+    """The gates of every module, each (N, components): what is always on, and of the others, which stand in an order,
+    as many of the first as the utilization of a sample says. utilization_N: on the CPU, in double precision.
+    """
+    if order == "nested":
+        return nested_gates(topology, utilization_N)
+    free = [len(module.components) - module.always for module in topology.gated]
+    if order == "blockwise":
+        starts, places = [sum(free[:m]) for m in range(len(free))], torch.empty(sum(free), dtype=torch.long)
+        places[[starts[m] + i for m, i in round_robin(free)]] = torch.arange(sum(free))
+        orders = [places.expand(len(utilization_N), -1)]
+    else:
+        pools = free if order == "permuted" else [sum(free)]
+        orders = [torch.rand(len(utilization_N), n, generator=generator).argsort(1) for n in pools]
+    switched = [utilization_N[:, None] >= (places + 1).double() / (places.shape[1] + 1) for places in orders]
+    parts = torch.cat(switched, dim=1).float().split(free, dim=1)
+    return [
+        torch.cat([part.new_ones(len(part), module.always), part], dim=1) for module, part in zip(topology.gated, parts)
+    ]

@@ -1,0 +1,319 @@
+"""Throttleable networks: VGG, ResNet, ResNeXt, DenseNet and C3D of gated modules, driven by one utilization.
+
+From the papers: modules whose components are gated, and one number u in [0, 1] that says how many are on; networks of
+these bases. From the released code: what the components are, channels of a layer side by side (VGG, C3D), paths of a
+block that are summed (ResNeXt), layers of a dense block (DenseNet), residual blocks (ResNet), in order round-robin from
+the last stage; that the values of what is on are multiplied by 1/c or n/c when c of n components are on, not in
+residual networks and C3D; how many are always on; one norm for all utilizations.
+
+Ours, as the full text was not at hand: the sizes; pre-activation in ResNeXt; no such factor unless it is asked for, and
+none in DenseNet, where the norms of the readers would take it out again; the mean over all positions before the hidden
+layers of VGG and C3D; what the space offers.
+
+References
+----------
+Liu, Parajuli, Hostetler, Chai & Bhanu, Dynamically Throttleable Neural Networks (TNN), arXiv 2011.02836.
+Hostetler, Toward Runtime-Throttleable Neural Networks, arXiv 1905.13179.
+Simonyan & Zisserman, ICLR 2015 (VGG); He et al., CVPR 2016 (ResNet); Xie et al., CVPR 2017 (ResNeXt); Huang et al.,
+CVPR 2017 (DenseNet); Tran et al., ICCV 2015 (C3D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nas.builder import Builder
+from nas.choices import Choose
+from nas.errors import UserError
+from nas.gates import round_robin
+from nas.kinds import Size
+from nas.topology import Architecture, Task
+from search_spaces.images import check_task, num_stages, stem_strides
+
+CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
+VIDEO = Task(input_shape=(3, 16, 112, 112), num_classes=101)
+UTILIZATIONS = (0.0, 1 / 3, 2 / 3, 1.0)
+"""Of the operating points."""
+NR = ("norm", "relu")
+
+BASES = ("vgg", "resnet", "resnext", "densenet")
+CHAIN_WIDTHS = (8, 16, 24, 32)
+RESIDUAL_WIDTHS = (8, 12, 16, 24, 32)
+PATHS_WIDTHS = (16, 24, 32, 48)
+GROWTHS = (4, 6, 8, 12)
+BOTTLENECKS = (1, 2, 4)
+"""Channels of a path in the first stage."""
+CHAIN_DEPTHS = (1, 2, 3)
+PATHS_DEPTHS = (1, 2, 3)
+
+
+def vgg(
+    width: int = 64,
+    depths: Sequence[int] = (2, 2, 3, 3, 3),
+    components: int = 8,
+    *,
+    task: Task = CIFAR,
+    utilizations: Sequence[float] = UTILIZATIONS,
+    always: int = 1,
+    scale: str = "none",
+) -> Architecture:
+    """VGG whose every hidden layer is a gated module of components side by side.
+
+    Stages of 3×3 convolutions, width · 1, 2, 4, 8 and 8 channels, each ending in a pooling where there is something to
+    pool; the mean over all positions; two hidden linear layers of 8 · width.
+
+    width: channels of the first stage. depths: convolutions of each stage, up to five. components: of every layer; they
+    divide the width. utilizations: of the operating points, ascending. always: components that are on at every
+    utilization. scale: what values are multiplied by when c of n components are on: "none" 1, "mean" 1/c, "full" n/c.
+
+    Raises UserError unless components divide the width, InvalidArchitecture where utilizations do not differ in MACs.
+    """
+    return _plain(_Chain(task, components, always, scale), width, depths, 2, utilizations)
+
+
+def c3d(
+    width: int = 64,
+    depths: Sequence[int] = (1, 1, 2, 2, 2),
+    components: int = 8,
+    *,
+    task: Task = VIDEO,
+    utilizations: Sequence[float] = UTILIZATIONS,
+    always: int = 1,
+    scale: str = "none",
+) -> Architecture:
+    """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that leaves the frames alone."""
+    return _plain(_Chain(task, components, always, scale), width, depths, (1, 2, 2), utilizations)
+
+
+def resnet(
+    width: int = 16,
+    depths: Sequence[int] = (3, 3, 3),
+    *,
+    task: Task = CIFAR,
+    utilizations: Sequence[float] = UTILIZATIONS,
+    always: int = 0,
+) -> Architecture:
+    """ResNet whose residual branches are the components of one gated module: depth throttles.
+
+    Stages of basic blocks, twice as wide and half the size each; the shortcuts between stages, 1×1 convolutions, are
+    not gated. Blocks go on round-robin from the last stage: its first, the first of the stage before, …
+
+    width: channels of the first stage. depths: blocks of each stage. always: blocks that are on at every utilization.
+    Otherwise as :func:`vgg`.
+    """
+    builder = Builder(task)
+    x = _stem(builder, width, after=NR)
+    branches: list[list[int]] = []
+    for stage, depth in enumerate(depths):
+        branches.append([])
+        for block in range(depth):
+            across = stage > 0 and block == 0
+            inner = builder.conv(x, width * 2**stage, stride=1 + across, after=NR)
+            out = builder.conv(inner, width * 2**stage, after=("norm",), activation="relu")
+            x = _shortcut(builder, x, out, across, after=("norm",))
+            branches[-1].append(inner)
+    order = round_robin([len(stage) for stage in branches])
+    builder.gate([(branches[stage][block],) for stage, block in order], always=always)
+    builder.head(x)
+    return _finished(builder, utilizations)
+
+
+def resnext(
+    width: int = 64,
+    depths: Sequence[int] = (3, 3, 3),
+    bottleneck: int = 4,
+    cardinality: int = 8,
+    components: int = 8,
+    *,
+    task: Task = CIFAR,
+    utilizations: Sequence[float] = UTILIZATIONS,
+    always: int = 0,
+    scale: str = "none",
+) -> Architecture:
+    """ResNeXt whose blocks are gated modules of paths that are summed onto the residual stream.
+
+    Pre-activation blocks: in stage i the stream has width · 2^i channels and each of the paths bottleneck · 2^i.
+
+    cardinality: paths of a block. components: of a block, each some of its paths. Otherwise as :func:`vgg`. Raises
+    UserError unless components divide the cardinality.
+    """
+    builder = Builder(task)
+    x = _stem(builder, width)
+    for stage, depth in enumerate(depths):
+        paths = _equal(cardinality, components, "cardinality")
+        slices = tuple(n * bottleneck * 2**stage for n in paths)
+        for block in range(depth):
+            across = stage > 0 and block == 0
+            first = builder.conv(x, slices, kernel=1, before=NR, after=NR)
+            second = builder.map(slices, scale=scale)
+            builder.add("conv", first, second, kernel=3, stride=1 + across, groups=cardinality, after=NR)
+            builder.gate([(first, second)] * components, always=always)
+            out = builder.conv(second, width * 2**stage, kernel=1)
+            x = _shortcut(builder, x, out, across, before=NR)
+    builder.head(x, before=NR)
+    return _finished(builder, utilizations)
+
+
+def densenet(
+    growth: int = 12,
+    depths: Sequence[int] = (6, 6, 6),
+    *,
+    task: Task = CIFAR,
+    utilizations: Sequence[float] = UTILIZATIONS,
+    always: int = 0,
+) -> Architecture:
+    """DenseNet-BC whose dense blocks are gated modules: their layers are the components, what is off is not there.
+
+    A layer is a 1×1 convolution to 4 · growth channels and a 3×3 convolution to growth; between blocks a 1×1
+    convolution halves the channels, and a pooling the size.
+
+    growth: channels of a layer. depths: layers of each block. always: layers of a block that are on at every
+    utilization. Otherwise as :func:`vgg`.
+    """
+    builder = Builder(task)
+    x = _stem(builder, 2 * growth)
+    for stage, depth in enumerate(depths):
+        if stage:
+            narrow = builder.conv(x, sum(builder.slices(x)) // 2, kernel=1, before=NR)
+            x = builder.add("avg_pool", narrow, builder.map(builder.slices(narrow)), **_window(builder, narrow, 2))
+        layers, components = [x], []
+        for _ in range(depth):
+            read = builder.concat(layers) if len(layers) > 1 else x
+            inner = builder.conv(read, 4 * growth, kernel=1, before=NR)
+            layers.append(builder.conv(inner, growth, before=NR))
+            components.append((inner, layers[-1]))
+        builder.gate(components, always=always)
+        x = builder.concat(layers)
+    builder.head(x, before=NR)
+    return _finished(builder, utilizations)
+
+
+class Throttleable:
+    """Throttleable networks (TNN): VGG, ResNet, ResNeXt or DenseNet of gated modules; C3D where the data are videos.
+
+    Base network, width, depth of every stage, components and how many are always on are choices.
+    """
+
+    def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
+        """See :class:`nas.contracts.SearchSpace`."""
+        check_task("throttleable", task, points, video=True)
+        video = len(task.input_shape) == 4
+        spread: dict[str, Any] = {"task": task, "utilizations": spread_utilizations(points)}
+        base = "c3d" if video else choose("base", BASES)
+        stages = num_stages((-(-max(task.input_shape[1:]) // _stem_stride(task)),))
+        if base in ("vgg", "c3d"):
+            depths = tuple(choose(f"{base} {stage} depth", CHAIN_DEPTHS) for stage in range(stages + 1))
+            width, components = choose(f"{base} width", CHAIN_WIDTHS), choose("components", _components(points))
+            make = c3d if video else vgg
+            return make(width, depths, components, **spread, scale=choose("scale", ("none", "mean", "full")))
+        always = choose("always", (0, 1))
+        if base == "resnet":
+            fewest = -(-max(3, points) // stages)
+            depths = tuple(choose(f"resnet {s} depth", tuple(range(fewest, fewest + 3))) for s in range(stages))
+            return resnet(choose("resnet width", RESIDUAL_WIDTHS), depths, **spread, always=always)
+        if base == "resnext":
+            depths = tuple(choose(f"resnext {stage} depth", PATHS_DEPTHS) for stage in range(stages))
+            width, bottleneck = choose("resnext width", PATHS_WIDTHS), choose("bottleneck", BOTTLENECKS)
+            components = choose("components", _components(points))
+            scale = choose("scale", ("none", "mean", "full"))
+            return resnext(width, depths, bottleneck, 16, components, **spread, always=always, scale=scale)
+        layers = max(4, points)
+        depths = tuple(choose(f"densenet {s} depth", (layers, layers + 2)) for s in range(stages))
+        return densenet(choose("growth", GROWTHS), depths, **spread, always=always)
+
+
+def spread_utilizations(points: int) -> tuple[float, ...]:
+    """Utilizations of any number of operating points, evenly from 0 to 1.
+
+    >>> spread_utilizations(3), spread_utilizations(1)
+    ((0.0, 0.5, 1.0), (1.0,))
+    """
+    return tuple(level / (points - 1) for level in range(points)) if points > 1 else (1.0,)
+
+
+def _components(points: int) -> tuple[int, ...]:
+    """Enough for the points to differ."""
+    return (4, 8) if points <= 4 else (8,)
+
+
+class _Chain:
+    """A network of one gated layer after the other under construction; a module is a layer and what pools it."""
+
+    def __init__(self, task: Task, components: int, always: int, scale: str):
+        self.builder, self.components, self.always, self.scale = Builder(task), components, always, scale
+        self.at, self.module = self.builder.input, list[int]()
+
+    def layer(self, kind: str, width: int, **window: Any) -> None:
+        """The next layer, with norm and activation inside each component."""
+        self.gate()
+        target = self.builder.map(_equal(width, self.components, "width"), scale=self.scale)
+        self.at = self.builder.add(kind, self.at, target, after=NR, **window)
+        self.module = [self.at]
+
+    def pool(self, kind: str, **window: Any) -> None:
+        self.at = self.builder.add(kind, self.at, self.builder.map(self.builder.slices(self.at)), **window)
+        self.module.append(self.at)
+
+    def gate(self) -> None:
+        """The latest layer is complete."""
+        if self.module:
+            self.builder.gate([self.module] * self.components, always=self.always)
+
+
+def _plain(
+    chain: _Chain, width: int, depths: Sequence[int], first: int | Size, utilizations: Sequence[float]
+) -> Architecture:
+    """VGG and C3D. first: the window of the first pooling."""
+    builder = chain.builder
+    if not 1 <= len(depths) <= 5:
+        raise UserError(f"There must be one to five stages. Got {depths=}.")
+    stride = _stem_stride(builder.task)
+    for stage, depth in enumerate(depths):
+        for _ in range(depth):
+            chain.layer("conv", width * min(2**stage, 8), kernel=max(3, stride + 1), stride=stride)
+            stride = 1
+        window = _window(builder, chain.at, 2 if stage else first)
+        if max(window["kernel"]) > 1:
+            chain.pool("max_pool", **window)
+    chain.pool("global_avg_pool")
+    for _ in range(2):
+        chain.layer("linear", 8 * width)
+    chain.gate()
+    builder.add("linear", chain.at, builder.map(builder.task.num_classes), bias=True)
+    return _finished(builder, utilizations)
+
+
+def _finished(builder: Builder, utilizations: Sequence[float]) -> Architecture:
+    return builder.architecture(builder.throttled(utilizations), norm="shared", rule="random_utilization")
+
+
+def _stem_stride(task: Task) -> int:
+    """Large images are shrunk by the first convolution, videos are not."""
+    return stem_strides(task)[0] if len(task.input_shape) == 3 else 1
+
+
+def _stem(builder: Builder, width: int, **rest: Any) -> int:
+    stride = _stem_stride(builder.task)
+    return builder.conv(builder.input, width, kernel=max(3, stride + 1), stride=stride, **rest)
+
+
+def _shortcut(builder: Builder, x: int, out: int, across: bool, **steps: Any) -> int:
+    """The way beside a block; across stages a 1×1 convolution of stride 2."""
+    if across:
+        return builder.add("conv", x, out, kernel=1, stride=2, **steps)
+    return builder.identity(x, out)
+
+
+def _window(builder: Builder, x: int, kernel: int | Size) -> dict[str, Size]:
+    """The window of a pooling; a side of a single pixel stays."""
+    size = builder.size(x)
+    wanted = (kernel,) * len(size) if isinstance(kernel, int) else kernel
+    window = tuple(min(k, n) for k, n in zip(wanted, size))
+    return {"kernel": window, "stride": window, "padding": (0,) * len(size)}
+
+
+def _equal(full: int, components: int, name: str) -> tuple[int, ...]:
+    if components < 1 or full % components:
+        raise UserError(f"Components must be of equal size: they must divide the {name}. Got {components=}, {full}.")
+    return tuple(full * c // components for c in range(1, components + 1))

@@ -1,0 +1,122 @@
+"""Random utilizations: what the four orders switch on, and one step of training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from evaluators.random_utilization import ORDERS, RandomUtilization, sample_gates
+from nas.errors import UserError
+from nas.gates import round_robin
+from nas.gating import nested_gates
+from nas.network import AnytimeNetwork
+from nas.topology import Task
+from search_spaces.slimmable import Slimmable
+from search_spaces.throttleable import densenet, resnext
+
+TASK = Task(input_shape=(3, 8, 8), num_classes=5)
+NET = densenet(3, (2, 4), task=TASK, utilizations=(0.0, 1.0), always=1)
+TOPOLOGY = NET.topology
+"""Modules of two and four components, the first of each always on."""
+
+
+def _utilizations(count: int = 400) -> torch.Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def _gates(order: str) -> list[torch.Tensor]:
+    return sample_gates(TOPOLOGY, _utilizations(), order, torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_gates_are_0_or_1_and_what_is_always_on_is(order: str) -> None:
+    for gate, module in zip(_gates(order), TOPOLOGY.gated):
+        assert gate.shape == (400, len(module.components))
+        assert set(gate.unique().tolist()) == {0.0, 1.0}
+        assert gate[:, : module.always].all()
+
+
+def test_nested_gates_are_the_first() -> None:
+    for gate, module, utilization in zip(_gates("nested"), TOPOLOGY.gated, [_utilizations()] * 2):
+        assert gate.sum(1).tolist() == [module.on(u) for u in utilization.tolist()]
+        assert (gate.diff(dim=1) <= 0).all()
+
+
+def test_permuted_gates_are_as_many_and_any() -> None:
+    for gate, nested in zip(_gates("permuted"), _gates("nested")):
+        assert torch.equal(gate.sum(1), nested.sum(1))
+    free = _gates("permuted")[1][:, 1:]
+    assert free.mean(0).tolist() == pytest.approx([0.5] * 3, abs=0.08)
+
+
+@pytest.mark.parametrize("order", ["joint", "blockwise"])
+def test_all_modules_share_one_vector(order: str) -> None:
+    free = torch.cat([gate[:, 1:] for gate in _gates(order)], dim=1)
+    assert free.sum(1).tolist() == [min(int(u * 5), 4) for u in _utilizations().tolist()]
+
+
+def test_joint_gates_are_any_of_all_modules() -> None:
+    free = torch.cat([gate[:, 1:] for gate in _gates("joint")], dim=1)
+    assert free.mean(0).tolist() == pytest.approx([0.5] * 4, abs=0.08)
+
+
+def test_blockwise_gates_go_on_round_robin_from_the_last_module() -> None:
+    gates = [gate[:, 1:] for gate in _gates("blockwise")]
+    order = round_robin([1, 3])
+    for sample, utilization in enumerate(_utilizations().tolist()):
+        on = [(m, i) for m in (0, 1) for i in range(len(gates[m][sample])) if gates[m][sample, i]]
+        assert sorted(order[: min(int(utilization * 5), 4)]) == on
+
+
+def test_a_step_is_cross_entropy_at_the_utilizations_drawn() -> None:
+    network = AnytimeNetwork(NET).eval()
+    x, labels = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(3)), torch.arange(6) % 5
+    (loss,) = RandomUtilization(least=0.4).losses(network, x, labels, torch.Generator().manual_seed(4))
+    drawn = 0.4 + 0.6 * torch.rand(6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    expected = []
+    for sample, utilization in enumerate(drawn.tolist()):
+        network.throttle(utilization)
+        expected.append(F.cross_entropy(network(x[sample : sample + 1]), labels[sample : sample + 1]))
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    assert nested_gates(TOPOLOGY, drawn)[1].sum() < 6 * 4
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_training_lowers_the_loss_at_every_utilization(order: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    network = AnytimeNetwork(resnext(8, (1, 1), 2, 4, 2, task=TASK, utilizations=(0.0, 1.0)), generator=generator)
+    labels = torch.arange(40) % 5
+    x = 0.3 * torch.randn(40, 3, 8, 8, generator=generator)
+    x += torch.randn(5, 3, 1, 1, generator=generator)[labels]
+    rule, optimiser = RandomUtilization(order=order), torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(40):
+        optimiser.zero_grad()
+        for loss in rule.losses(network.train(), x, labels, generator):
+            loss.backward()
+        optimiser.step()
+    network.eval()
+    for utilization in (0.0, 0.5, 1.0):
+        network.throttle(utilization)
+        assert (network(x).argmax(1) == labels).float().mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"least": 1.0}, r"from 0 to below 1. Got 1.0"),
+        ({"least": -0.1}, "Got -0.1"),
+        ({"least": True}, "Got True"),
+        ({"least": "a"}, "Got 'a'"),
+        ({"order": "random"}, r"order of components.*random.*blockwise"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        RandomUtilization(**settings)
+
+
+def test_a_network_without_gates_is_refused() -> None:
+    network = AnytimeNetwork(Slimmable().architecture(lambda name, options: options[0], TASK))
+    with pytest.raises(UserError, match="need a network with gated modules"):
+        next(RandomUtilization().losses(network, torch.zeros(2, 3, 8, 8), torch.zeros(2).long(), torch.Generator()))

@@ -1,0 +1,109 @@
+"""Controllers as modules: they pick, equal picks run together, and folders give them back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nas.builder import Builder
+from nas.controller import UTILIZATIONS, Controller, actions, controller_architecture
+from nas.errors import UserError
+from nas.network import AnytimeNetwork
+from nas.topology import Task
+
+from .hand_built import ALL, TASK
+from .networks import random_images, random_network, random_statistics
+
+
+def _controller(name: str) -> tuple[AnytimeNetwork, Controller]:
+    """A network and a controller that picks several of its utilizations."""
+    network = random_statistics(random_network(ALL[name]())).eval()
+    choices = actions(network.architecture)
+    picks = AnytimeNetwork(controller_architecture(network.architecture.task, len(choices))).eval()
+    with torch.no_grad():
+        picks.operation_layers[-1].bias.sub_(picks(random_images(network, 24)).mean(0))
+    return network, Controller(picks, choices)
+
+
+@pytest.mark.parametrize("name", ["gated_concat", "gated_dense", "residual", "i_resnext", "video", "causal"])
+def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str) -> None:
+    network, controller = _controller(name)
+    x = random_images(network, 24)
+    choices, found = controller(x), network(x, controller=controller)
+    assert len(choices.unique()) > 1
+    for sample, choice in enumerate(choices.tolist()):
+        network.throttle(controller.utilizations[choice])
+        torch.testing.assert_close(found[sample], network(x[sample : sample + 1])[0])
+
+
+def test_only_what_is_on_runs() -> None:
+    """As many passes as different picks, each over its own inputs alone."""
+    network, controller = _controller("gated_concat")
+    x, ran = random_images(network, 24), []
+    network.operation_layers[0].register_forward_hook(lambda _, __, out: ran.append(len(out)))
+    network(x, controller=controller)
+    assert sorted(ran) == sorted(controller(x).bincount()[controller(x).unique()].tolist())
+
+
+def test_no_input_no_answer() -> None:
+    network, controller = _controller("gated_concat")
+    assert network(random_images(network, 0), controller=controller).shape == (0, 5)
+
+
+def test_actions_are_tenths_that_differ() -> None:
+    architecture = ALL["gated_concat"]()
+    assert actions(architecture) == (0.1, 0.3, 0.5, 0.8)
+    network = AnytimeNetwork(architecture)
+    assert [network.macs_at(u) for u in actions(architecture)] == list(network.macs)
+    assert set(actions(architecture)) <= set(UTILIZATIONS)
+
+
+def test_actions_of_a_network_without_gates_are_its_points() -> None:
+    network = AnytimeNetwork(ALL["multi_exit"]())
+    assert [network.at(u) for u in actions(network.architecture)] == [0, 1, 2]
+
+
+def test_one_point_leaves_nothing_to_pick() -> None:
+    b = Builder(TASK)
+    b.head(b.conv(b.input, 4))
+    with pytest.raises(UserError, match="two operating points or more"):
+        actions(b.architecture(1))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 8, 8), (1, 28, 28), (3, 224, 224), (3, 16, 112, 112), (2, 50)], ids=str
+)
+def test_controllers_are_small(shape: tuple[int, ...]) -> None:
+    task = Task(input_shape=shape, num_classes=7)
+    found = controller_architecture(task, 10)
+    assert found.task == Task(input_shape=shape, num_classes=10)
+    assert found.costs[0] < 1.5e6
+    network = AnytimeNetwork(found).eval()
+    assert network(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_a_folder_gives_the_controller_back(tmp_path) -> None:
+    network, controller = _controller("gated_concat")
+    controller.save(tmp_path / "c")
+    found, x = Controller.load(tmp_path / "c"), random_images(network, 24)
+    assert found.utilizations == controller.utilizations
+    assert found.macs == controller.macs == controller.network.macs[0]
+    assert torch.equal(network(x, controller=found), network(x, controller=controller))
+
+
+def test_folders_without_a_controller_are_refused(tmp_path) -> None:
+    network, controller = _controller("gated_concat")
+    network.save(tmp_path)
+    with pytest.raises(UserError, match=r"must be a folder that controller.save wrote"):
+        Controller.load(tmp_path)
+    (tmp_path / "controller.json").write_text('{"utilizations": [0.1, 2.0]}')
+    with pytest.raises(UserError, match="between 0 and 1"):
+        Controller.load(tmp_path)
+    with pytest.raises(UserError, match=r"a class for each utilization. Got 4 and 2"):
+        Controller(controller.network, (0.1, 1.0))
+
+
+def test_training_mode_is_refused() -> None:
+    network, controller = _controller("gated_concat")
+    with pytest.raises(UserError, match=r"call eval\(\) of network and controller"):
+        network.train()(random_images(network), controller=controller)

@@ -1,0 +1,121 @@
+"""Controllers for a network of the store, of a folder, or at hand: trained, recorded, saved, drawn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import nas
+import results
+from nas.errors import UserError
+
+DATA = "synthetic:n=400,classes=3,size=8,channels=1"
+FEW = {"penalties": (0.1, 3.0), "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished search of two throttleable candidates; more policies may be recorded."""
+    return nas.search(
+        DATA,
+        study="s",
+        space="throttleable",
+        store=str(tmp_path_factory.mktemp("throttling") / "nas.db"),
+        max_macs=1e6,
+        train=2,
+        pool=8,
+        epochs=1,
+        final_epochs=2,
+        finalists=1,
+        workers=1,
+    )
+
+
+def test_the_command_trains_records_and_saves(study, cli, tmp_path):
+    key, before = str(study.best().key), study.store.studies().iloc[0]
+    out = tmp_path / "out"
+    status, printed, err = cli(
+        *("throttle", key[:8], str(out), "--store", study.url, "--penalty", "3", "--penalty", "0.1", "--epochs", "2"),
+        *("--csv", str(tmp_path / "p.csv"), "--plot", str(tmp_path / "p.png"), "--quiet"),
+    )
+    assert (status, err) == (0, "")
+    recorded = study.store.policies("s")
+    assert recorded[["candidate", "learner", "penalty"]].values.tolist() == [
+        [key, "expected", 0.1],
+        [key, "expected", 3.0],
+    ]
+    assert f"{recorded.test_accuracy[0]:.4f}" in printed
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 3
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    after = study.store.studies().iloc[0]
+    assert (after.state, after.reason) == (before.state, before.reason)
+    network, controller = nas.load(out), nas.Controller.load(out / "controllers" / "0.1")
+    assert controller.macs == recorded.controller_macs[0]
+    assert network(torch.zeros(2, 1, 8, 8), controller=controller).shape == (2, 3)
+    weights = nas.load(key, store=study.url).state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
+    assert cli("front", "s", "--store", study.url, "--plot", str(tmp_path / "f.png"))[0] == 0
+
+
+def test_once_more_replaces_and_other_learners_are_added(study):
+    key = str(study.best().key)
+    for learner in ("expected", "reinforce", "reinforce"):
+        made = nas.throttle(key, store=study.url, learner=learner, seed=1, **FEW)
+    found = study.store.policies("s").set_index(["learner", "penalty"])
+    assert not found.index.has_duplicates
+    assert found.loc["reinforce"].accuracy.tolist() == made.policies.accuracy.tolist()
+    assert made.points.macs.is_monotonic_increasing
+
+
+def test_a_network_at_hand_needs_data_and_records_nothing(study, tmp_path):
+    network = study.network()
+    with pytest.raises(UserError, match="comes without data"):
+        nas.throttle(network)
+    before = study.store.policies("s")
+    made = nas.throttle(network, data=DATA, store=study.url, **FEW)
+    assert made.network is network
+    assert made.plot(tmp_path / "x.svg").exists()
+    nas.throttle(str(study.best().key), data=DATA, store=study.url, **FEW)
+    assert len(study.store.policies("s")) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"penalties": ()}, "penalties must be"),
+        ({"learner": "best"}, "learner"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"data": "synthetic:n=400,classes=4,size=8,channels=1"}, "must be of the network's task"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_mistakes_are_told(study, wrong, told):
+    with pytest.raises(UserError, match=told):
+        nas.throttle(study.network(), **({"data": DATA} | wrong))
+
+
+def test_an_unknown_key_is_told(study):
+    with pytest.raises(results.StoreError, match="none begins so"):
+        nas.throttle("0123abcd", store=study.url)
+
+
+def test_an_evaluator_without_controllers_refuses(study):
+    from nas.evaluation import ControlSettings
+    from nas.plugins import load_plugin
+
+    from .searching import toy
+
+    with pytest.raises(UserError, match="trains no controllers"):
+        load_plugin("nas.evaluators", toy())("nothing").control(study.network(), ControlSettings())
+
+
+def test_gate_policies_are_recorded_by_utilization(study, tmp_path):
+    key = str(study.best().key)
+    made = nas.throttle(key, store=study.url, learner="gates", penalties=(3.0,), epochs=2, shape="distance", power=2)
+    found = study.store.policies("s")
+    found = found[found.learner == "gates"]
+    assert found.utilization.tolist() == made.points.utilization.tolist() == made.policies.utilization.tolist()
+    assert found.test_macs.tolist() == made.policies.test_macs.tolist()
+    made.save(tmp_path)
+    policy = nas.GatePolicy.load(tmp_path / "controllers" / "3").at(0.5)
+    assert made.network(torch.zeros(2, 1, 8, 8), controller=policy).shape == (2, 3)

@@ -1,0 +1,236 @@
+"""Throttleable networks: costs by hand, and what each utilization switches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.errors import InvalidArchitecture, UserError
+from nas.gates import distinct_utilizations, throttled
+from nas.gating import nested_gates
+from nas.layers import Layer, Norm
+from nas.network import AnytimeNetwork
+from nas.topology import Architecture, Task
+from search_spaces.throttleable import c3d, densenet, resnet, resnext, spread_utilizations, vgg
+
+SMALL = Task(input_shape=(3, 8, 8), num_classes=5)
+FRAMES = Task(input_shape=(2, 4, 8, 8), num_classes=5)
+NETWORKS: dict[str, Callable[..., Architecture]] = {
+    "vgg": lambda **rest: vgg(4, (1, 2), 4, **{"task": SMALL} | rest),
+    "c3d": lambda **rest: c3d(4, (1, 2), 4, **{"task": FRAMES} | rest),
+    "resnet": lambda **rest: resnet(4, (2, 2), **{"task": SMALL} | rest),
+    "resnext": lambda **rest: resnext(8, (1, 2), 2, 6, 3, **{"task": SMALL} | rest),
+    "densenet": lambda **rest: densenet(3, (3, 3), **{"task": SMALL} | rest),
+}
+"""Small ones, with a distinct subnetwork for each of four points."""
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def _costs(architecture: Architecture) -> list[int]:
+    """MACs at every distinct utilization."""
+    topology, largest = architecture.topology, architecture.points[-1]
+    return list(
+        architecture.with_points([throttled(topology, u, largest) for u in distinct_utilizations(topology)]).costs
+    )
+
+
+def test_a_vgg_costs_what_its_layers_cost() -> None:
+    """With c of n components on, a layer between gated ones costs (c / n)² of itself; the first and the last, c / n."""
+    inner, size, channels = 0, 32, 64
+    for stage, (multiple, depth) in enumerate(((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))):
+        for layer in range(depth):
+            if stage + layer:
+                inner += size**2 * 9 * channels * 64 * multiple
+            channels = 64 * multiple
+        size //= 2
+    inner += 2 * 512 * 512
+    ends = 32**2 * 9 * 3 * 64 + 512 * 10
+    assert _costs(vgg()) == [inner * c * c // 64 + ends * c // 8 for c in range(1, 9)]
+
+
+def test_a_resnet_at_utilization_0_is_its_skips_alone() -> None:
+    stem, head = 32 * 32 * 9 * 3 * 16, 64 * 10
+    shortcuts = 16 * 16 * 16 * 32 + 8 * 8 * 32 * 64
+    costs = _costs(resnet())
+    assert costs[0] == stem + shortcuts + head
+    block = 2 * 32 * 32 * 9 * 16 * 16
+    first = 8 * 8 * 9 * (32 * 64 + 64 * 64), 16 * 16 * 9 * (16 * 32 + 32 * 32), block
+    assert [b - a for a, b in pairwise(costs)] == [*first, *[block] * 6]
+
+
+def test_the_paths_of_a_resnext_cost_the_same_each() -> None:
+    costs = _costs(resnext(64, (1,), 4, 8, 4))
+    path = 32 * 32 * (2 * 64 * 4 + 9 * 4 * 4)
+    assert costs == [32 * 32 * 9 * 3 * 64 + 64 * 10 + 2 * c * path for c in range(5)]
+
+
+def test_a_densenet_pays_for_what_it_reads() -> None:
+    costs = _costs(densenet(4, (3,)))
+    layers = [32 * 32 * ((8 + 4 * i) * 16 + 9 * 16 * 4) for i in range(3)]
+    assert [b - a for a, b in pairwise(costs)] == layers
+    assert costs[0] == 32 * 32 * 9 * 3 * 8 + (8 + 3 * 4) * 10  # the classifier reads one vector, zero where it is off
+
+
+def test_c3d_is_vgg_over_frames() -> None:
+    found = c3d().topology
+    kernels = {o.kernel for o in found.operations if o.kind == "conv"}
+    assert kernels == {(3, 3, 3)}
+    assert [m.size for m in found.maps if m.size][:3] == [(16, 112, 112), (16, 112, 112), (16, 56, 56)]
+    assert {m.scale for m in found.maps} == {"none"}
+
+
+@every_network
+def test_points_are_utilizations(name: str) -> None:
+    found = NETWORKS[name](utilizations=(0.3, 1.0))
+    topology, largest = found.topology, found.points[-1]
+    assert found.points == tuple(throttled(topology, u, largest) for u in (0.3, 1.0))
+    assert (found.norm, found.training.rule) == ("shared", "random_utilization")
+
+
+@every_network
+@pytest.mark.parametrize("always", [0, 1, 2])
+def test_what_is_always_on(name: str, always: int) -> None:
+    if name in ("vgg", "c3d") and not always:
+        with pytest.raises(InvalidArchitecture, match="The input does not reach the output"):
+            NETWORKS[name](always=0)
+        return
+    costs, least = _costs(NETWORKS[name](always=always, utilizations=(0.0, 1.0))), _costs(NETWORKS[name]())
+    assert costs == least[-len(costs) :]
+    assert len(costs) == len(least) - always + (name in ("vgg", "c3d"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vgg(10, components=4),
+        lambda: vgg(16, components=0),
+        lambda: resnext(cardinality=8, components=3),
+        lambda: vgg(16, ()),
+        lambda: vgg(16, (1,) * 6),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(UserError, match=r"divide|one to five"):
+        make()
+
+
+def test_utilizations_that_are_one_subnetwork_are_refused() -> None:
+    with pytest.raises(InvalidArchitecture, match="must grow in MACs"):
+        vgg(utilizations=(0.0, 0.1, 1.0))
+
+
+@pytest.mark.parametrize("points", range(1, 9))
+def test_spread_utilizations_end_at_1(points: int) -> None:
+    found = spread_utilizations(points)
+    assert len(set(found)) == points
+    assert found[-1] == 1.0
+    assert points == 1 or found[0] == 0.0
+
+
+# As torch modules ------------------------------------------------------------------------------------------------
+
+
+def _network(architecture: Architecture, count: int = 6) -> tuple[AnytimeNetwork, Tensor]:
+    """In double precision, with norms and biases that are not at rest, and images."""
+    generator = torch.Generator().manual_seed(5)
+    network = AnytimeNetwork(architecture, generator=generator).double()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, Norm):
+                for tensor in (module.weight, module.bias, module.mean, module.var):
+                    tensor.add_(0.3 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
+    return network.eval(), torch.randn(count, *architecture.task.input_shape, generator=generator, dtype=torch.float64)
+
+
+@every_network
+def test_the_masked_path_of_a_sample_is_the_skipping_path(name: str) -> None:
+    found = distinct_utilizations(NETWORKS[name]().topology)
+    network, x = _network(NETWORKS[name](), len(found))
+    masked = network.forward_gated(x, nested_gates(network.architecture.topology, torch.tensor(found).double()))
+    for sample, utilization in enumerate(found):
+        network.throttle(utilization)
+        torch.testing.assert_close(masked[sample], network(x[sample : sample + 1])[0])
+    assert masked.std(0).min() > 1e-3
+
+
+@every_network
+def test_what_is_off_gets_no_gradient_and_what_is_on_gets_some(name: str) -> None:
+    network, x = _network(NETWORKS[name]())
+    topology, network = network.architecture.topology, network.train()
+    for utilization in distinct_utilizations(topology):
+        network.zero_grad()
+        gates = nested_gates(topology, torch.full((len(x),), utilization, dtype=torch.float64))
+        network.forward_gated(x, gates).square().sum().backward()
+        counts = topology.active(throttled(topology, utilization, network.architecture.points[-1]))
+        for layer in network.operation_layers:
+            if layer.weight is not None:
+                on = counts[layer.operation.target] if counts[layer.operation.source] else 0
+                assert layer.weight.grad is not None
+                assert not layer.weight.grad[on:].any()
+                assert all(row.any() for row in layer.weight.grad[:on])
+
+
+@pytest.mark.parametrize("name", ["vgg", "c3d", "resnext"])
+def test_utilization_1_without_normalisation_is_the_network_without_gates(name: str) -> None:
+    gated = NETWORKS[name](scale="none")
+    plain = replace(gated, topology=replace(gated.topology, gated=()), points=gated.points[-1:])
+    (network, x), (other, _) = _network(gated), _network(plain)
+    assert torch.equal(network(x), other(x))
+    full, _ = _network(NETWORKS[name](scale="full"))
+    assert torch.equal(network(x), full(x))
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("mean", 1 / 3), ("full", 4 / 3)])
+def test_values_are_multiplied_by_1_or_n_over_c(scale: str, factor: float) -> None:
+    (plain, x), (scaled, _) = (_network(NETWORKS["vgg"](scale=s)) for s in ("none", scale))
+    inputs: list[list[Tensor]] = [[], []]
+    for network, seen in zip((plain, scaled), inputs):
+        network.operation_layers[1].register_forward_pre_hook(lambda _, read, seen=seen: seen.append(read[0]))
+        network.throttle(0.5)  # three of four components
+        network(x)
+    torch.testing.assert_close(inputs[1][0], factor * inputs[0][0])
+
+
+def test_a_resnet_at_utilization_0_computes_its_skips_alone() -> None:
+    network, x = _network(NETWORKS["resnet"]())
+    layers = {(layer.operation.kernel, layer.operation.stride): layer for layer in network.operation_layers}
+
+    def normed(layer: Layer, value: Tensor, stride: int) -> Tensor:
+        norm, value = layer.after, F.conv2d(value, layer.weight, stride=stride, padding=layer.operation.padding)
+        assert norm is not None
+        return F.relu(F.batch_norm(value, norm.mean[0], norm.var[0], norm.weight[0], norm.bias[0]))
+
+    value = normed(network.operation_layers[0], x, 1)
+    value = normed(layers[(1, 1), (2, 2)], value, 2)
+    head = network.operation_layers[-1]
+    network.throttle(0.0)
+    torch.testing.assert_close(network(x), F.linear(value.mean((2, 3)), head.weight, head.bias))
+
+
+def test_a_block_of_a_resnext_is_the_sum_of_its_paths() -> None:
+    """Each path alone, with its own three convolutions, beside the stream."""
+    network, x = _network(resnext(8, (1,), 2, 6, 3, task=SMALL, scale="none"))
+    stem, first, middle, last, *_ = network.operation_layers
+
+    def normed(norm: Norm | None, value: Tensor, part: slice = slice(None)) -> Tensor:
+        assert norm is not None
+        return F.relu(F.batch_norm(value, *(t[0][part] for t in (norm.mean, norm.var, norm.weight, norm.bias))))
+
+    stream = F.conv2d(x, stem.weight, padding=1)
+    total, read = stream, normed(first.before, stream)
+    for component in range(3):
+        part = slice(4 * component, 4 * component + 4)
+        inner = normed(first.after, F.conv2d(read, first.weight[part]), part)
+        inner = normed(middle.after, F.conv2d(inner, middle.weight[part], padding=1, groups=2), part)
+        total = total + F.conv2d(inner, last.weight[:, part])
+        pool, head = network.operation_layers[-2:]
+        network.throttle((component + 1.5) / 4)
+        expected = F.linear(normed(pool.before, total).mean((2, 3)), head.weight, head.bias)
+        torch.testing.assert_close(network(x), expected)
