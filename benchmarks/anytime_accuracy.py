@@ -47,18 +47,27 @@ from nas.topology import Architecture, Task
 METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {
     "sandwich": dense,
     "sparse ResNeXt": sparse,
-    "sparse ResNeXt, distilled": lambda task, width: trained_by(sparse(task, width), "causal", distill=1.0),
+    "sparse ResNeXt, distilled": lambda t, width: trained_by(sparse(t, width), "causal", distill=1.0),
     "slicing": sliced,
     "slicing, own heads": sliced_own_heads,
-    "independent": lambda task, width: independent(dense(task, width)),
-    "independent ResNeXt": lambda task, width: independent(narrow_i_resnext(task, width)),
+    "slicing, own heads, distilled": lambda t, width: trained_by(sliced_own_heads(t, width), "causal", distill=1.0),
+    "independent": lambda t, width: independent(dense(t, width)),
+    "independent ResNeXt": lambda t, width: independent(narrow_i_resnext(t, width)),
     "norm per width": norm_per_width,
     "early exits": early_exits,
     "any-width": any_width,
     "I-ResNeXt": narrow_i_resnext,
     "SteppingNet": stepping,
 }
-CONTROLS = ("sandwich", "I-ResNeXt", "slicing", "independent", "independent ResNeXt")
+CONTROLS = (
+    "sandwich",
+    "I-ResNeXt",
+    "slicing",
+    "slicing, own heads",
+    "sparse ResNeXt",
+    "independent",
+    "independent ResNeXt",
+)
 """What the others are compared with, seed by seed."""
 DENSE = ("sandwich", "norm per width", "I-ResNeXt")
 """The anytime networks that run every point afresh."""
