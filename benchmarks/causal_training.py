@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from timing import best_times
 
 from evaluators.rules import Causal, Sandwich
 from nas.builder import Builder
@@ -101,18 +101,6 @@ def row(name: str, levels: int, seconds: float) -> dict[str, Any]:
     ratios["causal/alone"] = times["causal_ms"] / times["alone_ms"]
     about = {"network": name, "levels": levels, "macs": causal.costs[-1], "dense_macs": dense.costs[-1]}
     return about | {k: round(v, 3) for k, v in (times | ratios).items()}
-
-
-def best_times(ways: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:
-    """The least CPU time of each way, in ms: they take turns for so many seconds, three times at least."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(times[next(iter(ways))]) < 3:
-        for name, run in ways.items():
-            start = time.process_time()
-            run()
-            times[name].append(1e3 * (time.process_time() - start))
-    return {name: min(found) for name, found in times.items()}
 
 
 def main() -> None:
