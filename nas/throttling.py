@@ -66,12 +66,14 @@ class Throttled:
 
     def plot(self, path: str | PathLike[str]) -> Path:
         """Draw the fixed utilizations, and over them what controllers reach. Raises StoreError as plot_front does."""
+        from results.front import non_dominated
         from results.plots import plot_front
 
         labels = {"study": "throttled", "candidate": self.network.architecture.key, "space": "fixed utilizations"}
         points = self.points.assign(level=self.points.index, fidelity=1.0, accuracy_sd=math.nan, **labels)
         policies = self.policies.assign(**labels)
-        return plot_front(points, points, path, drawn="network", policies=policies)
+        best = points[non_dominated(points.macs, points.accuracy)]
+        return plot_front(points, best, path, drawn="network", policies=policies)
 
     def save(self, folder: str | Path) -> None:
         """Write the network to a folder, and its controllers below it, by penalty: ``controllers/0.1``."""
