@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import results
 from nas.choosing import InStore, network_and_evaluator
 from nas.controller import Controller
+from nas.errors import UserError
 from nas.evaluation import Controlled, ControlSettings
 from nas.gate_policy import GatePolicy
 from nas.launch import STORE, check_device
@@ -119,6 +120,11 @@ def throttle(
     )
     progress.show(State(stage="loading", done=0, total=len(settings.penalties), trained=0))
     found, evaluator, origin = network_and_evaluator(network, data=data, store=store, device=device, threads=threads)
+    if any(found.architecture.labelling(point) for point in found.architecture.points):
+        raise UserError(
+            "Controllers weigh right answers against MACs, so all points must answer in the same labels. Some of this "
+            "network's answer in coarse labels: throttle one that was trained without a hierarchy."
+        )
 
     def report(done: int, total: int) -> None:
         progress.show(State(stage="training controllers", done=done, total=total, trained=done))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 import nas
 import results
 from nas.errors import UserError
+from nas.network import AnytimeNetwork
+from search_spaces.slicing import sparse_resnext
 
 DATA = "synthetic:n=400,classes=3,size=8,channels=1"
 FEW = {"penalties": (0.1, 3.0), "epochs": 2}
@@ -55,6 +58,16 @@ def test_the_command_trains_records_and_saves(study, cli, tmp_path):
     weights = nas.load(key, store=study.url).state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
     assert cli("front", "s", "--store", study.url, "--plot", str(tmp_path / "f.png"))[0] == 0
+
+
+def test_points_that_answer_in_coarse_labels_are_refused(tmp_path):
+    fine, rng = np.arange(60) % 3, np.random.default_rng(0)
+    images = rng.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", x_train=images, y_train=fine, y_train_coarse=fine // 2)
+    task = nas.Task(input_shape=(1, 8, 8), num_classes=3, hierarchy=((0, 0, 1),))
+    network = AnytimeNetwork(sparse_resnext(1, 8, 1, 8, levels=4, task=task)).eval()
+    with pytest.raises(UserError, match="all points must answer in the same labels"):
+        nas.throttle(network, data=f"npz:{tmp_path / 'd.npz'}")
 
 
 def test_once_more_replaces_and_other_learners_are_added(study):
