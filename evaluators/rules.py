@@ -92,7 +92,8 @@ class Causal:
 
         Raises UserError where a pass for all points is not exact, and where weights are not as many as points.
         """
-        network.check_reuse()
+        if not torch.compiler.is_compiling():  # the check walks the topology, which is nothing to trace
+            network.check_reuse()
         weights = self.weights or (1.0,) * network.levels
         if len(weights) != network.levels:
             raise UserError(f"There must be a weight for each of the {network.levels} points. Got {weights=}.")

@@ -327,7 +327,6 @@ class AnytimeNetwork(nn.Module):
                 )
         self.load_state_dict(found)
 
-    @torch.compiler.disable
     def check_reuse(self) -> None:
         """Raise UserError unless larger operating points build on the results of smaller ones, exactly, so that one
         pass answers for all.
