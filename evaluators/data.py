@@ -29,6 +29,7 @@ from evaluators.arrays import (
     some,
 )
 from evaluators.hierarchy import Hierarchy, check_coarse_labels, from_coarse_labels, read_mapping
+from evaluators.moving_digits import MOVING_DIGITS, moving_digits
 from nas.errors import DataError, InvalidArchitecture, unknown_name
 
 if TYPE_CHECKING:
@@ -37,12 +38,17 @@ if TYPE_CHECKING:
 SYNTHETIC = {"n": 2000, "classes": 10, "size": 16, "channels": 3, "seed": 0}
 """Options of `synthetic`, with their defaults."""
 
+GENERATED = {"synthetic": SYNTHETIC, "moving_digits": MOVING_DIGITS}
+"""Data that are generated, with their options."""
+
 FORMS = {
     "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1. "
     "y_train_coarse for a label hierarchy.",
     "npy:FOLDER": "The same arrays as .npy files, read from disk as they are needed: for data larger than memory.",
     "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, where it is installed.",
-    f"synthetic[:{','.join(f'{option}={value}' for option, value in SYNTHETIC.items())}]": "With options.",
+    f"synthetic[:{','.join(f'{option}={value}' for option, value in SYNTHETIC.items())}]": "Images, with options.",
+    f"moving_digits[:{','.join(f'{option}={value}' for option, value in MOVING_DIGITS.items())}]": "Videos of digits "
+    "that move sideways or up and down, which are classes of their own.",
     "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them.",
 }
 """Data specs that `load` takes, beside the names of installed plug-ins, with what they are."""
@@ -282,24 +288,31 @@ def _loaded(spec: str, layout: str | None) -> Dataset:
     kind, _, argument = spec.partition(":")
     if kind in ("npz", "npy"):
         return from_arrays(**_read(kind, Path(argument).expanduser()), name=spec, layout=layout)
-    if kind not in ("digits", "synthetic", "torchvision"):
+    if kind not in ("digits", "torchvision", *GENERATED):
         return _plugin(spec, layout)
     _refuse(layout, spec)
     if kind == "torchvision":
         return _torchvision(spec, *argument.split(":", 1))
     if kind == "digits" and argument:
         raise DataError(f"digits has no options. Got {spec!r}. Write digits.")
-    return digits() if kind == "digits" else synthetic(**_options(argument))
+    if kind == "digits":
+        return digits()
+    options = GENERATED[kind] | _options(kind, argument)
+    if kind == "synthetic":
+        return synthetic(**options)
+    name = f"{kind}:{','.join(f'{option}={value}' for option, value in options.items())}"
+    return from_arrays(**moving_digits(**options), name=name, layout="NCTHW")
 
 
-def _options(text: str) -> dict[str, int]:
-    options = {}
+def _options(kind: str, text: str) -> dict[str, int]:
+    """What a spec says of the options of generated data."""
+    options, defaults = {}, GENERATED[kind]
     for item in filter(None, text.split(",")):
         name, _, value = item.partition("=")
-        if name not in SYNTHETIC:
-            raise DataError(unknown_name("option of synthetic", name, SYNTHETIC))
+        if name not in defaults:
+            raise DataError(unknown_name(f"option of {kind}", name, defaults))
         if not (value.isascii() and value.isdigit()):
-            raise DataError(f"Options of synthetic are whole numbers. Got {item!r}. Write {name}={SYNTHETIC[name]}.")
+            raise DataError(f"Options of {kind} are whole numbers. Got {item!r}. Write {name}={defaults[name]}.")
         options[name] = int(value)
     return options
 

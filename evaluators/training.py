@@ -64,7 +64,8 @@ class Training(Evaluator):
     class, see :func:`evaluators.data.load`; accuracy is then what :mod:`evaluators.accuracy` says.
     validation: share of the training images kept for choosing; None: 15 %, of small data up to 30 %, for 500 images to
     tell accuracies apart. batch_size, learning_rate: None lets the number of training images decide the batch, and the
-    batch the rate; a network without norms learns at a quarter of it. augment: see :mod:`evaluators.augment`.
+    batch the rate; less for networks without norms, or with classifiers that read positions one by one.
+    augment: see :mod:`evaluators.augment`.
     """
 
     measures: ClassVar = (
@@ -497,10 +498,13 @@ def _default_rate(batch: int, architecture: Architecture) -> float:
     """0.2 for batches of 64, growing with the square root: the sum of the levels' losses is what is minimised.
 
     A quarter of it without norms: gradients of all levels add up in the weights that they share, and with nothing to
-    keep activations in range, most of a layer's are zero for good after an epoch at the full rate.
+    keep activations in range, most of a layer's are zero for good after an epoch at the full rate. Less by the square
+    root of the positions that a classifier reads one by one, without their mean: all of them move its logits at once.
     """
-    normed = any("norm" in (*operation.before, *operation.after) for operation in architecture.topology.operations)
-    return (0.2 if normed else 0.05) * math.sqrt(batch / 64)
+    topology, outputs = architecture.topology, {point.output for point in architecture.points}
+    normed = any("norm" in (*operation.before, *operation.after) for operation in topology.operations)
+    positions = max(math.prod(topology.maps[o.source].size) for o in topology.operations if o.target in outputs)
+    return (0.2 if normed else 0.05) * math.sqrt(batch / 64 / positions)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ import nas
 from evaluators.permutation import Permuted, channel_groups
 from evaluators.stepping import Stepping, SteppingConstruction
 from evaluators.training import Training as Trainer
-from evaluators.training import _Run
+from evaluators.training import _default_rate, _Run
 from nas.builder import Builder
 from nas.cost import macs
 from nas.errors import UserError
@@ -31,7 +31,7 @@ from nas.ownership import coupling_groups, move_filters, with_slices
 from nas.topology import Architecture, Task, Training
 from nas.wiring import channel_mask
 from nas.worker import checked
-from search_spaces.stepping import lenet_3c1l
+from search_spaces.stepping import lenet_3c1l, vgg16
 
 DATA = "synthetic:n=300,classes=3,size=8,channels=1"
 TASK = Task(input_shape=(1, 8, 8), num_classes=3)
@@ -478,6 +478,13 @@ def test_what_is_pruned_is_told_in_macs(settings, tmp_path, prune, pruned):
     for point in outcome.points:
         assert (point["nonzero_macs"] < point["macs"]) == pruned
     assert pruned or [p["nonzero_macs"] for p in outcome.points] == [p["macs"] for p in outcome.points]
+
+
+def test_a_classifier_that_reads_positions_one_by_one_learns_at_a_lower_rate():
+    """At the full rate, LeNet-3C1L on CIFAR-10 pushes its last features below zero in an epoch, and guesses."""
+    assert _default_rate(64, vgg16()) == pytest.approx(0.2)
+    assert _default_rate(64, lenet_3c1l()) == pytest.approx(0.2 / 5)  # 5x5 positions
+    assert _default_rate(64, lenet_3c1l(norm=False)) == pytest.approx(0.2 / 5 / 4)
 
 
 def test_a_network_without_norms_learns_by_default_settings(tmp_path):

@@ -8,9 +8,12 @@ import torch
 
 import nas
 import results
+from evaluators.training import Training
 from nas.errors import UserError
+from nas.evaluation import Job
 from nas.network import AnytimeNetwork
 from search_spaces.slicing import sparse_resnext
+from search_spaces.throttleable import c3d
 
 DATA = "synthetic:n=400,classes=3,size=8,channels=1"
 FEW = {"penalties": (0.1, 3.0), "epochs": 2}
@@ -132,3 +135,29 @@ def test_gate_policies_are_recorded_by_utilization(study, tmp_path):
     made.save(tmp_path)
     policy = nas.GatePolicy.load(tmp_path / "controllers" / "3").at(0.5)
     assert made.network(torch.zeros(2, 1, 8, 8), controller=policy).shape == (2, 3)
+
+
+def test_videos_of_moving_digits_from_end_to_end(tmp_path):
+    """C3D learns digits and their motion at random utilizations, and controllers then throttle it."""
+    data = "moving_digits:n=600,digits=2,frames=4,size=12"
+    trainer = Training(data, device="cpu")
+    network = c3d(8, (1, 1), 4, task=trainer.dataset.task)
+    job = Job(
+        candidate=0,
+        architecture=network.to_json(),
+        seed=0,
+        epochs=8,
+        until=8,
+        images=None,
+        folder=str(tmp_path / "n"),
+        test=True,
+    )
+    points = trainer.evaluate(job, lambda epoch: None).points
+    assert points[-1]["test_accuracy"] > 0.8  # without motion, at most half is told
+    made = nas.throttle(tmp_path / "n", data=data, device="cpu", penalties=(0.01, 10.0), epochs=20, width=2)
+    found, cheapest = made.policies.set_index("penalty"), made.points.macs.min()
+    assert found.test_macs[10.0] == cheapest + found.controller_macs[10.0] < found.test_macs[0.01]
+    x = made.network.preprocess(torch.from_numpy(trainer.dataset.x_test))
+    for controller, reached in zip(made.controllers, found.test_accuracy):
+        right = made.network(x, controller=controller).argmax(1).numpy() == trainer.dataset.y_test
+        assert right.mean() == pytest.approx(reached)

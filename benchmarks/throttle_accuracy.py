@@ -1,0 +1,213 @@
+"""What throttling costs in accuracy, and what a controller wins back: networks with and without gates, trained alike.
+
+First the same network without gates and, trained at random utilizations, with them: test accuracy at every stored
+utilization. Then controllers of the gated ones at several penalties, against fixed utilizations: at equal mean MACs
+of an example, a controller's own included.
+
+Resumable: rows are appended to rows/throttle_accuracy.csv as they come, a seed of all methods after the other, and
+what is there is not trained again. Paired differences have 95 % t-intervals over seeds. Which utilizations and
+controllers make up a curve is chosen on validation images; test images are only reported.
+
+    python benchmarks/throttle_accuracy.py --data npz:fashion_mnist.npz --width 32 --depths 2-2-3-3-3
+    python benchmarks/throttle_accuracy.py --network c3d --data moving_digits --width 8 --seeds 1 --csv moving.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matched import trained_by
+from resumable import Rows, paired_difference
+
+import nas
+from evaluators.training import Training as Trainer
+from nas.controller import actions
+from nas.evaluation import ControlSettings, Job
+from nas.seeds import seed
+from nas.topology import Architecture, Task
+from search_spaces.throttleable import c3d, vgg
+
+NETWORKS: dict[str, Callable[..., Architecture]] = {"vgg": vgg, "c3d": c3d}
+
+
+def gated(task: Task, options: argparse.Namespace, least: float = 0.0) -> Architecture:
+    """The throttleable network, with an operating point for every utilization that controllers pick from."""
+    make = partial(NETWORKS[options.network], options.width, stages(options.depths), task=task)
+    return trained_by(make(utilizations=actions(make())), "random_utilization", least=least)
+
+
+def ungated(task: Task, options: argparse.Namespace) -> Architecture:
+    """The same operations and weights without gates, trained on the labels alone."""
+    made = gated(task, options)
+    alone = replace(made, topology=replace(made.topology, gated=()), points=made.points[-1:])
+    return trained_by(alone, "joint")
+
+
+def stages(depths: str) -> tuple[int, ...]:
+    """Layers of each stage, as the command line has them."""
+    return tuple(int(depth) for depth in depths.split("-"))
+
+
+METHODS: dict[str, Callable[[Task, argparse.Namespace], Architecture]] = {
+    "ungated": ungated,
+    "gated": gated,
+    "gated, u ≥ 0.5": partial(gated, least=0.5),
+}
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+FIXED, CONTROLLER = "fixed", "controller"
+RUN = ("data", "images", "epochs", "width", "network", "depths", "method", "seed")
+COLUMNS = (
+    *RUN,
+    "kind",
+    "utilization",
+    "penalty",
+    "macs",
+    "accuracy",
+    "test_macs",
+    "test_accuracy",
+    "seconds",
+)
+"""kind: a fixed utilization, or a controller, of whose macs and test_macs each is a mean over the images that the
+accuracy beside it is of. seconds: of the training of the network, on a machine that may have been busy.
+"""
+
+
+def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int) -> list[dict[str, Any]]:
+    """The rows of one method and seed: a fixed utilization each, and a controller each where there are gates."""
+    architecture = METHODS[method](trainer.dataset.task, options)
+    name = (
+        f"{trainer.dataset.name} {options.network} {options.width} {options.depths} {options.epochs} {method} {number}"
+    )
+    job = Job(
+        candidate=0,
+        architecture=architecture.to_json(),
+        seed=seed("throttle accuracy", number),
+        epochs=options.epochs,
+        until=options.epochs,
+        images=options.images,
+        folder=str(Path(options.folder, name.replace("/", "_")).resolve()),
+        test=True,
+    )
+    outcome = trainer.evaluate(job, lambda epoch: None)
+    common = {"seconds": round(outcome.seconds, 1)}
+    if not architecture.topology.gated:
+        point = outcome.points[-1]
+        found = [point | common | {"kind": FIXED, "utilization": 1.0, "test_macs": point["macs"]}]
+    else:
+        found = [row | common for row in throttled(trainer, job.folder, number)]
+    trainer.discard(Path(job.folder))
+    return found
+
+
+def throttled(trainer: Trainer, folder: str, number: int) -> list[dict[str, Any]]:
+    """The rows of a trained network: validation accuracies are of the images that controllers did not learn from."""
+    controlled = trainer.control(nas.load(folder), ControlSettings(penalties=PENALTIES), seed=number)
+    fixed = [row | {"kind": FIXED, "test_macs": row["macs"]} for row in controlled.fixed]
+    fixed[-1]["utilization"] = 1.0  # controllers call it by the smallest utilization at which all is on
+    return fixed + [row | {"kind": CONTROLLER, "utilization": ""} for row in controlled.policies]
+
+
+# Curves ----------------------------------------------------------------------------------------------------------
+
+
+def frontier(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one network that are worth their MACs on validation images, ascending in the MACs of test images."""
+    ascending = rows.sort_values(["macs", "accuracy"])
+    best_before = ascending.accuracy.cummax().shift(fill_value=-np.inf)
+    return ascending[ascending.accuracy > best_before].sort_values("test_macs")
+
+
+def staircase(rows: pd.DataFrame, macs: np.ndarray) -> np.ndarray:
+    """Test accuracy of the dearest row that so many MACs pay for; NaN where they pay for none."""
+    latest = np.searchsorted(rows.test_macs.to_numpy(), macs, side="right") - 1
+    return np.where(latest < 0, np.nan, rows.test_accuracy.to_numpy()[np.maximum(latest, 0)])
+
+
+def interpolated(rows: pd.DataFrame, macs: np.ndarray) -> np.ndarray:
+    """Test accuracy of two neighbouring rows taken in turn, so that so many MACs are the mean; NaN below the first."""
+    return np.interp(macs, rows.test_macs, rows.test_accuracy, left=np.nan)
+
+
+CURVES = {"staircase": staircase, "interpolated": interpolated}
+
+
+def shares_ahead(rows: pd.DataFrame) -> dict[str, float]:
+    """In how much of the range of MACs of the fixed utilizations the controllers of one network are the more accurate,
+    both as staircases and both interpolated; and by how much on average, where controllers have an answer, if anywhere.
+    """
+    fixed, steered = (frontier(rows[rows.kind == kind]) for kind in (FIXED, CONTROLLER))
+    all_macs = rows[rows.kind == FIXED].test_macs
+    macs = np.linspace(all_macs.min(), all_macs.max(), 1001)
+    found = {}
+    for name, curve in CURVES.items():
+        lead = pd.Series(curve(steered, macs) - curve(fixed, macs))
+        found |= {f"ahead, {name}": float((lead > 0).mean()), f"lead, {name}": float(lead.mean())}
+    return found
+
+
+# Report ----------------------------------------------------------------------------------------------------------
+
+
+def report(frame: pd.DataFrame) -> None:
+    """Print what was found on one data set."""
+    about = ", ".join(f"{column} {frame[column].iloc[0]}" for column in RUN[:-2])
+    print(f"\n=== {about} ===")
+    fixed, steered = frame[frame.kind == FIXED], frame[frame.kind == CONTROLLER]
+    table = fixed.assign(percent=fixed.test_accuracy * 100, M=fixed.macs / 1e6)
+    print("\ntest accuracy in % by utilization, mean of seeds")
+    shown = table.pivot_table(index="method", columns="utilization", values="percent", sort=False)
+    print(pd.concat([shown, table.groupby("utilization").M.mean().to_frame("MACs in millions").T]).round(2).to_string())
+    print("\ntest accuracy at utilization 1 less that of the ungated network, in points, and 95 % interval over seeds")
+    largest = fixed[fixed.utilization == 1.0]
+    for method in METHODS:
+        if method != "ungated":
+            print(f"  {method}: {paired_difference(largest, 'method', method, 'ungated')}")
+    if len(steered):
+        columns = ["macs", "accuracy", "test_macs", "test_accuracy"]
+        print("\ncontrollers, mean of seeds (accuracies in %, MACs in millions)")
+        means = steered.groupby(["method", "penalty"], sort=False)[columns].mean()
+        print((means * [1e-6, 100, 1e-6, 100]).round(2).to_string())
+        print("\ncontrollers against fixed utilizations, by network: share of the range ahead, mean lead in accuracy")
+        gated_rows = frame[frame.method.isin(steered.method)]
+        shares = {key: shares_ahead(rows) for key, rows in gated_rows.groupby(["method", "seed"], sort=False)}
+        print(pd.DataFrame(shares).T.round(4).to_string())
+
+
+def main() -> None:
+    """Train what is missing, then print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="digits", help="as nas search takes it")
+    parser.add_argument("--network", default="vgg", choices=NETWORKS)
+    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=8, help="of the first stage")
+    parser.add_argument("--depths", default="1-1-1", help="convolutions of every stage, fit for few epochs")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", default="runs/throttle_accuracy", help="checkpoints and trained networks")
+    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "throttle_accuracy.csv"))
+    options = parser.parse_args()
+    rows, trainer = Rows(options.csv, COLUMNS), Trainer(options.data, device=options.device, threads=options.threads)
+    fixed = {"data": trainer.dataset.name} | {c: getattr(options, c) for c in RUN[1:-2]}
+    for number in range(options.seeds):
+        for method in METHODS:
+            about = fixed | {"method": method, "seed": number}
+            if rows.of(about).empty:
+                found = run(trainer, options, method, number)
+                rows.append(row | about for row in found)
+                told = [round(row["test_accuracy"], 4) for row in found]
+                print(f"{trainer.dataset.name}, {method}, seed {number}: {told}", flush=True)
+    frame = rows.of(fixed)
+    report(frame[frame.seed < options.seeds])
+
+
+if __name__ == "__main__":
+    main()
