@@ -35,7 +35,7 @@ from matched import (
     stepping,
     trained_by,
 )
-from resumable import Rows, paired_difference
+from resumable import Rows, paired_difference, parser_of
 
 from evaluators.training import Training as Trainer
 from nas.errors import UserError
@@ -229,18 +229,12 @@ def _fewer(needed: float, cost: float, smallest: float) -> str:
 
 def main() -> None:
     """Train what is missing, then print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(
+        __doc__, "anytime_accuracy", epochs=8, width=16, width_of="of the first stage of the dense network"
+    )
     parser.add_argument("--data", action="append", default=[], help="as nas search takes it; digits by default")
-    parser.add_argument("--layout")
-    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=16, help="of the first stage of the dense network")
+    parser.add_argument("--layout", help="axes of the images where their shape leaves it open")
     parser.add_argument("--method", action="append", default=[], choices=METHODS, help="all by default")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", default="runs/anytime_accuracy", help="checkpoints and trained networks")
-    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "anytime_accuracy.csv"))
     options = parser.parse_args()
     methods, rows = options.method or list(METHODS), Rows(options.csv, COLUMNS)
     trainers = [

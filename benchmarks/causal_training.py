@@ -11,7 +11,6 @@ SGD. Ways take turns, each time is the least of several. Prints a table and writ
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,13 +110,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     found = [row(name, 4, given.seconds) for name in given.size or SIZES]
-    print(pd.DataFrame(found).to_string(index=False))
+    frame = pd.DataFrame(found)
+    print(frame.to_string(index=False))
     if not given.size:
-        path = Path(__file__).parent / "rows" / "causal_training.csv"
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(found[0]))
-            writer.writeheader()
-            writer.writerows(found)
+        frame.to_csv(Path(__file__).parent / "rows" / "causal_training.csv", index=False)
 
 
 if __name__ == "__main__":

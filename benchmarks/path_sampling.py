@@ -11,8 +11,8 @@ seeds.
 
 cifar10_10k.npz holds 10,000 training images of CIFAR-10 and all its test images, as x_train, y_train, x_test, y_test.
 
-    python benchmarks/path_sampling.py --data npz:cifar10_10k.npz --epochs 8 --every 2 --width 8 --subnetworks 4
-    python benchmarks/path_sampling.py --data digits --epochs 2 --seeds 2 --width 8 --rule path_sampling:walk=flow \\
+    python benchmarks/path_sampling.py --data npz:cifar10_10k.npz
+    python benchmarks/path_sampling.py --data digits --epochs 2 --seeds 2 --rule path_sampling:walk=flow \\
         --rule uniform_sampling
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from resumable import Rows, paired_difference
+from resumable import Rows, paired_difference, parser_of
 
 from evaluators.path_sampling import SubnetworkSampling
 from evaluators.training import Training as Trainer
@@ -276,22 +276,14 @@ def _epochs_to(frame: pd.DataFrame, ours: str, control: str) -> str:
 
 def main() -> None:
     """Train what is missing, then print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, "path_sampling", epochs=8, width=8, width_of="of the supernet's first stage")
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--layout")
-    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--layout", help="axes of the images where their shape leaves it open")
     parser.add_argument("--every", type=int, default=2, help="measure on validation images after so many epochs")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arch", default="supernet", help="supernet, or SPACE:N for the N-th proposal of a space")
-    parser.add_argument("--width", type=int, default=16, help="of the supernet's first stage")
     parser.add_argument("--rule", action="append", default=[], help="as nas search takes it; the first against all")
-    parser.add_argument("--subnetworks", type=int, default=8, help="drawn and measured after training")
+    parser.add_argument("--subnetworks", type=int, default=4, help="drawn and measured after training")
     parser.add_argument("--final", type=int, default=0, help="measurements of a final search after training; 0: none")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", default="runs/path_sampling", help="checkpoints and trained networks")
-    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "path_sampling.csv"))
     options = parser.parse_args()
     rules, rows = options.rule or list(RULES), Rows(options.csv, COLUMNS)
     trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,20 @@ class Rows:
         """Write the rows of a training, in one piece; what the file has no column for is left out."""
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="", extrasaction="ignore").writerows(rows)
+
+
+def parser_of(doc: str, name: str, *, epochs: int, width: int, width_of: str) -> argparse.ArgumentParser:
+    """The options that trainings share, with defaults. doc: of the script, its first line tells. name: of its rows."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=width, help=width_of)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", default=f"runs/{name}", help="checkpoints and trained networks")
+    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / f"{name}.csv"))
+    return parser
 
 
 def paired_difference(rows: pd.DataFrame, by: str, ours: str, control: str) -> str:

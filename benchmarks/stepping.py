@@ -6,8 +6,8 @@ same budgets under the sandwich rule. Resumable: rows are appended to rows/stepp
 is not trained again. Prints test accuracy and MACs of every point, and paired differences of the first variant to each
 other one with 95 % t-intervals over seeds.
 
-    python benchmarks/stepping.py --data npz:cifar10.npz --images 10000 --epochs 14 --seeds 3
-    python benchmarks/stepping.py --data digits --epochs 9 --seeds 2 --width 16
+    python benchmarks/stepping.py --data digits
+    python benchmarks/stepping.py --data npz:cifar10_10k.npz --epochs 8 --seeds 1
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from resumable import Rows, paired_difference
+from resumable import Rows, paired_difference, parser_of
 
 from evaluators.training import Training as Trainer
 from nas.evaluation import Job
@@ -100,18 +100,12 @@ def report(frame: pd.DataFrame, variants: list[str]) -> None:
 
 def main() -> None:
     """Train what is missing, then print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(
+        __doc__, "stepping", epochs=12, width=16, width_of="filters of each layer of the original network"
+    )
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--layout")
-    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
-    parser.add_argument("--epochs", type=int, default=14)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=32, help="filters of each layer of the original network")
+    parser.add_argument("--layout", help="axes of the images where their shape leaves it open")
     parser.add_argument("--variant", action="append", default=[], help="the first against all; all by default")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", default="runs/stepping", help="checkpoints and trained networks")
-    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "stepping.csv"))
     options = parser.parse_args()
     variants, rows = options.variant or list(VARIANTS), Rows(options.csv, COLUMNS)
     trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)

@@ -10,7 +10,6 @@ several. Prints a table and writes rows/throttle.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from refine import best_times
+from timing import best_times
 
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture
@@ -64,13 +63,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     found = [row for name in given.network or NETWORKS for row in rows(name, given.seconds)]
-    print(pd.DataFrame(found).to_string(index=False))
+    frame = pd.DataFrame(found)
+    print(frame.to_string(index=False))
     if not given.network:
-        path = Path(__file__).parent / "rows" / "throttle.csv"
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(found[0]))
-            writer.writeheader()
-            writer.writerows(found)
+        frame.to_csv(Path(__file__).parent / "rows" / "throttle.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matched import trained_by
-from resumable import Rows, paired_difference
+from resumable import Rows, paired_difference, parser_of
 
 import nas
 from evaluators.training import Training as Trainer
@@ -182,18 +182,10 @@ def report(frame: pd.DataFrame) -> None:
 
 def main() -> None:
     """Train what is missing, then print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, "throttle_accuracy", epochs=8, width=8, width_of="of the first stage")
     parser.add_argument("--data", default="digits", help="as nas search takes it")
     parser.add_argument("--network", default="vgg", choices=NETWORKS)
-    parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=8, help="of the first stage")
     parser.add_argument("--depths", default="1-1-1", help="convolutions of every stage, fit for few epochs")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", default="runs/throttle_accuracy", help="checkpoints and trained networks")
-    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "throttle_accuracy.csv"))
     options = parser.parse_args()
     rows, trainer = Rows(options.csv, COLUMNS), Trainer(options.data, device=options.device, threads=options.threads)
     fixed = {"data": trainer.dataset.name} | {c: getattr(options, c) for c in RUN[1:-2]}

@@ -306,7 +306,7 @@ class _Streamed:
         import torch
 
         yield from torch.utils.data.DataLoader(
-            self,  # type: ignore[arg-type]
+            self,  # type: ignore[arg-type]  # it asks for nothing else of a data set
             sampler=order,
             batch_size=None,  # an index is a batch: one fancy-index read
             num_workers=self.workers,

@@ -443,7 +443,7 @@ def _plugin(spec: str, layout: str | None) -> Dataset:
         data = plugin() if callable(plugin) else plugin
         if isinstance(data, tuple) and len(data) in (2, 4):
             return from_arrays(*data, name=spec, layout=layout)
-    except Exception as error:
+    except Exception as error:  # whatever a plug-in raises
         raise DataError(f"Data plug-in {spec!r} failed. Got {type(error).__name__}: {one_line(error)}.") from error
     if not isinstance(data, Dataset):
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__

@@ -37,6 +37,12 @@ Store = Annotated[
     str, typer.Option("--store", help="Results store: path or URL (sqlite, postgresql).", envvar="NAS_STORE")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result.")]
+TrainedKey = Annotated[
+    str, typer.Argument(help="Key of a trained candidate, the beginning of it, or a network's folder.")
+]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+Threads = Annotated[int, typer.Option(help="Threads of torch.")]
 Train = Annotated[int | None, typer.Option(help="Limit: candidates to train in all.")]
 Generations = Annotated[int | None, typer.Option(help="Limit: generations.")]
 Hours = Annotated[float | None, typer.Option(help="Limit: wall-clock hours, full training of the finalists included.")]
@@ -259,7 +265,7 @@ def front(
 @app.command()
 def show(
     key: Annotated[str, typer.Argument(help="Key of a candidate, or the beginning of it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="The architecture as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The architecture as JSON, as training left it.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw topology and importance: .png, .svg or .pdf.")] = None,
     store: Store = STORE,
 ) -> None:
@@ -310,7 +316,7 @@ def report(
 
 @app.command()
 def select(
-    key: Annotated[str, typer.Argument(help="Key of a trained candidate, the beginning of it, or a network's folder.")],
+    key: TrainedKey,
     folder: Annotated[Path, typer.Argument(help="Where the network with its new operating points is saved.")],
     max_macs: Annotated[float | None, typer.Option(help="Most multiply-accumulates of any point.")] = None,
     max_params: Annotated[float | None, typer.Option(help="Most parameters of any point.")] = None,
@@ -322,9 +328,9 @@ def select(
     hierarchy: Annotated[str | None, typer.Option(help="Label hierarchy of these data, as for search.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all subnetworks that were measured to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them, and what was chosen: .png, .svg or .pdf.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 1,
     store: Store = STORE,
     quiet: Quiet = False,
 ) -> None:
@@ -363,7 +369,7 @@ def select(
 
 @app.command()
 def throttle(
-    key: Annotated[str, typer.Argument(help="Key of a trained candidate, the beginning of it, or a network's folder.")],
+    key: TrainedKey,
     folder: Annotated[Path, typer.Argument(help="Where the network with its controllers is saved.")],
     penalty: Annotated[
         list[float] | None,
@@ -379,9 +385,9 @@ def throttle(
     data: Annotated[str | None, typer.Option(help="Data to learn from. Default: those of its study.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write what controllers reach to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it beside the fixed points: .png, .svg or .pdf.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 1,
     store: Store = STORE,
     quiet: Quiet = False,
 ) -> None:

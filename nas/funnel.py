@@ -221,7 +221,7 @@ def made(strategy: type[Strategy], seed: int, history: Sequence[Trial]) -> Strat
         return strategy(seed=seed, history=history)
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a plug-in raises
         raise _broken(strategy, error) from error
 
 
@@ -233,14 +233,14 @@ def asked(strategy: Strategy) -> Decide:
             return decide(name, options)
         except UserError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a plug-in raises
             raise _broken(type(strategy), error) from error
 
     try:
         decide = strategy.ask()
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a plug-in raises
         raise _broken(type(strategy), error) from error
     return guarded
 
@@ -257,7 +257,7 @@ def scored(strategy: Strategy, proposal: Proposal, *, with_proxy: bool = True) -
         score = float(score)
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a plug-in raises
         raise _broken(type(strategy), error) from error
     if not math.isfinite(score):
         raise PluginError(f"A strategy's score must be finite. Got {score} from {type(strategy).__name__}.")

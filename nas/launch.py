@@ -137,7 +137,7 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config
         info = evaluator.info()
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a plug-in raises
         raise PluginError(
             f"The evaluator {config.evaluator!r} must tell about its data. It raised {type(error).__name__}: {error}"
         ) from error
@@ -186,7 +186,7 @@ def make_evaluator(config: Config) -> Evaluator:
         return made(config.data, **config.evaluator_settings())
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a plug-in raises
         raise PluginError(
             f"The evaluator {config.evaluator!r} must be made from data and settings. It raised "
             f"{type(error).__name__}: {error}"

@@ -15,25 +15,22 @@ from nas.network import AnytimeNetwork
 from search_spaces.slicing import sparse_resnext
 from search_spaces.throttleable import c3d
 
+from .searching import TINY
+
 DATA = "synthetic:n=400,classes=3,size=8,channels=1"
 FEW = {"penalties": (0.1, 3.0), "epochs": 2}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished search of two throttleable candidates; more policies may be recorded."""
+    """A finished search of throttleable candidates; more policies may be recorded."""
     return nas.search(
         DATA,
         study="s",
         space="throttleable",
         store=str(tmp_path_factory.mktemp("throttling") / "nas.db"),
         max_macs=1e6,
-        train=2,
-        pool=8,
-        epochs=1,
-        final_epochs=2,
-        finalists=1,
-        workers=1,
+        **TINY,
     )
 
 
