@@ -97,7 +97,7 @@ class Controller:
         out = x.new_zeros(len(x), network.architecture.task.num_classes)
         for choice in choices.unique().tolist():
             rows = (choices == choice).nonzero().flatten()
-            out[rows] = network(x[rows], network.at(self.utilizations[choice])).to(out.dtype)
+            out[rows] = network.answer(x[rows], network.at(self.utilizations[choice])).to(out.dtype)
         return out
 
     def save(self, folder: str | Path) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MOMENTUM = 0.1
 REMEMBERED_PLANS = 1024  # of sampled subnetworks, a long training may see any number
+REMEMBERED_COPIES = 16  # of weights, for as many utilizations
 
 
 class AnytimeNetwork(nn.Module):
@@ -69,6 +70,7 @@ class AnytimeNetwork(nn.Module):
         self._plans: dict[tuple[Subnetwork, torch.device], Plan] = {}
         self._rests: dict[tuple[int, torch.device], _Rest] = {}
         self._refiners: dict[torch.device, Refiner] = {}
+        self._folded: dict[tuple[int | Subnetwork, torch.device], Refiner] = {}
         self._gated: dict[torch.device, GatedPass] = {}
         self._throttled: int | Subnetwork | None = None
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
@@ -84,6 +86,7 @@ class AnytimeNetwork(nn.Module):
         """Training mode, or evaluation mode; see :class:`torch.nn.Module`."""
         for refiner in self._refiners.values():
             refiner.forget()
+        self._folded.clear()
         return super().train(mode)
 
     def forward(
@@ -97,7 +100,10 @@ class AnytimeNetwork(nn.Module):
         """
         if controller is not None:
             return controller.answer(self, x)
-        level = self._throttled if level is None else level
+        if level is None and self._throttled is not None:
+            if not (self.training or torch.is_grad_enabled()):
+                return self.answer(x, self._throttled)
+            level = self._throttled
         plan = self._plan(level, x.device)
         values = {0: x}
         self._run(plan.steps, values, self._mode(level))
@@ -107,11 +113,34 @@ class AnytimeNetwork(nn.Module):
         """Answer at a utilization in [0, 1] from now on, wherever no level is asked for; only what is on runs.
 
         In a network without gated modules the operating points take their place: level ⌊u · levels⌋, the largest at 1.
+        In evaluation mode and without gradients, as of ``torch.no_grad()``, answers are those of :meth:`answer`.
 
         Returns the MACs of one example. Raises UserError for no utilization.
         """
         self._throttled = self.at(utilization)
         return self.macs_at(utilization)
+
+    @torch.no_grad()
+    def answer(self, x: Tensor, level: int | Subnetwork) -> Tensor:
+        """As ``network(x, level)``, faster and without gradients: copies of the weights that run, norms folded in, are
+        kept for the sixteen latest levels.
+
+        Weights that are written through ``.data``, which torch does not notice, are taken up after ``network.eval()``.
+
+        Raises UserError in training mode.
+        """
+        if self.training:
+            raise UserError("An answer takes the stored statistics of norms: call network.eval() first.")
+        if (level, x.device) not in self._folded:
+            mode, points = self._mode(level), self.architecture.points
+            point = level if isinstance(level, Subnetwork) else points[self._level(level)]
+            check_point(self.architecture.topology, self.architecture.task, point)
+            if len(self._folded) >= REMEMBERED_COPIES:
+                del self._folded[next(iter(self._folded))]
+            alone = self.architecture.with_points([point])
+            self._folded[level, x.device] = Refiner(alone, x.device, row=mode.row)
+        (logits,) = self._folded[level, x.device].run(self, x)
+        return logits
 
     def macs_at(self, utilization: float) -> int:
         """Multiply-accumulates of one example at a utilization in [0, 1], see :meth:`throttle`."""

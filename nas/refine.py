@@ -110,7 +110,11 @@ def plan_refinement(architecture: Architecture, device: torch.device) -> tuple[R
 
 
 class Refiner:
-    """The steps of a network, with copies of its weights cut to what each of them needs.
+    """The steps of a network, with copies of its weights cut to what each of them needs. Those of an architecture with
+    a single operating point are that point's answer, run as fast as can be.
+
+    architecture: the network's, or one with some of its operating points. row: of the norms' statistics, for the first
+        of these points; those of the others follow.
 
     A norm right after a learned operation is folded into its copy, also where it belongs to the only reader of what the
     operation writes: at batch 1, small layers cost what it costs to start them. Where the network has come to hold
@@ -118,7 +122,8 @@ class Refiner:
     whoever trains must say :meth:`forget`.
     """
 
-    def __init__(self, architecture: Architecture, device: torch.device):
+    def __init__(self, architecture: Architecture, device: torch.device, *, row: int = 0):
+        self.architecture, self.row = architecture, row
         self.steps = plan_refinement(architecture, device)
         self._bound: list[list[_BoundGrowth]] = []
         self._seen: list[tuple[dict[str, Any], str, tuple[int, int]]] = []
@@ -135,10 +140,10 @@ class Refiner:
 
     @torch.no_grad()
     def _bind(self, network: AnytimeNetwork) -> None:
-        folds = _folds(network.architecture, self.steps)
+        folds = _folds(self.architecture, self.steps)
         self._bound = [
-            [_BoundGrowth(growth, network.operation_layers, level, folds) for growth in step.growths]
-            for level, step in enumerate(self.steps)
+            [_BoundGrowth(growth, network.operation_layers, row, folds) for growth in step.growths]
+            for row, step in enumerate(self.steps, start=self.row)
         ]
         self._seen = [
             (held, name, _state(tensor))
@@ -198,9 +203,9 @@ def _run(steps: Sequence[RefineStep], bound: Sequence[Sequence[_BoundGrowth]], x
 class _BoundGrowth:
     """A growth that can be run."""
 
-    def __init__(self, growth: Growth, layers: Sequence[Layer], level: int, folds: dict[int, int]):
+    def __init__(self, growth: Growth, layers: Sequence[Layer], row: int, folds: dict[int, int]):
         self.growth = growth
-        self.parts = [_BoundPart(part, layers, growth, level, folds) for part in growth.parts]
+        self.parts = [_BoundPart(part, layers, growth, row, folds) for part in growth.parts]
 
     def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> None:
         growth = self.growth
@@ -217,7 +222,7 @@ class _BoundGrowth:
 class _BoundPart:
     """A part with its weights; returns what it adds to the new channels of its target, (N, new channels, \\*size)."""
 
-    def __init__(self, part: Part, layers: Sequence[Layer], growth: Growth, level: int, folds: dict[int, int]):
+    def __init__(self, part: Part, layers: Sequence[Layer], growth: Growth, row: int, folds: dict[int, int]):
         layer, number = layers[part.operation], part.operation
         self.part, self.shape, self.operation, self.kind = part, growth.shape, layer.operation, layer.kind
         before, after, owner, norm = layer.operation.before, layer.operation.after, folds.get(number), None
@@ -225,9 +230,9 @@ class _BoundPart:
             norm, after = (layer.after, after[1:]) if owner == number else (layers[owner].before, after)
         if any(reader == number != writer for writer, reader in folds.items()):
             before = before[1:]
-        self.reads = [(r.piece, r.within, _steps(before, layer.before, r.channels, level)) for r in part.reads]
-        self.after = _steps(after, layer.after, growth.channels, level)
-        self.rows = [(rows, *_cut(layer, rows, part.bias, norm, level)) for rows in part.rows]
+        self.reads = [(r.piece, r.within, _steps(before, layer.before, r.channels, row)) for r in part.reads]
+        self.after = _steps(after, layer.after, growth.channels, row)
+        self.rows = [(rows, *_cut(layer, rows, part.bias, norm, row)) for rows in part.rows]
 
     def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> Tensor:
         part, read = self.part, []
@@ -254,27 +259,25 @@ class _BoundPart:
         return out
 
 
-def _cut(layer: Layer, rows: Rows, bias: bool, norm: Norm | None, level: int) -> tuple[Tensor, Tensor | None]:
+def _cut(layer: Layer, rows: Rows, bias: bool, norm: Norm | None, row: int) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of some rows, with the norm of what they write folded in where one is given."""
     assert layer.weight is not None
     added = rows.rows.take(layer.bias) if bias and layer.bias is not None else None
     cut = rows.columns.take(rows.rows.take(layer.weight), dim=1)
     if norm is not None:
         precise = torch.promote_types(cut.dtype, torch.float32)
-        weight, shift, mean, var = (t.to(precise) for t in norm.cut(rows.rows, level))
+        weight, shift, mean, var = (t.to(precise) for t in norm.cut(rows.rows, row))
         scale = weight / (var + BATCH_NORM_EPS).sqrt()
         shift = shift + (-mean if added is None else added - mean) * scale
         cut, added = (cut * scale.reshape(-1, *[1] * (cut.dim() - 1))).to(cut.dtype), shift.to(cut.dtype)
     return cut.contiguous(memory_format=torch.channels_last if cut.dim() == 4 else torch.contiguous_format), added
 
 
-def _steps(
-    names: tuple[str, ...], norm: Norm | None, channels: Channels, level: int
-) -> list[Callable[[Tensor], Tensor]]:
+def _steps(names: tuple[str, ...], norm: Norm | None, channels: Channels, row: int) -> list[Callable[[Tensor], Tensor]]:
     found: list[Callable[[Tensor], Tensor]] = []
     for name in names:
         if name == "norm" and norm is not None:
-            weight, bias, mean, var = norm.cut(channels, level)
+            weight, bias, mean, var = norm.cut(channels, row)
             found.append(
                 partial(F.batch_norm, running_mean=mean, running_var=var, weight=weight, bias=bias, eps=BATCH_NORM_EPS)
             )

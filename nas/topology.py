@@ -21,6 +21,7 @@ from nas.kinds import Size, kind
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
 ACTIVATIONS = ("none", *STEPS[1:])
+SCALES = ("none", "mean", "full", "root")
 NORM_POLICIES = ("shared", "per_point", "recalibrated")
 
 REMEMBERED_QUESTIONS = 4096
@@ -111,8 +112,8 @@ class FeatureMap:
         widths, causal blocks and the components of a gated module.
     merge: "sum" of what arrives, or "concat": a view of its sources, whose active part is derived, never declared.
     activation: after the merge.
-    scale: a gated map's values are multiplied by 1/c ("mean") or n/c ("full") when c of its n components are active;
-        the components are the slices, for a concat its sources.
+    scale: a gated map's values are multiplied by 1/c ("mean"), n/c ("full") or √(n/c) ("root") when c of its n
+        components are active; the components are the slices, for a concat its sources.
     """
 
     channels: int
@@ -120,7 +121,7 @@ class FeatureMap:
     slices: tuple[int, ...]
     merge: Literal["sum", "concat"] = "sum"
     activation: str = "none"
-    scale: Literal["none", "mean", "full"] = "none"
+    scale: Literal["none", "mean", "full", "root"] = "none"
 
     def __post_init__(self) -> None:
         slices, size = self.slices, self.size
@@ -146,8 +147,8 @@ class FeatureMap:
             raise InvalidArchitecture(f"What is active of a concat is derived: it has one slice. Got {slices=}.")
         if self.activation not in ACTIVATIONS:
             raise InvalidArchitecture(f"activation must be one of {ACTIVATIONS}. Got {self.activation!r}.")
-        if self.scale not in ("none", "mean", "full"):
-            raise InvalidArchitecture(f"scale must be 'none', 'mean' or 'full'. Got {self.scale!r}.")
+        if self.scale not in SCALES:
+            raise InvalidArchitecture(f"scale must be one of {SCALES}. Got {self.scale!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

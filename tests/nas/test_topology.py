@@ -99,7 +99,7 @@ INVALID = {
     "merge must be 'sum' or 'concat'. Got 'mean'": lambda: replace(HIDDEN, merge="mean"),
     "What is active of a concat is derived: it has one slice. Got": lambda: replace(HIDDEN, merge="concat"),
     "activation must be one of ('none', 'relu'": lambda: replace(HIDDEN, activation="norm"),
-    "scale must be 'none', 'mean' or 'full'. Got 'sum'": lambda: replace(HIDDEN, scale="sum"),
+    "scale must be one of": lambda: replace(HIDDEN, scale="sum"),
     # operations
     "kernel, stride, padding, before and after must be tuples. Got": lambda: replace(CONV, kernel=[3, 3]),
     "self.before='norm'": lambda: replace(CONV, before="norm"),

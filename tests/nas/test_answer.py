@@ -1,0 +1,102 @@
+"""Answers with norms folded in: those of a pass without, at the work that is counted for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.errors import UserError
+from nas.gates import distinct_utilizations
+from nas.network import REMEMBERED_COPIES, AnytimeNetwork
+from nas.topology import Architecture
+from search_spaces.throttleable import vgg
+
+from .hand_built import ALL, TASK
+from .networks import random_images, random_network, random_statistics
+from .random_networks import architectures
+
+
+def _network(architecture: Architecture) -> AnytimeNetwork:
+    return random_statistics(random_network(architecture, dtype=torch.float64)).eval()
+
+
+def _check(network: AnytimeNetwork) -> None:
+    x = random_images(network)
+    levels = [*range(network.levels)]
+    if network.architecture.topology.gated and network.architecture.norm == "shared":
+        levels += [network.at(u) for u in distinct_utilizations(network.architecture.topology)]
+    for level in levels:
+        with FlopCounterMode(display=False) as counter:
+            logits = network.answer(x, level)
+        with torch.no_grad():
+            torch.testing.assert_close(logits, network(x, level), rtol=0, atol=1e-10)
+        if level in range(network.levels):
+            assert counter.get_total_flops() == 2 * len(x) * network.macs[level]
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_answers_as_a_pass_without_folding(name: str) -> None:
+    _check(_network(ALL[name]()))
+
+
+@given(architectures())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_any_network_answers_as_a_pass_without_folding(architecture: Architecture) -> None:
+    """Whatever its norm policy: every operating point finds its own rows."""
+    _check(_network(architecture))
+
+
+@pytest.mark.parametrize("norm", ["per_point", "recalibrated"])
+def test_each_point_has_its_own_norms(norm: str) -> None:
+    network = _network(replace(ALL["residual"](), norm=norm))
+    assert network.levels > 1
+    _check(network)
+
+
+def test_throttled_networks_answer_so_where_no_gradients_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _network(ALL["gated_concat"]())
+    x, asked = random_images(network), []
+    monkeypatch.setattr(network, "answer", lambda x, level: asked.append(level) or x.new_zeros(len(x), 5))
+    network.throttle(0.0)
+    assert network(x).requires_grad
+    with torch.no_grad():
+        network(x, 1)
+        assert not asked
+        network(x)
+        assert asked == [network.at(0.0)]
+        network.train()(x)
+    assert len(asked) == 1
+
+
+def test_answers_with_weights_as_they_are_now() -> None:
+    network = _network(ALL["gated_concat"]())
+    x = random_images(network)
+    before = network.answer(x, 0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.1)
+    assert not torch.equal(network.answer(x, 0), before)
+    _check(network)
+    network.train()
+    network(x * 3 + 1)  # moves statistics, unnoticed by torch's versions
+    _check(network.eval())
+    network.to(torch.float32)
+    torch.testing.assert_close(network.answer(x.float(), 0), network(x.float(), 0).detach())
+
+
+def test_training_mode_is_refused() -> None:
+    network = _network(ALL["gated_concat"]()).train()
+    with pytest.raises(UserError, match=r"call network.eval\(\) first"):
+        network.answer(random_images(network), 0)
+
+
+def test_copies_are_kept_for_the_latest_levels_alone() -> None:
+    network = AnytimeNetwork(vgg(32, (1, 1), 32, task=TASK)).eval()
+    x = random_images(network, 2)
+    for step in range(32):
+        network.answer(x, network.at(step / 32))
+    assert len(network._folded) == REMEMBERED_COPIES
