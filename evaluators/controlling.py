@@ -2,13 +2,13 @@
 :mod:`evaluators.gate_training`.
 
 The data path and its norms stay as they are, so the reward of every choice can be looked up: r(a) = 1[right at
-utilization a] − λ · MACs(a) / MACs(1). A controller's policy π maximises the expected reward Σ_a π(a) r(a) over all
-choices; as a variant, REINFORCE tries one choice for each image, with the mean reward as baseline. Deployed, it takes
-the likeliest choice.
+utilization a] − λ · MACs(a) / MACs(1), with the MACs of all that runs. A controller's policy π maximises the expected
+reward Σ_a π(a) r(a) over all choices; as a variant, REINFORCE tries one choice for each image, with the mean reward as
+baseline. Deployed, it takes the likeliest choice.
 
 From the paper: a controller trained after the data path, as a contextual bandit. Ours: the reward, the expectation over
-all choices, and that controllers learn from validation images, half of them (to the data path, training images look
-easier than new ones do); the other half tells how good they are.
+all choices, to see an answer, and that controllers learn from validation images, half of them (to the data path,
+training images look easier than new ones do); the other half tells how good they are.
 
 References
 ----------
@@ -30,10 +30,11 @@ from evaluators.arrays import Batches, batches
 from evaluators.augment import augmentation
 from evaluators.data import split
 from evaluators.gate_training import measure_gates, train_gates
-from nas.controller import Controller, actions, controller_architecture
+from nas.controller import Controller, actions, controller_architecture, sureness
 from nas.evaluation import Controlled, ControlSettings
 from nas.gate_policy import GatePolicy, gate_policy_architecture
 from nas.network import AnytimeNetwork
+from nas.preprocessing import Preprocessing
 from nas.seeds import seed as derived_seed
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def control(
         controller, rows = train(penalty, settings, generator)
         controllers.append(controller)
         about = {"penalty": penalty, "learner": settings.learner, "controller_macs": controller.macs}
+        about["sees"] = "input" if settings.learner == "gates" else settings.sees
         policies += [about | row for row in rows]
     return Controlled(controllers=controllers, policies=policies, fixed=lessons.fixed())
 
@@ -105,17 +107,20 @@ class _Lessons:
         self, penalty: float, settings: ControlSettings, generator: torch.Generator
     ) -> tuple[Controller, list[dict[str, Any]]]:
         """A controller, and the row of what it reaches."""
-        device = self.trainer.device
-        shape = controller_architecture(self.network.architecture.task, len(self.choices), width=settings.width)
-        made = AnytimeNetwork(shape, generator=generator).to(device)
-        cost_A = (self.macs_A / self.network.macs_at(1.0)).float().to(device)
-        images = self._images(np.arange(len(self.learning)))  # which one it is, in place of its label
-        train_policy(made, images, self.learned_NA.float() - penalty * cost_A, settings, generator)
-        controller, row = Controller(made.eval(), self.choices), {"utilization": 1.0}
+        task, sees, device = self.network.architecture.task, settings.sees, self.trainer.device
+        shape = controller_architecture(task, len(self.choices), sees=sees, width=settings.width)
+        controller = Controller(AnytimeNetwork(shape, generator=generator).to(device), self.choices, sees=sees)
+        costs_A = torch.tensor(controller.costs(self.network), dtype=torch.float64, device=device)
+        numbers = np.arange(len(self.learning))  # which one it is, in place of its label
+        seen = self._images(numbers) if sees == "input" else self._answers(numbers)
+        reward_NA = self.learned_NA.float() - penalty * (costs_A / self.network.macs_at(1.0)).float()
+        train_policy(controller.network, seen, reward_NA, settings, generator)
+        controller.network.eval()
+        row = {"utilization": 1.0}
         for part, loader in self.loaders.items():
-            choice_N = torch.cat([controller(x) for x, _ in loader.evaluate()])
+            choice_N = torch.cat([controller.choices(self.network, x) for x, _ in loader.evaluate()])
             row[f"{part}accuracy"] = float(self.right[part].gather(1, choice_N[:, None]).double().mean())
-            row[f"{part}macs"] = controller.macs + float(self.macs_A[choice_N.cpu()].mean())
+            row[f"{part}macs"] = float(costs_A[choice_N].mean())
         return controller, [row]
 
     def gate_policy(
@@ -137,14 +142,20 @@ class _Lessons:
         trainer, change = self.trainer, None
         if trainer.augment != "none":
             change = augmentation(trainer.augment, trainer.dataset.task)
-        return batches(
-            trainer.dataset.x_train[self.learning],
-            labels_N,
-            size=min(BATCH, max(2, len(self.learning) // 4)),
-            preprocessing=trainer.preprocessing,
-            augment=change,
-            device=trainer.device,
-        )
+        images = trainer.dataset.x_train[self.learning]
+        return self._batches(images, labels_N, preprocessing=trainer.preprocessing, augment=change)
+
+    def _answers(self, labels_N: np.ndarray) -> Batches:
+        """What a controller sees of the network's first answers to the same, as they are, with these labels."""
+        loader = self.trainer.loader("train", self.learning, EVALUATION_BATCH)
+        first = self.network.at(self.choices[0])
+        seen_NC = torch.cat([sureness(self.network.answer(x, first)) for x, _ in loader.evaluate()])
+        unchanged = Preprocessing(mean=(0.0,) * seen_NC.shape[1], std=(1.0,) * seen_NC.shape[1], scale=1.0)
+        return self._batches(seen_NC.cpu().numpy(), labels_N, preprocessing=unchanged)
+
+    def _batches(self, x: np.ndarray, labels_N: np.ndarray, **rest: Any) -> Batches:
+        size = min(BATCH, max(2, len(self.learning) // 4))
+        return batches(x, labels_N, size=size, device=self.trainer.device, **rest)
 
 
 @torch.no_grad()

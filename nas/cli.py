@@ -376,6 +376,9 @@ def throttle(
         typer.Option(help="What all MACs cost in accuracy; a controller each. Default: 0.01, 0.03, 0.1, 0.3, 1."),
     ] = None,
     learner: Annotated[str | None, typer.Option(help="expected, reinforce or gates. Default: expected.")] = None,
+    sees: Annotated[
+        str | None, typer.Option(help="What a controller sees: answer (the smallest) or input. Default: answer.")
+    ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Penalty of a gate policy: linear, hinge or distance. Default: hinge.")
     ] = None,
@@ -396,7 +399,7 @@ def throttle(
     from nas.report import throttle_text, write_frame
     from nas.throttling import throttle as control
 
-    given = {"learner": learner, "epochs": epochs, "width": width, "shape": shape, "power": power}
+    given = {"learner": learner, "sees": sees, "epochs": epochs, "width": width, "shape": shape, "power": power}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if penalty:
         options["penalties"] = sorted(penalty)

@@ -88,6 +88,8 @@ LEARNERS = ("expected", "reinforce", "gates")
 """How controllers learn: as bandits, from the rewards of all choices or from that of one that they try; or as gate
 policies, from the gradients of gates.
 """
+SEES = ("answer", "input")
+"""answer: the network's, at the smallest utilization. input: what it is of."""
 SHAPES = ("linear", "hinge", "distance")
 """How the mean gate G of a policy is penalised at utilization u: (1 − u) · G, max(0, G − u)^p, |G − u|^p."""
 
@@ -97,13 +99,14 @@ class ControlSettings:
     """How controllers are trained.
 
     penalties: λ of each controller: what all the MACs of the network cost in accuracy; of a gate policy, the weight of
-    its penalty. learner: one of :data:`LEARNERS`. epochs: passes over the images that they learn from. width: of a
-    controller, see :func:`nas.controller.controller_architecture`. shape, power: of a gate policy's penalty, see
-    :data:`SHAPES`.
+    its penalty. learner: one of :data:`LEARNERS`. epochs: passes over the images that they learn from. sees, width: of
+    a controller, see :func:`nas.controller.controller_architecture`; gate policies see the input. shape, power: of a
+    gate policy's penalty, see :data:`SHAPES`.
     """
 
     penalties: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
     learner: str = "expected"
+    sees: str = "answer"
     epochs: int = 40
     width: int = 8
     shape: str = "hinge"
@@ -113,7 +116,7 @@ class ControlSettings:
         ascending = list(self.penalties) == sorted(set(self.penalties))
         if not (self.penalties and ascending and all(0 <= penalty < math.inf for penalty in self.penalties)):
             raise UserError(f"penalties must be numbers, at least 0 and ascending. Got {self.penalties}.")
-        for name, valid in (("learner", LEARNERS), ("shape", SHAPES)):
+        for name, valid in (("learner", LEARNERS), ("sees", SEES), ("shape", SHAPES)):
             if getattr(self, name) not in valid:
                 raise UserError(unknown_name(name, getattr(self, name), valid))
         if not (isinstance(self.power, int | float) and 0 < self.power < math.inf):
@@ -127,10 +130,9 @@ class ControlSettings:
 class Controlled:
     """Controllers of a network, one a penalty, and what was measured.
 
-    policies: of each controller, with penalty, learner, utilization (1.0; of gate policies, those that they were asked
-    for), controller_macs, and accuracy and test_accuracy with the mean macs and test_macs of an example, the
-    controller's own included. fixed: the same for every utilization that there is to pick from, with utilization and
-    macs.
+    policies: of each controller, with penalty, learner, sees, utilization (1.0; of gate policies, those that they were
+    asked for), controller_macs, and accuracy and test_accuracy with the mean macs and test_macs of an example, all that
+    runs included. fixed: the same for every utilization that there is to pick from, with utilization and macs.
     """
 
     controllers: list[Controller | GatePolicy]

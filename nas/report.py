@@ -122,7 +122,7 @@ def throttle_text(made: Throttled, folder: Path) -> str:
     kind = type(made.controllers[0]).__name__
     return (
         made.points.to_string(index=False, formatters=formats)
-        + "\n\nWith controllers, mean MACs of an example, their own included:\n"
+        + "\n\nWith controllers, mean MACs of an example, all that runs included:\n"
         + made.policies.to_string(index=False, formatters=formats)
         + f"\nSaved: {network}(x, controller=nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
     )

@@ -38,15 +38,16 @@ class Throttled:
 
     @cached_property
     def policies(self) -> pd.DataFrame:
-        """One row per controller, of gate policies one per utilization: penalty, learner, utilization, macs (mean of an
-        example, the controller's own included) and accuracy on validation images that it did not learn from,
-        test_macs, test_accuracy, controller_macs.
+        """One row per controller, of gate policies one per utilization: penalty, learner, sees, utilization, macs
+        (mean of an example, all that runs included) and accuracy on validation images that it did not learn from,
+        test_macs, test_accuracy, controller_macs (of a choice alone).
         """
         import pandas as pd
 
         columns = [
             "penalty",
             "learner",
+            "sees",
             "utilization",
             "macs",
             "accuracy",
@@ -91,6 +92,7 @@ def throttle(
     store: str = STORE,
     penalties: Sequence[float] = ControlSettings().penalties,
     learner: str = ControlSettings().learner,
+    sees: str = ControlSettings().sees,
     epochs: int = ControlSettings().epochs,
     width: int = ControlSettings().width,
     shape: str = ControlSettings().shape,
@@ -108,15 +110,15 @@ def throttle(
     network: a key of the store, the folder of a saved network, or a network. data: a data specification to learn from;
         None: those of the network's study.
     penalties: what all the network's multiply-accumulates cost in accuracy, for each controller. learner: "expected" or
-        "reinforce" for controllers, "gates" for gate policies, which throttleable networks alone have. epochs, width,
-        shape, power: see :class:`nas.evaluation.ControlSettings`.
+        "reinforce" for controllers, "gates" for gate policies, which throttleable networks alone have. sees, epochs,
+        width, shape, power: see :class:`nas.evaluation.ControlSettings`.
 
     Raises UserError or results.StoreError for a user's mistake.
     """
     progress = progress or Silent()
     check_device(device)
     settings = ControlSettings(
-        penalties=tuple(penalties), learner=learner, epochs=epochs, width=width, shape=shape, power=power
+        penalties=tuple(penalties), learner=learner, sees=sees, epochs=epochs, width=width, shape=shape, power=power
     )
     progress.show(State(stage="loading", done=0, total=len(settings.penalties), trained=0))
     found, evaluator, origin = network_and_evaluator(network, data=data, store=store, device=device, threads=threads)

@@ -206,7 +206,6 @@ def create_schema(connection: sa.Connection, location: Location) -> None:
     present = set(sa.inspect(connection).get_table_names())
     if "meta" in present:
         check_schema(connection, location)
-        schema.policies.create(connection, checkfirst=True)
         return
     foreign = sorted(present & set(schema.metadata.tables))
     if foreign:

@@ -118,9 +118,8 @@ def of_points(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame
 def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
     """One row per controller; see `Store.policies`."""
     row = policies.c
-    names = ("learner", "penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
-    if not sa.inspect(connection).has_table("policies"):
-        return pd.DataFrame(columns=["study", "candidate", "space", *names])
+    measured = ("penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy")
+    names = ("learner", "sees", *measured, "controller_macs")
     query = (
         sa.select(
             studies.c.name.label("study"),
@@ -131,11 +130,11 @@ def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFra
         .join_from(policies, candidates)
         .join(studies)
         .where(studies.c.id.in_(numbers))
-        .order_by(row.candidate_id, row.learner, row.penalty, row.utilization)
+        .order_by(row.candidate_id, row.learner, row.sees, row.penalty, row.utilization)
     )
     result = connection.execute(query)
     found = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
-    return found.astype(dict.fromkeys(names[1:-1], "float64") | {"controller_macs": "int64"})
+    return found.astype(dict.fromkeys(measured, "float64") | {"controller_macs": "int64"})
 
 
 def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | None) -> pd.DataFrame:

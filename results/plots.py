@@ -249,7 +249,9 @@ def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:
     """Mixed operating curves: mean MACs and accuracy under controllers, dashed."""
     look: dict[str, Any] = {"color": _COLOURS[4], "marker": "s", "markersize": 4, "linewidth": 1.2, "linestyle": "--"}
     one = policies["penalty"].where(policies["learner"] == "gates", 0.0)  # a gate policy is a curve of its own
-    groups = policies.groupby([policies["study"], policies["candidate"], policies["learner"], one], sort=False)
+    groups = policies.groupby(
+        [*(policies[name] for name in ("study", "candidate", "learner", "sees")), one], sort=False
+    )
     for number, (_, curve) in enumerate(groups):
         ordered = curve.sort_values("macs")
         label = "with a controller" if number == 0 else None

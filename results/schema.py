@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from results.errors import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 STATES = ("running", "finished", "interrupted", "failed")
 STATUSES = (
@@ -190,11 +190,12 @@ points = sa.Table(
     sa.Column("nonzero_macs", Whole),
 )
 
-policies = sa.Table(  # controllers that throttle a trained network; older stores lack it until one is recorded
+policies = sa.Table(  # controllers that throttle a trained network
     "policies",
     metadata,
     sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
     sa.Column("learner", sa.String(20), primary_key=True),
+    sa.Column("sees", sa.String(20), primary_key=True),  # the input, or the answer at the smallest utilization
     sa.Column("penalty", sa.Double, primary_key=True),
     sa.Column("utilization", sa.Double, primary_key=True),  # that was asked for; 1 where a controller is free to pick
     sa.Column("controller_macs", Whole, nullable=False),

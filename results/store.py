@@ -118,9 +118,9 @@ class Store:
     def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per controller that throttles a trained candidate, of one study or several.
 
-        Columns: study, candidate (the proposal's key), space, learner, penalty, utilization (that was asked for; 1
-        where a controller is free to pick), macs (mean of an example, the controller's own included) and accuracy on
-        validation images, test_macs, test_accuracy, controller_macs.
+        Columns: study, candidate (the proposal's key), space, learner, sees (the input, or the answer at the smallest
+        utilization), penalty, utilization (that was asked for; 1 where a controller is free to pick), macs (mean of an
+        example, all that runs included) and accuracy on validation images, test_macs, test_accuracy, controller_macs.
 
         No controller counts for an anytime accuracy: on average it keeps a budget, not for every example.
         """
@@ -281,10 +281,7 @@ class Store:
             if self._location.file is None:
                 lock.acquire_advisory(connection, study)
             ids = sa.select(candidates.c.id).where(candidates.c.study_id == number)
-            measured = [points, evaluations]
-            if sa.inspect(connection).has_table("policies"):
-                measured.append(policies)
-            for table in measured:
+            for table in (points, evaluations, policies):
                 connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
             connection.execute(sa.delete(candidates).where(candidates.c.study_id == number))
             connection.execute(sa.delete(studies).where(studies.c.id == number))

@@ -37,7 +37,7 @@ _POINT_OPTIONAL = (
     *("latency_ms", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
     *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
 )
-_POLICY_REQUIRED = ("learner", "penalty", "utilization", "controller_macs", "macs", "accuracy")
+_POLICY_REQUIRED = ("learner", "sees", "penalty", "utilization", "controller_macs", "macs", "accuracy")
 _POLICY_OPTIONAL = ("test_macs", "test_accuracy")
 _POINT_COLUMNS = frozenset(_POINT_REQUIRED + _POINT_OPTIONAL)
 
@@ -259,10 +259,10 @@ class StudyWriter:
                 connection.execute(sa.insert(schema.points), measured)
 
     def record_policies(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Record what controllers of a trained candidate reach, in place of those of equal learner, penalty and
-        utilization.
+        """Record what controllers of a trained candidate reach, in place of those of equal learner, sees,
+        penalty and utilization.
 
-        key: in full, of the proposal or of what training made of it. rows: each with learner, penalty,
+        key: in full, of the proposal or of what training made of it. rows: each with learner, sees, penalty,
         utilization, controller_macs, macs, accuracy, and where measured test_macs, test_accuracy.
         """
         query = (
@@ -285,9 +285,7 @@ class StudyWriter:
                 raise StoreError(f"A policy must be of a candidate of {self.study!r} with weights. Got {key!r}.")
             for row in given:
                 row["candidate_id"] = number
-                place = (
-                    policies.c[name] == row[name] for name in ("candidate_id", "learner", "penalty", "utilization")
-                )
+                place = (policies.c[column.name] == row[column.name] for column in policies.primary_key)
                 connection.execute(sa.delete(policies).where(*place))
                 connection.execute(sa.insert(policies).values(row))
 

@@ -7,8 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.builder import Builder
-from nas.controller import UTILIZATIONS, Controller, actions, controller_architecture
+from nas.controller import UTILIZATIONS, Controller, actions, controller_architecture, sureness
 from nas.errors import UserError
+from nas.evaluation import SEES
 from nas.network import AnytimeNetwork
 from nas.topology import Task
 
@@ -16,42 +17,51 @@ from .hand_built import ALL, TASK
 from .networks import random_images, random_network, random_statistics
 
 
-def _controller(name: str) -> tuple[AnytimeNetwork, Controller]:
+def _controller(name: str, sees: str = "input") -> tuple[AnytimeNetwork, Controller]:
     """A network and a controller that picks several of its utilizations."""
     network = random_statistics(random_network(ALL[name]())).eval()
     choices = actions(network.architecture)
-    picks = AnytimeNetwork(controller_architecture(network.architecture.task, len(choices))).eval()
-    with torch.no_grad():
-        picks.operation_layers[-1].bias.sub_(picks(random_images(network, 24)).mean(0))
-    return network, Controller(picks, choices)
-
-
-@pytest.mark.parametrize("name", ["gated_concat", "gated_dense", "residual", "i_resnext", "video", "causal"])
-def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str) -> None:
-    network, controller = _controller(name)
+    picks = AnytimeNetwork(controller_architecture(network.architecture.task, len(choices), sees=sees)).eval()
     x = random_images(network, 24)
-    choices, found = controller(x), network(x, controller=controller)
+    with torch.no_grad():
+        seen = x if sees == "input" else sureness(network(x, network.at(choices[0])))
+        picks.operation_layers[-1].bias.sub_(picks(seen).mean(0))
+    return network, Controller(picks, choices, sees=sees)
+
+
+every_sight = pytest.mark.parametrize("sees", SEES)
+
+
+@every_sight
+@pytest.mark.parametrize("name", ["gated_concat", "gated_dense", "residual", "i_resnext", "video", "causal"])
+def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str, sees: str) -> None:
+    network, controller = _controller(name, sees)
+    x = random_images(network, 24)
+    choices, found = controller.choices(network, x), network(x, controller=controller)
     assert len(choices.unique()) > 1
     for sample, choice in enumerate(choices.tolist()):
         network.throttle(controller.utilizations[choice])
         torch.testing.assert_close(found[sample], network(x[sample : sample + 1])[0])
 
 
-def test_only_what_is_on_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many passes as different picks, each over its own inputs alone."""
-    network, controller = _controller("gated_concat")
+@every_sight
+def test_only_what_is_on_runs(monkeypatch: pytest.MonkeyPatch, sees: str) -> None:
+    """As many passes as different picks, each over its own inputs alone; what was seen is not run again."""
+    network, controller = _controller("gated_concat", sees)
     x, ran, answer = random_images(network, 24), [], network.answer
+    counts = controller.choices(network, x).bincount(minlength=len(controller.utilizations)).tolist()
     monkeypatch.setattr(network, "answer", lambda x, level: ran.append(len(x)) or answer(x, level))
     with FlopCounterMode(display=False) as counter:
         network(x, controller=controller)
-    choices = controller(x)
-    assert sorted(ran) == sorted(choices.bincount()[choices.unique()].tolist())
-    macs = sum(network.macs_at(controller.utilizations[choice]) for choice in choices.tolist())
-    assert counter.get_total_flops() == 2 * (macs + len(x) * controller.macs)
+    passes = [len(x), *counts[1:]] if sees == "answer" else counts
+    assert sorted(ran) == sorted(filter(None, passes))
+    costs = controller.costs(network)
+    assert counter.get_total_flops() == 2 * sum(cost * count for cost, count in zip(costs, counts))
 
 
-def test_no_input_no_answer() -> None:
-    network, controller = _controller("gated_concat")
+@every_sight
+def test_no_input_no_answer(sees: str) -> None:
+    network, controller = _controller("gated_concat", sees)
     assert network(random_images(network, 0), controller=controller).shape == (0, 5)
 
 
@@ -87,11 +97,12 @@ def test_controllers_are_small(shape: tuple[int, ...]) -> None:
     assert network(torch.zeros(2, *shape)).shape == (2, 10)
 
 
-def test_a_folder_gives_the_controller_back(tmp_path) -> None:
-    network, controller = _controller("gated_concat")
+@every_sight
+def test_a_folder_gives_the_controller_back(tmp_path, sees: str) -> None:
+    network, controller = _controller("gated_concat", sees)
     controller.save(tmp_path / "c")
     found, x = Controller.load(tmp_path / "c"), random_images(network, 24)
-    assert found.utilizations == controller.utilizations
+    assert (found.utilizations, found.sees) == (controller.utilizations, sees)
     assert found.macs == controller.macs == controller.network.macs[0]
     assert torch.equal(network(x, controller=found), network(x, controller=controller))
 
@@ -101,11 +112,13 @@ def test_folders_without_a_controller_are_refused(tmp_path) -> None:
     network.save(tmp_path)
     with pytest.raises(UserError, match=r"must be a folder that controller.save wrote"):
         Controller.load(tmp_path)
-    (tmp_path / "controller.json").write_text('{"utilizations": [0.1, 2.0]}')
+    (tmp_path / "controller.json").write_text('{"utilizations": [0.1, 2.0], "sees": "input"}')
     with pytest.raises(UserError, match="between 0 and 1"):
         Controller.load(tmp_path)
     with pytest.raises(UserError, match=r"a class for each utilization. Got 4 and 2"):
         Controller(controller.network, (0.1, 1.0))
+    with pytest.raises(UserError, match=r"thing to see.*'labels'.*answer"):
+        Controller(controller.network, controller.utilizations, sees="labels")
 
 
 def test_training_mode_is_refused() -> None:

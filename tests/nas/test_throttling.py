@@ -43,9 +43,9 @@ def test_the_command_trains_records_and_saves(study, cli, tmp_path):
     )
     assert (status, err) == (0, "")
     recorded = study.store.policies("s")
-    assert recorded[["candidate", "learner", "penalty"]].values.tolist() == [
-        [key, "expected", 0.1],
-        [key, "expected", 3.0],
+    assert recorded[["candidate", "learner", "sees", "penalty"]].values.tolist() == [
+        [key, "expected", "answer", 0.1],
+        [key, "expected", "answer", 3.0],
     ]
     assert f"{recorded.test_accuracy[0]:.4f}" in printed
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 3
@@ -70,13 +70,19 @@ def test_points_that_answer_in_coarse_labels_are_refused(tmp_path):
         nas.throttle(network, data=f"npz:{tmp_path / 'd.npz'}")
 
 
-def test_once_more_replaces_and_other_learners_are_added(study):
+def test_once_more_replaces_and_others_are_added(study):
     key = str(study.best().key)
-    for learner in ("expected", "reinforce", "reinforce"):
-        made = nas.throttle(key, store=study.url, learner=learner, seed=1, **FEW)
-    found = study.store.policies("s").set_index(["learner", "penalty"])
+    for learner, sees in (
+        ("expected", "answer"),
+        ("expected", "input"),
+        ("reinforce", "input"),
+        ("reinforce", "input"),
+    ):
+        made = nas.throttle(key, store=study.url, learner=learner, sees=sees, seed=1, **FEW)
+    found = study.store.policies("s").set_index(["learner", "sees", "penalty"])
     assert not found.index.has_duplicates
-    assert found.loc["reinforce"].accuracy.tolist() == made.policies.accuracy.tolist()
+    assert len(found) == 3 * len(FEW["penalties"])
+    assert found.loc["reinforce", "input"].accuracy.tolist() == made.policies.accuracy.tolist()
     assert made.points.macs.is_monotonic_increasing
 
 

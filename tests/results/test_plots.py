@@ -40,7 +40,7 @@ def test_refusals(filled, store, tmp_path):
 
 
 def test_policies_are_drawn_beside_points_where_costs_are_macs(filled):
-    about = {"study": "fashion", "candidate": "bbbb0002", "penalty": [0.1, 0.1, 0.3]}
+    about = {"study": "fashion", "candidate": "bbbb0002", "sees": "input", "penalty": [0.1, 0.1, 0.3]}
     measured = {"macs": [2e6, 3e6, 4e6], "accuracy": [0.6, 0.7, 0.7]}
     for cost, lines in (("macs", 1), ("params", 0)):
         frames = filled.points("fashion"), filled.front("fashion", cost=cost)

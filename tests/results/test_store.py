@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 
 import results
-from results import StoreError, connection, schema
+from results import StoreError
 from results.front import Score
 
 SCORE = Score(low=1e6, high=16e6, floor=0.1)
-POLICY = ("learner", "penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy", "controller_macs")
 
 
 def test_studies(filled):
@@ -334,7 +333,8 @@ def test_policies_are_kept_apart_from_points(filled):
     before = filled.points("fashion"), filled.candidates("fashion")
     assert filled.policies("fashion").empty
     rows = [
-        {"learner": "gates", "penalty": p, "utilization": u, "controller_macs": 7, "macs": 3e6 - p, "accuracy": u - p}
+        {"learner": "gates", "sees": "input", "penalty": p, "utilization": u}
+        | {"controller_macs": 7, "macs": 3e6 - p, "accuracy": u - p}
         for p in (0.1, 0.3)
         for u in (0.5, 1.0)
     ]
@@ -356,31 +356,14 @@ def test_policies_are_kept_apart_from_points(filled):
 
 
 def test_policies_of_what_was_not_kept_are_refused(filled):
-    row = {"learner": "expected", "penalty": 0.1, "utilization": 1, "controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
+    row = {"learner": "expected", "sees": "answer", "penalty": 0.1, "utilization": 1}
+    row |= {"controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
     with filled.writer("fashion", filled.settings("fashion")) as writer:
         with pytest.raises(StoreError, match=r"with weights. Got 'aaaa0001'"):
             writer.record_policies("aaaa0001", [row])
         with pytest.raises(StoreError, match=r"A policy has learner.*Got .*'more'"):
             writer.record_policies("bbbb0002", [row | {"more": 1}])
         del row["macs"]
-        with pytest.raises(StoreError, match="A policy has learner, penalty"):
+        with pytest.raises(StoreError, match="A policy has learner, sees, penalty"):
             writer.record_policies("bbbb0002", [row])
     assert filled.policies("fashion").empty
-
-
-def test_a_store_of_before_there_were_policies(filled):
-    """It reads as having none, and gets the table when it is next written; deleting needs none."""
-    engine = connection.engine(connection.locate(filled.url), writing=True)
-    with engine.begin() as opened:
-        schema.policies.drop(opened)
-    engine.dispose()
-    assert filled.policies("fashion").empty
-    assert list(filled.policies("fashion")) == ["study", "candidate", "space", *POLICY]
-    row = {"learner": "expected", "penalty": 0.1, "utilization": 1, "controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
-    with filled.writer("fashion", filled.settings("fashion")) as writer:
-        writer.record_policies("bbbb0002", [row])
-    assert len(filled.policies("fashion")) == 1
-    with engine.begin() as opened:
-        schema.policies.drop(opened)
-    engine.dispose()
-    filled.delete("fashion")
