@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.errors import UserError, unknown_name
-from nas.gates import round_robin
+from nas.gates import round_robin, throttled
 from nas.gating import nested_gates
 from nas.network import AnytimeNetwork
 from nas.topology import Topology
@@ -31,32 +31,75 @@ random ones, as many. joint: random ones of all modules together. blockwise: of 
 
 
 class RandomUtilization:
-    """A utilization for every sample, one forward and one backward pass through the masked network.
+    """Every sample at a utilization of its own.
 
     least: the smallest utilization that is drawn. order: which components a utilization switches on, one of
     :data:`ORDERS`; other ones than nested train subnetworks that do not run as they are.
+
+    Beyond the paper's code, where the largest networks are to lose nothing, and the smallest to work in deep ones:
+
+    whole: share of the samples at utilization 1. warm_up: share of the training in which all samples are.
+    groups: other samples are split into so many groups of one utilization each, the first of them the smallest: norms
+        see what is alike, and only what is on runs. 0: a utilization for each, all in one masked pass.
     """
 
-    def __init__(self, *, least: float = 0.0, order: str = "nested"):
+    progress: float = 1.0
+    """How far the training has come; set by the trainer before each step."""
+
+    def __init__(
+        self, *, least: float = 0.0, order: str = "nested", whole: float = 0.0, warm_up: float = 0.0, groups: int = 0
+    ):
         if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < 1:
             raise UserError(f"least must be a utilization from 0 to below 1. Got {least!r}.")
+        for name, share in (("whole", whole), ("warm_up", warm_up)):
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+                raise UserError(f"{name} must be a share from 0 to below 1. Got {share!r}.")
+        if type(groups) is not int or groups < 0:
+            raise UserError(f"groups must be a whole number, at least 0. Got {groups!r}.")
         if order not in ORDERS:
             raise UserError(unknown_name("order of components", order, ORDERS))
-        self.least, self.order = float(least), order
+        if groups and order != "nested":
+            raise UserError(f"Groups run only what is on, in nested order. Got {groups=}, {order=}.")
+        self.least, self.order, self.groups = float(least), order, groups
+        self.whole, self.warm_up = float(whole), float(warm_up)
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """One cross-entropy over the batch. Raises UserError for a network without gated modules."""
+        """The cross-entropy of the batch, a part of it for each group. Raises UserError for a network without gated
+        modules.
+        """
         topology = network.architecture.topology
         if not topology.gated:
             raise UserError(
                 "Random utilizations need a network with gated modules, as of the space 'throttleable'. "
                 "Got none: train it with 'sandwich' or 'joint'."
             )
-        utilization_N = self.least + (1 - self.least) * torch.rand(len(x), generator=generator, dtype=torch.float64)
-        gates = [gate.to(x.device) for gate in sample_gates(topology, utilization_N, self.order, generator)]
-        yield F.cross_entropy(network.forward_gated(x, gates), labels)
+        if self.progress < self.warm_up:
+            yield F.cross_entropy(network(x, network.levels - 1), labels)
+        elif self.groups:
+            yield from self._grouped(network, x, labels, generator)
+        else:
+            utilization_N = self._draw(len(x), generator)
+            utilization_N[: round(self.whole * len(x))] = 1.0
+            gates = [gate.to(x.device) for gate in sample_gates(topology, utilization_N, self.order, generator)]
+            yield F.cross_entropy(network.forward_gated(x, gates), labels)
+
+    def _grouped(
+        self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        topology, largest = network.architecture.topology, network.architecture.points[-1]
+        whole = round(self.whole * len(x))
+        others = max(1, min(self.groups, (len(x) - whole) // 2))  # a norm of vectors cannot take a single sample
+        utilizations = [self.least, *self._draw(others - 1, generator).tolist()]
+        parts = [(1.0, x[:whole], labels[:whole])] if whole else []
+        parts += zip(utilizations, x[whole:].tensor_split(others), labels[whole:].tensor_split(others))
+        for utilization, x_part, labels_part in parts:
+            subnetwork = largest if utilization == 1.0 else throttled(topology, utilization, largest)
+            yield F.cross_entropy(network(x_part, subnetwork), labels_part, reduction="sum") / len(x)
+
+    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.least + (1 - self.least) * torch.rand(count, generator=generator, dtype=torch.float64)
 
 
 def sample_gates(topology: Topology, utilization_N: Tensor, order: str, generator: torch.Generator) -> list[Tensor]:

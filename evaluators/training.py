@@ -317,6 +317,8 @@ class _Run:
                 group["lr"] = self.rate * schedule(step / total)
             self.optimiser.zero_grad(set_to_none=True)
             total_loss = torch.zeros((), device=x.device)
+            if hasattr(self.rule, "progress"):
+                self.rule.progress = step / total
             for loss in self._losses(step, x, y, generator):
                 loss.backward()
                 total_loss += loss.detach()

@@ -24,7 +24,7 @@ from torch import Tensor
 from nas.builder import Builder
 from nas.errors import UserError, unknown_name
 from nas.evaluation import SEES
-from nas.gates import check_utilization, throttled
+from nas.gates import check_utilization, distinct_utilizations, throttled
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture, Task
 
@@ -36,14 +36,18 @@ SEEN_CLASSES = 10
 
 
 def actions(architecture: Architecture) -> tuple[float, ...]:
-    """The utilizations that a controller picks from: of 0.1 … 1.0 those that differ in what is on; of a network without
-    gated modules, one for each operating point. Raises UserError where there is only one.
+    """The utilizations that a controller picks from: of 0.1 … 1.0 those that differ in what is on; where points have
+    norms of their own, those of the points; of a network without gated modules, one for each operating point.
+
+    Raises UserError where there is only one.
     """
-    topology, largest = architecture.topology, architecture.points[-1]
-    if topology.gated:
-        found = tuple({throttled(topology, u, largest): u for u in reversed(UTILIZATIONS)}.values())[::-1]
+    topology, points = architecture.topology, architecture.points
+    if not topology.gated:
+        found = tuple((level + 0.5) / len(points) for level in range(len(points)))
+    elif architecture.norm == "shared":
+        found = tuple({throttled(topology, u, points[-1]): u for u in reversed(UTILIZATIONS)}.values())[::-1]
     else:
-        found = tuple((level + 0.5) / len(architecture.points) for level in range(len(architecture.points)))
+        found = tuple(u for u in distinct_utilizations(topology) if throttled(topology, u, points[-1]) in points)
     if len(found) < 2:
         raise UserError("A controller needs two operating points or more to pick from. Got a network of one.")
     return found

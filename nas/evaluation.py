@@ -270,6 +270,8 @@ class TrainingRule(Protocol):
     keywords.
 
     A rule that trains sampled subnetworks, not only the operating points, says so by ``samples_subnetworks = True``.
+    One that changes as the training goes on has an attribute ``progress``, which the trainer sets before every step:
+    the share of the schedule's steps that are done.
     """
 
     def losses(

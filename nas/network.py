@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -73,6 +74,7 @@ class AnytimeNetwork(nn.Module):
         self._folded: dict[tuple[int | Subnetwork, torch.device], Refiner] = {}
         self._gated: dict[torch.device, GatedPass] = {}
         self._throttled: int | Subnetwork | None = None
+        self._at: dict[tuple[int, ...], int | Subnetwork] = {}
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -148,12 +150,20 @@ class AnytimeNetwork(nn.Module):
         return self.macs[at] if isinstance(at, int) else subnetwork_macs(self.architecture.topology, at)
 
     def at(self, utilization: float) -> int | Subnetwork:
-        """What answers at a utilization in [0, 1], for ``network(x, level)``: a level where nothing is gated."""
+        """What answers at a utilization in [0, 1], for ``network(x, level)``: a level where nothing is gated, and where
+        each operating point has norms of its own. Those of gated networks are taken up to the next one, and the
+        smallest below itself.
+        """
         check_utilization(utilization)
-        topology = self.architecture.topology
-        if topology.gated:
-            return throttled(topology, utilization, self.architecture.points[-1])
-        return min(int(utilization * self.levels), self.levels - 1)
+        topology, points = self.architecture.topology, self.architecture.points
+        if not topology.gated:
+            return min(int(utilization * self.levels), self.levels - 1)
+        on = tuple(module.on(utilization) for module in topology.gated)
+        if on not in self._at:
+            found = throttled(topology, utilization, points[-1])
+            below = bisect_right(self.macs, subnetwork_macs(topology, found)) - 1
+            self._at[on] = found if self.architecture.norm == "shared" else max(0, below)
+        return self._at[on]
 
     def forward_gated(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
         """Logits (N, num_classes) with gates for every sample: all components run, what is off is masked.

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from evaluators.random_utilization import ORDERS, RandomUtilization, sample_gates
+from evaluators.training import Training
+from nas.cost import subnetwork_macs
 from nas.errors import UserError
+from nas.evaluation import Job
 from nas.gates import round_robin
 from nas.gating import nested_gates
 from nas.network import AnytimeNetwork
-from nas.topology import Task
+from nas.topology import Subnetwork, Task
 from search_spaces.slimmable import Slimmable
 from search_spaces.throttleable import densenet, resnext
 
@@ -82,6 +89,82 @@ def test_a_step_is_cross_entropy_at_the_utilizations_drawn() -> None:
     assert nested_gates(TOPOLOGY, drawn)[1].sum() < 6 * 4
 
 
+def _spied(monkeypatch: pytest.MonkeyPatch, count: int = 16, **settings: Any) -> tuple[list[tuple[int, int]], float]:
+    """Samples and MACs of the passes of one step without its masked pass, and the sum of its losses."""
+    network = AnytimeNetwork(replace(NET, norm="recalibrated")).train()
+    passes: list[tuple[int, int]] = []
+    forward = network.forward
+
+    def spy(x: torch.Tensor, level: int | Subnetwork) -> torch.Tensor:
+        point = level if isinstance(level, Subnetwork) else network.architecture.points[level]
+        passes.append((len(x), subnetwork_macs(TOPOLOGY, point)))
+        return forward(x, level)
+
+    monkeypatch.setattr(network, "forward", spy)
+    x, labels = torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(3)), torch.arange(count) % 5
+    losses = list(RandomUtilization(**settings).losses(network, x, labels, torch.Generator().manual_seed(4)))
+    return passes, sum(loss.item() for loss in losses)
+
+
+def test_groups_of_one_utilization_run_what_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, loss = _spied(monkeypatch, groups=3, whole=0.5)
+    smallest, largest = NET.costs
+    assert [count for count, _ in passes] == [8, 3, 3, 2]
+    assert [cost for _, cost in passes[:2]] == [largest, smallest]
+    assert all(smallest <= cost <= largest for _, cost in passes)
+    assert 1 < loss < 4  # a mean over the batch: about ln 5
+
+
+def test_groups_are_of_two_samples_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [count for count, _ in _spied(monkeypatch, count=7, groups=4)[0]] == [3, 2, 2]
+    assert [count for count, _ in _spied(monkeypatch, count=2, groups=4)[0]] == [2]
+
+
+def test_all_samples_warm_up_at_utilization_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = AnytimeNetwork(NET).eval()
+    x, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
+    rule = RandomUtilization(warm_up=0.5)
+    rule.progress = 0.49
+    (loss,) = rule.losses(network, x, labels, torch.Generator())
+    torch.testing.assert_close(loss, F.cross_entropy(network(x), labels))
+    rule.progress = 0.5
+    (other,) = rule.losses(network, x, labels, torch.Generator().manual_seed(4))
+    assert other.item() != pytest.approx(loss.item(), abs=1e-6)
+
+
+def test_a_share_of_the_samples_is_whole() -> None:
+    network = AnytimeNetwork(NET).eval()
+    x, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
+    seen: list[list[torch.Tensor]] = []
+    network.forward_gated = lambda x, gates: seen.append(gates) or network(x)  # type: ignore[method-assign]
+    list(RandomUtilization(whole=0.5).losses(network, x, labels, torch.Generator().manual_seed(4)))
+    on = torch.cat(seen[0], dim=1).sum(1)
+    assert on[:3].tolist() == [6.0] * 3
+    assert on[3:].min() < 6
+
+
+def test_the_trainer_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    class Watching(RandomUtilization):
+        @property
+        def progress(self) -> float:  # type: ignore[override]
+            return told[-1] if told else 1.0
+
+        @progress.setter
+        def progress(self, value: float) -> None:
+            told.append(value)
+
+    trainer = Training("synthetic:n=400,classes=3,size=8,channels=1", device="cpu")
+    network = resnext(8, (1, 1), 2, 4, 2, task=trainer.dataset.task, utilizations=(0.0, 1.0))
+    job = Job(candidate=0, architecture=network.to_json(), seed=0, epochs=4, until=2, images=None, folder=str(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evaluators.random_utilization.RandomUtilization", Watching)
+        trainer.evaluate(job, lambda epoch: None)
+    steps = len(told)
+    assert told == pytest.approx([step / (2 * steps) for step in range(steps)])
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_training_lowers_the_loss_at_every_utilization(order: str) -> None:
     generator = torch.Generator().manual_seed(5)
@@ -108,6 +191,10 @@ def test_training_lowers_the_loss_at_every_utilization(order: str) -> None:
         ({"least": -0.1}, "Got -0.1"),
         ({"least": True}, "Got True"),
         ({"least": "a"}, "Got 'a'"),
+        ({"whole": 1.0}, "whole must be a share from 0 to below 1. Got 1.0"),
+        ({"warm_up": -0.5}, "warm_up must be a share"),
+        ({"groups": 1.5}, "groups must be a whole number, at least 0. Got 1.5"),
+        ({"groups": 2, "order": "joint"}, "in nested order. Got groups=2, order='joint'"),
         ({"order": "random"}, r"order of components.*random.*blockwise"),
     ],
 )

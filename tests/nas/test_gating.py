@@ -10,13 +10,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from torch import Tensor
 from torch.nn import functional as F
 
+from nas.controller import actions
 from nas.errors import UserError
 from nas.gates import distinct_utilizations, gated_maps, throttled
 from nas.gating import nested_gates
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture
+from search_spaces.throttleable import vgg
 
-from .hand_built import ALL
+from .hand_built import ALL, TASK
 from .networks import random_images, random_network, random_statistics
 from .random_networks import architectures
 
@@ -154,6 +156,19 @@ def test_a_network_without_gates_is_throttled_over_its_points() -> None:
     for utilization, level in ((0.0, 0), (0.33, 0), (0.34, 1), (0.99, 2), (1.0, 2)):
         assert network.throttle(utilization) == network.macs[level]
         assert torch.equal(network(x), network(x, level))
+
+
+@pytest.mark.parametrize("norm", ["per_point", "recalibrated"])
+def test_where_points_have_norms_of_their_own_utilizations_stand_for_points(norm: str) -> None:
+    """Each up to the next one; the smallest below itself, too."""
+    made = vgg(8, (1, 1), 4, task=TASK, utilizations=(0.3, 0.8))
+    network = _network(replace(made, norm=norm))
+    assert [network.throttle(u) for u in (0.0, 0.3, 0.5, 0.75, 1.0)] == [
+        network.macs[level] for level in (0, 0, 0, 1, 1)
+    ]
+    x = random_images(network)
+    assert torch.equal(network(x), network(x, 1))
+    assert actions(network.architecture) == (0.25, 0.75)
 
 
 def test_throttling_leaves_levels_alone() -> None:
