@@ -27,7 +27,8 @@ class Rows:
 
     def of(self, about: Mapping[str, Any]) -> pd.DataFrame:
         """The rows with these values."""
-        frame = pd.read_csv(self.path)
+        text = {name: str for name, value in about.items() if isinstance(value, str)}
+        frame = pd.read_csv(self.path, dtype=text)
         return frame[np.logical_and.reduce([frame[name] == value for name, value in about.items()])]
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:

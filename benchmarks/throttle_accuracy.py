@@ -1,15 +1,17 @@
 """What throttling costs in accuracy, and what a controller wins back: networks with and without gates, trained alike.
 
-First the same network without gates and, trained at random utilizations, with them: test accuracy at every stored
-utilization. Then controllers of the gated ones at several penalties, against fixed utilizations: at equal mean MACs
-of an example, a controller's own included.
+First the same network without gates and with them, trained at a random utilization for each sample, or in groups of
+samples of one utilization, after a first half of all samples at utilization 1: test accuracy at every utilization. Then
+controllers of the gated ones at several penalties, against fixed utilizations: at equal mean MACs of an example, of all
+that runs.
 
 Resumable: rows are appended to rows/throttle_accuracy.csv as they come, a seed of all methods after the other, and
 what is there is not trained again. Paired differences have 95 % t-intervals over seeds. Which utilizations and
 controllers make up a curve is chosen on validation images; test images are only reported.
 
-    python benchmarks/throttle_accuracy.py --data npz:fashion_mnist.npz --width 32 --depths 2-2-3-3-3
-    python benchmarks/throttle_accuracy.py --network c3d --data moving_digits --width 8 --seeds 1 --csv moving.csv
+    python benchmarks/throttle_accuracy.py --data npz:cifar10_10k.npz --width 32 --depths 2-2-3-3-3 --epochs 40 --rate .05
+    python benchmarks/throttle_accuracy.py --data npz:fashion_mnist.npz --width 16 --epochs 12
+    python benchmarks/throttle_accuracy.py --network c3d --data moving_digits --epochs 12
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from resumable import Rows, paired_difference, parser_of
 import nas
 from evaluators.training import Training as Trainer
 from nas.controller import actions
-from nas.evaluation import ControlSettings, Job
+from nas.evaluation import SEES, ControlSettings, Job
 from nas.seeds import seed
 from nas.topology import Architecture, Task
 from search_spaces.throttleable import c3d, vgg
@@ -37,10 +39,10 @@ from search_spaces.throttleable import c3d, vgg
 NETWORKS: dict[str, Callable[..., Architecture]] = {"vgg": vgg, "c3d": c3d}
 
 
-def gated(task: Task, options: argparse.Namespace, least: float = 0.0) -> Architecture:
+def gated(task: Task, options: argparse.Namespace, norm: str = "shared", **rule: float) -> Architecture:
     """The throttleable network, with an operating point for every utilization that controllers pick from."""
-    make = partial(NETWORKS[options.network], options.width, stages(options.depths), task=task)
-    return trained_by(make(utilizations=actions(make())), "random_utilization", least=least)
+    make = partial(NETWORKS[options.network], options.width, stages(options.depths), task=task, always=options.always)
+    return replace(trained_by(make(utilizations=actions(make())), "random_utilization", **rule), norm=norm)
 
 
 def ungated(task: Task, options: argparse.Namespace) -> Architecture:
@@ -57,17 +59,18 @@ def stages(depths: str) -> tuple[int, ...]:
 
 METHODS: dict[str, Callable[[Task, argparse.Namespace], Architecture]] = {
     "ungated": ungated,
-    "gated": gated,
-    "gated, u ≥ 0.5": partial(gated, least=0.5),
+    "in groups": partial(gated, norm="recalibrated", groups=2, whole=0.5, warm_up=0.5),
+    "per sample": gated,
 }
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FIXED, CONTROLLER = "fixed", "controller"
-RUN = ("data", "images", "epochs", "width", "network", "depths", "method", "seed")
+RUN = ("data", "images", "epochs", "rate", "width", "network", "depths", "always", "method", "seed")
 COLUMNS = (
     *RUN,
     "kind",
     "utilization",
     "penalty",
+    "sees",
     "macs",
     "accuracy",
     "test_macs",
@@ -82,9 +85,7 @@ accuracy beside it is of. seconds: of the training of the network, on a machine 
 def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int) -> list[dict[str, Any]]:
     """The rows of one method and seed: a fixed utilization each, and a controller each where there are gates."""
     architecture = METHODS[method](trainer.dataset.task, options)
-    name = (
-        f"{trainer.dataset.name} {options.network} {options.width} {options.depths} {options.epochs} {method} {number}"
-    )
+    name = " ".join(str(value) for value in (trainer.dataset.name, *about_of(options).values(), method, number))
     job = Job(
         candidate=0,
         architecture=architecture.to_json(),
@@ -108,10 +109,18 @@ def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int)
 
 def throttled(trainer: Trainer, folder: str, number: int) -> list[dict[str, Any]]:
     """The rows of a trained network: validation accuracies are of the images that controllers did not learn from."""
-    controlled = trainer.control(nas.load(folder), ControlSettings(penalties=PENALTIES), seed=number)
+    policies: list[dict[str, Any]] = []
+    for sees in SEES:
+        controlled = trainer.control(nas.load(folder), ControlSettings(penalties=PENALTIES, sees=sees), seed=number)
+        policies += [row | {"kind": CONTROLLER, "utilization": ""} for row in controlled.policies]
     fixed = [row | {"kind": FIXED, "test_macs": row["macs"]} for row in controlled.fixed]
     fixed[-1]["utilization"] = 1.0  # controllers call it by the smallest utilization at which all is on
-    return fixed + [row | {"kind": CONTROLLER, "utilization": ""} for row in controlled.policies]
+    return fixed + policies
+
+
+def about_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What is the same for all methods and seeds, beside the data."""
+    return {column: getattr(options, column) for column in RUN[1:-2]}
 
 
 # Curves ----------------------------------------------------------------------------------------------------------
@@ -138,11 +147,11 @@ def interpolated(rows: pd.DataFrame, macs: np.ndarray) -> np.ndarray:
 CURVES = {"staircase": staircase, "interpolated": interpolated}
 
 
-def shares_ahead(rows: pd.DataFrame) -> dict[str, float]:
+def shares_ahead(rows: pd.DataFrame, sees: str) -> dict[str, float]:
     """In how much of the range of MACs of the fixed utilizations the controllers of one network are the more accurate,
     both as staircases and both interpolated; and by how much on average, where controllers have an answer, if anywhere.
     """
-    fixed, steered = (frontier(rows[rows.kind == kind]) for kind in (FIXED, CONTROLLER))
+    fixed, steered = (frontier(rows[chosen]) for chosen in (rows.kind == FIXED, rows.sees == sees))
     all_macs = rows[rows.kind == FIXED].test_macs
     macs = np.linspace(all_macs.min(), all_macs.max(), 1001)
     found = {}
@@ -172,11 +181,12 @@ def report(frame: pd.DataFrame) -> None:
     if len(steered):
         columns = ["macs", "accuracy", "test_macs", "test_accuracy"]
         print("\ncontrollers, mean of seeds (accuracies in %, MACs in millions)")
-        means = steered.groupby(["method", "penalty"], sort=False)[columns].mean()
+        means = steered.groupby(["method", "sees", "penalty"], sort=False)[columns].mean()
         print((means * [1e-6, 100, 1e-6, 100]).round(2).to_string())
         print("\ncontrollers against fixed utilizations, by network: share of the range ahead, mean lead in accuracy")
         gated_rows = frame[frame.method.isin(steered.method)]
-        shares = {key: shares_ahead(rows) for key, rows in gated_rows.groupby(["method", "seed"], sort=False)}
+        by_network = list(gated_rows.groupby(["method", "seed"], sort=False))
+        shares = {(sees, *key): shares_ahead(rows, sees) for sees in SEES for key, rows in by_network}
         print(pd.DataFrame(shares).T.round(4).to_string())
 
 
@@ -186,11 +196,15 @@ def main() -> None:
     parser.add_argument("--data", default="digits", help="as nas search takes it")
     parser.add_argument("--network", default="vgg", choices=NETWORKS)
     parser.add_argument("--depths", default="1-1-1", help="convolutions of every stage, fit for few epochs")
+    parser.add_argument("--always", type=int, default=2, help="components of eight that are on at every utilization")
+    parser.add_argument("--rate", type=float, default=0.0, help="of learning; 0: the trainer's own")
+    parser.add_argument("--method", action="append", choices=METHODS, help="these alone")
     options = parser.parse_args()
-    rows, trainer = Rows(options.csv, COLUMNS), Trainer(options.data, device=options.device, threads=options.threads)
-    fixed = {"data": trainer.dataset.name} | {c: getattr(options, c) for c in RUN[1:-2]}
+    rows, settings = Rows(options.csv, COLUMNS), {"device": options.device, "threads": options.threads}
+    trainer = Trainer(options.data, learning_rate=options.rate or None, **settings)
+    fixed = {"data": trainer.dataset.name} | about_of(options)
     for number in range(options.seeds):
-        for method in METHODS:
+        for method in options.method or METHODS:
             about = fixed | {"method": method, "seed": number}
             if rows.of(about).empty:
                 found = run(trainer, options, method, number)
