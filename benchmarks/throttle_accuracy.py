@@ -1,7 +1,7 @@
-"""What throttling costs in accuracy, and what a controller wins back: networks with and without gates, trained alike.
+r"""What throttling costs in accuracy, and what a controller wins back: networks with and without gates, trained alike.
 
-First the same network without gates and with them, trained at a random utilization for each sample, or in groups of
-samples of one utilization, after a first half of all samples at utilization 1: test accuracy at every utilization. Then
+First the same network without gates and with them, trained at a random utilization for each sample, or at utilization 1
+and, from half of the training on, in groups of samples of one utilization: test accuracy at every utilization. Then
 controllers of the gated ones at several penalties, against fixed utilizations: at equal mean MACs of an example, of all
 that runs.
 
@@ -9,9 +9,11 @@ Resumable: rows are appended to rows/throttle_accuracy.csv as they come, a seed 
 what is there is not trained again. Paired differences have 95 % t-intervals over seeds. Which utilizations and
 controllers make up a curve is chosen on validation images; test images are only reported.
 
-    python benchmarks/throttle_accuracy.py --data npz:cifar10_10k.npz --width 32 --depths 2-2-3-3-3 --epochs 40 --rate .05
-    python benchmarks/throttle_accuracy.py --data npz:fashion_mnist.npz --width 16 --epochs 12
-    python benchmarks/throttle_accuracy.py --network c3d --data moving_digits --epochs 12
+    cd benchmarks
+    python throttle_accuracy.py --data npz:cifar10_10k.npz --width 32 --depths 2-2-3-3-3 --epochs 40 --rate 0.05 \
+        --precision bfloat16
+    python throttle_accuracy.py --data npz:fashion_mnist.npz --width 16 --epochs 12
+    python throttle_accuracy.py --network c3d --data moving_digits --epochs 12
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ from search_spaces.throttleable import c3d, vgg
 NETWORKS: dict[str, Callable[..., Architecture]] = {"vgg": vgg, "c3d": c3d}
 
 
-def gated(task: Task, options: argparse.Namespace, norm: str = "shared", **rule: float) -> Architecture:
+def gated(task: Task, options: argparse.Namespace, norm: str = "shared") -> Architecture:
     """The throttleable network, with an operating point for every utilization that controllers pick from."""
     make = partial(NETWORKS[options.network], options.width, stages(options.depths), task=task, always=options.always)
-    return replace(trained_by(make(utilizations=actions(make())), "random_utilization", **rule), norm=norm)
+    return make(utilizations=actions(make()), norm=norm)
 
 
 def ungated(task: Task, options: argparse.Namespace) -> Architecture:
@@ -59,12 +61,12 @@ def stages(depths: str) -> tuple[int, ...]:
 
 METHODS: dict[str, Callable[[Task, argparse.Namespace], Architecture]] = {
     "ungated": ungated,
-    "in groups": partial(gated, norm="recalibrated", groups=2, whole=0.5, warm_up=0.5),
+    "in groups": partial(gated, norm="recalibrated"),
     "per sample": gated,
 }
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FIXED, CONTROLLER = "fixed", "controller"
-RUN = ("data", "images", "epochs", "rate", "width", "network", "depths", "always", "method", "seed")
+RUN = ("data", "images", "epochs", "rate", "precision", "width", "network", "depths", "always", "method", "seed")
 COLUMNS = (
     *RUN,
     "kind",
@@ -198,10 +200,11 @@ def main() -> None:
     parser.add_argument("--depths", default="1-1-1", help="convolutions of every stage, fit for few epochs")
     parser.add_argument("--always", type=int, default=2, help="components of eight that are on at every utilization")
     parser.add_argument("--rate", type=float, default=0.0, help="of learning; 0: the trainer's own")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"), help="of training")
     parser.add_argument("--method", action="append", choices=METHODS, help="these alone")
     options = parser.parse_args()
     rows, settings = Rows(options.csv, COLUMNS), {"device": options.device, "threads": options.threads}
-    trainer = Trainer(options.data, learning_rate=options.rate or None, **settings)
+    trainer = Trainer(options.data, learning_rate=options.rate or None, precision=options.precision, **settings)
     fixed = {"data": trainer.dataset.name} | about_of(options)
     for number in range(options.seeds):
         for method in options.method or METHODS:

@@ -38,36 +38,33 @@ class RandomUtilization:
 
     Beyond the paper's code, where the largest networks are to lose nothing, and the smallest to work in deep ones:
 
-    whole: share of the samples at utilization 1. warm_up: share of the training in which all samples are.
-    groups: other samples are split into so many groups of one utilization each, the first of them the smallest: norms
-        see what is alike, and only what is on runs. 0: a utilization for each, all in one masked pass.
+    warm_up: share of the training in which all samples are at utilization 1.
+    groups: all samples are at utilization 1 in every step; besides, they are split into so many groups of one
+        utilization each, the first of them the smallest. Norms see what is alike, and only what is on runs. 0: each
+        sample is at a utilization of its own, all in one masked pass.
     """
 
     progress: float = 1.0
     """How far the training has come; set by the trainer before each step."""
 
-    def __init__(
-        self, *, least: float = 0.0, order: str = "nested", whole: float = 0.0, warm_up: float = 0.0, groups: int = 0
-    ):
+    def __init__(self, *, least: float = 0.0, order: str = "nested", warm_up: float = 0.0, groups: int = 0):
         if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < 1:
             raise UserError(f"least must be a utilization from 0 to below 1. Got {least!r}.")
-        for name, share in (("whole", whole), ("warm_up", warm_up)):
-            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-                raise UserError(f"{name} must be a share from 0 to below 1. Got {share!r}.")
+        if isinstance(warm_up, bool) or not isinstance(warm_up, int | float) or not 0 <= warm_up < 1:
+            raise UserError(f"warm_up must be a share from 0 to below 1. Got {warm_up!r}.")
         if type(groups) is not int or groups < 0:
             raise UserError(f"groups must be a whole number, at least 0. Got {groups!r}.")
         if order not in ORDERS:
             raise UserError(unknown_name("order of components", order, ORDERS))
         if groups and order != "nested":
             raise UserError(f"Groups run only what is on, in nested order. Got {groups=}, {order=}.")
-        self.least, self.order, self.groups = float(least), order, groups
-        self.whole, self.warm_up = float(whole), float(warm_up)
+        self.least, self.order, self.warm_up, self.groups = float(least), order, float(warm_up), groups
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """The cross-entropy of the batch, a part of it for each group. Raises UserError for a network without gated
-        modules.
+        """The cross-entropy of the batch; of groups, each one's part of a second one. Raises UserError for a network
+        without gated modules.
         """
         topology = network.architecture.topology
         if not topology.gated:
@@ -75,27 +72,22 @@ class RandomUtilization:
                 "Random utilizations need a network with gated modules, as of the space 'throttleable'. "
                 "Got none: train it with 'sandwich' or 'joint'."
             )
-        if self.progress < self.warm_up:
+        if self.groups or self.progress < self.warm_up:
             yield F.cross_entropy(network(x, network.levels - 1), labels)
-        elif self.groups:
-            yield from self._grouped(network, x, labels, generator)
+            if self.progress >= self.warm_up:
+                yield from self._grouped(network, x, labels, generator)
         else:
-            utilization_N = self._draw(len(x), generator)
-            utilization_N[: round(self.whole * len(x))] = 1.0
-            gates = [gate.to(x.device) for gate in sample_gates(topology, utilization_N, self.order, generator)]
-            yield F.cross_entropy(network.forward_gated(x, gates), labels)
+            drawn = sample_gates(topology, self._draw(len(x), generator), self.order, generator)
+            yield F.cross_entropy(network.forward_gated(x, [gate.to(x.device) for gate in drawn]), labels)
 
     def _grouped(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
         topology, largest = network.architecture.topology, network.architecture.points[-1]
-        whole = round(self.whole * len(x))
-        others = max(1, min(self.groups, (len(x) - whole) // 2))  # a norm of vectors cannot take a single sample
-        utilizations = [self.least, *self._draw(others - 1, generator).tolist()]
-        parts = [(1.0, x[:whole], labels[:whole])] if whole else []
-        parts += zip(utilizations, x[whole:].tensor_split(others), labels[whole:].tensor_split(others))
-        for utilization, x_part, labels_part in parts:
-            subnetwork = largest if utilization == 1.0 else throttled(topology, utilization, largest)
+        groups = max(1, min(self.groups, len(x) // 2))  # a norm of vectors cannot take a single sample
+        utilizations = [self.least, *self._draw(groups - 1, generator).tolist()]
+        for utilization, x_part, labels_part in zip(utilizations, x.tensor_split(groups), labels.tensor_split(groups)):
+            subnetwork = throttled(topology, utilization, largest)
             yield F.cross_entropy(network(x_part, subnetwork), labels_part, reduction="sum") / len(x)
 
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:

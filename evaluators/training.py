@@ -53,6 +53,7 @@ EVALUATION_BATCH = 512
 CALIBRATION_IMAGES = 2048
 CALIBRATION_BATCH = 256
 WARM_UP = 0.05  # of the schedule
+PRECISIONS = ("auto", "float32", "bfloat16")
 SPLIT_SEED = 0
 
 
@@ -65,7 +66,8 @@ class Training(Evaluator):
     validation: share of the training images kept for choosing; None: 15 %, of small data up to 30 %, for 500 images to
     tell accuracies apart. batch_size, learning_rate: None lets the number of training images decide the batch, and the
     batch the rate; less for networks without norms, or with classifiers that read positions one by one.
-    augment: see :mod:`evaluators.augment`.
+    augment: see :mod:`evaluators.augment`. precision: of the passes in training, "float32" or "bfloat16", which recent
+    CPUs have too; "auto": bfloat16 on a GPU.
     """
 
     measures: ClassVar = (
@@ -95,6 +97,7 @@ class Training(Evaluator):
         learning_rate: float | None = None,
         weight_decay: float = 5e-4,
         augment: str = "auto",
+        precision: str = "auto",
     ) -> None:
         if validation is not None and not 0 < validation < 1:
             raise UserError(f"validation must be a share of the training images between 0 and 1. Got {validation=}.")
@@ -108,10 +111,12 @@ class Training(Evaluator):
             raise UserError(f"threads must be at least 1. Got {threads=}.")
         if augment not in NAMES:
             raise UserError(unknown_name("augmentation", augment, NAMES))
+        if precision not in PRECISIONS:
+            raise UserError(unknown_name("precision", precision, PRECISIONS))
         self.data, self.layout, self.hierarchy, self.validation = data, layout, hierarchy, validation
         self.threads, self.device_name = threads, device
         self.batch_size, self.learning_rate, self.weight_decay = batch_size, learning_rate, weight_decay
-        self.augment = augment
+        self.augment, self.precision = augment, precision
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -267,7 +272,8 @@ class _Run:
         self.plain = settings.loader("train", _calibration_rows(rows, job.seed), CALIBRATION_BATCH)
         self.rate = settings.learning_rate or _default_rate(self.batch, architecture)
         self._start(architecture)
-        self.autocast = settings.device.type == "cuda"
+        fast = settings.device.type == "cuda" if settings.precision == "auto" else settings.precision == "bfloat16"
+        self.autocast = settings.device.type if fast else None
         self.identity = {
             "architecture": architecture.key,
             **{name: getattr(job, name) for name in ("seed", "epochs")},
@@ -358,7 +364,7 @@ class _Run:
             yield loss
 
     def _precision(self) -> contextlib.AbstractContextManager:
-        return torch.autocast("cuda", torch.bfloat16) if self.autocast else contextlib.nullcontext()
+        return torch.autocast(self.autocast, torch.bfloat16) if self.autocast else contextlib.nullcontext()
 
     def outcome(self, seconds: Callable[[], float]) -> Outcome:
         """Choose operating points where the job asks for it, measure them, and save the network that they belong to."""

@@ -6,9 +6,10 @@ block that are summed (ResNeXt), layers of a dense block (DenseNet), residual bl
 the last stage; that the values of what is on are multiplied by 1/c or n/c when c of n components are on, not in
 residual networks and C3D; how many are always on; one norm for all utilizations.
 
-Ours, as the full text was not at hand: the sizes; pre-activation in ResNeXt; no such factor unless it is asked for, and
-none in DenseNet, where the norms of the readers would take it out again; the mean over all positions before the hidden
-layers of VGG and C3D; what the space offers.
+Ours: norms of each operating point's own, and training in groups; the factor √(n/c). As the full text was not at hand:
+the sizes; pre-activation in ResNeXt; no factor unless it is asked for, and none in DenseNet, where the norms of the
+readers would take it out again; the mean over all positions before the hidden layers of VGG and C3D; what the space
+offers.
 
 References
 ----------
@@ -25,7 +26,7 @@ from typing import Any
 
 from nas.builder import Builder
 from nas.choices import Choose
-from nas.errors import UserError
+from nas.errors import UserError, unknown_name
 from nas.gates import round_robin
 from nas.kinds import Size
 from nas.topology import Architecture, Task
@@ -35,6 +36,11 @@ CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
 VIDEO = Task(input_shape=(3, 16, 112, 112), num_classes=101)
 UTILIZATIONS = (0.0, 1 / 3, 2 / 3, 1.0)
 """Of the operating points."""
+IN_GROUPS: dict[str, Any] = {"groups": 4, "warm_up": 0.5}
+"""How networks are trained that have norms for each utilization, see
+:class:`evaluators.random_utilization.RandomUtilization`. Chosen on CIFAR-10's validation images, one seed.
+"""
+NORMS = ("shared", "recalibrated")
 NR = ("norm", "relu")
 
 BASES = ("vgg", "resnet", "resnext", "densenet")
@@ -57,6 +63,7 @@ def vgg(
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 1,
     scale: str = "none",
+    norm: str = "shared",
 ) -> Architecture:
     """VGG whose every hidden layer is a gated module of components side by side.
 
@@ -65,11 +72,13 @@ def vgg(
 
     width: channels of the first stage. depths: convolutions of each stage, up to five. components: of every layer; they
     divide the width. utilizations: of the operating points, ascending. always: components that are on at every
-    utilization. scale: what values are multiplied by when c of n components are on: "none" 1, "mean" 1/c, "full" n/c.
+    utilization. scale: what values are multiplied by when c of n components are on: "none" 1, "mean" 1/c, "full" n/c,
+    "root" √(n/c). norm: "shared" by all utilizations, which train side by side; "recalibrated" for each operating
+    point, after training in groups of one utilization.
 
     Raises UserError unless components divide the width, InvalidArchitecture where utilizations do not differ in MACs.
     """
-    return _plain(_Chain(task, components, always, scale), width, depths, 2, utilizations)
+    return _plain(_Chain(task, components, always, scale), width, depths, 2, utilizations, norm)
 
 
 def c3d(
@@ -81,9 +90,10 @@ def c3d(
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 1,
     scale: str = "none",
+    norm: str = "shared",
 ) -> Architecture:
     """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that leaves the frames alone."""
-    return _plain(_Chain(task, components, always, scale), width, depths, (1, 2, 2), utilizations)
+    return _plain(_Chain(task, components, always, scale), width, depths, (1, 2, 2), utilizations, norm)
 
 
 def resnet(
@@ -93,6 +103,7 @@ def resnet(
     task: Task = CIFAR,
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 0,
+    norm: str = "shared",
 ) -> Architecture:
     """ResNet whose residual branches are the components of one gated module: depth throttles.
 
@@ -116,7 +127,7 @@ def resnet(
     order = round_robin([len(stage) for stage in branches])
     builder.gate([(branches[stage][block],) for stage, block in order], always=always)
     builder.head(x)
-    return _finished(builder, utilizations)
+    return _finished(builder, utilizations, norm)
 
 
 def resnext(
@@ -130,6 +141,7 @@ def resnext(
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 0,
     scale: str = "none",
+    norm: str = "shared",
 ) -> Architecture:
     """ResNeXt whose blocks are gated modules of paths that are summed onto the residual stream.
 
@@ -152,7 +164,7 @@ def resnext(
             out = builder.conv(second, width * 2**stage, kernel=1)
             x = _shortcut(builder, x, out, across, before=NR)
     builder.head(x, before=NR)
-    return _finished(builder, utilizations)
+    return _finished(builder, utilizations, norm)
 
 
 def densenet(
@@ -162,6 +174,7 @@ def densenet(
     task: Task = CIFAR,
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 0,
+    norm: str = "shared",
 ) -> Architecture:
     """DenseNet-BC whose dense blocks are gated modules: their layers are the components, what is off is not there.
 
@@ -186,13 +199,14 @@ def densenet(
         builder.gate(components, always=always)
         x = builder.concat(layers)
     builder.head(x, before=NR)
-    return _finished(builder, utilizations)
+    return _finished(builder, utilizations, norm)
 
 
 class Throttleable:
     """Throttleable networks (TNN): VGG, ResNet, ResNeXt or DenseNet of gated modules; C3D where the data are videos.
 
-    Base network, width, depth of every stage, components and how many are always on are choices.
+    Base network, width, depth of every stage, components, how many are always on and whether points have norms of
+    their own are choices.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
@@ -200,6 +214,7 @@ class Throttleable:
         check_task("throttleable", task, points, video=True)
         video = len(task.input_shape) == 4
         spread: dict[str, Any] = {"task": task, "utilizations": spread_utilizations(points)}
+        spread["norm"] = choose("norm", NORMS)
         base = "c3d" if video else choose("base", BASES)
         stages = num_stages((-(-max(task.input_shape[1:]) // _stem_stride(task)),))
         if base in ("vgg", "c3d"):
@@ -262,7 +277,7 @@ class _Chain:
 
 
 def _plain(
-    chain: _Chain, width: int, depths: Sequence[int], first: int | Size, utilizations: Sequence[float]
+    chain: _Chain, width: int, depths: Sequence[int], first: int | Size, utilizations: Sequence[float], norm: str
 ) -> Architecture:
     """VGG and C3D. first: the window of the first pooling."""
     builder = chain.builder
@@ -281,11 +296,14 @@ def _plain(
         chain.layer("linear", 8 * width)
     chain.gate()
     builder.add("linear", chain.at, builder.map(builder.task.num_classes), bias=True)
-    return _finished(builder, utilizations)
+    return _finished(builder, utilizations, norm)
 
 
-def _finished(builder: Builder, utilizations: Sequence[float]) -> Architecture:
-    return builder.architecture(builder.throttled(utilizations), norm="shared", rule="random_utilization")
+def _finished(builder: Builder, utilizations: Sequence[float], norm: str) -> Architecture:
+    if norm not in NORMS:
+        raise UserError(unknown_name("norm policy", norm, NORMS))
+    settings = {} if norm == "shared" else IN_GROUPS
+    return builder.architecture(builder.throttled(utilizations), norm=norm, rule="random_utilization", **settings)
 
 
 def _stem_stride(task: Task) -> int:

@@ -18,7 +18,7 @@ from nas.gating import nested_gates
 from nas.layers import Layer, Norm
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture, Task
-from search_spaces.throttleable import c3d, densenet, resnet, resnext, spread_utilizations, vgg
+from search_spaces.throttleable import IN_GROUPS, c3d, densenet, resnet, resnext, spread_utilizations, vgg
 
 SMALL = Task(input_shape=(3, 8, 8), num_classes=5)
 FRAMES = Task(input_shape=(2, 4, 8, 8), num_classes=5)
@@ -53,6 +53,15 @@ def test_a_vgg_costs_what_its_layers_cost() -> None:
     inner += 2 * 512 * 512
     ends = 32**2 * 9 * 3 * 64 + 512 * 10
     assert _costs(vgg()) == [inner * c * c // 64 + ends * c // 8 for c in range(1, 9)]
+
+
+@every_network
+def test_with_norms_of_their_own_points_train_in_groups(name: str) -> None:
+    made = NETWORKS[name](norm="recalibrated")
+    assert (made.norm, made.topology) == ("recalibrated", NETWORKS[name]().topology)
+    assert dict(made.training.settings) == IN_GROUPS
+    with pytest.raises(UserError, match=r"norm policy.*per_point.*recalibrated"):
+        NETWORKS[name](norm="per_point")
 
 
 def test_a_resnet_at_utilization_0_is_its_skips_alone() -> None:
