@@ -1,8 +1,8 @@
 """Time against utilization, beside multiply-accumulates against utilization, of throttleable networks.
 
-VGG of full and half width, ResNet, ResNeXt and DenseNet, at eight utilizations, batches of 1 and 64: the CPU time of
-one thread (machines are shared) for `network(x)` as throttled. Utilizations take turns, each time is the least of
-several. Prints a table and writes rows/throttle.csv.
+VGG of full and half width (also as throttle_accuracy.py trains it), ResNet, ResNeXt and DenseNet, at seven
+utilizations, batches of 1 and 64: the CPU time of one thread (machines are shared) for `network.throttle(u)` and
+`network(x)`. Utilizations take turns, each time is the least of several. Prints a table and writes rows/throttle.csv.
 
     python benchmarks/throttle.py
 """
@@ -23,10 +23,11 @@ from nas.network import AnytimeNetwork
 from nas.topology import Architecture
 from search_spaces.throttleable import densenet, resnet, resnext, vgg
 
-UTILIZATIONS = tuple(level / 7 for level in range(8))
+UTILIZATIONS = tuple(level / 6 for level in range(7))
 NETWORKS: dict[str, Callable[..., Architecture]] = {
     "vgg, width 64": partial(vgg, 64),
     "vgg, width 32": partial(vgg, 32),
+    "vgg, width 32, 2 of 8 always on": partial(vgg, 32, always=2),
     "resnet, 9 blocks": resnet,
     "resnext, 8 paths": resnext,
     "densenet, growth 12": partial(densenet, 12, (8, 8, 8)),

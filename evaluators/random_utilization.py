@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.rules import targets
 from nas.errors import UserError, unknown_name
 from nas.gates import round_robin, throttled
 from nas.gating import nested_gates
@@ -42,12 +43,15 @@ class RandomUtilization:
     groups: all samples are at utilization 1 in every step; besides, they are split into so many groups of one
         utilization each, the first of them the smallest. Norms see what is alike, and only what is on runs. 0: each
         sample is at a utilization of its own, all in one masked pass.
+    soft: groups learn the largest's detached answers instead of the labels (in-place distillation).
     """
 
     progress: float = 1.0
     """How far the training has come; set by the trainer before each step."""
 
-    def __init__(self, *, least: float = 0.0, order: str = "nested", warm_up: float = 0.0, groups: int = 0):
+    def __init__(
+        self, *, least: float = 0.0, order: str = "nested", warm_up: float = 0.0, groups: int = 0, soft: bool = False
+    ):
         if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < 1:
             raise UserError(f"least must be a utilization from 0 to below 1. Got {least!r}.")
         if isinstance(warm_up, bool) or not isinstance(warm_up, int | float) or not 0 <= warm_up < 1:
@@ -58,12 +62,15 @@ class RandomUtilization:
             raise UserError(unknown_name("order of components", order, ORDERS))
         if groups and order != "nested":
             raise UserError(f"Groups run only what is on, in nested order. Got {groups=}, {order=}.")
-        self.least, self.order, self.warm_up, self.groups = float(least), order, float(warm_up), groups
+        if soft not in (True, False) or (soft and not groups):
+            raise UserError(f"soft must be true or false, and is for groups. Got {soft=}, {groups=}.")
+        self.least, self.order, self.warm_up = float(least), order, float(warm_up)
+        self.groups, self.soft = groups, bool(soft)
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """The cross-entropy of the batch; of groups, each one's part of a second one. Raises UserError for a network
+        """The cross-entropy of the batch; with groups, each one's part of a second one. Raises UserError for a network
         without gated modules.
         """
         topology = network.architecture.topology
@@ -73,22 +80,25 @@ class RandomUtilization:
                 "Got none: train it with 'sandwich' or 'joint'."
             )
         if self.groups or self.progress < self.warm_up:
-            yield F.cross_entropy(network(x, network.levels - 1), labels)
+            largest = network.levels - 1
+            logits = network(x, largest)
+            yield F.cross_entropy(logits, labels)
             if self.progress >= self.warm_up:
-                yield from self._grouped(network, x, labels, generator)
+                answers = targets(network, largest, labels, logits if self.soft else None)
+                yield from self._grouped(network, x, answers, generator)
         else:
             drawn = sample_gates(topology, self._draw(len(x), generator), self.order, generator)
             yield F.cross_entropy(network.forward_gated(x, [gate.to(x.device) for gate in drawn]), labels)
 
     def _grouped(
-        self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
+        self, network: AnytimeNetwork, x: Tensor, answers: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
         topology, largest = network.architecture.topology, network.architecture.points[-1]
         groups = max(1, min(self.groups, len(x) // 2))  # a norm of vectors cannot take a single sample
         utilizations = [self.least, *self._draw(groups - 1, generator).tolist()]
-        for utilization, x_part, labels_part in zip(utilizations, x.tensor_split(groups), labels.tensor_split(groups)):
-            subnetwork = throttled(topology, utilization, largest)
-            yield F.cross_entropy(network(x_part, subnetwork), labels_part, reduction="sum") / len(x)
+        for utilization, *part in zip(utilizations, x.tensor_split(groups), answers.tensor_split(groups)):
+            logits = network(part[0], throttled(topology, utilization, largest))
+            yield F.cross_entropy(logits, part[1], reduction="sum") / len(x)
 
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:
         return self.least + (1 - self.least) * torch.rand(count, generator=generator, dtype=torch.float64)

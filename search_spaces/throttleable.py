@@ -36,7 +36,7 @@ CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
 VIDEO = Task(input_shape=(3, 16, 112, 112), num_classes=101)
 UTILIZATIONS = (0.0, 1 / 3, 2 / 3, 1.0)
 """Of the operating points."""
-IN_GROUPS: dict[str, Any] = {"groups": 4, "warm_up": 0.5}
+IN_GROUPS: dict[str, Any] = {"groups": 4, "warm_up": 0.5, "soft": True}
 """How networks are trained that have norms for each utilization, see
 :class:`evaluators.random_utilization.RandomUtilization`. Chosen on CIFAR-10's validation images, one seed.
 """

@@ -121,6 +121,17 @@ def test_groups_are_of_two_samples_at_least(monkeypatch: pytest.MonkeyPatch) -> 
     assert [count for count, _ in _spied(monkeypatch, count=2, groups=4)[0]] == [2, 2]
 
 
+def test_groups_learn_the_answers_of_the_largest_where_these_are_soft() -> None:
+    network = AnytimeNetwork(NET).eval()
+    x, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
+    largest, first, second = RandomUtilization(groups=2, soft=True).losses(network, x, labels, torch.Generator())
+    torch.testing.assert_close(largest, F.cross_entropy(network(x), labels))
+    network.throttle(0.0)
+    answers = network(x, 1).softmax(1).detach()
+    torch.testing.assert_close(first, F.cross_entropy(network(x[:3]), answers[:3]) / 2)
+    assert second.item() > 0
+
+
 def test_all_samples_warm_up_at_utilization_1(monkeypatch: pytest.MonkeyPatch) -> None:
     network = AnytimeNetwork(NET).eval()
     x, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
@@ -182,6 +193,7 @@ def test_training_lowers_the_loss_at_every_utilization(order: str) -> None:
         ({"least": True}, "Got True"),
         ({"least": "a"}, "Got 'a'"),
         ({"warm_up": -0.5}, "warm_up must be a share"),
+        ({"soft": True}, "soft must be true or false, and is for groups. Got soft=True, groups=0"),
         ({"groups": 1.5}, "groups must be a whole number, at least 0. Got 1.5"),
         ({"groups": 2, "order": "joint"}, "in nested order. Got groups=2, order='joint'"),
         ({"order": "random"}, r"order of components.*random.*blockwise"),
