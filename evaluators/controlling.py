@@ -66,7 +66,7 @@ def control(
         controller, rows = train(penalty, settings, generator)
         controllers.append(controller)
         about = {"penalty": penalty, "learner": settings.learner, "controller_macs": controller.macs}
-        about["sees"] = "input" if settings.learner == "gates" else settings.sees
+        about["sees"] = settings.seen
         policies += [about | row for row in rows]
     return Controlled(controllers=controllers, policies=policies, fixed=lessons.fixed())
 
@@ -107,7 +107,7 @@ class _Lessons:
         self, penalty: float, settings: ControlSettings, generator: torch.Generator
     ) -> tuple[Controller, list[dict[str, Any]]]:
         """A controller, and the row of what it reaches."""
-        task, sees, device = self.network.architecture.task, settings.sees, self.trainer.device
+        task, sees, device = self.network.architecture.task, settings.seen, self.trainer.device
         shape = controller_architecture(task, len(self.choices), sees=sees, width=settings.width)
         controller = Controller(AnytimeNetwork(shape, generator=generator).to(device), self.choices, sees=sees)
         costs_A = torch.tensor(controller.costs(self.network), dtype=torch.float64, device=device)

@@ -278,6 +278,7 @@ class _Run:
             "architecture": architecture.key,
             **{name: getattr(job, name) for name in ("seed", "epochs")},
             **{name: getattr(settings, name) for name in ("data", "layout", "validation", "weight_decay", "augment")},
+            "precision": settings.precision,
             "images": self.images,
             "batch": self.batch,
             "rate": self.rate,

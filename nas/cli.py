@@ -129,6 +129,9 @@ def search(
     batch_size: Annotated[int | None, typer.Option(help="Images per training step. Default: by their number.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: by batch size.")] = None,
     augment: Annotated[str | None, typer.Option(help="auto, none, crop, flip, crop+flip. Default: auto.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of training: auto, float32, bfloat16. Default: auto, bfloat16 on a GPU.")
+    ] = None,
     optuna: Annotated[str | None, typer.Option(help="Copy trained candidates to this Optuna storage.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; options win.")] = None,
     dry_run: Annotated[

@@ -22,6 +22,7 @@ _TEXT = (
     "layout",
     "hierarchy",
     "augment",
+    "precision",
     "optuna",
 )
 _WHOLE = (  # with the largest that is no slip of the keyboard
@@ -53,7 +54,7 @@ class Config:
     seed: of everything random. device, threads: of one training; workers: trainings side by side.
     hierarchy: JSON file with the coarse label of every class, by number or name: small points answer in coarse labels,
         large ones in fine; None: that of the data, if they have one.
-    layout, validation, batch_size, learning_rate, augment: see ``evaluators.training``.
+    layout, validation, batch_size, learning_rate, augment, precision: see ``evaluators.training``.
     optuna: URL of an Optuna storage that trained candidates are copied to, for optuna-dashboard.
 
     Raises UserError on values of other types, and on numbers that make no sense.
@@ -92,6 +93,7 @@ class Config:
     batch_size: int | None = None
     learning_rate: float | None = None
     augment: str = "auto"
+    precision: str = "auto"
     optuna: str | None = None
 
     def __post_init__(self) -> None:
@@ -139,7 +141,17 @@ class Config:
 
     def evaluator_settings(self) -> dict[str, Any]:
         """What the evaluator is made with, beside the data."""
-        names = ("device", "threads", "layout", "hierarchy", "validation", "batch_size", "learning_rate", "augment")
+        names = (
+            "device",
+            "threads",
+            "layout",
+            "hierarchy",
+            "validation",
+            "batch_size",
+            "learning_rate",
+            "augment",
+            "precision",
+        )
         return {name: getattr(self, name) for name in names}
 
     def resolved(self, train_images: int) -> Config:

@@ -99,14 +99,14 @@ class ControlSettings:
     """How controllers are trained.
 
     penalties: λ of each controller: what all the MACs of the network cost in accuracy; of a gate policy, the weight of
-    its penalty. learner: one of :data:`LEARNERS`. epochs: passes over the images that they learn from. sees, width: of
-    a controller, see :func:`nas.controller.controller_architecture`; gate policies see the input. shape, power: of a
-    gate policy's penalty, see :data:`SHAPES`.
+    its penalty. learner: one of :data:`LEARNERS`. sees: one of :data:`SEES`, None for "answer"; gate policies see the
+    input. epochs: passes over the images that they learn from. width: see
+    :func:`nas.controller.controller_architecture`. shape, power: of a gate policy's penalty, see :data:`SHAPES`.
     """
 
     penalties: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
     learner: str = "expected"
-    sees: str = "answer"
+    sees: str | None = None
     epochs: int = 40
     width: int = 8
     shape: str = "hinge"
@@ -116,14 +116,21 @@ class ControlSettings:
         ascending = list(self.penalties) == sorted(set(self.penalties))
         if not (self.penalties and ascending and all(0 <= penalty < math.inf for penalty in self.penalties)):
             raise UserError(f"penalties must be numbers, at least 0 and ascending. Got {self.penalties}.")
-        for name, valid in (("learner", LEARNERS), ("sees", SEES), ("shape", SHAPES)):
+        for name, valid in (("learner", LEARNERS), ("sees", (None, *SEES)), ("shape", SHAPES)):
             if getattr(self, name) not in valid:
-                raise UserError(unknown_name(name, getattr(self, name), valid))
+                raise UserError(unknown_name(name, getattr(self, name), [one for one in valid if one]))
+        if self.learner == "gates" and self.sees == "answer":
+            raise UserError("Gate policies see the input: leave sees='answer' to controllers.")
         if not (isinstance(self.power, int | float) and 0 < self.power < math.inf):
             raise UserError(f"power must be positive. Got {self.power!r}.")
         for name in ("epochs", "width"):
             if not (type(getattr(self, name)) is int and getattr(self, name) >= 1):
                 raise UserError(f"{name} must be a whole number, at least 1. Got {getattr(self, name)!r}.")
+
+    @property
+    def seen(self) -> str:
+        """What controllers see, or gate policies."""
+        return self.sees or ("input" if self.learner == "gates" else "answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,10 +28,17 @@ from nas.topology import Architecture, Subnetwork, Task
 
 
 def gate_policy_architecture(architecture: Architecture, *, width: int = 8) -> Architecture:
-    """What a gate policy for a throttleable network is. Raises UserError for a network without gated modules."""
+    """What a gate policy for a throttleable network is. Raises UserError for a network without gated modules, or with
+    norms of each point's own.
+    """
     free = sum(len(module.components) - module.always for module in architecture.topology.gated)
     if not free:
         raise UserError("A gate policy needs a network with gated modules, as of the space 'throttleable'. Got none.")
+    if architecture.norm != "shared":
+        raise UserError(
+            "A gate policy switches modules on their own, and needs norms that all utilizations share. "
+            f"Got {architecture.norm!r}: take a controller for this network."
+        )
     channels, *size = architecture.task.input_shape
     task = Task(input_shape=(channels + 1, *size), num_classes=max(2, free))
     return controller_architecture(task, task.num_classes, width=width)

@@ -92,7 +92,7 @@ def throttle(
     store: str = STORE,
     penalties: Sequence[float] = ControlSettings().penalties,
     learner: str = ControlSettings().learner,
-    sees: str = ControlSettings().sees,
+    sees: str | None = ControlSettings().sees,
     epochs: int = ControlSettings().epochs,
     width: int = ControlSettings().width,
     shape: str = ControlSettings().shape,

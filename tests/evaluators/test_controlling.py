@@ -161,6 +161,7 @@ def test_penalties_cost_accuracy_and_save_work(trainer: Training, network: Anyti
         ({"penalties": (-0.1,)}, "at least 0"),
         ({"penalties": (float("nan"),)}, "Got"),
         ({"learner": "greedy"}, r"learner.*greedy.*reinforce"),
+        ({"sees": "answer", "learner": "gates"}, "Gate policies see the input"),
         ({"sees": "labels"}, r"sees.*labels.*answer.*input"),
         ({"epochs": 0}, "epochs must be a whole number"),
         ({"width": 2.0}, "width must be a whole number"),

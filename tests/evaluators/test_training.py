@@ -201,9 +201,25 @@ def test_a_foreign_checkpoint_is_not_continued(settings: Training, tmp_path: Pat
     assert same_weights(tmp_path / "used", tmp_path / "fresh")
 
 
+def test_bfloat16_passes_learn_as_well(tmp_path: Path) -> None:
+    precise, fast = (
+        run(Training(DATA, precision=precision), job(tmp_path / precision, until=4)).points[-1]["loss"]
+        for precision in ("float32", "bfloat16")
+    )
+    assert fast != precise
+    assert fast == pytest.approx(precise, abs=0.2)
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"learning_rate": 0.01}, {"batch_size": 16}, {"weight_decay": 0.1}, {"augment": "none"}, {"validation": 0.4}],
+    [
+        {"learning_rate": 0.01},
+        {"batch_size": 16},
+        {"weight_decay": 0.1},
+        {"augment": "none"},
+        {"validation": 0.4},
+        {"precision": "bfloat16"},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -645,6 +661,7 @@ def test_a_device_that_is_none(tmp_path: Path, device: str) -> None:
         ({"weight_decay": -1e-4}, "weight_decay must be at least 0"),
         ({"weight_decay": math.nan}, "Got weight_decay=nan"),
         ({"threads": 0}, "threads must be at least 1"),
+        ({"precision": "half"}, "Unknown precision 'half'.Valid: auto, bfloat16, float32"),
         ({"augment": "cutout"}, "Unknown augmentation 'cutout'.* Valid: auto"),
     ],
     ids=str,

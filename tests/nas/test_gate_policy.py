@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -97,6 +99,8 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
     network, policy, x = _policy("vgg")
     with pytest.raises(UserError, match="needs a network with gated modules"):
         gate_policy_architecture(ALL["residual"]())
+    with pytest.raises(UserError, match=r"norms that all utilizations share. Got 'recalibrated'"):
+        gate_policy_architecture(replace(network.architecture, norm="recalibrated"))
     with pytest.raises(UserError, match=r"between 0 and 1. Got 1.5"):
         policy.at(1.5)
     with pytest.raises(UserError, match=r"must be a folder that policy.save wrote"):
