@@ -661,7 +661,7 @@ def test_a_device_that_is_none(tmp_path: Path, device: str) -> None:
         ({"weight_decay": -1e-4}, "weight_decay must be at least 0"),
         ({"weight_decay": math.nan}, "Got weight_decay=nan"),
         ({"threads": 0}, "threads must be at least 1"),
-        ({"precision": "half"}, "Unknown precision 'half'.Valid: auto, bfloat16, float32"),
+        ({"precision": "half"}, "Unknown precision 'half'. Valid: auto, bfloat16, float32"),
         ({"augment": "cutout"}, "Unknown augmentation 'cutout'.* Valid: auto"),
     ],
     ids=str,
