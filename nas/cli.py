@@ -389,6 +389,7 @@ def throttle(
     epochs: Annotated[int | None, typer.Option(help="Passes over what controllers learn from. Default: 40.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of a controller's first layer. Default: 8.")] = None,
     data: Annotated[str | None, typer.Option(help="Data to learn from. Default: those of its study.")] = None,
+    hierarchy: Annotated[str | None, typer.Option(help="Label hierarchy of these data, as for search.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write what controllers reach to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it beside the fixed points: .png, .svg or .pdf.")] = None,
     seed: Seed = 0,
@@ -410,7 +411,15 @@ def throttle(
     try:
         with Live(lines=not quiet) as progress:
             found = control(
-                key, data=data, store=store, seed=seed, device=device, threads=threads, progress=progress, **options
+                key,
+                data=data,
+                hierarchy=hierarchy,
+                store=store,
+                seed=seed,
+                device=device,
+                threads=threads,
+                progress=progress,
+                **options,
             )
     except KeyboardInterrupt:
         print("\nStopped. Nothing was saved.", file=sys.stderr)

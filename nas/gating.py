@@ -87,12 +87,10 @@ class GatedPass:
         """With the factor for so many components in place of that for those at utilization 1, which the step has
         applied.
         """
-        scale = self.topology.maps[step.target].scale
-        if scale == "none" or on_N is None:
+        if self.topology.maps[step.target].scale == "none" or on_N is None:
             return value
         of = len(step.inputs) if step.concat else len(self.switches[step.target].of_slices)
-        more = of / on_N.clamp(min=1)[:, None]
-        return value * over_positions(more.sqrt() if scale == "root" else more, value)
+        return value * over_positions(of / on_N.clamp(min=1)[:, None], value)
 
     def _check(self, gates: Sequence[Tensor], samples: int) -> None:
         wanted = [(samples, len(module.components)) for module in self.topology.gated]

@@ -132,7 +132,7 @@ class _Kept:
     operations: those that stay. maps: likewise. slices: how many of each map that is no concat.
 
     Beside what is used, this stays: slices that others stand by, as grouped and causal operations pair those of source
-    and target; all components of a map whose scale counts them; and all channels of a concat that an aligned operation
+    and target; all components of a map that is scaled by n / c; and all channels of a concat that an aligned operation
     reads, which finds them by their place.
     """
 
@@ -142,7 +142,7 @@ class _Kept:
         self.maps = {0} | {operations[o].target for o in live}
         self.slices = {i: maps[i].slices.index(n) + 1 for i, n in widest.items() if i in self.maps}
         for index in sorted(self.maps):
-            if maps[index].scale in ("full", "root"):
+            if maps[index].scale == "full":
                 self._keep_inputs(index)
                 self._keep_channels(index)
         for o in live:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -71,20 +70,13 @@ def make_plan(topology: Topology, point: Subnetwork, device: torch.device) -> Pl
 def _factor(topology: Topology, index: int, active: int, incoming: int) -> float:
     """What a gated map's values are multiplied by: its components are its slices, a concat's are its sources."""
     feature_map = topology.maps[index]
+    if feature_map.scale == "none":
+        return 1.0
     if feature_map.merge == "concat":
         components, on = len(topology.incoming[index]), incoming
     else:
         components, on = len(feature_map.slices), feature_map.slices.index(active) + 1
-    return scale_factor(feature_map.scale, components, on)
-
-
-def scale_factor(scale: str, components: int, on: int) -> float:
-    """What the values of a map of so many components are multiplied by when some are on.
-
-    >>> [scale_factor(scale, 8, 2) for scale in ("none", "mean", "full", "root")]
-    [1.0, 0.5, 4.0, 2.0]
-    """
-    return {"none": 1.0, "mean": 1 / on, "full": components / on, "root": math.sqrt(components / on)}[scale]
+    return (1 if feature_map.scale == "mean" else components) / on
 
 
 def _route(topology: Topology, index: int, channels: dict[int, Channels]) -> Route:

@@ -89,6 +89,7 @@ def throttle(
     network: str | Path | AnytimeNetwork,
     *,
     data: str | None = None,
+    hierarchy: str | None = None,
     store: str = STORE,
     penalties: Sequence[float] = ControlSettings().penalties,
     learner: str = ControlSettings().learner,
@@ -108,7 +109,7 @@ def throttle(
     in the store where the network is of it, see ``store.policies``.
 
     network: a key of the store, the folder of a saved network, or a network. data: a data specification to learn from;
-        None: those of the network's study.
+        None: those of the network's study. hierarchy: the file of their label hierarchy, as for a search.
     penalties: what all the network's multiply-accumulates cost in accuracy, for each controller. learner: "expected" or
         "reinforce" for controllers, "gates" for gate policies, which throttleable networks alone have. sees, epochs,
         width, shape, power: see :class:`nas.evaluation.ControlSettings`.
@@ -121,7 +122,9 @@ def throttle(
         penalties=tuple(penalties), learner=learner, sees=sees, epochs=epochs, width=width, shape=shape, power=power
     )
     progress.show(State(stage="loading", done=0, total=len(settings.penalties), trained=0))
-    found, evaluator, origin = network_and_evaluator(network, data=data, store=store, device=device, threads=threads)
+    found, evaluator, origin = network_and_evaluator(
+        network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
+    )
     if any(found.architecture.labelling(point) for point in found.architecture.points):
         raise UserError(
             "Controllers weigh right answers against MACs, so all points must answer in the same labels. Some of this "
@@ -132,7 +135,7 @@ def throttle(
         progress.show(State(stage="training controllers", done=done, total=total, trained=done))
 
     made = Throttled(found, evaluator.control(found, settings, seed=seed, report=report))
-    if origin is not None and data is None:  # what other data say of it is no result of its study
+    if origin is not None and data is None and hierarchy is None:  # what other data say of it is no result of its study
         _record(store, origin, made.controlled)
     return made
 

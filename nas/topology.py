@@ -21,7 +21,7 @@ from nas.kinds import Size, kind
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
 ACTIVATIONS = ("none", *STEPS[1:])
-SCALES = ("none", "mean", "full", "root")
+SCALES = ("none", "mean", "full")
 NORM_POLICIES = ("shared", "per_point", "recalibrated")
 
 REMEMBERED_QUESTIONS = 4096
@@ -112,8 +112,8 @@ class FeatureMap:
         widths, causal blocks and the components of a gated module.
     merge: "sum" of what arrives, or "concat": a view of its sources, whose active part is derived, never declared.
     activation: after the merge.
-    scale: a gated map's values are multiplied by 1/c ("mean"), n/c ("full") or √(n/c) ("root") when c of its n
-        components are active; the components are the slices, for a concat its sources.
+    scale: a gated map's values are multiplied by 1/c ("mean") or n/c ("full") when c of its n components are active;
+        the components are the slices, for a concat its sources.
     """
 
     channels: int
@@ -121,7 +121,7 @@ class FeatureMap:
     slices: tuple[int, ...]
     merge: Literal["sum", "concat"] = "sum"
     activation: str = "none"
-    scale: Literal["none", "mean", "full", "root"] = "none"
+    scale: Literal["none", "mean", "full"] = "none"
 
     def __post_init__(self) -> None:
         slices, size = self.slices, self.size

@@ -6,10 +6,9 @@ block that are summed (ResNeXt), layers of a dense block (DenseNet), residual bl
 the last stage; that the values of what is on are multiplied by 1/c or n/c when c of n components are on, not in
 residual networks and C3D; how many are always on; one norm for all utilizations.
 
-Ours: norms of each operating point's own, and training in groups; the factor √(n/c). As the full text was not at hand:
-the sizes; pre-activation in ResNeXt; no factor unless it is asked for, and none in DenseNet, where the norms of the
-readers would take it out again; the mean over all positions before the hidden layers of VGG and C3D; what the space
-offers.
+Ours: norms of each operating point's own, and training in groups. As the full text was not at hand: the sizes;
+pre-activation in ResNeXt; no such factor unless it is asked for, and none in DenseNet, where the norms of the readers
+would take it out again; the mean over all positions before the hidden layers of VGG and C3D; what the space offers.
 
 References
 ----------
@@ -72,9 +71,9 @@ def vgg(
 
     width: channels of the first stage. depths: convolutions of each stage, up to five. components: of every layer; they
     divide the width. utilizations: of the operating points, ascending. always: components that are on at every
-    utilization. scale: what values are multiplied by when c of n components are on: "none" 1, "mean" 1/c, "full" n/c,
-    "root" √(n/c). norm: "shared" by all utilizations, which train side by side; "recalibrated" for each operating
-    point, after training in groups of one utilization.
+    utilization. scale: what values are multiplied by when c of n components are on: "none" 1, "mean" 1/c, "full" n/c.
+    norm: "shared" by all utilizations, which train side by side; "recalibrated" for each operating point, after
+    training in groups of one utilization.
 
     Raises UserError unless components divide the width, InvalidArchitecture where utilizations do not differ in MACs.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -40,7 +38,7 @@ def _factor(topology: Topology, point: Subnetwork, index: int) -> float:
         n, c = len(topology.incoming[index]), sum(o in point.operations for o in topology.incoming[index])
     else:
         n, c = len(feature_map.slices), [0, *feature_map.slices].index(topology.active(point)[index])
-    return 0.0 if c == 0 else {"mean": 1 / c, "full": n / c, "root": math.sqrt(n / c)}[feature_map.scale]
+    return 0.0 if c == 0 else {"mean": 1 / c, "full": n / c}[feature_map.scale]
 
 
 def _mask(topology: Topology, point: Subnetwork, index: int, like: Tensor) -> Tensor:

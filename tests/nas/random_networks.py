@@ -25,7 +25,7 @@ SIZES = ((4, 4), (5, 3), (6, 6), (7,), (3, 4, 4))
 SLICES = {1: ((3,), (4,), (6,)), 2: ((2, 4), (3, 6), (4, 6), (1, 4)), 3: ((1, 2, 4), (2, 4, 6), (1, 3, 6), (4, 8, 12))}
 STEPS = ((), (), (), ("norm",), ("relu",), ("norm", "relu"), ("silu", "norm"), ("hardswish",), ("norm", "relu6"))
 ACTIVATIONS = ("none", "none", "none", "relu", "relu6", "silu", "hardswish")
-SCALES = ("none", "none", "none", "mean", "full", "root")
+SCALES = ("none", "none", "none", "mean", "full")
 WINDOWS = ((1, 1, 0), (3, 1, 1), (3, 2, 1), (2, 2, 0), (3, 1, 0), (2, 1, 1))
 NORMS = ("shared", "per_point", "recalibrated")
 

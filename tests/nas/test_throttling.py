@@ -13,6 +13,7 @@ from nas.errors import UserError
 from nas.evaluation import Job
 from nas.network import AnytimeNetwork
 from search_spaces.slicing import sparse_resnext
+from search_spaces.stepping import lenet_3c1l
 from search_spaces.throttleable import c3d
 
 from .searching import TINY
@@ -68,6 +69,18 @@ def test_points_that_answer_in_coarse_labels_are_refused(tmp_path):
     network = AnytimeNetwork(sparse_resnext(1, 8, 1, 8, levels=4, task=task)).eval()
     with pytest.raises(UserError, match="all points must answer in the same labels"):
         nas.throttle(network, data=f"npz:{tmp_path / 'd.npz'}")
+
+
+def test_fine_answers_to_labels_with_a_hierarchy_are_throttled(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "d.npz", x_train=rng.integers(256, size=(60, 1, 32, 32), dtype=np.uint8), y_train=np.arange(60) % 3
+    )
+    (tmp_path / "h.json").write_text('{"0": "even", "1": "odd", "2": "even"}')
+    task = nas.Task(input_shape=(1, 32, 32), num_classes=3, hierarchy=((0, 1, 0),))
+    network = AnytimeNetwork(lenet_3c1l(task=task)).eval()
+    made = nas.throttle(network, data=f"npz:{tmp_path / 'd.npz'}", hierarchy=str(tmp_path / "h.json"), **FEW)
+    assert made.points.macs.tolist() == list(network.macs)
 
 
 def test_once_more_replaces_and_others_are_added(study):

@@ -196,8 +196,8 @@ def test_utilization_1_without_normalisation_is_the_network_without_gates(name: 
     assert torch.equal(network(x), full(x))
 
 
-@pytest.mark.parametrize(("scale", "factor"), [("mean", 1 / 3), ("full", 4 / 3), ("root", (4 / 3) ** 0.5)])
-def test_values_are_multiplied_by_what_goes_with_how_many_are_on(scale: str, factor: float) -> None:
+@pytest.mark.parametrize(("scale", "factor"), [("mean", 1 / 3), ("full", 4 / 3)])
+def test_values_are_multiplied_by_1_or_n_over_c(scale: str, factor: float) -> None:
     (plain, x), (scaled, _) = (_network(NETWORKS["vgg"](scale=s)) for s in ("none", scale))
     inputs: list[list[Tensor]] = [[], []]
     for network, seen in zip((plain, scaled), inputs):
