@@ -35,16 +35,20 @@ from evaluators.training import Training as Trainer
 from nas.controller import actions
 from nas.evaluation import SEES, ControlSettings, Job
 from nas.seeds import seed
-from nas.topology import Architecture, Task
+from nas.topology import Architecture, Setting, Task
 from search_spaces.throttleable import c3d, vgg
 
 NETWORKS: dict[str, Callable[..., Architecture]] = {"vgg": vgg, "c3d": c3d}
 
 
-def gated(task: Task, options: argparse.Namespace, norm: str = "shared") -> Architecture:
-    """The throttleable network, with an operating point for every utilization that controllers pick from."""
+def gated(task: Task, options: argparse.Namespace, norm: str = "shared", **changed: Setting) -> Architecture:
+    """The throttleable network, with an operating point for every utilization that controllers pick from.
+
+    changed: settings of its training rule.
+    """
     make = partial(NETWORKS[options.network], options.width, stages(options.depths), task=task, always=options.always)
-    return make(utilizations=actions(make()), norm=norm)
+    made = make(utilizations=actions(make()), norm=norm)
+    return trained_by(made, made.training.rule, **{**dict(made.training.settings), **changed})
 
 
 def ungated(task: Task, options: argparse.Namespace) -> Architecture:
@@ -63,7 +67,10 @@ METHODS: dict[str, Callable[[Task, argparse.Namespace], Architecture]] = {
     "ungated": ungated,
     "in groups": partial(gated, norm="recalibrated"),
     "per sample": gated,
+    "in groups, no warm-up": partial(gated, norm="recalibrated", warm_up=0.0),
+    "in groups, on labels": partial(gated, norm="recalibrated", soft=False),
 }
+STANDARD = ("ungated", "in groups", "per sample")
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FIXED, CONTROLLER = "fixed", "controller"
 RUN = ("data", "images", "epochs", "rate", "precision", "width", "network", "depths", "always", "method", "seed")
@@ -201,13 +208,15 @@ def main() -> None:
     parser.add_argument("--always", type=int, default=2, help="components of eight that are on at every utilization")
     parser.add_argument("--rate", type=float, default=0.0, help="of learning; 0: the trainer's own")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"), help="of training")
-    parser.add_argument("--method", action="append", choices=METHODS, help="these alone")
+    parser.add_argument(
+        "--method", action="append", choices=METHODS, help=f"these alone; by default {', '.join(STANDARD)}"
+    )
     options = parser.parse_args()
     rows, settings = Rows(options.csv, COLUMNS), {"device": options.device, "threads": options.threads}
     trainer = Trainer(options.data, learning_rate=options.rate or None, precision=options.precision, **settings)
     fixed = {"data": trainer.dataset.name} | about_of(options)
     for number in range(options.seeds):
-        for method in options.method or METHODS:
+        for method in options.method or STANDARD:
             about = fixed | {"method": method, "seed": number}
             if rows.of(about).empty:
                 found = run(trainer, options, method, number)
