@@ -69,6 +69,7 @@ METHODS: dict[str, Callable[[Task, argparse.Namespace], Architecture]] = {
     "per sample": gated,
     "in groups, no warm-up": partial(gated, norm="recalibrated", warm_up=0.0),
     "in groups, on labels": partial(gated, norm="recalibrated", soft=False),
+    "in groups, weight ¼": partial(gated, norm="recalibrated", weight=0.25),
 }
 STANDARD = ("ungated", "in groups", "per sample")
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

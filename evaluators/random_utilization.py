@@ -12,6 +12,7 @@ Hostetler, Toward Runtime-Throttleable Neural Networks, arXiv 1905.13179.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -43,14 +44,22 @@ class RandomUtilization:
     groups: all samples are at utilization 1 in every step; besides, they are split into so many groups of one
         utilization each, the first of them the smallest. Norms see what is alike, and only what is on runs. 0: each
         sample is at a utilization of its own, all in one masked pass.
-    soft: groups learn the largest's detached answers instead of the labels (in-place distillation).
+    weight: of the groups' loss beside that of the largest. soft: groups learn the largest's detached answers instead of
+        the labels (in-place distillation).
     """
 
     progress: float = 1.0
     """How far the training has come; set by the trainer before each step."""
 
     def __init__(
-        self, *, least: float = 0.0, order: str = "nested", warm_up: float = 0.0, groups: int = 0, soft: bool = False
+        self,
+        *,
+        least: float = 0.0,
+        order: str = "nested",
+        warm_up: float = 0.0,
+        groups: int = 0,
+        weight: float = 1.0,
+        soft: bool = False,
     ):
         if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least < 1:
             raise UserError(f"least must be a utilization from 0 to below 1. Got {least!r}.")
@@ -64,8 +73,12 @@ class RandomUtilization:
             raise UserError(f"Groups run only what is on, in nested order. Got {groups=}, {order=}.")
         if soft not in (True, False) or (soft and not groups):
             raise UserError(f"soft must be true or false, and is for groups. Got {soft=}, {groups=}.")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise UserError(f"weight must be positive. Got {weight!r}.")
+        if weight != 1 and not groups:
+            raise UserError(f"weight is for groups. Got {weight=}, {groups=}.")
         self.least, self.order, self.warm_up = float(least), order, float(warm_up)
-        self.groups, self.soft = groups, bool(soft)
+        self.groups, self.weight, self.soft = groups, float(weight), bool(soft)
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
@@ -98,7 +111,7 @@ class RandomUtilization:
         utilizations = [self.least, *self._draw(groups - 1, generator).tolist()]
         for utilization, *part in zip(utilizations, x.tensor_split(groups), answers.tensor_split(groups)):
             logits = network(part[0], throttled(topology, utilization, largest))
-            yield F.cross_entropy(logits, part[1], reduction="sum") / len(x)
+            yield self.weight / len(x) * F.cross_entropy(logits, part[1], reduction="sum")
 
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:
         return self.least + (1 - self.least) * torch.rand(count, generator=generator, dtype=torch.float64)

@@ -124,11 +124,12 @@ def test_groups_are_of_two_samples_at_least(monkeypatch: pytest.MonkeyPatch) -> 
 def test_groups_learn_the_answers_of_the_largest_where_these_are_soft() -> None:
     network = AnytimeNetwork(NET).eval()
     x, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
-    largest, first, second = RandomUtilization(groups=2, soft=True).losses(network, x, labels, torch.Generator())
+    rule = RandomUtilization(groups=2, weight=0.5, soft=True)
+    largest, first, second = rule.losses(network, x, labels, torch.Generator())
     torch.testing.assert_close(largest, F.cross_entropy(network(x), labels))
     network.throttle(0.0)
     answers = network(x, 1).softmax(1).detach()
-    torch.testing.assert_close(first, F.cross_entropy(network(x[:3]), answers[:3]) / 2)
+    torch.testing.assert_close(first, F.cross_entropy(network(x[:3]), answers[:3]) / 4)
     assert second.item() > 0
 
 
@@ -194,6 +195,8 @@ def test_training_lowers_the_loss_at_every_utilization(order: str) -> None:
         ({"least": "a"}, "Got 'a'"),
         ({"warm_up": -0.5}, "warm_up must be a share"),
         ({"soft": True}, "soft must be true or false, and is for groups. Got soft=True, groups=0"),
+        ({"groups": 2, "weight": 0}, "weight must be positive. Got 0"),
+        ({"weight": 0.5}, "weight is for groups. Got weight=0.5, groups=0"),
         ({"groups": 1.5}, "groups must be a whole number, at least 0. Got 1.5"),
         ({"groups": 2, "order": "joint"}, "in nested order. Got groups=2, order='joint'"),
         ({"order": "random"}, r"order of components.*random.*blockwise"),
