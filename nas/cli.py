@@ -403,6 +403,8 @@ def throttle(
     from nas.report import throttle_text, write_frame
     from nas.throttling import throttle as control
 
+    if learner != "gates" and (shape, power) != (None, None):
+        raise UserError("--shape and --power are of the penalty of gate policies: add --learner gates.")
     given = {"learner": learner, "sees": sees, "epochs": epochs, "width": width, "shape": shape, "power": power}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if penalty:
@@ -416,6 +418,7 @@ def throttle(
                 hierarchy=hierarchy,
                 store=store,
                 seed=seed,
+                folder=folder,
                 device=device,
                 threads=threads,
                 progress=progress,
@@ -424,7 +427,6 @@ def throttle(
     except KeyboardInterrupt:
         print("\nStopped. Nothing was saved.", file=sys.stderr)
         sys.exit(130)
-    found.save(folder)
     print(throttle_text(found, folder))
     if csv is not None:
         write_frame(found.policies, csv, "csv")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from nas.builder import Builder
 from nas.errors import UserError, unknown_name
 from nas.evaluation import SEES
-from nas.gates import check_utilization, distinct_utilizations, throttled
+from nas.gates import check_utilization, throttled
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture, Task
 
@@ -36,18 +37,16 @@ SEEN_CLASSES = 10
 
 
 def actions(architecture: Architecture) -> tuple[float, ...]:
-    """The utilizations that a controller picks from: of 0.1 … 1.0 those that differ in what is on; where points have
-    norms of their own, those of the points; of a network without gated modules, one for each operating point.
+    """The utilizations that a controller picks from: of 0.1 … 1.0 those that differ in what is on; of a network without
+    gated modules, or with norms of each point's own, one for each operating point.
 
     Raises UserError where there is only one.
     """
     topology, points = architecture.topology, architecture.points
-    if not topology.gated:
-        found = tuple((level + 0.5) / len(points) for level in range(len(points)))
-    elif architecture.norm == "shared":
+    if topology.gated and architecture.norm == "shared":
         found = tuple({throttled(topology, u, points[-1]): u for u in reversed(UTILIZATIONS)}.values())[::-1]
     else:
-        found = tuple(u for u in distinct_utilizations(topology) if throttled(topology, u, points[-1]) in points)
+        found = tuple((level + 0.5) / len(points) for level in range(len(points)))
     if len(found) < 2:
         raise UserError("A controller needs two operating points or more to pick from. Got a network of one.")
     return found
@@ -98,6 +97,8 @@ class Controller:
             raise UserError(unknown_name("thing to see", sees, SEES))
         for utilization in self.utilizations:
             check_utilization(utilization)
+        if any(a >= b for a, b in pairwise(self.utilizations)):
+            raise UserError(f"The utilizations that a controller picks from must ascend. Got {self.utilizations}.")
         if len(self.utilizations) != network.architecture.task.num_classes:
             raise UserError(
                 "A controller's network must have a class for each utilization. "
@@ -117,16 +118,23 @@ class Controller:
 
     @torch.no_grad()
     def choices(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        """The choice for each input of a network, (N,), as an index into the utilizations: the likeliest one."""
+        """The choice for each input of a network, (N,), as an index into the utilizations: the likeliest one.
+
+        Raises UserError where the controller is none for this network.
+        """
+        self._check(network)
         return self._choose(x if self.sees == "input" else self._first(network, x))
 
     @torch.no_grad()
     def answer(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
         """The network's logits (N, num_classes), each at the utilization that its input is given; inputs of equal
-        utilization run together. Raises UserError in training mode.
+        utilization run together.
+
+        Raises UserError in training mode, and where the controller is none for this network.
         """
         if network.training or self.network.training:
             raise UserError("A controller takes the stored statistics of norms: call eval() of network and controller.")
+        self._check(network)
         if self.sees == "input":
             choices, out = self._choose(x), x.new_zeros(len(x), network.architecture.task.num_classes)
         else:
@@ -139,11 +147,23 @@ class Controller:
             out[rows] = network.answer(x[rows], network.at(self.utilizations[choice])).to(out.dtype)
         return out
 
+    def _check(self, network: AnytimeNetwork) -> None:
+        task, takes = network.architecture.task, self.network.architecture.task.input_shape
+        wanted = task.input_shape if self.sees == "input" else (min(SEEN_CLASSES, task.num_classes), 1, 1)
+        if takes != wanted:
+            raise UserError(
+                f"A controller that sees the {self.sees} of this network takes {wanted}. Got one that takes {takes}."
+            )
+        if any(network.architecture.labelling(point) for point in network.architecture.points):
+            raise UserError("A controller's network must answer in fine labels at all points. Got coarse ones at some.")
+
     def _first(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
         return network.answer(x, network.at(self.utilizations[0]))
 
     def _choose(self, seen: Tensor) -> Tensor:
-        return self.network(seen if self.sees == "input" else sureness(seen)).argmax(1)
+        if self.sees == "answer":
+            seen = sureness(seen).to(self.network.operation_layers[-1].weight)
+        return self.network(seen).argmax(1)
 
     def save(self, folder: str | Path) -> None:
         """Write weights and utilizations to a folder, made if needed; :meth:`load` reads them back."""

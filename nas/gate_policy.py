@@ -54,6 +54,15 @@ class GatePolicy:
     def __init__(self, network: AnytimeNetwork, sizes: Sequence[tuple[int, int]], utilization: float = 1.0):
         check_utilization(utilization)
         self.network, self.sizes, self.utilization = network, tuple(sizes), utilization
+        free = sum(n - always for n, always in self.sizes)
+        if (
+            not all(n > always >= 0 for n, always in self.sizes)
+            or max(2, free) != network.architecture.task.num_classes
+        ):
+            raise UserError(
+                "A gate policy's network must have an output for each component that can be off, of those that modules "
+                f"have beyond the ones always on. Got {network.architecture.task.num_classes} for {self.sizes}."
+            )
 
     @staticmethod
     def for_modules(network: AnytimeNetwork, modules: Sequence[GatedModule]) -> GatePolicy:
@@ -90,7 +99,13 @@ class GatePolicy:
         return torch.stack([gate.sum(1).round().long() for gate in gates], dim=1)
 
     def subnetworks(self, network: AnytimeNetwork, on: Tensor) -> list[tuple[Subnetwork, Tensor]]:
-        """The different subnetworks that run for so many components, (N, modules), each with the inputs it is for."""
+        """The different subnetworks that run for so many components, (N, modules), each with the inputs it is for.
+
+        Raises UserError for a network of other modules.
+        """
+        modules = tuple((len(module.components), module.always) for module in network.architecture.topology.gated)
+        if modules != self.sizes:
+            raise UserError(f"The policy is for a network whose modules are {self.sizes}. Got one of {modules}.")
         topology, largest = network.architecture.topology, network.architecture.points[-1]
         kinds, which = on.unique(dim=0, return_inverse=True)
         return [

@@ -75,7 +75,8 @@ class GatedModule:
 
 def check_utilization(utilization: float) -> None:
     """Raise UserError unless it lies in [0, 1]."""
-    if not 0 <= utilization <= 1:
+    number = isinstance(utilization, int | float) and not isinstance(utilization, bool)
+    if not (number and 0 <= utilization <= 1):
         raise UserError(f"A utilization must lie between 0 and 1. Got {utilization!r}.")
 
 
@@ -98,7 +99,7 @@ def switched(topology: Topology, on: Sequence[int], largest: Subnetwork) -> Subn
     from nas.liveness import trim_point
 
     counts = dict(zip(topology.declared, largest.channels))
-    for module, first in zip(topology.gated, on):
+    for module, first in zip(topology.gated, on, strict=True):
         counts |= _widths(topology, module, first)
     return trim_point(topology, replace(largest, channels=tuple(counts.values())))
 

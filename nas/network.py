@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
@@ -74,7 +73,7 @@ class AnytimeNetwork(nn.Module):
         self._folded: dict[tuple[int | Subnetwork, torch.device], Refiner] = {}
         self._gated: dict[torch.device, GatedPass] = {}
         self._throttled: int | Subnetwork | None = None
-        self._at: dict[tuple[int, ...], int | Subnetwork] = {}
+        self._at: dict[tuple[int, ...], Subnetwork] = {}
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -106,16 +105,26 @@ class AnytimeNetwork(nn.Module):
             if not (self.training or torch.is_grad_enabled()):
                 return self.answer(x, self._throttled)
             level = self._throttled
+        return self._pass(x, level)
+
+    def _pass(self, x: Tensor, level: int | Subnetwork | None) -> Tensor:
         plan = self._plan(level, x.device)
-        values = {0: x}
+        values = {0: self._checked(x)}
         self._run(plan.steps, values, self._mode(level))
         return values[plan.output].flatten(1)
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """x, if it is of the task's shape: poolings take others too, and missing channels would go unnoticed."""
+        wanted = self.architecture.task.input_shape
+        if x.shape[1:] != wanted:
+            raise UserError(f"Images must have shape (N, {', '.join(map(str, wanted))}). Got {tuple(x.shape)}.")
+        return x
 
     def throttle(self, utilization: float) -> int:
         """Answer at a utilization in [0, 1] from now on, wherever no level is asked for; only what is on runs.
 
-        In a network without gated modules the operating points take their place: level ⌊u · levels⌋, the largest at 1.
-        In evaluation mode and without gradients, as of ``torch.no_grad()``, answers are those of :meth:`answer`.
+        What a utilization is in a network without gated modules, or with norms of each point's own, see :meth:`at`. In
+        evaluation mode and without gradients, as of ``torch.no_grad()``, answers are those of :meth:`answer`.
 
         Returns the MACs of one example. Raises UserError for no utilization.
         """
@@ -125,23 +134,29 @@ class AnytimeNetwork(nn.Module):
     @torch.no_grad()
     def answer(self, x: Tensor, level: int | Subnetwork) -> Tensor:
         """As ``network(x, level)``, faster and without gradients: copies of the weights that run, norms folded in, are
-        kept for the sixteen latest levels.
+        kept for the sixteen levels that were asked for last.
 
         Weights that are written through ``.data``, which torch does not notice, are taken up after ``network.eval()``.
+        Layers with hooks, as of pruning, run as they are.
 
         Raises UserError in training mode.
         """
         if self.training:
             raise UserError("An answer takes the stored statistics of norms: call network.eval() first.")
+        mode = self._mode(level)
+        if any(layer._forward_pre_hooks or layer._forward_hooks for layer in self.operation_layers):
+            return self._pass(x, level)
         if (level, x.device) not in self._folded:
-            mode, points = self._mode(level), self.architecture.points
-            point = level if isinstance(level, Subnetwork) else points[self._level(level)]
-            check_point(self.architecture.topology, self.architecture.task, point)
             if len(self._folded) >= REMEMBERED_COPIES:
                 del self._folded[next(iter(self._folded))]
-            alone = self.architecture.with_points([point])
+            point = level if isinstance(level, Subnetwork) else self.architecture.points[level]
+            check_point(self.architecture.topology, self.architecture.task, point)
+            topology = replace(self.architecture.topology, gated=())
+            alone = replace(self.architecture, topology=topology, points=(point,))
             self._folded[level, x.device] = Refiner(alone, x.device, row=mode.row)
-        (logits,) = self._folded[level, x.device].run(self, x)
+        else:
+            self._folded[level, x.device] = self._folded.pop((level, x.device))
+        (logits,) = self._folded[level, x.device].run(self, self._checked(x))
         return logits
 
     def macs_at(self, utilization: float) -> int:
@@ -150,19 +165,16 @@ class AnytimeNetwork(nn.Module):
         return self.macs[at] if isinstance(at, int) else subnetwork_macs(self.architecture.topology, at)
 
     def at(self, utilization: float) -> int | Subnetwork:
-        """What answers at a utilization in [0, 1], for ``network(x, level)``: a level where nothing is gated, and where
-        each operating point has norms of its own. Those of gated networks are taken up to the next one, and the
-        smallest below itself.
+        """What answers at a utilization in [0, 1], for ``network(x, level)``: what its gates have on. Where nothing is
+        gated, or operating points have norms of their own, level ⌊u · levels⌋, the largest at 1.
         """
         check_utilization(utilization)
-        topology, points = self.architecture.topology, self.architecture.points
-        if not topology.gated:
+        topology = self.architecture.topology
+        if not (topology.gated and self.architecture.norm == "shared"):
             return min(int(utilization * self.levels), self.levels - 1)
         on = tuple(module.on(utilization) for module in topology.gated)
         if on not in self._at:
-            found = throttled(topology, utilization, points[-1])
-            below = bisect_right(self.macs, subnetwork_macs(topology, found)) - 1
-            self._at[on] = found if self.architecture.norm == "shared" else max(0, below)
+            self._at[on] = throttled(topology, utilization, self.architecture.points[-1])
         return self._at[on]
 
     def forward_gated(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
@@ -181,7 +193,7 @@ class AnytimeNetwork(nn.Module):
             )
         if x.device not in self._gated:
             self._gated[x.device] = GatedPass(self.architecture.topology, self._plan(None, x.device), x.device)
-        return self._gated[x.device].run(self.operation_layers, x, gates, self._mode(None)).flatten(1)
+        return self._gated[x.device].run(self.operation_layers, self._checked(x), gates, self._mode(None)).flatten(1)
 
     def forward_all(self, x: Tensor) -> list[Tensor]:
         """Logits at every level, small to large, each (N, labels that the level tells).
@@ -189,7 +201,7 @@ class AnytimeNetwork(nn.Module):
         What a level shares with the largest is computed once: in a causal network everything but the classifier.
         """
         largest = self._plan(None, x.device)
-        top = {0: x}
+        top = {0: self._checked(x)}
         self._run(largest.steps, top, self._mode(None))
         out = []
         for level in range(self.levels - 1):
@@ -214,7 +226,7 @@ class AnytimeNetwork(nn.Module):
         if self.training:
             raise UserError("refine takes the stored statistics of norms: call network.eval() first.")
         self._refuse_uncalibrated()
-        return self._refiner(x.device).run(self, x)
+        return self._refiner(x.device).run(self, self._checked(x))
 
     @property
     def refine_macs(self) -> tuple[int, ...]:

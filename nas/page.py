@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.study import Study
+    from results.store import Store
 
 MOST_DRAWN = 8  # topologies
 MOST_ROWS = 60  # of the front in the page
@@ -96,7 +97,7 @@ def _together(studies: Sequence[Study]) -> list[Markup]:
     front = store.front(names)
     if front.empty:
         return []
-    return [tag("h2", "One front of all"), _front_figure(store.points(names), front, None), _front_table(front)]
+    return [tag("h2", "One front of all"), _front_figure(store, names, front, None), _front_table(front)]
 
 
 def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> list[Markup]:
@@ -121,7 +122,7 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> l
     parts += [
         _facts(study, front, candidates),
         tag("h2", "Front"),
-        _front_figure(study.points(), front, study.score),
+        _front_figure(study.store, [study.name], front, study.score),
         _front_table(front),
         code(f"nas front {study.name} --csv front.csv{where}"),
         *_funnel(study, candidates),
@@ -149,11 +150,12 @@ def _facts(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> Marku
     return tag("div", *(tag("div", tag("b", value), tag("span", label)) for value, label in facts), class_="facts")
 
 
-def _front_figure(points: pd.DataFrame, front: pd.DataFrame, score: Any) -> Markup:
+def _front_figure(store: Store, names: Sequence[str], front: pd.DataFrame, score: Any) -> Markup:
     from results.plots import as_svg, front_figure
 
     alt = f"Accuracy against MACs: {len(front)} points of the front over all points that were trained"
-    return figure(as_svg(front_figure(points, front, score=score)), alt)
+    drawn = front_figure(store.points(names), front, score=score, policies=store.policies(names))
+    return figure(as_svg(drawn), alt)
 
 
 def _front_table(front: pd.DataFrame) -> Markup:

@@ -126,11 +126,11 @@ class Refiner:
         self.architecture, self.row = architecture, row
         self.steps = plan_refinement(architecture, device)
         self._bound: list[list[_BoundGrowth]] = []
-        self._seen: list[tuple[dict[str, Any], str, tuple[int, int]]] = []
+        self._seen: list[tuple[dict[str, Any], str, tuple[int, float]]] = []
 
     def run(self, network: AnytimeNetwork, x: Tensor) -> Iterator[Tensor]:
         """Logits of shape (N, classes) after each of the steps, for x of shape (N, \\*input_shape)."""
-        if not self._bound or any(_state(held[name]) != state for held, name, state in self._seen):
+        if not self._bound or any(_state(held.get(name)) != state for held, name, state in self._seen):
             self._bind(network)
         return _run(self.steps, self._bound, x)
 
@@ -181,9 +181,13 @@ def _folds(architecture: Architecture, steps: Sequence[RefineStep]) -> dict[int,
     return found
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """What tells whether a tensor has changed: where it lies, and how often it was written to."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+def _state(tensor: Tensor | None) -> tuple[int, float]:
+    """What tells whether a tensor has changed: where it lies, and how often it was written to. Those of inference mode
+    do not count that: never equal to what it was.
+    """
+    if tensor is None:
+        return -1, 0
+    return tensor.data_ptr(), float("nan") if tensor.is_inference() else tensor._version  # no two of these are equal
 
 
 @torch.no_grad()

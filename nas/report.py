@@ -118,7 +118,7 @@ def throttle_text(made: Throttled, folder: Path) -> str:
     numbers |= dict.fromkeys(("macs", "test_macs", "controller_macs"), "{:,.0f}")
     numbers |= dict.fromkeys(("accuracy", "test_accuracy"), "{:.4f}")
     formats = {name: text.format for name, text in numbers.items()}
-    network, first = f"nas.load('{folder}')", f"{made.policies.penalty[0]:g}"
+    network, first = f"nas.load('{folder}')", f"{made.policies.penalty[0]:.12g}"
     kind = type(made.controllers[0]).__name__
     return (
         made.points.to_string(index=False, formatters=formats)

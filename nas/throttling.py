@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,11 +79,14 @@ class Throttled:
         return plot_front(points, best, path, drawn="network", policies=policies)
 
     def save(self, folder: str | Path) -> None:
-        """Write the network to a folder, and its controllers below it, by penalty: ``controllers/0.1``."""
+        """Write the network to a folder, and its controllers below it, by penalty: ``controllers/0.1``, in place of
+        those of before.
+        """
         self.network.save(folder)
+        shutil.rmtree(Path(folder, "controllers"), ignore_errors=True)
         penalties = dict.fromkeys(policy["penalty"] for policy in self.controlled.policies)
         for controller, penalty in zip(self.controllers, penalties):
-            controller.save(Path(folder, "controllers", f"{penalty:g}"))
+            controller.save(Path(folder, "controllers", f"{penalty:.12g}"))
 
 
 def throttle(
@@ -99,6 +103,7 @@ def throttle(
     shape: str = ControlSettings().shape,
     power: float = ControlSettings().power,
     seed: int = 0,
+    folder: str | Path | None = None,
     device: str = "auto",
     threads: int = 1,
     progress: Progress | None = None,
@@ -110,6 +115,7 @@ def throttle(
 
     network: a key of the store, the folder of a saved network, or a network. data: a data specification to learn from;
         None: those of the network's study. hierarchy: the file of their label hierarchy, as for a search.
+    folder: where to save the network with its controllers, before anything is recorded.
     penalties: what all the network's multiply-accumulates cost in accuracy, for each controller. learner: "expected" or
         "reinforce" for controllers, "gates" for gate policies, which throttleable networks alone have. sees, epochs,
         width, shape, power: see :class:`nas.evaluation.ControlSettings`.
@@ -135,6 +141,8 @@ def throttle(
         progress.show(State(stage="training controllers", done=done, total=total, trained=done))
 
     made = Throttled(found, evaluator.control(found, settings, seed=seed, report=report))
+    if folder is not None:
+        made.save(folder)
     if origin is not None and data is None and hierarchy is None:  # what other data say of it is no result of its study
         _record(store, origin, made.controlled)
     return made

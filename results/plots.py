@@ -252,10 +252,12 @@ def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:
     groups = policies.groupby(
         [*(policies[name] for name in ("study", "candidate", "learner", "sees")), one], sort=False
     )
-    for number, (_, curve) in enumerate(groups):
+    told: set[str] = set()
+    for (*_, learner, _, _), curve in groups:
         ordered = curve.sort_values("macs")
-        label = "with a controller" if number == 0 else None
-        axes.plot(ordered["macs"], ordered["accuracy"], zorder=4.2, label=label, **look)
+        label = "with a gate policy" if learner == "gates" else "with a controller"
+        axes.plot(ordered["macs"], ordered["accuracy"], zorder=4.2, label=None if label in told else label, **look)
+        told.add(label)
 
 
 def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, str]) -> None:

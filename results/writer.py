@@ -233,7 +233,8 @@ class StudyWriter:
         architecture: Mapping[str, Any] | None = None,
         weights: str | None = None,
     ) -> None:
-        """Record what an evaluation measured, in place of an earlier record of the same fidelity and repeat.
+        """Record what an evaluation measured, in place of an earlier record of the same fidelity and repeat; what
+        controllers of the candidate reached is forgotten, its network being another now.
 
         epochs, images, seconds: cumulative since the repeat began. architecture: None where the realised one is the
         proposal's. weights: path below `files`. points: each with level, macs, params, accuracy, loss, and where
@@ -254,6 +255,7 @@ class StudyWriter:
             self._check_mine(candidate_id)
             for table in (schema.points, evaluations):
                 connection.execute(sa.delete(table).where(*(table.c[name] == place[name] for name in place)))
+            connection.execute(sa.delete(policies).where(policies.c.candidate_id == int(candidate_id)))
             connection.execute(sa.insert(evaluations), [evaluation])
             if measured:
                 connection.execute(sa.insert(schema.points), measured)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import UserError
@@ -36,6 +37,11 @@ def _check(network: AnytimeNetwork) -> None:
             torch.testing.assert_close(logits, network(x, level), rtol=0, atol=1e-10)
         if level in range(network.levels):
             assert counter.get_total_flops() == 2 * len(x) * network.macs[level]
+
+
+def _check_answers(network: AnytimeNetwork, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        torch.testing.assert_close(network.answer(x, 0), network(x, 0), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -86,6 +92,58 @@ def test_answers_with_weights_as_they_are_now() -> None:
     _check(network.eval())
     network.to(torch.float32)
     torch.testing.assert_close(network.answer(x.float(), 0), network(x.float(), 0).detach())
+
+
+def test_weights_that_hooks_make_are_used() -> None:
+    """As of pruning, which puts a tensor in place of a parameter: right after a copy was made, and from then on."""
+    network = _network(ALL["gated_concat"]())
+    x = random_images(network)
+    network.answer(x, 0)
+    prune.l1_unstructured(network.operation_layers[0], "weight", amount=0.5)
+    _check_answers(network, x)
+    with torch.no_grad():
+        network.operation_layers[0].weight_orig.mul_(3)
+    _check_answers(network, x)
+
+
+def test_parameters_that_are_replaced_are_noticed() -> None:
+    network = _network(ALL["gated_concat"]())
+    x = random_images(network)
+    network.answer(x, 0)
+    layer = network.operation_layers[0]
+    weight = layer.weight.detach() * 2
+    del layer.weight
+    layer.weight = weight
+    _check_answers(network, x)
+
+
+def test_weights_of_inference_mode_that_change_are_noticed() -> None:
+    with torch.inference_mode():
+        network = _network(ALL["gated_concat"]())
+        x = random_images(network)
+        network.answer(x, 0)
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+        _check_answers(network, x)
+
+
+def test_without_statistics_there_is_no_answer() -> None:
+    made = replace(ALL["residual"](), norm="recalibrated")
+    network = _network(made)
+    x = random_images(network)
+    network.answer(x, 0)
+    network.load_state_dict(AnytimeNetwork(made).to(torch.float64).state_dict())
+    with pytest.raises(UserError, match="must be recalibrated before it answers"):
+        network.answer(x, 0)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 8, 8), (6, 2, 8, 8), (6, 3, 9, 9), (6, 3, 8), (3, 8, 8)], ids=str)
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    network, x = _network(ALL["causal"]()), torch.zeros(shape, dtype=torch.float64)
+    ways = [network, network.forward_all, lambda x: network.answer(x, 0), lambda x: next(network.refine(x))]
+    for way in ways:
+        with pytest.raises(UserError, match=r"must have shape \(N, 3, 8, 8\). Got"):
+            way(x)
 
 
 def test_training_mode_is_refused() -> None:

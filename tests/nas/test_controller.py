@@ -12,6 +12,8 @@ from nas.errors import UserError
 from nas.evaluation import SEES
 from nas.network import AnytimeNetwork
 from nas.topology import Task
+from search_spaces.slicing import sparse_resnext
+from search_spaces.throttleable import vgg
 
 from .hand_built import ALL, TASK
 from .networks import random_images, random_network, random_statistics
@@ -119,6 +121,39 @@ def test_folders_without_a_controller_are_refused(tmp_path) -> None:
         Controller(controller.network, (0.1, 1.0))
     with pytest.raises(UserError, match=r"thing to see.*'labels'.*answer"):
         Controller(controller.network, controller.utilizations, sees="labels")
+
+
+@every_sight
+def test_a_controller_of_another_network_is_refused(sees: str) -> None:
+    _, controller = _controller("gated_concat", sees)
+    other = AnytimeNetwork(vgg(8, (1,), 4, task=Task(input_shape=(1, 8, 8), num_classes=3))).eval()
+    for way in (lambda x: other(x, controller=controller), lambda x: controller.choices(other, x)):
+        with pytest.raises(UserError, match=f"sees the {sees} of this network takes"):
+            way(random_images(other, 2))
+
+
+@every_sight
+def test_coarse_answers_are_refused(sees: str) -> None:
+    task = Task(input_shape=(3, 8, 8), num_classes=5, hierarchy=((0, 0, 1, 1, 1),))
+    network = AnytimeNetwork(sparse_resnext(1, 8, 1, 8, levels=4, task=task)).eval()
+    _, controller = _controller("gated_concat", sees)
+    with pytest.raises(UserError, match="must answer in fine labels at all points"):
+        network(random_images(network, 2), controller=controller)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@every_sight
+def test_other_precisions(dtype: torch.dtype, sees: str) -> None:
+    network, controller = _controller("gated_concat", sees)
+    network.to(dtype)
+    controller.network.to(dtype)
+    assert network(random_images(network, 4), controller=controller).dtype == dtype
+
+
+def test_utilizations_must_ascend() -> None:
+    _, controller = _controller("gated_concat")
+    with pytest.raises(UserError, match=r"must ascend. Got \(0.8, 0.5, 0.3, 0.1\)"):
+        Controller(controller.network, controller.utilizations[::-1])
 
 
 def test_training_mode_is_refused() -> None:

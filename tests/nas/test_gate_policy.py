@@ -103,6 +103,12 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
         gate_policy_architecture(replace(network.architecture, norm="recalibrated"))
     with pytest.raises(UserError, match=r"between 0 and 1. Got 1.5"):
         policy.at(1.5)
+    without_gates = random_network(ALL["residual"]()).eval()
+    with pytest.raises(UserError, match=r"whose modules are .* Got one of \(\)"):
+        policy.subnetworks(without_gates, policy(x))
+    for sizes in ([], [(4, 9)], [(-4, 1)], [(1, 0)]):
+        with pytest.raises(UserError, match="an output for each component that can be off"):
+            GatePolicy(policy.network, sizes)
     with pytest.raises(UserError, match=r"must be a folder that policy.save wrote"):
         GatePolicy.load(tmp_path)
     with pytest.raises(UserError, match=r"call eval\(\) of network and policy"):

@@ -14,6 +14,7 @@ from nas.controller import actions
 from nas.errors import UserError
 from nas.gates import distinct_utilizations, gated_maps, throttled
 from nas.gating import nested_gates
+from nas.liveness import trim_point
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture
 from search_spaces.throttleable import vgg
@@ -160,15 +161,17 @@ def test_a_network_without_gates_is_throttled_over_its_points() -> None:
 
 @pytest.mark.parametrize("norm", ["per_point", "recalibrated"])
 def test_where_points_have_norms_of_their_own_utilizations_stand_for_points(norm: str) -> None:
-    """Each up to the next one; the smallest below itself, too."""
-    made = vgg(8, (1, 1), 4, task=TASK, utilizations=(0.3, 0.8))
-    network = _network(replace(made, norm=norm))
-    assert [network.throttle(u) for u in (0.0, 0.3, 0.5, 0.75, 1.0)] == [
-        network.macs[level] for level in (0, 0, 0, 1, 1)
+    made = replace(vgg(8, (1, 1), 4, task=TASK, utilizations=(0.3, 0.8)), norm=norm)
+    network = _network(made)
+    assert [network.throttle(u) for u in (0.0, 0.49, 0.5, 0.75, 1.0)] == [
+        network.macs[level] for level in (0, 0, 1, 1, 1)
     ]
     x = random_images(network)
     assert torch.equal(network(x), network(x, 1))
-    assert actions(network.architecture) == (0.25, 0.75)
+    assert actions(made) == (0.25, 0.75)
+    narrow = trim_point(made.topology, replace(made.points[0], channels=(3, 2, *made.points[0].channels[2:])))
+    other = _network(made.with_points([narrow, made.points[1]]))  # what no gates switch has its place all the same
+    assert [other.at(u) for u in actions(other.architecture)] == [0, 1]
 
 
 def test_throttling_leaves_levels_alone() -> None:
@@ -191,8 +194,9 @@ def test_gates_that_do_not_fit_are_refused() -> None:
         _network(ALL["causal"]()).forward_gated(x, [])
     with pytest.raises(UserError, match=r"norm must be 'shared'. Got 'per_point'"):
         _network(ALL["gated_residual"]()).forward_gated(x, [torch.ones(2, 3)])
-    with pytest.raises(UserError, match=r"between 0 and 1. Got 1.5"):
-        network.throttle(1.5)
+    for wrong in (1.5, -0.1, float("nan"), "0.5", None, True):
+        with pytest.raises(UserError, match=r"between 0 and 1. Got"):
+            network.throttle(wrong)
 
 
 def test_all_gated_maps_are_masked() -> None:

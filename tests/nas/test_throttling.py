@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import nas
-import results
+import results.plots
 from evaluators.training import Training
 from nas.errors import UserError
 from nas.evaluation import Job
@@ -97,6 +98,29 @@ def test_once_more_replaces_and_others_are_added(study):
     assert len(found) == 3 * len(FEW["penalties"])
     assert found.loc["reinforce", "input"].accuracy.tolist() == made.policies.accuracy.tolist()
     assert made.points.macs.is_monotonic_increasing
+
+
+def test_controllers_of_before_go_when_others_are_saved(study, tmp_path):
+    key = str(study.best().key)
+    nas.throttle(key, store=study.url, folder=tmp_path, sees="input", **FEW)
+    nas.throttle(key, store=study.url, folder=tmp_path, penalties=(0.1234567, 0.1234568), epochs=1)
+    assert sorted(path.name for path in (tmp_path / "controllers").iterdir()) == ["0.1234567", "0.1234568"]
+
+
+def test_options_of_gate_policies_are_refused_for_controllers(study, cli, tmp_path):
+    status, _, err = cli("throttle", str(study.best().key), str(tmp_path / "o"), "--store", study.url, "--power", "2")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "add --learner gates" in err
+
+
+def test_reports_draw_what_controllers_reach(study, tmp_path, monkeypatch):
+    nas.throttle(str(study.best().key), store=study.url, **FEW)
+    drawn, draw = [], results.plots.front_figure
+    monkeypatch.setattr(
+        results.plots, "front_figure", lambda *frames, **rest: drawn.append(rest["policies"]) or draw(*frames, **rest)
+    )
+    study.report(tmp_path / "r.html")
+    pd.testing.assert_frame_equal(drawn[0], study.store.policies("s"))
 
 
 def test_a_network_at_hand_needs_data_and_records_nothing(study, tmp_path):
