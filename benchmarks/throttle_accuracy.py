@@ -19,7 +19,7 @@ controllers make up a curve is chosen on validation images; test images are only
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -112,20 +112,23 @@ def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int)
         point = outcome.points[-1]
         found = [point | common | {"kind": FIXED, "utilization": 1.0, "test_macs": point["macs"]}]
     else:
-        found = [row | common for row in throttled(trainer, job.folder, number)]
+        names = (*actions(gated(trainer.dataset.task, options))[:-1], 1.0)
+        found = [row | common for row in throttled(trainer, job.folder, number, names)]
     trainer.discard(Path(job.folder))
     return found
 
 
-def throttled(trainer: Trainer, folder: str, number: int) -> list[dict[str, Any]]:
-    """The rows of a trained network: validation accuracies are of the images that controllers did not learn from."""
+def throttled(trainer: Trainer, folder: str, number: int, utilizations: Sequence[float]) -> list[dict[str, Any]]:
+    """The rows of a trained network: validation accuracies are of the images that controllers did not learn from.
+
+    utilizations: of its operating points; where these have norms of their own, controllers call them by other numbers.
+    """
     policies: list[dict[str, Any]] = []
     for sees in SEES:
         controlled = trainer.control(nas.load(folder), ControlSettings(penalties=PENALTIES, sees=sees), seed=number)
         policies += [row | {"kind": CONTROLLER, "utilization": ""} for row in controlled.policies]
-    fixed = [row | {"kind": FIXED, "test_macs": row["macs"]} for row in controlled.fixed]
-    fixed[-1]["utilization"] = 1.0  # controllers call it by the smallest utilization at which all is on
-    return fixed + policies
+    fixed = zip(controlled.fixed, utilizations, strict=True)
+    return [row | {"kind": FIXED, "test_macs": row["macs"], "utilization": u} for row, u in fixed] + policies
 
 
 def about_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -355,6 +355,17 @@ def test_policies_are_kept_apart_from_points(filled):
     filled.delete("fashion")
 
 
+def test_what_controllers_reached_goes_with_the_network_that_they_were_for(filled):
+    row = {"learner": "expected", "sees": "answer", "penalty": 0.1, "utilization": 1}
+    row |= {"controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
+    with filled.writer("fashion", filled.settings("fashion")) as writer:
+        writer.record_policies("bbbb0002", [row])
+        (number,) = (found["id"] for found in writer.rows() if found["key"] == "bbbb0002")
+        point = {"level": 0, "macs": 1e6, "params": 10, "accuracy": 0.5, "loss": 1.0}
+        writer.record(number, fidelity=1.0, repeat=0, realised_key="cccc0003", points=[point])
+    assert filled.policies("fashion").empty
+
+
 def test_policies_of_what_was_not_kept_are_refused(filled):
     row = {"learner": "expected", "sees": "answer", "penalty": 0.1, "utilization": 1}
     row |= {"controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
