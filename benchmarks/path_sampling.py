@@ -160,7 +160,7 @@ def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> li
 
 def measure(trainer: Trainer, network: AnytimeNetwork, points: list[Subnetwork], images: int) -> list[dict[str, Any]]:
     """Accuracy of subnetworks of a trained network on validation and test images, each with norms of its own."""
-    calibration = trainer.loader("train", trainer.training_rows(images)[:2048], 256)
+    calibration = trainer.calibration(trainer.training_rows(images), 0)
     return trainer.measure(network.with_points(points), calibration, test=True)
 
 

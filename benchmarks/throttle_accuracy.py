@@ -72,7 +72,7 @@ METHODS: dict[str, Callable[[Task, argparse.Namespace], Architecture]] = {
     "in groups, weight ¼": partial(gated, norm="recalibrated", weight=0.25),
 }
 STANDARD = ("ungated", "in groups", "per sample")
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+PENALTIES = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 FIXED, CONTROLLER = "fixed", "controller"
 RUN = ("data", "images", "epochs", "rate", "precision", "width", "network", "depths", "always", "method", "seed")
 COLUMNS = (

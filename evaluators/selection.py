@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from evaluators.accuracy import RightAnswers
@@ -16,7 +15,6 @@ from evaluators.latency import latency_ms
 from nas.evaluation import Diverged, Selection
 from nas.final_search import Found, Measured, choose_points, search_subnetworks
 from nas.network import AnytimeNetwork
-from nas.seeds import seed as derived_seed
 from nas.topology import Subnetwork
 from results.front import Score, non_dominated_rank
 
@@ -55,18 +53,15 @@ def select_points(
     wanted = points or network.levels
     timed = selection.limits.max_latency_ms is not None
     rows = trainer.training_rows(images)
-    rows = rows[np.random.default_rng(derived_seed(seed, "selection")).permutation(len(rows))]
     validation = trainer.parts[1]
     part = subset(trainer.dataset.y_train[validation], size=min(QUICK_VALIDATION, len(validation)), seed=0)
     quick = _Measure(
-        trainer.loader("train", _even(rows[:QUICK_CALIBRATION]), 256),
+        trainer.calibration(rows, seed, images=QUICK_CALIBRATION),
         trainer.loader("train", validation[part], 512),
         network,
         timed,
     )
-    whole = _Measure(
-        trainer.loader("train", _even(rows[:2048]), 256), trainer.loader("train", validation, 512), network, timed
-    )
+    whole = _Measure(trainer.calibration(rows, seed), trainer.loader("train", validation, 512), network, timed)
     found = search_subnetworks(
         network.architecture,
         quick,
@@ -110,7 +105,7 @@ class _Measure:
         shape = network.architecture.task.input_shape
         channels_last(network, shape)
         if network.architecture.norm == "recalibrated":
-            network.calibrate(x for x, _ in self.calibration.evaluate())
+            calibrate(network, self.calibration)
         network.eval()
         right = RightAnswers(network.architecture.task)
         for x, y in self.validation.evaluate():
@@ -118,9 +113,9 @@ class _Measure:
         return right.accuracies()["accuracy"], latency_ms(network.extract(0), shape) if self.timed else None
 
 
-def _even(rows: np.ndarray) -> np.ndarray:
-    """Without a last batch of a single image, which a norm of vectors cannot take."""
-    return rows[: len(rows) - (len(rows) > 1 and len(rows) % 256 == 1)]
+def calibrate(network: AnytimeNetwork, images: Batches) -> None:
+    """Estimate the norms' statistics of every operating point; the same ones whenever it is done."""
+    network.calibrate(x for x, _ in images.train(torch.Generator().manual_seed(0)))
 
 
 def _shortlist(measured: list[Measured], points: tuple[Subnetwork, ...], count: int, limit: float) -> list[Measured]:

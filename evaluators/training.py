@@ -23,7 +23,7 @@ from evaluators.augment import NAMES, augmentation
 from evaluators.controlling import control
 from evaluators.data import Dataset, load, split, subset
 from evaluators.latency import latency_ms
-from evaluators.selection import select_points
+from evaluators.selection import calibrate, select_points
 from nas.errors import UserError, unknown_name
 from nas.evaluation import (
     ConstructingRule,
@@ -194,8 +194,7 @@ class Training(Evaluator):
             made, chosen, found = select_points(
                 self, network.to(self.device), selection, images=None, seed=seed, points=points, report=report
             )
-            rows = _calibration_rows(self.training_rows(None), seed)
-            measured = self.measure(made, self.loader("train", rows, CALIBRATION_BATCH), test=True)
+            measured = self.measure(made, self.calibration(self.training_rows(None), seed), test=True)
             for level, point in enumerate(measured):
                 known, shape = chosen[level].latency_ms, made.architecture.task.input_shape
                 point["latency_ms"] = known if known is not None else latency_ms(made.extract(level), shape)
@@ -227,13 +226,13 @@ class Training(Evaluator):
     def measure(self, network: AnytimeNetwork, calibration: Batches, *, test: bool) -> list[dict[str, Any]]:
         """Recalibrate where the policy asks for it, then measure every level on the validation (and test) images.
 
-        calibration: training images as they are.
+        calibration: training images, see :meth:`calibration`.
 
         Raises Diverged where a loss is no number.
         """
         channels_last(network, network.architecture.task.input_shape)
         if network.architecture.norm == "recalibrated":
-            network.calibrate(x for x, _ in calibration.evaluate())
+            calibrate(network, calibration)
         network.eval()
         points: list[dict[str, Any]] = [
             {"level": k, "macs": network.macs[k], "params": network.params[k], "nonzero_macs": nonzero}
@@ -248,6 +247,13 @@ class Training(Evaluator):
                     raise Diverged(f"The {prefix}loss of level {point['level']} is {loss} after training.")
                 point |= {f"{prefix}{name}": value for name, value in accuracies.items()} | {f"{prefix}loss": loss}
         return points
+
+    def calibration(self, rows: np.ndarray, job_seed: int, *, images: int = CALIBRATION_IMAGES) -> Batches:
+        """Some of these training images to recalibrate norms on, changed as in training: of images as they are, the
+        statistics are others than those that weights have come to fit.
+        """
+        drawn = np.random.default_rng(seed(job_seed, "calibration")).permutation(len(rows))[:images]
+        return self.loader("train", rows[drawn], CALIBRATION_BATCH, augment=self.augment)
 
     def training_rows(self, images: int | None) -> np.ndarray:
         """The images of a training: all, or a stratified subset that larger ones contain."""
@@ -269,7 +275,7 @@ class _Run:
         self.images = len(rows)
         self.batch = settings.batch_size or _default_batch(len(rows))
         self.batches = settings.loader("train", rows, self.batch, augment=settings.augment)
-        self.plain = settings.loader("train", _calibration_rows(rows, job.seed), CALIBRATION_BATCH)
+        self.calibration = settings.calibration(rows, job.seed)
         self.rate = settings.learning_rate or _default_rate(self.batch, architecture)
         self._start(architecture)
         fast = settings.device.type == "cuda" if settings.precision == "auto" else settings.precision == "bfloat16"
@@ -377,7 +383,7 @@ class _Run:
             network, chosen, _ = select_points(
                 self.settings, network, Selection(**job.selection), images=job.images, seed=job.seed
             )
-        points = self.settings.measure(network, self.plain, test=job.test)
+        points = self.settings.measure(network, self.calibration, test=job.test)
         for point, measured in zip(points, chosen):
             if measured.latency_ms is not None:  # what it was chosen by
                 point["latency_ms"] = measured.latency_ms
@@ -396,7 +402,8 @@ class _Run:
     def _finished(self, construction: Construction) -> AnytimeNetwork:
         steps = self.job.until * self.batches.steps
         generator = torch.Generator().manual_seed(seed(self.job.seed, "finished", steps))
-        return construction.finished(steps, (x for x, _ in self.plain.evaluate()), generator)
+        images = (x for x, _ in self.calibration.train(torch.Generator().manual_seed(0)))
+        return construction.finished(steps, images, generator)
 
     def write(self, path: Path, epoch: int, seconds: float, outcome: Outcome | None) -> None:
         """Write the checkpoint: whole or not at all, on disk before it counts."""
@@ -488,15 +495,6 @@ def _decayed(module: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[to
     weights = [part.weight for part in module.modules() if isinstance(part, Layer) and part.weight is not None]
     known = {id(weight) for weight in weights}
     return weights, [p for p in module.parameters() if id(p) not in known]
-
-
-def _calibration_rows(rows: np.ndarray, job_seed: int) -> np.ndarray:
-    """Training images to recalibrate norms on, in random order: data may come sorted by class, and each batch must look
-    like the whole. A last batch of a single image is left out: a norm of vectors cannot take it.
-    """
-    order = np.random.default_rng(seed(job_seed, "calibration")).permutation(len(rows))[:CALIBRATION_IMAGES]
-    single = len(order) > 1 and len(order) % CALIBRATION_BATCH == 1
-    return rows[order[: len(order) - single]]
 
 
 def _default_batch(images: int) -> int:

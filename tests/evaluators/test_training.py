@@ -350,7 +350,7 @@ def test_weights_that_are_no_numbers_are_not_measured(settings: Training, tmp_pa
     with torch.no_grad():
         run_.network.operation_layers[0].weight.fill_(math.nan)
     with pytest.raises(Diverged, match="The loss of level 0 is nan after training"):
-        settings.measure(run_.network, run_.plain, test=False)
+        settings.measure(run_.network, run_.calibration, test=False)
 
 
 # Data ------------------------------------------------------------------------------------------------------------
