@@ -26,7 +26,8 @@ from torch.nn import functional as F
 import nas
 from evaluators import training as module
 from evaluators.data import from_arrays
-from evaluators.training import Training, _calibration_rows, _decayed, _Run, schedule
+from evaluators.selection import calibrate
+from evaluators.training import Training, _decayed, _Run, schedule
 from nas.builder import Builder
 from nas.errors import UserError
 from nas.evaluation import Diverged, Job, Outcome
@@ -433,28 +434,30 @@ def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
     assert same_weights(tmp_path / "a", tmp_path / "b")
 
 
-def test_the_norms_of_data_sorted_by_class_are_calibrated_on_all_classes(tmp_path: Path) -> None:
-    rows = np.sort(np.random.default_rng(0).choice(50_000, 10_000, replace=False))
-    chosen = _calibration_rows(rows, 3)
+def test_the_norms_of_data_sorted_by_class_are_calibrated_on_all_classes() -> None:
+    trainer = Training("synthetic:n=5000,classes=3,size=8,channels=1", device="cpu")
+    rows = np.sort(trainer.parts[0])
+    chosen = trainer.calibration(rows, 3).rows.numpy()
     assert len(chosen) == len(set(chosen.tolist())) == 2048
     assert set(chosen.tolist()) <= set(rows.tolist())
     for batch in np.split(chosen, 8):
-        assert abs(np.mean(batch) - 25_000) < 3_000
-    assert np.array_equal(chosen, _calibration_rows(rows, 3))
-    assert not np.array_equal(chosen, _calibration_rows(rows, 4))
+        assert abs(np.mean(batch) - rows.mean()) < 300
+    assert np.array_equal(chosen, trainer.calibration(rows, 3).rows)
+    assert not np.array_equal(chosen, trainer.calibration(rows, 4).rows)
 
 
-def test_a_run_calibrates_on_images_in_random_order(settings: Training, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "CALIBRATION_IMAGES", 40)
-    used = _Run(settings, job(tmp_path)).plain.rows.tolist()
-    assert len(used) == 40
-    assert set(used) < set(settings.parts[0].tolist())
-    assert used != sorted(used)
-
-
-@pytest.mark.parametrize(("images", "used"), [(1, 1), (2, 2), (256, 256), (257, 256), (258, 258), (5000, 2048)])
-def test_no_calibration_batch_has_a_single_image(images: int, used: int) -> None:
-    assert len(_calibration_rows(np.arange(images), 0)) == used
+def test_norms_are_calibrated_on_images_changed_as_in_training() -> None:
+    """Always the same ones: to calibrate again changes nothing."""
+    data = "synthetic:n=400,classes=3,size=8,channels=1"
+    plain, changed = (Training(data, device="cpu", augment=augment) for augment in ("none", "crop+flip"))
+    networks = []
+    for trainer in (plain, changed, changed):
+        network = AnytimeNetwork(small()).train()
+        calibrate(network, trainer.calibration(trainer.parts[0], 0))
+        networks.append(network.state_dict())
+    means = [name for name in networks[0] if name.endswith("mean")]
+    assert any(not torch.allclose(networks[0][name], networks[1][name], atol=1e-3) for name in means)
+    assert all(torch.equal(networks[1][name], networks[2][name]) for name in means)
 
 
 def test_calibrated_statistics_are_near_those_of_all_training_images(settings: Training, tmp_path: Path) -> None:
@@ -462,6 +465,7 @@ def test_calibrated_statistics_are_near_those_of_all_training_images(settings: T
     arrays = _arrays()
     order = np.argsort(arrays["y_train"], kind="stable")
     sorted_data = _on_disk(tmp_path / "d", x_train=arrays["x_train"][order], y_train=arrays["y_train"][order])
+    sorted_data.augment = "none"
     run(sorted_data, job(tmp_path / "n"))
     network = nas.load(tmp_path / "n")
     first = network.operation_layers[0]
