@@ -1,6 +1,6 @@
 """Time against utilization, beside multiply-accumulates against utilization, of throttleable networks.
 
-VGG of full and half width (also as throttle_accuracy.py trains it), ResNet, ResNeXt and DenseNet, at seven
+VGG of full and half width (also as throttle_accuracy.py trains it), ResNet, ResNeXt, DenseNet and C3D, at seven
 utilizations, batches of 1 and 64: the CPU time of one thread (machines are shared) for `network.throttle(u)` and
 `network(x)`. Utilizations take turns, each time is the least of several. Prints a table and writes rows/throttle.csv.
 
@@ -20,8 +20,8 @@ import torch
 from timing import best_times
 
 from nas.network import AnytimeNetwork
-from nas.topology import Architecture
-from search_spaces.throttleable import densenet, resnet, resnext, vgg
+from nas.topology import Architecture, Task
+from search_spaces.throttleable import c3d, densenet, resnet, resnext, vgg
 
 UTILIZATIONS = tuple(level / 6 for level in range(7))
 NETWORKS: dict[str, Callable[..., Architecture]] = {
@@ -31,6 +31,7 @@ NETWORKS: dict[str, Callable[..., Architecture]] = {
     "resnet, 9 blocks": resnet,
     "resnext, 8 paths": resnext,
     "densenet, growth 12": partial(densenet, 12, (8, 8, 8)),
+    "c3d, width 16, 8 frames": partial(c3d, 16, task=Task(input_shape=(3, 8, 32, 32), num_classes=10)),
 }
 BATCHES = (1, 64)
 
@@ -38,10 +39,12 @@ BATCHES = (1, 64)
 @torch.no_grad()
 def rows(name: str, seconds: float) -> list[dict[str, Any]]:
     """One row for each batch size and utilization. Shares: of what utilization 1 takes."""
-    network = AnytimeNetwork(NETWORKS[name](utilizations=UTILIZATIONS)).eval().to(memory_format=torch.channels_last)
+    network = AnytimeNetwork(NETWORKS[name](utilizations=UTILIZATIONS)).eval()
     found = []
     for batch in BATCHES:
-        x = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
+        x = torch.randn(batch, *network.architecture.task.input_shape)
+        if x.dim() == 4:
+            x = x.to(memory_format=torch.channels_last)
 
         def throttled(utilization: float, x: torch.Tensor = x) -> torch.Tensor:
             network.throttle(utilization)
