@@ -71,20 +71,24 @@ def test_macs_at_equal_accuracy(module):
 
 def test_throttled_networks_cost_at_utilization_1_what_the_ungated_one_costs(module):
     script, task = module("throttle_accuracy"), Task(input_shape=(1, 4, 16, 16), num_classes=4)
-    options = argparse.Namespace(network="c3d", width=8, depths="1-1")
+    options = argparse.Namespace(network="c3d", width=8, depths="1-1", always=2)
     plain, *gated = (method(task, options) for method in script.METHODS.values())
     assert not plain.topology.gated
     assert all(made.topology.gated and made.costs[-1:] == plain.costs for made in gated)
     assert all(made.topology.operations == plain.topology.operations for made in gated)
-    assert [made.training.settings for made in gated] == [(("least", 0.0),), (("least", 0.5),)]
+    assert all(made.topology.gated[0].always == 2 for made in gated)
+    settings = {name: dict(made.training.settings) for name, made in zip(list(script.METHODS)[1:], gated)}
+    assert settings["per sample"] == {}
+    assert settings["in groups, weight ¼"] == settings["in groups"] | {"weight": 0.25}
 
 
 def test_controllers_are_compared_with_fixed_utilizations_at_equal_macs(module):
     script = module("throttle_accuracy")
     fixed = pd.DataFrame({"macs": [0, 5, 10], "accuracy": [0.2, 0.6, 0.5], "test_accuracy": [0.2, 0.6, 0.7]})
     steered = pd.DataFrame({"macs": [2.5, 7.5], "accuracy": [0.5, 0.7], "test_accuracy": [0.5, 0.58]})
-    rows = pd.concat([fixed.assign(kind="fixed"), steered.assign(kind="controller")])
-    found = script.shares_ahead(rows.assign(test_macs=rows.macs))
+    other = steered.assign(kind="controller", sees="input", accuracy=0.0)
+    rows = pd.concat([fixed.assign(kind="fixed"), steered.assign(kind="controller", sees="answer"), other])
+    found = script.shares_ahead(rows.assign(test_macs=rows.macs), "answer")
     # of the fixed, the last does not pay on validation images; controllers answer from 2.5 on, with 0.5, then 0.58
     assert found["ahead, staircase"] == pytest.approx(0.25, abs=2e-3)  # 0.5 against 0.2, then behind 0.6
     assert found["lead, staircase"] == pytest.approx((0.3 - 0.1 - 0.02) / 3, abs=2e-3)
@@ -94,8 +98,15 @@ def test_controllers_are_compared_with_fixed_utilizations_at_equal_macs(module):
 
 def test_controllers_that_are_dearer_than_all_fixed_utilizations_are_nowhere_ahead(module):
     rows = pd.DataFrame(
-        {"kind": ["fixed", "fixed", "controller"], "macs": [1, 2, 3], "accuracy": [0.1, 0.2, 0.9], "seed": 0}
+        {
+            "kind": ["fixed", "fixed", "controller"],
+            "macs": [1, 2, 3],
+            "accuracy": [0.1, 0.2, 0.9],
+            "sees": ["", "", "input"],
+        }
     )
-    found = module("throttle_accuracy").shares_ahead(rows.assign(test_macs=rows.macs, test_accuracy=rows.accuracy))
+    found = module("throttle_accuracy").shares_ahead(
+        rows.assign(test_macs=rows.macs, test_accuracy=rows.accuracy), "input"
+    )
     assert found["ahead, staircase"] == found["ahead, interpolated"] == 0
     assert np.isnan(found["lead, staircase"])

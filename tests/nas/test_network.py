@@ -291,12 +291,6 @@ def test_one_image_and_many() -> None:
     torch.testing.assert_close(torch.cat([network(image[None], 0) for image in x]), network(x, 0))
 
 
-def test_an_input_of_another_shape_is_an_error() -> None:
-    network, x = _network("mobile")
-    with pytest.raises(RuntimeError):
-        network.eval()(x[:, :2])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_extraction_exports(name: str) -> None:
