@@ -21,6 +21,7 @@ CVPR 2017 (DenseNet); Tran et al., ICCV 2015 (C3D).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from nas.builder import Builder
@@ -205,12 +206,19 @@ class Throttleable:
     """Throttleable networks (TNN): VGG, ResNet, ResNeXt or DenseNet of gated modules; C3D where the data are videos.
 
     Base network, width, depth of every stage, components, how many are always on and whether points have norms of
-    their own are choices.
+    their own are choices. Training in groups begins at once: early in a training, small points would be judged by
+    nothing.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
         """See :class:`nas.contracts.SearchSpace`."""
         check_task("throttleable", task, points, video=True)
+        made = self._made(choose, task, points)
+        settings = dict(made.training.settings)
+        settings.pop("warm_up", None)
+        return replace(made, training=replace(made.training, settings=tuple(sorted(settings.items()))))
+
+    def _made(self, choose: Choose, task: Task, points: int) -> Architecture:
         video = len(task.input_shape) == 4
         spread: dict[str, Any] = {"task": task, "utilizations": spread_utilizations(points)}
         spread["norm"] = choose("norm", NORMS)

@@ -18,7 +18,7 @@ from nas.gating import nested_gates
 from nas.layers import Layer, Norm
 from nas.network import AnytimeNetwork
 from nas.topology import Architecture, Task
-from search_spaces.throttleable import IN_GROUPS, c3d, densenet, resnet, resnext, spread_utilizations, vgg
+from search_spaces.throttleable import IN_GROUPS, Throttleable, c3d, densenet, resnet, resnext, spread_utilizations, vgg
 
 SMALL = Task(input_shape=(3, 8, 8), num_classes=5)
 FRAMES = Task(input_shape=(2, 4, 8, 8), num_classes=5)
@@ -62,6 +62,16 @@ def test_with_norms_of_their_own_points_train_in_groups(name: str) -> None:
     assert dict(made.training.settings) == IN_GROUPS
     with pytest.raises(UserError, match=r"norm policy.*per_point.*recalibrated"):
         NETWORKS[name](norm="per_point")
+
+
+def test_proposals_train_all_points_from_the_start() -> None:
+    """Successive halving judges them after a part of the training."""
+    found = {}
+    for norm in ("shared", "recalibrated"):
+        made = Throttleable().architecture(lambda name, options: norm if name == "norm" else options[0], SMALL)
+        found[norm] = (made.norm, dict(made.training.settings))
+    assert found["shared"] == ("shared", {})
+    assert found["recalibrated"] == ("recalibrated", {"groups": 4, "soft": True})
 
 
 def test_a_resnet_at_utilization_0_is_its_skips_alone() -> None:
