@@ -339,6 +339,6 @@ def _window(builder: Builder, x: int, kernel: int | Size) -> dict[str, Size]:
 
 
 def _equal(full: int, components: int, name: str) -> tuple[int, ...]:
-    if components < 1 or full % components:
+    if type(components) is not int or components < 1 or full % components:
         raise UserError(f"Components must be of equal size: they must divide the {name}. Got {components=}, {full}.")
     return tuple(full * c // components for c in range(1, components + 1))

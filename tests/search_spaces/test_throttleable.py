@@ -128,6 +128,7 @@ def test_what_is_always_on(name: str, always: int) -> None:
     [
         lambda: vgg(10, components=4),
         lambda: vgg(16, components=0),
+        lambda: vgg(16, components=4.0),
         lambda: resnext(cardinality=8, components=3),
         lambda: vgg(16, ()),
         lambda: vgg(16, (1,) * 6),
