@@ -1,0 +1,82 @@
+"""On which images to estimate the norms of a trained network: as they are, or changed as in training.
+
+A throttleable VGG, trained in groups on images that are cropped and flipped, is recalibrated both ways, on the same
+2,048 training images: accuracy at its smallest and at its largest operating point. Resumable; rows/calibration.csv.
+
+    python benchmarks/calibration.py --data npz:cifar10_10k.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from resumable import Rows, paired_difference, parser_of
+
+import nas
+from evaluators.training import Training as Trainer
+from nas.evaluation import Job
+from nas.seeds import seed
+from search_spaces.throttleable import vgg
+
+RUN = ("data", "images", "epochs", "width", "seed")
+COLUMNS = (*RUN, "statistics", "level", "accuracy", "test_accuracy")
+STATISTICS = {"as they are": "none", "changed": "auto"}
+"""What is done to the images, see :mod:`evaluators.augment`."""
+
+
+def run(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
+    """The rows of one seed: both statistics, both points."""
+    settings = {"device": options.device, "threads": options.threads}
+    trainers = {name: Trainer(options.data, augment=augment, **settings) for name, augment in STATISTICS.items()}
+    trainer = trainers["changed"]
+    network = vgg(
+        options.width,
+        (1, 1, 1),
+        task=trainer.dataset.task,
+        always=2,
+        utilizations=(0.0, 1.0),
+        norm="recalibrated",
+    )
+    folder = str(Path(options.folder, f"{options.width} {options.epochs} {number}").resolve())
+    job = Job(
+        candidate=0,
+        architecture=network.to_json(),
+        seed=seed("calibration", number),
+        epochs=options.epochs,
+        until=options.epochs,
+        images=options.images,
+        folder=folder,
+    )
+    trainer.evaluate(job, lambda epoch: None)
+    found = []
+    for name, other in trainers.items():
+        images = other.calibration(other.training_rows(options.images), job.seed)
+        points = other.measure(nas.load(folder), images, test=True)
+        found += [point | {"statistics": name} for point in points]
+    trainer.discard(Path(folder))
+    return found
+
+
+def main() -> None:
+    """Train what is missing, then print."""
+    parser = parser_of(__doc__, "calibration", epochs=8, width=16, width_of="of the first stage")
+    parser.add_argument("--data", default="digits", help="as nas search takes it")
+    options = parser.parse_args()
+    rows = Rows(options.csv, COLUMNS)
+    fixed = {"data": Trainer(options.data).dataset.name} | {name: getattr(options, name) for name in RUN[1:-1]}
+    for number in range(options.seeds):
+        about = fixed | {"seed": number}
+        if rows.of(about).empty:
+            rows.append(row | about for row in run(options, number))
+    frame = rows.of(fixed)
+    table = frame.assign(percent=frame.test_accuracy * 100)
+    print(table.pivot_table(index="statistics", columns="level", values="percent").round(2).to_string())
+    for level in sorted(frame.level.unique()):
+        difference = paired_difference(frame[frame.level == level], "statistics", *reversed(STATISTICS))
+        print(f"level {level}, images changed less as they are: {difference}")
+
+
+if __name__ == "__main__":
+    main()
