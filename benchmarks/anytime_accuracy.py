@@ -37,12 +37,12 @@ from matched import (
 )
 from resumable import Rows, paired_difference, parser_of
 
-from evaluators.training import Training as Trainer
+from evaluators.training.evaluator import Training as Trainer
 from nas.errors import UserError
-from nas.evaluation import Job
-from nas.network import AnytimeNetwork
+from nas.evaluation.evaluator import Job
+from nas.execution.network import AnytimeNetwork
+from nas.representation.topology import Architecture, Task
 from nas.seeds import seed
-from nas.topology import Architecture, Task
 
 METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {
     "sandwich": dense,

@@ -15,15 +15,15 @@ from typing import Any
 from resumable import Rows, paired_difference, parser_of
 
 import nas
-from evaluators.training import Training as Trainer
-from nas.evaluation import Job
+from evaluators.training.evaluator import Training as Trainer
+from nas.evaluation.evaluator import Job
 from nas.seeds import seed
 from search_spaces.throttleable import vgg
 
 RUN = ("data", "images", "epochs", "width", "seed")
 COLUMNS = (*RUN, "statistics", "level", "accuracy", "test_accuracy")
 STATISTICS = {"as they are": "none", "changed": "auto"}
-"""What is done to the images, see :mod:`evaluators.augment`."""
+"""What is done to the images, see :mod:`evaluators.data.augmentation`."""
 
 
 def run(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 from timing import best_times
 
-from evaluators.rules import Causal, Sandwich
-from nas.builder import Builder
-from nas.network import AnytimeNetwork
-from nas.topology import Architecture
+from evaluators.rules.plain import Causal, Sandwich
+from nas.execution.network import AnytimeNetwork
+from nas.representation.builder import Builder
+from nas.representation.topology import Architecture
 from search_spaces.slicing import CIFAR, sparse_resnext
 
 BATCH = 64

@@ -13,10 +13,10 @@ from itertools import product
 
 import numpy as np
 
-from nas.builder import Builder
-from nas.heads import own_heads
-from nas.ownership import OwnershipMacs, coupling_groups, with_slices
-from nas.topology import Architecture, Setting, Subnetwork, Task, Training
+from nas.representation.builder import Builder
+from nas.representation.coupling import OwnershipMacs, coupling_groups, with_slices
+from nas.representation.heads import own_heads
+from nas.representation.topology import Architecture, Setting, Subnetwork, Task, Training
 from search_spaces.images import prefixes, stem_strides
 from search_spaces.slicing import i_resnext, sparse_resnext
 

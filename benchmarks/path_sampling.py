@@ -30,19 +30,19 @@ import numpy as np
 import pandas as pd
 from resumable import Rows, paired_difference, parser_of
 
-from evaluators.path_sampling import SubnetworkSampling
-from evaluators.training import Training as Trainer
-from nas.builder import Builder
-from nas.choices import Domains, Recorder, at_random
-from nas.cost import macs, subnetwork_macs
+from evaluators.rules.path_sampling import SubnetworkSampling
+from evaluators.training.evaluator import Training as Trainer
 from nas.errors import InvalidArchitecture
-from nas.evaluation import Job, Selection
-from nas.funnel import training_of
-from nas.network import AnytimeNetwork
+from nas.evaluation.evaluator import Job, Selection
+from nas.execution.network import AnytimeNetwork
+from nas.funnel.screening import training_of
 from nas.plugins import load_plugin
-from nas.sampling import choices, sample_subnetwork
+from nas.representation.builder import Builder
+from nas.representation.cost import macs, subnetwork_macs
+from nas.representation.supernet import choices, sample_subnetwork
+from nas.representation.topology import Architecture, Subnetwork, Task, Training
 from nas.seeds import seed
-from nas.topology import Architecture, Subnetwork, Task, Training
+from nas.spaces.choices import Domains, Recorder, at_random
 from results.front import anytime_accuracy
 from search_spaces.images import num_stages, prefixes
 

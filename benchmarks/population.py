@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluators.training import Training
-from nas.choices import at_random
-from nas.evaluation import Job
-from nas.funnel import Constraints, Funnel, Proposal
+from evaluators.training.evaluator import Training
+from nas.evaluation.evaluator import Job
+from nas.funnel.screening import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
-from nas.proxies import load_proxy
+from nas.proxies.contract import load_proxy
+from nas.representation.topology import Architecture, Task
 from nas.seeds import seed
-from nas.topology import Architecture, Task
+from nas.spaces.choices import at_random
 from results.front import Score
 
 SIZES = {"residual": (110, 40), "mobile": (60, 20)}

@@ -1,10 +1,10 @@
 """Which proxy orders trained candidates best, and how well could any? On the population of population.py.
 
 Per space and half (even numbers: "tuning", on which the default score was chosen; odd: "report"): Kendall τ of every
-proxy with the anytime accuracy and with the anytime loss (its sign turned), raw, with size removed (see nas.audit), and
-among candidates of matched MACs; the noise ceiling, which is τ between trainings of the same candidates with different
-seeds; paired bootstrap differences of the default score to every other proxy; CPU seconds a network, and how many times
-faster the default score is than NASWOT.
+proxy with the anytime accuracy and with the anytime loss (its sign turned), raw, with size removed (see
+nas.audit.statistics), and among candidates of matched MACs; the noise ceiling, which is τ between trainings of the same
+candidates with different seeds; paired bootstrap differences of the default score to every other proxy; CPU seconds a
+network, and how many times faster the default score is than NASWOT.
 
 The ceiling is no upper bound: it compares two trainings, and a score without noise may agree better with their mean. It
 is over the repeated candidates of both halves.
@@ -29,14 +29,22 @@ import pandas as pd
 import torch
 from population import HIGH, LOW, read
 
-from nas.audit import Sample, audit, bootstrap_difference, bootstrap_interval, kendall_tau, size_residuals, sizes_of
-from nas.choices import at_random
-from nas.cost import macs
-from nas.funnel import Constraints, Funnel, Proposal
+from nas.audit.statistics import (
+    Sample,
+    audit,
+    bootstrap_difference,
+    bootstrap_interval,
+    kendall_tau,
+    size_residuals,
+    sizes_of,
+)
+from nas.funnel.screening import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
-from nas.proxies import load_proxy
+from nas.proxies.contract import load_proxy
+from nas.representation.cost import macs
+from nas.representation.topology import Architecture, Task
 from nas.seeds import seed
-from nas.topology import Architecture, Task
+from nas.spaces.choices import at_random
 from results.front import anytime_accuracy
 
 ROWS = Path(__file__).parent / "rows"

@@ -23,9 +23,9 @@ import torch
 from timing import best_times
 from torch import Tensor
 
-from nas.heads import own_heads
-from nas.network import AnytimeNetwork
-from nas.topology import Architecture
+from nas.execution.network import AnytimeNetwork
+from nas.representation.heads import own_heads
+from nas.representation.topology import Architecture
 from search_spaces.slicing import sparse_resnext
 from search_spaces.stepping import vgg16
 

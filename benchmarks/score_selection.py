@@ -21,12 +21,12 @@ import pandas as pd
 from population import read
 from ranking import ROWS, measures, references
 
-from nas.audit import kendall_tau, size_residuals, sizes_of
-from nas.cost import live_weights, params
-from nas.graphs import graph_of, log_learned_paths
-from nas.kinds import kind
-from nas.markov import WALKS
-from nas.topology import Architecture
+from nas.audit.statistics import kendall_tau, size_residuals, sizes_of
+from nas.chain.graph import graph_of, log_learned_paths
+from nas.chain.walks import WALKS
+from nas.representation.cost import live_weights, params
+from nas.representation.kinds import kind
+from nas.representation.topology import Architecture
 
 WEIGHS: dict[str, Callable[[int], float]] = {
     "operations": lambda weights: 1.0,

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nas.choices import Domains, Recorder, at_random
 from nas.config import Config
-from nas.cost import macs
-from nas.funnel import Funnel, Proposal, funnel_of
-from nas.launch import load_spaces
+from nas.funnel.launch import load_spaces
+from nas.funnel.ranking import Entry, Shortlist
+from nas.funnel.screening import Funnel, Proposal, funnel_of
 from nas.plugins import load_plugin
-from nas.ranking import Entry, Shortlist
-from nas.topology import Task
+from nas.representation.cost import macs
+from nas.representation.topology import Task
+from nas.spaces.choices import Domains, Recorder, at_random
 
 TASKS = {
     "28x28x1": Task(input_shape=(1, 28, 28), num_classes=10),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nas
 from nas.progress import Live
-from nas.report import summary
+from nas.reporting.console import summary
 from results.plots import plot_front
 
 

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from resumable import Rows, paired_difference, parser_of
 
-from evaluators.training import Training as Trainer
-from nas.evaluation import Job
-from nas.funnel import training_of
-from nas.ownership import OwnershipMacs, with_slices
+from evaluators.training.evaluator import Training as Trainer
+from nas.evaluation.evaluator import Job
+from nas.funnel.screening import training_of
+from nas.representation.coupling import OwnershipMacs, with_slices
+from nas.representation.topology import Architecture, Task, Training
 from nas.seeds import seed
-from nas.topology import Architecture, Task, Training
 from search_spaces.stepping import BUDGETS, SMALLEST_UNPADDED, any_width, lenet_3c1l
 
 VARIANTS = (

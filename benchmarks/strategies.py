@@ -34,15 +34,15 @@ import numpy as np
 import pandas as pd
 from population import read
 
-from nas.choices import index_of
-from nas.cost import macs
-from nas.driver import CONTROL_EVERY
+from nas.funnel.driver import CONTROL_EVERY
+from nas.funnel.ranking import order_of_training, with_controls
 from nas.plugins import load_plugin
-from nas.proxies import load_proxy
-from nas.ranking import order_of_training, with_controls
+from nas.proxies.contract import load_proxy
+from nas.representation.cost import macs
+from nas.representation.topology import Architecture
 from nas.seeds import seed as derived_seed
-from nas.strategies import Strategy, Trial
-from nas.topology import Architecture
+from nas.spaces.choices import index_of
+from nas.strategies.contract import Strategy, Trial
 from results.front import hypervolume
 
 METHODS = (

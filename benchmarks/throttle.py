@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from timing import best_times
 
-from nas.network import AnytimeNetwork
-from nas.topology import Architecture, Task
+from nas.execution.network import AnytimeNetwork
+from nas.representation.topology import Architecture, Task
 from search_spaces.throttleable import c3d, densenet, resnet, resnext, vgg
 
 UTILIZATIONS = tuple(level / 6 for level in range(7))

@@ -31,11 +31,11 @@ from matched import trained_by
 from resumable import Rows, paired_difference, parser_of
 
 import nas
-from evaluators.training import Training as Trainer
-from nas.controller import actions
-from nas.evaluation import SEES, ControlSettings, Job
+from evaluators.training.evaluator import Training as Trainer
+from nas.evaluation.evaluator import SEES, ControlSettings, Job
+from nas.execution.controller import actions
+from nas.representation.topology import Architecture, Setting, Task
 from nas.seeds import seed
-from nas.topology import Architecture, Setting, Task
 from search_spaces.throttleable import c3d, vgg
 
 NETWORKS: dict[str, Callable[..., Architecture]] = {"vgg": vgg, "c3d": c3d}

@@ -16,32 +16,40 @@ if not hasattr(results, "StoreError"):
     raise ImportError(f"nas needs its own package 'results', and {_found} hides it: rename or move that.")
 
 if TYPE_CHECKING:
-    from nas.builder import Builder
-    from nas.choosing import select
-    from nas.controller import Controller
-    from nas.cost import macs, params
+    from nas.deploy.controllers import throttle
+    from nas.deploy.select import select
     from nas.errors import InvalidArchitecture, UserError
-    from nas.gate_policy import GatePolicy
-    from nas.launch import resume, search
-    from nas.loading import load
-    from nas.network import AnytimeNetwork
+    from nas.execution.controller import Controller
+    from nas.execution.gate_policy import GatePolicy
+    from nas.execution.network import AnytimeNetwork
+    from nas.execution.serialization import load
+    from nas.funnel.launch import resume, search
+    from nas.representation.builder import Builder
+    from nas.representation.cost import macs, params
+    from nas.representation.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology, Training
     from nas.study import Study
-    from nas.throttling import throttle
-    from nas.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology, Training
 
 _WHERE = {
-    "nas.builder": ("Builder",),
-    "nas.choosing": ("select",),
-    "nas.controller": ("Controller",),
-    "nas.cost": ("macs", "params"),
+    "nas.representation.builder": ("Builder",),
+    "nas.deploy.select": ("select",),
+    "nas.execution.controller": ("Controller",),
+    "nas.representation.cost": ("macs", "params"),
     "nas.errors": ("InvalidArchitecture", "UserError"),
-    "nas.gate_policy": ("GatePolicy",),
-    "nas.loading": ("load",),
-    "nas.network": ("AnytimeNetwork",),
-    "nas.launch": ("resume", "search"),
+    "nas.execution.gate_policy": ("GatePolicy",),
+    "nas.execution.serialization": ("load",),
+    "nas.execution.network": ("AnytimeNetwork",),
+    "nas.funnel.launch": ("resume", "search"),
     "nas.study": ("Study",),
-    "nas.throttling": ("throttle",),
-    "nas.topology": ("Architecture", "FeatureMap", "Operation", "Subnetwork", "Task", "Topology", "Training"),
+    "nas.deploy.controllers": ("throttle",),
+    "nas.representation.topology": (
+        "Architecture",
+        "FeatureMap",
+        "Operation",
+        "Subnetwork",
+        "Task",
+        "Topology",
+        "Training",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -54,7 +54,7 @@ class Config:
     seed: of everything random. device, threads: of one training; workers: trainings side by side.
     hierarchy: JSON file with the coarse label of every class, by number or name: small points answer in coarse labels,
         large ones in fine; None: that of the data, if they have one.
-    layout, validation, batch_size, learning_rate, augment, precision: see ``evaluators.training``.
+    layout, validation, batch_size, learning_rate, augment, precision: see ``evaluators.training.evaluator``.
     optuna: URL of an Optuna storage that trained candidates are copied to, for optuna-dashboard.
 
     Raises UserError on values of other types, and on numbers that make no sense.

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import results
-from nas.audit import AuditRow, Comparison, control_comparison
+from nas.audit.reference import Scorebook
+from nas.audit.reliance import audited, relied_on
+from nas.audit.savings import Savings, candidates_saved
+from nas.audit.statistics import AuditRow, Comparison, control_comparison
+from nas.audit.wording import reliance_line, two_lines
 from nas.config import Config
 from nas.errors import UserError
 from nas.plugins import canonical_spec, installed
 from nas.progress import Progress, Silent, State
-from nas.proxies import SIZE_PROXIES, load_proxy
-from nas.reliance import audited, relied_on
-from nas.savings import Savings, candidates_saved
-from nas.scorebook import Scorebook
+from nas.proxies.contract import SIZE_PROXIES, load_proxy
+from nas.representation.topology import Architecture
 from nas.seeds import seed
-from nas.topology import Architecture
-from nas.verdicts import reliance_line, two_lines
 from results.front import Score, hypervolume
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.network import AnytimeNetwork
+    from nas.execution.network import AnytimeNetwork
 
 REFERENCE_SAMPLE = 1_000  # random architectures that size is fitted on
 DEAR_SAMPLE = 100  # of them, for proxies that need weights
@@ -83,7 +83,7 @@ class Study:
 
     def network(self, key: str | None = None, *, repeat: int | None = None) -> AnytimeNetwork:
         """A trained network of the study, the best by default."""
-        from nas.loading import load
+        from nas.execution.serialization import load
 
         return load(key or str(self.best().key), store=self.url, repeat=repeat)
 
@@ -146,8 +146,8 @@ class Study:
         random architectures: about a tenth of a second each, once, then they are kept beside the study's files.
         progress: see :mod:`nas.progress`.
 
-        Columns: those of :class:`nas.audit.AuditRow`, then problem: why a proxy could not score a candidate, or None.
-        Accuracy is the anytime accuracy at the first rung, which all candidates have reached.
+        Columns: those of :class:`nas.audit.statistics.AuditRow`, then problem: why a proxy could not score a candidate,
+        or None. Accuracy is the anytime accuracy at the first rung, which all candidates have reached.
 
         Raises UserError for an unknown proxy, and when nothing was trained yet.
         """
@@ -194,11 +194,12 @@ class Study:
         return "\n".join(filter(None, [*lines, reliance_line(self.config.proxy, self.reliance())]))
 
     def report(self, path: str | PathLike[str], *proxies: str, progress: Progress | None = None) -> Path:
-        """Write all of this as one HTML file that needs nothing beside it: see :func:`nas.page.write_report`.
+        """Write all of this as one HTML file that needs nothing beside it: see
+        :func:`nas.reporting.html_report.write_report`.
 
         proxies: audited beside the study's own and the sizes; all that are installed by default.
         """
-        from nas.page import write_report
+        from nas.reporting.html_report import write_report
 
         return write_report([self], path, proxies=proxies or ("all",), progress=progress)
 
@@ -206,7 +207,7 @@ class Study:
         return Architecture.from_json(self.store.architecture(key))
 
     def _scorebook(self) -> Scorebook:
-        from nas.launch import load_spaces
+        from nas.funnel.launch import load_spaces
 
         task = self._architecture(str(self.best().key)).task
         config = replace(self.config, low=self.score.low)

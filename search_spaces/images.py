@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from nas.builder import Builder, widths
-from nas.choices import Choose
 from nas.errors import InvalidArchitecture, UserError
-from nas.topology import Task
+from nas.representation.builder import Builder, widths
+from nas.representation.topology import Task
+from nas.spaces.choices import Choose
 
 SMALLEST = (0.25, 0.375, 0.5)
 SPACINGS = ("geometric", "linear")

@@ -12,9 +12,9 @@ Sandler, Howard, Zhu, Zhmoginov & Chen, MobileNetV2: Inverted Residuals and Line
 
 from __future__ import annotations
 
-from nas.builder import Builder
-from nas.choices import Choose
-from nas.topology import Architecture, Task
+from nas.representation.builder import Builder
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Choose
 from search_spaces.images import check_task, choose_fractions, link, num_stages, prefixes, stem
 
 WIDTHS = (16, 20, 24, 32)
@@ -35,7 +35,7 @@ class Mobile:
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
-        """See :class:`nas.contracts.SearchSpace`."""
+        """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("mobile", task, points)
         builder = Builder(task)
         shares = choose_fractions(choose, points)

@@ -14,9 +14,9 @@ He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, CVPR 2016 (b
 
 from __future__ import annotations
 
-from nas.builder import Builder
-from nas.choices import Choose
-from nas.topology import Architecture, Task
+from nas.representation.builder import Builder
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Choose
 from search_spaces.images import check_task, choose_fractions, link, num_stages, prefixes, stem
 
 WIDTHS = (16, 20, 24, 32, 40)
@@ -45,7 +45,7 @@ class Residual:
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
-        """See :class:`nas.contracts.SearchSpace`."""
+        """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("residual", task, points)
         shares = choose_fractions(choose, points)
         width = choose("width", WIDTHS)

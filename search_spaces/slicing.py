@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.builder import Builder, Widths, labellings
-from nas.choices import Choose
 from nas.errors import UserError
-from nas.heads import own_heads
-from nas.topology import Architecture, Task
+from nas.representation.builder import Builder, Widths, labellings
+from nas.representation.heads import own_heads
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Choose
 from search_spaces.images import check_task, choose_fractions, num_stages, prefixes, stem_strides
 
 KINDS = ("sparse", "i_resnext")
@@ -88,7 +88,7 @@ class Slicing:
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
-        """See :class:`nas.contracts.SearchSpace`."""
+        """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("slicing", task, points)
         found, shares = choose("kind", KINDS), choose_fractions(choose, points)
         width, bottleneck = choose("width", WIDTHS), choose("bottleneck", BOTTLENECKS)

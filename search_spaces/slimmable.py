@@ -14,9 +14,9 @@ He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, CVPR 2016 (t
 
 from __future__ import annotations
 
-from nas.builder import Builder
-from nas.choices import Choose
-from nas.topology import Architecture, Task
+from nas.representation.builder import Builder
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Choose
 from search_spaces.images import SMALLEST, check_task, fractions, link, num_stages, prefixes, stem_strides
 
 WIDTHS = (8, 12, 16, 20, 24, 28, 32, 40, 48)
@@ -31,7 +31,7 @@ class Slimmable:
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
-        """See :class:`nas.contracts.SearchSpace`."""
+        """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("slimmable", task, points)
         shares = fractions(choose("smallest fraction", SMALLEST) if points > 1 else 1.0, "linear", points)
         width, norm = choose("width", WIDTHS), choose("norm", tuple(RULES))

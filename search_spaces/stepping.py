@@ -3,8 +3,8 @@
 From the paper: a series of subnets whose accuracy rises as more MACs become available, each reusing what the smaller
 ones computed; experiments on LeNet-3C1L, LeNet-5 and VGG-16 with four subnets. Our reconstruction, as the full text was
 not at hand: budgets of 10, 30, 50 and 85 % of the original network's MACs; the proposal's operating points, which split
-the filters evenly within them and are themselves the budgets of the construction (:mod:`evaluators.stepping`); batch
-norms; a strided first convolution for images above 64 pixels; padding where an image is too small.
+the filters evenly within them and are themselves the budgets of the construction (:mod:`evaluators.rules.stepping`);
+batch norms; a strided first convolution for images above 64 pixels; padding where an image is too small.
 
 References
 ----------
@@ -22,12 +22,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from nas.builder import Builder
-from nas.choices import Choose
 from nas.errors import InvalidArchitecture, UserError, unknown_name
-from nas.kinds import Size
-from nas.ownership import OwnershipMacs, coupling_groups, with_slices
-from nas.topology import Architecture, Task, Training
+from nas.representation.builder import Builder
+from nas.representation.coupling import OwnershipMacs, coupling_groups, with_slices
+from nas.representation.kinds import Size
+from nas.representation.topology import Architecture, Task, Training
+from nas.spaces.choices import Choose
 from search_spaces.images import check_task, stem_strides
 
 BUDGETS = (0.1, 0.3, 0.5, 0.85)
@@ -136,7 +136,7 @@ class Stepping:
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
-        """See :class:`nas.contracts.SearchSpace`."""
+        """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("stepping", task, points)
         base = choose("base", tuple(WIDTHS))
         width = choose(f"{base} width", WIDTHS[base])

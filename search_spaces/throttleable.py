@@ -24,12 +24,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nas.builder import Builder
-from nas.choices import Choose
 from nas.errors import UserError, unknown_name
-from nas.gates import round_robin
-from nas.kinds import Size
-from nas.topology import Architecture, Task
+from nas.representation.builder import Builder
+from nas.representation.gates import round_robin
+from nas.representation.kinds import Size
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Choose
 from search_spaces.images import check_task, num_stages, stem_strides
 
 CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
@@ -38,7 +38,7 @@ UTILIZATIONS = (0.0, 1 / 3, 2 / 3, 1.0)
 """Of the operating points."""
 IN_GROUPS: dict[str, Any] = {"groups": 4, "warm_up": 0.5, "soft": True}
 """How networks are trained that have norms for each utilization, see
-:class:`evaluators.random_utilization.RandomUtilization`. Chosen on CIFAR-10's validation images, one seed.
+:class:`evaluators.rules.random_utilization.RandomUtilization`. Chosen on CIFAR-10's validation images, one seed.
 """
 NORMS = ("shared", "recalibrated")
 NR = ("norm", "relu")
@@ -211,7 +211,7 @@ class Throttleable:
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
-        """See :class:`nas.contracts.SearchSpace`."""
+        """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("throttleable", task, points, video=True)
         made = self._made(choose, task, points)
         settings = dict(made.training.settings)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas.network import AnytimeNetwork
-from nas.topology import Architecture, Task
+from nas.execution.network import AnytimeNetwork
+from nas.representation.topology import Architecture, Task
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

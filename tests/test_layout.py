@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.builder import Builder
-from nas.network import AnytimeNetwork
-from nas.topology import Task
+from nas.execution.network import AnytimeNetwork
+from nas.representation.builder import Builder
+from nas.representation.topology import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("nas", "search_spaces", "evaluators", "results")
@@ -25,7 +25,7 @@ ALLOWED = {
     "evaluators": {"nas", "results"},
 }
 """What a package may import of ours, beside itself."""
-COMPOSES = {"nas/cli.py": {"evaluators"}}
+COMPOSES = {"nas/cli/app.py": {"evaluators"}}
 """The command line puts everything together, inside its functions."""
 HEAVY = (
     "torch",
@@ -127,14 +127,18 @@ def run(code, *, folder=None, **variables):
     return ended.stdout
 
 
-@pytest.mark.parametrize("module", ["nas", "results", "nas.config", "nas.evaluation", "nas.worker", "nas.runner"])
+@pytest.mark.parametrize(
+    "module", ["nas", "results", "nas.config", "nas.evaluation.evaluator", "nas.workers.worker", "nas.workers.local"]
+)
 def test_imports_are_quick(module):
     loaded = run(f"import sys, {module}; print(*sys.modules)").split()
     assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
 
 
 def test_screening_needs_neither_torch_nor_a_database():
-    loaded = run("import sys, nas.funnel, search_spaces.residual, search_spaces.mobile; print(*sys.modules)").split()
+    loaded = run(
+        "import sys, nas.funnel.screening, search_spaces.residual, search_spaces.mobile; print(*sys.modules)"
+    ).split()
     assert not {name.partition(".")[0] for name in loaded} & {"torch", "optuna", "sqlalchemy", "pandas", "matplotlib"}
 
 
@@ -165,7 +169,7 @@ def test_training_and_serving_need_no_search(tmp_path):
     network.save(tmp_path / "folder")
     absent = ("optuna", "sqlalchemy", "ray", "typer", "rich", "matplotlib", "sklearn", "scipy", "pandas", "networkx")
     load = "import nas, torch; print(*nas.load('folder')(torch.zeros(2, 1, 8, 8), level=0).shape)"
-    modules = ("nas.network", "nas.worker", "evaluators.training", "evaluators.rules")
+    modules = ("nas.execution.network", "nas.workers.worker", "evaluators.training.evaluator", "evaluators.rules.plain")
     code = BLOCKED.format(absent=absent, modules=modules, packages=("search_spaces",), more=load)
     assert run(code, folder=tmp_path).split() == ["2", "3"]
 

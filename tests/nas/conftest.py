@@ -22,9 +22,9 @@ def store(tmp_path):
 @pytest.fixture
 def in_process(monkeypatch):
     """Searches train in this process: a tenth of a second each."""
-    monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
-    monkeypatch.setattr("nas.funnel.BOUNDS_SAMPLE", 16)
-    monkeypatch.setattr("nas.reliance.REFERENCES", 40)
+    monkeypatch.setattr("nas.funnel.launch.LocalRunner", InProcess)
+    monkeypatch.setattr("nas.funnel.screening.BOUNDS_SAMPLE", 16)
+    monkeypatch.setattr("nas.audit.reliance.REFERENCES", 40)
 
 
 @pytest.fixture

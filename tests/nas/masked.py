@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nas.layers import Norm, activate
-from nas.network import AnytimeNetwork
-from nas.topology import Subnetwork, Topology
-from nas.wiring import active_channels, alignment, channel_mask
+from nas.execution.layers import Norm, activate
+from nas.execution.network import AnytimeNetwork
+from nas.representation.topology import Subnetwork, Topology
+from nas.representation.wiring import active_channels, alignment, channel_mask
 
 
 def masked_forward(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from nas.layers import Norm
-from nas.network import AnytimeNetwork
-from nas.topology import Architecture
+from nas.execution.layers import Norm
+from nas.execution.network import AnytimeNetwork
+from nas.representation.topology import Architecture
 
 
 def random_network(architecture: Architecture, *, dtype: torch.dtype = torch.float32) -> AnytimeNetwork:

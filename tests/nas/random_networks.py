@@ -12,12 +12,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from nas.cost import subnetwork_macs
 from nas.errors import InvalidArchitecture
-from nas.gates import GatedModule
-from nas.kinds import kind
-from nas.liveness import trim_point
-from nas.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology
+from nas.representation.cost import subnetwork_macs
+from nas.representation.gates import GatedModule
+from nas.representation.kinds import kind
+from nas.representation.liveness import trim_point
+from nas.representation.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology
 
 Pick = Callable[[Sequence[Any]], Any]
 

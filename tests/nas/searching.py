@@ -14,12 +14,12 @@ import pandas as pd
 
 import results
 from nas.config import Config
-from nas.driver import OutOfTime
-from nas.evaluation import Evaluator, Outcome
-from nas.launch import run
+from nas.evaluation.evaluator import Evaluator, Outcome
+from nas.funnel.driver import OutOfTime
+from nas.funnel.launch import run
 from nas.plugins import load_plugin
-from nas.runner import Failure
 from nas.study import Study
+from nas.workers.local import Failure
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 SETTINGS: dict[str, Any] = {
@@ -115,7 +115,7 @@ def workers_of(marker: Path) -> list[int]:
                 log = os.readlink(folder / "fd" / "2")
             except OSError:
                 continue
-            if b"nas.worker" in line and log.startswith(str(marker)):
+            if b"nas.workers.worker" in line and log.startswith(str(marker)):
                 found.append(int(folder.name))
     return found
 

@@ -8,13 +8,13 @@ import networkx as nx
 import numpy as np
 from hypothesis import strategies as st
 
-from nas.builder import Builder
-from nas.choices import Domains, Recorder, at_random
 from nas.errors import InvalidArchitecture
-from nas.kinds import kind
 from nas.plugins import load_plugin
-from nas.sampling import choices
-from nas.topology import Architecture, Task
+from nas.representation.builder import Builder
+from nas.representation.kinds import kind
+from nas.representation.supernet import choices
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Domains, Recorder, at_random
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=10)
 

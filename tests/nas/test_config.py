@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nas.config import NOT_COMPARED, Config
 from nas.errors import UserError
-from nas.work import Work
+from nas.funnel.estimates import Work
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.default is not None and f.name != "spaces"])

@@ -11,13 +11,13 @@ import torch
 
 import nas
 import results
-from evaluators.training import Training
+from evaluators.training.evaluator import Training
+from nas.audit.wording import two_lines
 from nas.config import Config
 from nas.errors import UserError
-from nas.evaluation import Job
+from nas.evaluation.evaluator import Job
+from nas.representation.topology import Architecture
 from nas.seeds import seed
-from nas.topology import Architecture
-from nas.verdicts import two_lines
 from results.front import Score
 
 from .searching import assert_same, content, start, workers_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.proxies import proxy
-from nas.strategies import Random, Strategy
+from nas.proxies.contract import proxy
+from nas.strategies.contract import Random, Strategy
 
 
 class AskRaises(Strategy):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from nas.builder import Builder, widths
 from nas.errors import InvalidArchitecture, UserError
-from nas.topology import Task
+from nas.representation.builder import Builder, widths
+from nas.representation.topology import Task
 
 
 class Small:

@@ -13,10 +13,10 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from nas.cost import macs, params
-from nas.evaluation import DataInfo, Diverged, Evaluator, Measure, Outcome, architecture_of
-from nas.proxies import proxy
-from nas.topology import Task
+from nas.evaluation.evaluator import DataInfo, Diverged, Evaluator, Measure, Outcome, architecture_of
+from nas.proxies.contract import proxy
+from nas.representation.cost import macs, params
+from nas.representation.topology import Task
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=10)
 

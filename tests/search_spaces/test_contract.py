@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.choices import Domains, Recorder, at_random
-from nas.cost import macs
 from nas.errors import InvalidArchitecture, UserError
 from nas.plugins import installed, load_plugin
+from nas.representation.cost import macs
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Domains, Recorder, at_random
 from nas.testing import search_space_checks
-from nas.topology import Architecture, Task
 
 SPACES = sorted(installed("nas.search_spaces"))
 SHAPES = (
@@ -96,7 +96,7 @@ def test_optional_operations_leave_a_network(space):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 18)], ids=str)
 def test_proposals_run_at_every_level(space, shape):
     torch = pytest.importorskip("torch")
-    from nas.network import AnytimeNetwork
+    from nas.execution.network import AnytimeNetwork
 
     generator = torch.Generator().manual_seed(0)
     for architecture in _random(space, shape, 5):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.choices import Domains, Recorder, at_random
-from nas.cost import macs
-from nas.topology import Task
+from nas.representation.cost import macs
+from nas.representation.topology import Task
+from nas.spaces.choices import Domains, Recorder, at_random
 from search_spaces.images import SPACINGS, fractions, link, prefixes, stem_strides
 from search_spaces.mobile import Mobile
 from search_spaces.residual import Residual
@@ -95,7 +95,7 @@ def test_slimmable_policies_come_with_their_rules():
 
 @pytest.mark.parametrize("side", range(1, 40))
 def test_skips_fit_whatever_the_size(side):
-    from nas.builder import Builder
+    from nas.representation.builder import Builder
 
     builder = Builder(Task(input_shape=(2, side, 3), num_classes=2))
     x, at = builder.input, [builder.input]

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.choices import Domains, Recorder, at_random
-from nas.cost import macs, params
 from nas.errors import UserError
-from nas.layers import Layer, Norm
-from nas.network import AnytimeNetwork
-from nas.topology import Architecture, Subnetwork, Task
+from nas.execution.layers import Layer, Norm
+from nas.execution.network import AnytimeNetwork
+from nas.representation.cost import macs, params
+from nas.representation.topology import Architecture, Subnetwork, Task
+from nas.spaces.choices import Domains, Recorder, at_random
 from search_spaces.slicing import TRANSITIONS, Slicing, i_resnext, sparse_resnext
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=5)

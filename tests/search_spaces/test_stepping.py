@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nas.cost import macs
 from nas.errors import InvalidArchitecture, UserError
-from nas.ownership import coupling_groups, with_slices
-from nas.reuse import stable_maps
-from nas.topology import Architecture, Task
+from nas.representation.cost import macs
+from nas.representation.coupling import coupling_groups, with_slices
+from nas.representation.reuse import stable_maps
+from nas.representation.topology import Architecture, Task
 from search_spaces.stepping import BUDGETS, any_width, lenet5, lenet_3c1l, spread_budgets, vgg16
 
 DIGITS = Task(input_shape=(1, 8, 8), num_classes=10)

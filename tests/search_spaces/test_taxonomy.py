@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.path_sampling import path_sampling
-from evaluators.rules import Causal, Joint, Sandwich
-from nas.choices import Domains, Recorder, at_random
-from nas.cost import macs
+from evaluators.rules.path_sampling import path_sampling
+from evaluators.rules.plain import Causal, Joint, Sandwich
 from nas.errors import InvalidArchitecture
-from nas.network import AnytimeNetwork
+from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
-from nas.topology import Architecture, Task
+from nas.representation.cost import macs
+from nas.representation.topology import Architecture, Task
+from nas.spaces.choices import Domains, Recorder, at_random
 from search_spaces.slicing import i_resnext, sparse_resnext
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=6, hierarchy=((0, 1, 1, 1, 0, 0),))

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.errors import InvalidArchitecture, UserError
-from nas.gates import distinct_utilizations, throttled
-from nas.gating import nested_gates
-from nas.layers import Layer, Norm
-from nas.network import AnytimeNetwork
-from nas.topology import Architecture, Task
+from nas.execution.layers import Layer, Norm
+from nas.execution.masked import nested_gates
+from nas.execution.network import AnytimeNetwork
+from nas.representation.gates import distinct_utilizations, throttled
+from nas.representation.topology import Architecture, Task
 from search_spaces.throttleable import IN_GROUPS, Throttleable, c3d, densenet, resnet, resnext, spread_utilizations, vgg
 
 SMALL = Task(input_shape=(3, 8, 8), num_classes=5)

@@ -1,0 +1,1 @@
+"""Training controllers and gate policies."""

@@ -1,0 +1,1 @@
+"""Training rules: the subnetworks that a training step trains, and their losses."""

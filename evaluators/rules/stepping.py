@@ -1,0 +1,339 @@
+"""Construction of a SteppingNet: filters move between subnets until each is within its budget of MACs.
+
+From the paper: larger subnets build on smaller ones and reuse their results. Our reconstruction, as the full text was
+not at hand: all that follows. The original network, widened, begins with all filters in the smallest subnet. After
+every round of training all subnets, the least important filters of each move to the next one, those of the last become
+unused; importance is the mean of abs(dL/dg) over batches for a gate g = 1 on a filter's output. Weights that a move
+opens start at zero. The gradient of a subnet's loss on the weights of a smaller one
+is suppressed, so that its answer stays good. Then ownership is frozen, and the subnets learn from the labels and from
+the original network. Where the representation or partial training ask for more than that:
+
+- Every subnet keeps a filter of every layer, for slices of a map must grow; the start gives each of the later ones one.
+- Importance is relative to the mean of its layer: in a wide layer each filter matters less, and as it is, the narrow
+  linear layers of a LeNet-5 were left with 4 filters of 432.
+- The budgets are the costs of the proposal's points. Round by round they shrink by a constant factor to these.
+- The original network is not trained before but beside the subnets, and teaches what it knows by then: in a training
+  of few epochs, a teacher made in a part of them knows less than the subnets soon do.
+- Small weights are pruned once, when the construction ends: earlier, most are just opened and have not grown yet.
+- One optimiser step follows the losses of all subnets.
+- Channels are permuted after every move, so that ownership is always a prefix: what is trained is an ordinary causal
+  network at any time, and what a training stopped in between is measured as is that network, cut to its budgets.
+
+References
+----------
+Sun et al., SteppingNet: A Stepping Neural Network with Incremental Accuracy Enhancement, DATE 2023, arXiv 2211.14926.
+Hinton, Vinyals & Dean, Distilling the Knowledge in a Neural Network, 2015, arXiv 1503.02531.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle, islice
+from math import isfinite
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evaluators.rules.permutation import Permuted, channel_groups
+from nas.errors import UserError, unknown_name
+from nas.execution.network import AnytimeNetwork
+from nas.representation.coupling import OwnershipMacs, coupling_groups, move_filters, with_slices
+from nas.representation.topology import Architecture
+
+IMPORTANCES = ("gradient", "magnitude", "random")
+LEVEL_WEIGHT = 0.5
+"""How much less a filter's importance for a subnet counts than that for the next smaller one."""
+MEMORY = 0.5
+"""What the importance of before a round counts after it."""
+NORM_PASSES = 32
+"""Batches that the norms of a network cut before its time are estimated on: what they were before counts 0.9^32."""
+
+
+class Stepping:
+    """SteppingNet's construction: filters move between subnets under MAC budgets, then retraining by distillation.
+
+    original: filters of each layer of the original network, as "32-32-32"; the proposal's own where None. expansion:
+    how many times as many the construction begins with. construction: share of the training that it takes. rounds:
+    moves in it. importance: what decides which filters move, "gradient", or as controls "magnitude" or "random".
+    prune: absolute value below which a weight is set to zero for good, 0 for none. beta: what the gradient on a weight
+    is multiplied by, per subnet that its owner is smaller; 1 suppresses nothing. gamma: what labels count in
+    retraining, the original network's answers the rest; 1 trains no original network.
+    """
+
+    def __init__(
+        self,
+        *,
+        original: str | None = None,
+        expansion: float = 1.8,
+        construction: float = 1 / 3,
+        rounds: int = 20,
+        importance: str = "gradient",
+        prune: float = 1e-3,
+        beta: float = 0.9,
+        gamma: float = 0.4,
+    ):
+        if not (_real(expansion) and expansion >= 1):
+            raise UserError(f"expansion must be a number, at least 1. Got {expansion=}.")
+        if not (_real(construction) and 0 < construction < 1):
+            raise UserError(f"construction must be a share of the training between 0 and 1. Got {construction=}.")
+        if not (type(rounds) is int and rounds >= 1):
+            raise UserError(f"rounds must be a whole number, at least 1. Got {rounds=}.")
+        if importance not in IMPORTANCES:
+            raise UserError(unknown_name("importance", importance, IMPORTANCES))
+        if not (_real(prune) and prune >= 0):
+            raise UserError(f"prune must be a number, at least 0. Got {prune=}.")
+        for name, value in (("beta", beta), ("gamma", gamma)):
+            if not (_real(value) and 0 <= value <= 1):
+                raise UserError(f"{name} must be a number between 0 and 1. Got {value!r}.")
+        self.original, self.expansion, self.construction = _filters(original), float(expansion), float(construction)
+        self.rounds, self.importance = rounds, importance
+        self.prune, self.beta, self.gamma = float(prune), float(beta), float(gamma)
+
+    def construct(self, architecture: Architecture, *, steps: int, generator: torch.Generator) -> SteppingConstruction:
+        """See :class:`nas.evaluation.evaluator.ConstructingRule`."""
+        return SteppingConstruction(self, architecture, steps=steps, generator=generator)
+
+
+class SteppingConstruction(nn.Module):
+    """A SteppingNet on its way, see :class:`nas.evaluation.evaluator.Construction`.
+
+    network: with channels in the order of their owners. teacher: the original network, None without distillation.
+    Buffers: importance_G, (levels, channels), of the filters of coupling group G, summed over batches; pruned_O, what
+    of the weight of operation O stays zero.
+    """
+
+    network: AnytimeNetwork
+
+    def __init__(self, rule: Stepping, proposal: Architecture, *, steps: int, generator: torch.Generator):
+        super().__init__()
+        if proposal.norm != "shared":
+            raise UserError(f"The rule 'stepping' needs points that share their norms. Got norm={proposal.norm!r}.")
+        self.rule, self.proposal, self.levels = rule, proposal, len(proposal.points)
+        self.groups, self.macs = coupling_groups(proposal), OwnershipMacs(proposal)
+        own = tuple(proposal.topology.maps[maps[0]].channels for maps in self.groups)
+        original = rule.original or own
+        if len(original) != len(own):
+            raise UserError(
+                f"original must give the filters of {len(own)} layers, such as {'-'.join(map(str, own))}. "
+                f"Got {'-'.join(map(str, original))}."
+            )
+        widened = [max(round(rule.expansion * n), self.levels) for n in original]
+        later = range(self.levels - 1, -1, -1)
+        self.start = with_slices(proposal, [tuple(n - level for level in later) for n in widened])
+        self.construction_steps = max(1, round(rule.construction * steps))
+        self._adopt(AnytimeNetwork(self.start, generator=generator))
+        self._forget()
+        self.teacher: AnytimeNetwork | None = None
+        if rule.gamma < 1:
+            self.teacher = AnytimeNetwork(with_slices(proposal, [(n,) for n in original]), generator=generator)
+
+    def trained(self) -> list[nn.Module]:
+        """The network, and the teacher."""
+        return [self.network] if self.teacher is None else [self.network, self.teacher]
+
+    def losses(self, step: int, x: Tensor, labels: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+        """The teacher's cross-entropy, then one loss per level, largest first: cross-entropy while constructing, after
+        that γ·CE + (1 − γ)·KL(teacher ‖ subnet).
+        """
+        constructing, targets = step < self.construction_steps, None
+        if self.teacher is not None:
+            answers = self.teacher(x)
+            yield F.cross_entropy(answers, self.teacher.labels(labels))
+            if not constructing:
+                targets = answers.detach().log_softmax(1)
+        total: dict[str, Tensor] = {}
+        for level in reversed(range(self.levels)):
+            logits = self.network(x, level)
+            loss = F.cross_entropy(logits, self.network.labels(labels, level))
+            if targets is not None:
+                distance = F.kl_div(logits.log_softmax(1), targets, log_target=True, reduction="batchmean")
+                loss = self.rule.gamma * loss + (1 - self.rule.gamma) * distance
+            yield loss
+            if constructing and self.rule.importance == "gradient":
+                self._observe(level)
+            self._take_gradients(level, total)
+        for name, parameter in self.network.named_parameters():
+            parameter.grad = total.get(name)
+
+    def advance(self, step: int, generator: torch.Generator) -> Callable[[str, Tensor], Tensor] | None:
+        """At the end of a round, move filters until every level is within what it allows; before the last, prune."""
+        rounds = self._round(step + 1)
+        if rounds == self._round(step):
+            return None
+        if rounds == self.rule.rounds:
+            self._prune()
+        made = self._moved(rounds / self.rule.rounds, generator)
+        importance = [made.filters(g, self._importance(g)) for g in range(len(self.groups))]
+        pruned = {name: made.carry(name, mask) for name, mask in self._pruned().items()}
+        self._adopt(made.network)
+        self._remember([MEMORY * known for known in importance], pruned)
+
+        def carry(name: str, tensor: Tensor) -> Tensor:
+            if not name.startswith("network."):
+                return tensor
+            name = name.removeprefix("network.")
+            carried = made.carry(name, tensor)
+            return carried.masked_fill(pruned[name], 0) if name in pruned else carried
+
+        return carry
+
+    def restore(self, architecture: Architecture) -> None:
+        """See :meth:`nas.evaluation.evaluator.Construction.restore`."""
+        device = self.network.calibrated.device
+        self._adopt(AnytimeNetwork(architecture).to(device))
+        self._forget()
+
+    @torch.no_grad()
+    def finished(self, steps: int, batches: Iterable[Tensor], generator: torch.Generator) -> AnytimeNetwork:
+        """The network itself after construction; before its end, a copy that is cut to the budgets by what is known so
+        far, with norms estimated afresh.
+        """
+        if steps >= self.construction_steps:
+            return self.network
+        network = self._moved(1.0, generator).network.train()
+        for x in islice(cycle(batches), NORM_PASSES):
+            network(x)
+        return network
+
+    def _round(self, steps: int) -> int:
+        """Rounds that are over after so many steps; where steps are fewer than rounds, several end at once."""
+        return min(steps, self.construction_steps) * self.rule.rounds // self.construction_steps
+
+    @torch.no_grad()
+    def _observe(self, level: int) -> None:
+        """Add abs(dL/dg) of a batch, for a level's loss, to the importance of every filter.
+
+        A gate on a filter's output multiplies the last parameters that it is linear in, those of the norm or else of
+        the operation: dL/dg = Σ θ·dL/dθ over them.
+        """
+        for group, gated in enumerate(self._gated):
+            gates = [
+                _per_filter(parameter * parameter.grad, axis) for parameter, axis in gated if parameter.grad is not None
+            ]
+            self._importance(group)[level] += torch.stack(gates).sum(0).abs()
+
+    def _take_gradients(self, level: int, total: dict[str, Tensor]) -> None:
+        """Add the gradients that the loss of a level left to the total, suppressed and without what is pruned."""
+        pruned, beta = self._pruned(), self.rule.beta
+        factors = [beta ** (level - self.get_buffer(f"owner_{g}")).clamp(min=0) for g in range(len(self.groups))]
+        for name, parameter in self.network.named_parameters():
+            gradient, parameter.grad = parameter.grad, None
+            if gradient is None:
+                continue
+            axis, group = self._owned[name]
+            shape = [-1 if d == axis else 1 for d in range(gradient.dim())]
+            gradient *= beta**level if group is None else factors[group].reshape(shape)
+            if name in pruned:
+                gradient.masked_fill_(pruned[name], 0)
+            total[name] = gradient if name not in total else total[name] + gradient
+
+    @torch.no_grad()
+    def _prune(self) -> None:
+        """Small live weights become zero for good."""
+        parameters = dict(self.network.named_parameters())
+        for name, pruned in self._pruned().items():
+            small = parameters[name].abs() < self.rule.prune
+            mask = self.network.operation_layers[int(name.split(".")[1])].mask
+            pruned |= small if mask is None else small & (mask > 0)
+            parameters[name].masked_fill_(pruned, 0)
+
+    def _moved(self, share: float, generator: torch.Generator) -> Permuted:
+        """The network after a move, ``share`` of the way from the start's costs to the budgets, in logarithms."""
+        start, budgets = np.array(self.start.costs, dtype=float), np.array(self.proposal.costs, dtype=float)
+        allowed = budgets if share == 1 else np.maximum(budgets, start * (budgets / start) ** share)
+        owners = move_filters(self._owners(), self._scores(generator), allowed, self.macs)
+        return Permuted(self.network, self.groups, owners)
+
+    def _owners(self) -> list[np.ndarray]:
+        """Level of every filter of every group, (channels,)."""
+        maps = self.network.architecture.topology.maps
+        return [np.repeat(np.arange(self.levels), np.diff(maps[group[0]].slices, prepend=0)) for group in self.groups]
+
+    def _scores(self, generator: torch.Generator) -> list[np.ndarray]:
+        """Importance of the filters of every group, (channels,), with mean 1."""
+        weights = LEVEL_WEIGHT ** torch.arange(self.levels, device=self.network.calibrated.device)
+        out = []
+        for group, gated in enumerate(self._gated):
+            if self.rule.importance == "gradient":
+                score = weights @ self._importance(group)
+            elif self.rule.importance == "magnitude":
+                score = torch.stack([_per_filter(p.detach().square(), axis) for p, axis in gated]).sum(0)
+            else:
+                score = torch.rand(gated[0][0].shape[gated[0][1]], generator=generator)
+            known = score.double().cpu().numpy()
+            out.append(known / (known.mean() or 1))
+        return out
+
+    def _adopt(self, network: AnytimeNetwork) -> None:
+        """Go on with a network, with what follows from its ownership.
+
+        _gated: of every group, the parameters that its gates multiply, each with the axis of the filters. _owned: of
+        every parameter, the axis of the filters that own it, and their group; None where all belongs to the smallest
+        level. owner_G: the level of every filter of a group.
+        """
+        self.network, device = network, network.calibrated.device
+        for group, owner in enumerate(self._owners()):
+            self.register_buffer(f"owner_{group}", torch.from_numpy(owner).to(device), persistent=False)
+        parameters, topology = dict(network.named_parameters()), network.architecture.topology
+        groups_of = channel_groups(topology, self.groups)
+        self._owned = {
+            name: next(((a, g) for a, g in enumerate(groups_of[name]) if g is not None), (0, None))
+            for name in parameters
+        }
+        self._gated: list[list[tuple[nn.Parameter, int]]] = [[] for _ in self.groups]
+        for index, operation in enumerate(topology.operations):
+            target = groups_of[f"layers.{index}.bias"][0]
+            last, axis = ("after.", 1) if "norm" in operation.after else ("", 0)
+            names = [f"layers.{index}.{last}{tensor}" for tensor in ("weight", "bias")]
+            if target is not None:
+                self._gated[target] += [(parameters[name], axis) for name in names if name in parameters]
+
+    def _forget(self) -> None:
+        """Nothing is known of the filters, and nothing pruned."""
+        layers, device = self.network.operation_layers, self.network.calibrated.device
+        widths = [len(owner) for owner in self._owners()]
+        self._remember(
+            [torch.zeros(self.levels, width, device=device) for width in widths],
+            {
+                f"layers.{o}.weight": torch.zeros_like(layer.weight, dtype=torch.bool)
+                for o, layer in enumerate(layers)
+                if layer.weight is not None and self.rule.prune
+            },
+        )
+
+    def _remember(self, importance: list[Tensor], pruned: dict[str, Tensor]) -> None:
+        for group, known in enumerate(importance):
+            self.register_buffer(f"importance_{group}", known)
+        for name, mask in pruned.items():
+            self.register_buffer(f"pruned_{name.split('.')[1]}", mask)
+
+    def _importance(self, group: int) -> Tensor:
+        return self.get_buffer(f"importance_{group}")
+
+    def _pruned(self) -> dict[str, Tensor]:
+        """What of each weight, by its name in the network, stays zero."""
+        return {
+            f"layers.{name.removeprefix('pruned_')}.weight": mask
+            for name, mask in self.named_buffers(recurse=False)
+            if name.startswith("pruned_")
+        }
+
+
+def _per_filter(tensor: Tensor, axis: int) -> Tensor:
+    """The sum over all other axes than that of the filters, (channels,)."""
+    return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1).sum(1)
+
+
+def _filters(original: str | None) -> tuple[int, ...] | None:
+    if original is None:
+        return None
+    parts = str(original).split("-")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"original must be numbers of filters, such as 32-32-32. Got {original!r}.")
+    return tuple(map(int, parts))
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -1,0 +1,1 @@
+"""Reference proxies that need weights or a batch."""

@@ -1,0 +1,1 @@
+"""Auditing the proxy: does its order of training earn its keep?"""

@@ -1,0 +1,1 @@
+"""TIPS's Markov chain over a topology: graph, walks, importance."""

@@ -1,0 +1,135 @@
+"""The graph that walks see of an architecture, and what learned computation lies on its walks and paths.
+
+An operation's output is a node of its own, so that parallel alternatives are told apart, and at level k only what takes
+part in subnetwork k is live. What the chain finds important in such a graph is in :mod:`nas.chain.importance`; many
+graphs at once are in :mod:`nas.chain.packed`.
+
+References
+----------
+Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
+    (operations' outputs as nodes). Weights on a walk, and learned operations on all paths, are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import chain
+from operator import mul
+
+from nas.chain.walks import Graph
+from nas.representation.cost import live_weights
+from nas.representation.kinds import kind
+from nas.representation.topology import Architecture, Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchitectureGraph:
+    """The graph of an architecture, and where its maps and operations are in it.
+
+    graph: edge 2o leads from the source of operation o to its node, edge 2o + 1 from there to its target.
+    map_nodes, operation_nodes: the node of every map and of every operation.
+    """
+
+    graph: Graph
+    map_nodes: tuple[int, ...]
+    operation_nodes: tuple[int, ...]
+
+
+def graph_of(architecture: Architecture) -> ArchitectureGraph:
+    """The graph that walks see: maps and operations are nodes, operating points its subnetworks.
+
+    Notes
+    -----
+    O(V + E). Points hold live operations only (they are checked at birth), so nothing needs trimming.
+    """
+    topology = architecture.topology
+    map_nodes, operation_nodes, node = [0] * len(topology.maps), [0] * len(topology.operations), 0
+    for index, writers in enumerate(topology.incoming):
+        for o in writers:
+            operation_nodes[o] = node
+            node += 1
+        map_nodes[index] = node
+        node += 1
+    halves = (
+        ((map_nodes[operation.source], operation_nodes[o]), (operation_nodes[o], map_nodes[operation.target]))
+        for o, operation in enumerate(topology.operations)
+    )
+    graph = Graph(
+        num_nodes=node,
+        edges=tuple(chain.from_iterable(halves)),
+        live=tuple(tuple(e for o in point.operations for e in (2 * o, 2 * o + 1)) for point in architecture.points),
+        sinks=tuple(map_nodes[point.output] for point in architecture.points),
+        source=map_nodes[0],
+    )
+    return ArchitectureGraph(graph=graph, map_nodes=tuple(map_nodes), operation_nodes=tuple(operation_nodes))
+
+
+def log_walk_weights(architecture: Architecture) -> tuple[float, ...]:
+    """Per level, the logarithm of the number of weights that a walk is expected to meet.
+
+    The walk is that of :func:`nas.chain.walks.flow`: from the input, at every map each live operation that leaves it is
+    as likely as the others, up to the output. So the weights of an operation count by its importance, the share of
+    walks through it. A level without weights has 0.0, as one that meets a single one.
+
+    Notes
+    -----
+    O(V + E) a level; levels with the same operations share the walk.
+    """
+    topology = architecture.topology
+    known: dict[tuple[tuple[int, ...], int], list[float]] = {}  # levels mostly run the same operations
+    levels = []
+    for point in architecture.points:
+        key = (point.operations, point.output)
+        if key not in known:
+            known[key] = _shares(topology, point.operations)
+        weights = live_weights(topology, point)
+        levels.append(math.log(max(1.0, sum(map(mul, known[key], weights)))))
+    return tuple(levels)
+
+
+def _shares(topology: Topology, live: tuple[int, ...]) -> list[float]:
+    """The share of walks through each live operation of a subnetwork, in the same order."""
+    operations = topology.operations
+    leaving, visits = [0] * len(topology.maps), [0.0] * len(topology.maps)
+    for o in live:
+        leaving[operations[o].source] += 1
+    visits[0] = 1.0
+    shares = dict.fromkeys(live, 0.0)
+    for o in sorted(live, key=lambda o: operations[o].target):
+        operation = operations[o]
+        shares[o] = share = visits[operation.source] / leaving[operation.source]
+        visits[operation.target] += share
+    return list(shares.values())
+
+
+def log_learned_paths(architecture: Architecture) -> tuple[float, ...]:
+    """Per level, the logarithm of the number of learned operations on all input→output paths together.
+
+    That is log(number of paths × expected number of learned operations on a path of the path-uniform walk). A level
+    without any learned operation has 0.0, as one with a single one.
+
+    Notes
+    -----
+    One pass over the operations in topological order, in exact integers; levels with the same operations share it.
+    """
+    found: dict[tuple[tuple[int, ...], int], float] = {}
+    levels = []
+    for point in architecture.points:
+        key = (point.operations, point.output)
+        if key not in found:
+            found[key] = _log_learned(architecture.topology, *key)
+        levels.append(found[key])
+    return tuple(levels)
+
+
+def _log_learned(topology: Topology, live: tuple[int, ...], output: int) -> float:
+    operations = topology.operations
+    number, learned = [0] * len(topology.maps), [0] * len(topology.maps)
+    number[0] = 1
+    for operation in sorted([operations[o] for o in live], key=lambda operation: operation.target):
+        source, target = operation.source, operation.target
+        ways = number[source]
+        number[target] += ways
+        learned[target] += learned[source] + ways if kind(operation.kind).learned else learned[source]
+    return math.log(max(1, learned[output]))

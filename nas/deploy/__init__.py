@@ -1,0 +1,1 @@
+"""From a trained supernet to chosen operating points and controllers."""

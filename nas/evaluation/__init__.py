@@ -1,0 +1,1 @@
+"""The contract of evaluators and training rules."""

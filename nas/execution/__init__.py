@@ -1,0 +1,1 @@
+"""Executing networks with torch: plans, layers, refinement, controllers."""

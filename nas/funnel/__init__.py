@@ -1,0 +1,1 @@
+"""The loop of a study: propose, screen, rank, train, halve, choose finalists."""

@@ -1,0 +1,352 @@
+"""Start a study, or continue it: opens what a driver needs, and closes it whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import results
+from nas.config import NOT_COMPARED, Config
+from nas.errors import DataError, PluginError, UserError, unknown_name
+from nas.evaluation.evaluator import DataInfo, Evaluator
+from nas.funnel.driver import Driver, OutOfTime
+from nas.funnel.screening import Funnel, bounds, funnel_of, training_of
+from nas.plugins import canonical_spec, load_plugin
+from nas.progress import Progress, Silent, State
+from nas.spaces.contract import SearchSpace
+from nas.strategies.contract import Strategy, export
+from nas.study import Study
+from nas.workers.local import LocalRunner
+from results.connection import locate
+from results.front import Score
+
+STORE = "sqlite:///nas.db"
+Spaces = str | type | SearchSpace | Sequence[str | type | SearchSpace]
+
+
+def search(
+    data: Any = "digits",
+    *,
+    space: Spaces = "residual",
+    store: str = STORE,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Study:
+    """Search for anytime networks; returns the study when a limit is reached.
+
+    data: a data specification such as "npz:FILE", arrays (x_train, y_train[, x_test, y_test]), or a Dataset.
+    space: one or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
+    store: URL or path of the results store. progress: see :mod:`nas.progress`; silent by default.
+    settings: as in :class:`nas.config.Config`, named like the command line's options.
+
+    A study of the same name continues where it stands; with other settings it is refused (results.SettingsDiffer).
+    Raises UserError or results.StoreError for a user's mistake; on Ctrl-C, everything done so far is in the store.
+    """
+    valid = {f.name for f in fields(Config)} - {"spaces", "data"}
+    for name in settings:
+        if name not in valid:
+            raise UserError(unknown_name("setting", name, valid))
+    names, objects = _spaces(space)
+    config = _canonical(Config(spaces=names, data="digits", **settings), objects)
+    load_spaces(config.spaces, objects)  # before arrays are written
+    opened = results.open(store)
+    config = replace(config, data=_data_spec(data, opened.files(config.study)))
+    return run(config, store=store, spaces=objects, progress=progress)
+
+
+def resume(
+    study: str, *, space: Spaces = (), store: str = STORE, progress: Progress | None = None, **limits: Any
+) -> Study:
+    """Continue a study where it stands, with the settings that it has; limits (train, hours, …) may be given anew.
+
+    space: the classes or objects among the study's spaces, which the store knows by name alone.
+    """
+    for name in limits:
+        if name not in NOT_COMPARED:
+            raise UserError(f"{unknown_name('limit', name, NOT_COMPARED)} Other settings are those of the study.")
+    config = Config.from_stored(study, results.open(store).settings(study))
+    return run(replace(config, **limits), store=store, spaces=_spaces(space)[1], progress=progress)
+
+
+def run(
+    config: Config,
+    *,
+    store: str = STORE,
+    spaces: Mapping[str, SearchSpace] | None = None,
+    progress: Progress | None = None,
+) -> Study:
+    """Run a study with these settings. spaces: objects for the names that are no plug-ins."""
+    progress = progress or Silent()
+    progress.show(State(stage="loading the data", done=0, total=1, trained=0))
+    config, evaluator, info, funnel = prepared(config, spaces or {})
+    opened = results.open(store)
+    score = opened.score(config.study) if opened.holds(config.study) else None
+    if score is None:  # before anything is written: a mistake leaves no study behind
+        progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
+        made = bounds(funnel, config.seed)
+        score = Score(low=made.low, high=made.high, floor=info.floor)
+    if config.optuna:
+        check_optuna(config.optuna, config.study, store)
+    with ExitStack() as stack:
+        writer = stack.enter_context(opened.writer(config.study, stored_settings(config, info)))
+        runner = stack.enter_context(
+            LocalRunner(
+                config.evaluator,
+                config.data,
+                config.evaluator_settings(),
+                workers=config.workers or 1,
+                log=str(writer.files / "log.txt"),
+            )
+        )
+        try:
+            reason = Driver(config, writer, runner, evaluator, info, funnel, score, progress).run()
+        except OutOfTime:
+            writer.finish("interrupted", f"The limit of {config.hours:g} hours passed while something was training.")
+        else:
+            writer.finish("finished", f"The search ended because {reason}.")
+    return Study(config.study, store=store, spaces=spaces)
+
+
+def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config, Evaluator, DataInfo, Funnel]:
+    """What a search works with, from settings that are checked as far as can be without training and without a store.
+
+    Returns the settings with all that they leave open, the evaluator, its data, and the funnel.
+    Raises UserError, also in place of what a plug-in raises.
+    """
+    config = _canonical(config, objects)
+    check_device(config.device)
+    strategy = load_plugin("nas.strategies", config.strategy)
+    if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
+        raise PluginError(f"A strategy must be a subclass of nas.strategies.contract.Strategy. Got {strategy!r}.")
+    if config.rule:
+        check_rule(config.rule)
+    spaces, evaluator = load_spaces(config.spaces, objects), make_evaluator(config)
+    if (config.final_search or config.max_latency_ms) and not evaluator.selects:
+        raise UserError(
+            "--final-search and --max-latency-ms need an evaluator that runs the final search. "
+            f"{config.evaluator!r} does not: use the evaluator 'training', or leave them out."
+        )
+    try:
+        info = evaluator.info()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a plug-in raises
+        raise PluginError(
+            f"The evaluator {config.evaluator!r} must tell about its data. It raised {type(error).__name__}: {error}"
+        ) from error
+    if config.images < info.task.num_classes:
+        raise UserError(
+            f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
+        )
+    config = replace(config, workers=config.workers or default_workers(config)).resolved(info.train_images)
+    return config, evaluator, info, funnel_of(config, info.task, spaces)
+
+
+def preview(config: Config) -> str:
+    """What a search with these settings would do, without doing it: data, spaces, range of budgets."""
+    config, _, info, funnel = prepared(config, {})
+    found = bounds(funnel, config.seed)
+    shape = "×".join(map(str, info.task.input_shape))
+    return "\n".join(
+        (
+            f"Data {info.name}: {info.train_images:,} training, {info.validation_images:,} validation and "
+            f"{info.test_images:,} test images of {shape}, "
+            f"{info.task.num_classes} classes"
+            f"{''.join(f' in {n} groups' for n in info.task.label_counts[1:])}; "
+            f"always the same answer scores {info.floor:.4f}.",
+            *(
+                f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."
+                for name, median in found.notes.items()
+            ),
+            f"Budgets: {found.low:,.0f} to {found.high:,.0f} MACs.",
+            f"Per generation: {config.pool} proposals, {config.generation} trained; rungs at epochs {config.rungs()}; "
+            f"{config.workers} workers.",
+        )
+    )
+
+
+def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
+    """What the store keeps of the settings: data that changed under the same name make another study."""
+    return {**config.stored(), "data_fingerprint": info.fingerprint}
+
+
+def make_evaluator(config: Config) -> Evaluator:
+    """The evaluator of a study. Raises PluginError when what is installed is none."""
+    made = load_plugin("nas.evaluators", config.evaluator)
+    if not (isinstance(made, type) and issubclass(made, Evaluator)):
+        raise PluginError(f"An evaluator must be a subclass of nas.evaluation.evaluator.Evaluator. Got {made!r}.")
+    try:
+        return made(config.data, **config.evaluator_settings())
+    except UserError:
+        raise
+    except Exception as error:  # whatever a plug-in raises
+        raise PluginError(
+            f"The evaluator {config.evaluator!r} must be made from data and settings. It raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def check_device(name: str) -> None:
+    """Raise UserError unless torch has this device here; nothing is allocated on a GPU."""
+    if name in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+            problem = "" if there else f"torch sees {torch.cuda.device_count()} CUDA devices"
+        else:
+            problem = "" if torch.empty(1, device=device).zero_().item() == 0 else "it holds no numbers"
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).splitlines()[0]
+    if problem:
+        raise UserError(f"--device must be one that torch has here, or auto. Got {name!r}: {problem}")
+
+
+def check_optuna(url: str, study: str, store: str) -> None:
+    """Raise UserError unless trials can be copied there; makes the Optuna study."""
+    try:
+        same = locate(url) == locate(os.fspath(store))
+    except results.StoreError:  # other databases serve Optuna as well
+        same = False
+    if same:
+        raise UserError(f"--optuna must be a database of its own: table names clash. Got the store, {url!r}.")
+    try:
+        export([], url, study)
+    except Exception as error:  # whatever a database says
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"--optuna must be a storage that Optuna can open, such as sqlite:///optuna.db. Got {url!r}: {told:.200}"
+        ) from error
+
+
+def check_rule(spec: str) -> None:
+    """Raise UserError unless the training rule takes these settings."""
+    training = training_of(spec)
+    made = load_plugin("nas.training_rules", training.rule)
+    try:
+        made(**dict(training.settings))
+    except TypeError as error:
+        raise UserError(f"The training rule {training.rule!r} must take its settings: {error}.") from error
+
+
+def load_spaces(names: Sequence[str], objects: Mapping[str, SearchSpace]) -> dict[str, Any]:
+    """Search spaces by the name that the store shows: a plug-in's name, or what follows the colon of
+    ``file.py:Name``.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        space = objects[name] if name in objects else load_plugin("nas.search_spaces", name)
+        if isinstance(space, type):
+            try:
+                space = space()
+            except Exception as error:
+                raise PluginError(
+                    f"The space {name!r} must be made without arguments. Got {type(error).__name__}: {error}"
+                ) from error
+        if not callable(getattr(space, "architecture", None)):
+            raise PluginError(
+                f"A space must have a method architecture(choose, task, *, points). Got {space!r} from {name!r}."
+            )
+        short = name.rpartition(":")[2]
+        if short in found:
+            raise UserError(f"Two spaces must not have the same name. Got {short!r} twice; rename one.")
+        found[short] = space
+    return found
+
+
+def default_workers(config: Config) -> int:
+    """As many trainings side by side as there are cores for them; one on an accelerator."""
+    if config.device not in ("auto", "cpu"):
+        return 1
+    if config.device == "auto":
+        import torch
+
+        if torch.cuda.is_available():
+            return 1
+    return max(1, len(os.sched_getaffinity(0)) // config.threads if hasattr(os, "sched_getaffinity") else 1)
+
+
+def _canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
+    """Settings that mean the same from any folder."""
+    return replace(
+        config,
+        spaces=tuple(s if s in objects else canonical_spec("nas.search_spaces", s) for s in config.spaces),
+        strategy=canonical_spec("nas.strategies", config.strategy),
+        proxy=canonical_spec("nas.proxies", config.proxy),
+        evaluator=canonical_spec("nas.evaluators", config.evaluator),
+        data=absolute_data(config.data),
+        hierarchy=config.hierarchy and str(Path(config.hierarchy).expanduser().resolve()),
+    )
+
+
+def absolute_data(spec: str) -> str:
+    """A data specification whose file is named by its absolute path."""
+    kind, colon, path = spec.partition(":")
+    if colon and kind in ("npz", "npy"):
+        return f"{kind}:{Path(path).expanduser().resolve()}"
+    if colon and kind.endswith(".py"):
+        return canonical_spec("nas.data", spec)
+    return spec
+
+
+def _spaces(space: Spaces) -> tuple[tuple[str, ...], dict[str, SearchSpace]]:
+    """Names, and the objects behind those that are no plug-ins."""
+    given: Any = [space] if isinstance(space, str | type) or hasattr(space, "architecture") else space
+    if not isinstance(given, Sequence):
+        raise UserError(f"space must be one or more names, classes or objects. Got {space!r}.")
+    names: list[str] = []
+    objects: dict[str, SearchSpace] = {}
+    for item in given:
+        if isinstance(item, str):
+            names.append(item)
+        else:
+            name = (item if isinstance(item, type) else type(item)).__name__
+            names.append(name)
+            objects[name] = item
+    return tuple(names), objects
+
+
+def _data_spec(data: Any, files: Path) -> str:
+    """A specification of the data that workers and a resume can load: arrays are written beside the store, once."""
+    if isinstance(data, str):
+        return data
+    extras: dict[str, Any] = {}
+    if hasattr(data, "x_train"):
+        if getattr(data, "hierarchy", ()):
+            extras["y_train_coarse"] = np.array(data.hierarchy).T[data.y_train]
+        if getattr(data, "class_names", ()):
+            extras["class_names"] = np.array(data.class_names)
+        data = (data.x_train, data.y_train, data.x_test, data.y_test)
+    if not isinstance(data, tuple | list) or len(data) not in (2, 4):
+        raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
+    if not (folder := files.resolve().parent.parent).is_dir():
+        raise UserError(f"A store is made in a folder that exists, and {folder} does not. Make it first.")
+    arrays = {}
+    digest = hashlib.sha256()
+    for name, given in (*zip(("x_train", "y_train", "x_test", "y_test"), data), *extras.items()):
+        try:
+            array = arrays[name] = np.asarray(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"{name} must be one array of numbers. Got {type(given).__name__}: {error}") from error
+        if array.dtype.hasobject:
+            raise DataError(f"{name} must be one array of numbers. Got dtype {array.dtype}.")
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    path = files.resolve() / f"data-{digest.hexdigest()[:16]}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        os.replace(partial, path)
+    return f"npz:{path}"

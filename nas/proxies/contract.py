@@ -1,0 +1,165 @@
+"""Proxies: scores of an architecture that need no training. Higher is better; size controls are proxies like any other.
+
+`dtmc` is the default score, `learned_paths` another of the chain. `macs`, `params`, `depth` and `count` are the sizes
+that it must beat; the audit (:mod:`nas.audit.statistics`) says at the end of every search whether it did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from statistics import fmean
+from typing import Any, Literal, Protocol, cast, get_args
+
+from nas.chain.graph import log_learned_paths, log_walk_weights
+from nas.errors import PluginError
+from nas.plugins import load_plugin
+from nas.representation.cost import params as params_of
+from nas.representation.kinds import kind
+from nas.representation.topology import Architecture
+
+Needs = Literal["topology", "weights", "batch"]
+
+SIZE_PROXIES = ("macs", "params", "depth", "count")
+
+
+class Proxy(Protocol):
+    """Scores an architecture without training it: higher is better, finite, and pure (equal keys have equal scores).
+
+    Called for every feasible proposal of a study, in any order, possibly in several processes, and for the audit's
+    reference sample. What it raises, and what is not finite, ends up as a PluginError that names it.
+
+    needs: what it has to make beside the topology, which is how dear it is: nothing, the initial weights, or a batch as
+        well. Weights must be drawn from a generator seeded by the architecture's key.
+    """
+
+    @property
+    def needs(self) -> Needs: ...
+
+    def __call__(self, architecture: Architecture, /) -> float: ...
+
+
+def proxy(needs: Needs) -> Callable[[Callable[[Architecture], float]], Proxy]:
+    """Make a function a :class:`Proxy` by declaring what it needs.
+
+    >>> @proxy("topology")
+    ... def maps(architecture):
+    ...     return float(len(architecture.topology.maps))
+    >>> maps.needs
+    'topology'
+    """
+
+    def declare(function: Callable[[Architecture], float]) -> Proxy:
+        function.needs = needs  # type: ignore[attr-defined]
+        return cast(Proxy, function)
+
+    return declare
+
+
+@proxy("topology")
+def dtmc(architecture: Architecture) -> float:
+    """How much there is to learn where walks pass: mean over levels of the log of the weights on a walk of the chain.
+
+    Chosen among scores of the chain on one half of a population of trained networks; what it is worth on the other:
+    benchmarks/ranking.py.
+
+    Notes
+    -----
+    About 40 µs for a proposal of `residual` with four levels, seen for the first time; see benchmarks/ranking.py.
+    """
+    levels = log_walk_weights(architecture)
+    return sum(levels) / len(levels)
+
+
+@proxy("topology")
+def learned_paths(architecture: Architecture) -> float:
+    """How many learned operations lie on all paths: mean over levels of log(paths × expected learned operations).
+
+    The first default, which widths do not enter. About 10 µs for 35 operations where all levels have the same ones.
+    """
+    levels = log_learned_paths(architecture)
+    return sum(levels) / len(levels)
+
+
+@proxy("topology")
+def macs(architecture: Architecture) -> float:
+    """Logarithm of the MACs, mean over levels."""
+    return fmean(math.log(max(1, cost)) for cost in architecture.costs)
+
+
+@proxy("topology")
+def params(architecture: Architecture) -> float:
+    """Logarithm of the parameters of a level on its own, mean over levels."""
+    return fmean(math.log(max(1, size)) for size in params_of(architecture))
+
+
+@proxy("topology")
+def depth(architecture: Architecture) -> float:
+    """Learned operations on the longest path from input to output of the largest operating point."""
+    topology, point = architecture.topology, architecture.points[-1]
+    operations = topology.operations
+    longest = [0] * len(topology.maps)
+    for operation in sorted([operations[o] for o in point.operations], key=lambda operation: operation.target):
+        steps = longest[operation.source] + kind(operation.kind).learned
+        if steps > longest[operation.target]:
+            longest[operation.target] = steps
+    return float(longest[point.output])
+
+
+@proxy("topology")
+def count(architecture: Architecture) -> float:
+    """Live learned operations, mean over levels."""
+    learned = [kind(operation.kind).learned for operation in architecture.topology.operations]
+    return sum(learned[o] for point in architecture.points for o in point.operations) / len(architecture.points)
+
+
+def load_proxy(spec: str) -> Proxy:
+    """The proxy of this entry point name or `path/file.py:Name`; a class is instantiated without arguments.
+
+    Raises
+    ------
+    PluginError
+        When it cannot be found or loaded, cannot be called, or declares an unknown need.
+    """
+    found: Any = load_plugin("nas.proxies", spec)
+    if isinstance(found, type):
+        try:
+            found = found()
+        except Exception as error:
+            raise PluginError(f"The proxy {spec!r} must be made without arguments. Got {_told(error)}") from error
+    if not callable(found):
+        raise PluginError(f"A proxy must be a function of an architecture. Got {found!r} under the name {spec!r}.")
+    if getattr(found, "needs", None) not in get_args(Needs):
+        raise PluginError(
+            f"A proxy must declare needs as one of {', '.join(get_args(Needs))}. Got {getattr(found, 'needs', None)!r} "
+            f"from {spec!r}. Put @nas.proxies.contract.proxy('topology') above the function."
+        )
+    return found
+
+
+def evaluate(architecture: Architecture, proxies: Mapping[str, Proxy]) -> dict[str, float]:
+    """The score of the architecture by every proxy, by name, in order.
+
+    Raises
+    ------
+    PluginError
+        When a proxy raises, or returns what is not a finite number; names it. The cause is chained.
+    """
+    scores = {}
+    for name, score_of in proxies.items():
+        try:
+            score = float(score_of(architecture))
+        except Exception as error:
+            raise PluginError(
+                f"The proxy {name!r} failed on architecture {architecture.key}: {_told(error)}"
+            ) from error
+        if not math.isfinite(score):
+            raise PluginError(
+                f"A proxy must return a finite number. Got {score} from {name!r} on architecture {architecture.key}."
+            )
+        scores[name] = score
+    return scores
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[-1]

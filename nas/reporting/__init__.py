@@ -1,0 +1,1 @@
+"""Displays: console tables, the HTML report, plots."""

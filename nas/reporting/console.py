@@ -1,0 +1,251 @@
+"""What the command line prints: plain text from what the store holds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.audit.wording import reliance_line
+from nas.chain.importance import chain_scores, walk_of
+from nas.errors import UserError
+from nas.progress import duration
+from nas.representation.topology import Architecture, Operation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas.deploy.controllers import Throttled
+    from nas.deploy.select import Chosen
+    from nas.study import Study
+    from results.store import Store
+
+DEFAULT_STORE = "sqlite:///nas.db"
+MEAN_OF_LABELS = "Accuracy is the mean of fine and coarse labels; those that a point does not tell count as wrong."
+FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
+
+
+def summary(study: Study) -> str:
+    """The end of a search: front, range of budgets, anytime accuracy, audit, where it is stored, what to type next."""
+    front = study.front()
+    where = store_option(study.url)
+    if front.empty:
+        return f"No candidate has been trained. See why: nas status {study.name}{where}"
+    score = study.score
+    best = str(front.iloc[-1].realised_key)
+    tested = ""
+    if front.test_accuracy.notna().all():
+        tested = f", {study.anytime_accuracy('test'):.4f} on test images"
+    command = f'import nas; print(nas.load("{best[:8]}"{store_argument(study.url)}).macs)'
+    lines = [
+        front_table(front),
+        "",
+        f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{tested}, "
+        f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
+        study.audit_lines(),
+        f"Stored in {study.url} as study {study.name!r}: {study.store.studies().set_index('study').reason[study.name]}",
+        f"Next: nas front {study.name} --plot front.png{where} | nas show {best[:8]}{where} | "
+        f"python -c {shlex.quote(command)}",
+    ]
+    return "\n".join(lines)
+
+
+def store_option(url: str) -> str:
+    """The option that names a store in a command, where it is needed."""
+    return "" if url == DEFAULT_STORE else f" --store {shlex.quote(url)}"
+
+
+def store_argument(url: str) -> str:
+    """The argument that names a store in Python, where it is needed."""
+    return "" if url == DEFAULT_STORE else f", store={json.dumps(url)}"
+
+
+def front_table(front: pd.DataFrame) -> str:
+    """A front as text: MACs and parameters with separators, accuracies as fractions."""
+    if front.empty:
+        return "The front is empty: no operating point has been measured within these limits."
+    columns = [c for c in FRONT_COLUMNS if c in front]
+    columns[4:4] = hierarchy_columns(front)
+    if front.latency_ms.notna().any():
+        columns.insert(2, "latency_ms")
+    if front.repeats.max() > 1:
+        columns += ["accuracy_sd", "repeats"]
+    if front.groupby("candidate").realised_key.nunique().max() > 1:
+        columns.append("realised_key")
+    if front.study.nunique() > 1:
+        columns.append("study")
+    return _table(front[columns]) + (f"\n{MEAN_OF_LABELS}" if hierarchy_columns(front) else "")
+
+
+def hierarchy_columns(points: pd.DataFrame) -> list[str]:
+    """The accuracies of fine and coarse labels, where labels have a hierarchy: on test images where all points have
+    them, else on validation images.
+    """
+    for names in (["test_fine_accuracy", "test_coarse_accuracy"], ["fine_accuracy", "coarse_accuracy"]):
+        if not points.empty and set(names) <= set(points) and points[names[1]].notna().all():
+            return names
+    return []
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """As text: whole numbers with separators, fractions with four digits, milliseconds with three."""
+    formats = {
+        name: (
+            "{:,.0f}" if name in ("macs", "nonzero_macs", "params") else "{:.3f}" if name == "latency_ms" else "{:.4f}"
+        ).format
+        for name in frame
+        if name in ("macs", "nonzero_macs", "params", "latency_ms", "accuracy_sd") or str(name).endswith("accuracy")
+    }
+    return frame.to_string(index=False, formatters=formats, na_rep="–")
+
+
+def select_text(choice: Chosen, folder: Path) -> str:
+    """What a final search chose, and how to use it."""
+    points = choice.points
+    columns = ["level", "macs", "params", "latency_ms", "accuracy", "test_accuracy", *hierarchy_columns(points)]
+    found = choice.selected.found
+    return (
+        _table(points[columns])
+        + f"\nChosen from {found.seen:,} subnetworks looked at, {len(found.measured):,} of them measured."
+        + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
+    )
+
+
+def throttle_text(made: Throttled, folder: Path) -> str:
+    """What fixed utilizations and controllers reach, and how to use them."""
+    numbers = {"utilization": "{:.2f}", "penalty": "{:g}"}
+    numbers |= dict.fromkeys(("macs", "test_macs", "controller_macs"), "{:,.0f}")
+    numbers |= dict.fromkeys(("accuracy", "test_accuracy"), "{:.4f}")
+    formats = {name: text.format for name, text in numbers.items()}
+    network, first = f"nas.load('{folder}')", f"{made.policies.penalty[0]:.12g}"
+    kind = type(made.controllers[0]).__name__
+    return (
+        made.points.to_string(index=False, formatters=formats)
+        + "\n\nWith controllers, mean MACs of an example, all that runs included:\n"
+        + made.policies.to_string(index=False, formatters=formats)
+        + f"\nSaved: {network}(x, controller=nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
+    )
+
+
+def write_frame(frame: pd.DataFrame, path: Path, kind: str) -> None:
+    """Write a DataFrame as CSV or Parquet. Raises UserError when that cannot be done."""
+    try:
+        if kind == "csv":
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_parquet(path, index=False)
+    except ImportError as error:
+        raise UserError("--parquet needs pyarrow: pip install pyarrow.") from error
+    except OSError as error:
+        raise UserError(f"{path} must be a file that can be written: {error.strerror or error}.") from error
+
+
+def studies_table(store: Store) -> str:
+    """All studies, one a line."""
+    studies = store.studies()
+    if studies.empty:
+        return "The store holds no study. Start one: nas search"
+    columns = ["study", "state", "candidates", "trained", "updated_at", "reason"]
+    return studies[columns].to_string(index=False, na_rep="–")
+
+
+def study_status(store: Store, study: str) -> str:
+    """How far a study has come: its state, candidates by status with an example of a reason, time, best so far."""
+    candidates = store.candidates(study)
+    row = store.studies().set_index("study").loc[study]
+    score = store.score(study)
+    lines = [f"Study {study!r}: {row.state}. {row.reason or ''}".rstrip()]
+    if score is not None:
+        lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f} ")
+    for status, group in candidates.groupby("status", sort=False):
+        reasons = group.reason.dropna()
+        example = f"  e.g. {reasons.iloc[-1]}" if len(reasons) else ""
+        lines.append(f"{len(group):8,} {status:11}{example}")
+    measured = candidates[candidates.anytime_accuracy.notna()]
+    if not measured.empty:
+        top = measured.loc[measured.anytime_accuracy.idxmax()]
+        lines.append(
+            f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
+        )
+        lines.append(f"Training took {measured.seconds.sum():,.0f} s on one worker, {len(measured)} candidates.")
+    memo = store.memo(study)
+    if memo.get("seconds"):
+        share = memo.get("screening", 0.0) / memo["seconds"]
+        lines.append(f"The search has run for {duration(memo['seconds'])}, {share:.1%} of it proposing and screening.")
+    if told := reliance_line(store.settings(study)["proxy"], memo.get("reliance", {})):
+        lines.append(told)
+    if row.state != "finished":
+        lines.append(f"Continue with: nas resume {study}{store_option(store.url)}")
+    return "\n".join(lines)
+
+
+def candidate_text(store: Store, key: str) -> str:
+    """One candidate: where it comes from, what was measured, what the network looks like that came of it."""
+    full, realised = store.key(key), store.realised(key)
+    architecture = Architecture.from_json(store.architecture(realised))
+    lines = [
+        f"{full}: {len(architecture.points)} operating points, norm {architecture.norm}, "
+        f"rule {architecture.training.rule}"
+        + "".join(f", {name}={value}" for name, value in architecture.training.settings)
+        + _answers(architecture)
+    ]
+    if realised != full:
+        lines.append(f"Trained, it became {realised}, which the topology below and the weights are of.")
+    for study in store.studies().study:
+        points = store.points(study)
+        mine = points[(points.candidate == full) | (points.realised_key == full)]
+        if mine.empty:
+            continue
+        candidates = store.candidates(study)
+        about = candidates[(candidates.key == mine.candidate.iloc[0]) & candidates.anytime_accuracy.notna()].iloc[0]
+        lines += [
+            f"Study {study}, space {about.space}, generation {about.generation}, {about.status}: {about.reason}",
+            f"Anytime accuracy {about.anytime_accuracy:.4f}; "
+            + ", ".join(f"{name.removeprefix('proxy_')} {about[name]:.4g}" for name in about.index if "proxy_" in name),
+            "Choices: "
+            + ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in about.choices.items()),
+            _measured(mine),
+        ]
+    return "\n".join([*lines, *_topology_lines(architecture)])
+
+
+def _answers(architecture: Architecture) -> str:
+    """How many labels every point tells, where labels have a hierarchy."""
+    counts = architecture.task.label_counts
+    told = "/".join(str(counts[architecture.labelling(point)]) for point in architecture.points)
+    return f", answers in {told} labels" if len(counts) > 1 else ""
+
+
+def _measured(points: pd.DataFrame) -> str:
+    """A candidate's points as a table; MACs of weights that are not zero where some are."""
+    from results.frames import HIERARCHY
+
+    columns = ["fidelity", "repeat", "level", "macs", "params", "accuracy", "test_accuracy"]
+    if (points.nonzero_macs < points.macs).any():
+        columns.insert(4, "nonzero_macs")
+    told = [name for name in HIERARCHY if points[name].notna().any()]
+    ordered = points.sort_values(["fidelity", "repeat", "level"])[columns + told]
+    shown = ordered.to_string(index=False, na_rep="–", float_format="{:.4f}".format)
+    return f"{shown}\n{MEAN_OF_LABELS}" if told else shown
+
+
+def _topology_lines(architecture: Architecture) -> list[str]:
+    """Every map with its channels at each level, its topological accumulated score and the operations that write it."""
+    topology = architecture.topology
+    walk = walk_of(architecture)
+    lines = [f"Topology (map: channels at every level, size; TAS by the walk {walk!r}; what writes it):"]
+    active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, walk).maps
+    for index, feature_map in enumerate(topology.maps):
+        channels = "/".join(str(counts[index]) for counts in active)
+        size = "×".join(map(str, feature_map.size)) or "vector"
+        written = ", ".join(_described(topology.operations[o]) for o in topology.incoming[index]) or "input"
+        lines.append(f"{index:4}: {channels} × {size}  TAS {score[index]:.3f}  ←  {written}")
+    return lines
+
+
+def _described(operation: Operation) -> str:
+    window = "×".join(map(str, operation.kernel))
+    grouped = f" in {operation.groups} groups" if operation.groups > 1 else ""
+    stride = f" stride {operation.stride[0]}" if operation.stride and max(operation.stride) > 1 else ""
+    return " ".join(f"{operation.kind} {window}{stride}{grouped} of {operation.source}".split())

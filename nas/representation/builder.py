@@ -1,0 +1,255 @@
+"""A short way to write a topology: sizes are inferred, points and concats filled in, dead parts trimmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from nas.errors import InvalidArchitecture
+from nas.representation.gates import GatedModule, throttled
+from nas.representation.kinds import Size, kind
+from nas.representation.liveness import trim_point
+from nas.representation.topology import (
+    Architecture,
+    FeatureMap,
+    Operation,
+    Setting,
+    Subnetwork,
+    Task,
+    Topology,
+    Training,
+)
+
+Widths = int | Sequence[int]
+
+
+class Builder:
+    """Collects maps and operations in topological order and ends in an :class:`Architecture`.
+
+    Widths are an integer, or the tuple of prefix lengths that subnetworks may use. Map 0, ``builder.input``, is there
+    from the start. Methods that add a layer return the index of the map that it writes.
+
+    >>> builder = Builder(Task(input_shape=(1, 8, 8), num_classes=10))
+    >>> x = builder.conv(builder.input, (8, 16), kernel=3, after=("norm", "relu"))
+    >>> builder.head(x)
+    3
+    >>> from nas.representation.cost import macs
+    >>> macs(builder.architecture(points=2))
+    (4688, 9376)
+    """
+
+    input = 0
+
+    def __init__(self, task: Task):
+        self.task = task
+        self._maps: list[dict[str, Any]] = [{"slices": task.input_shape[:1], "size": task.input_shape[1:]}]
+        self._operations: list[Operation] = []
+        self._classifiers: dict[int, tuple[int, ...]] = {}
+        """Of a head, by its map of the fine labels, the maps of all labellings, finest first."""
+        self._gated: list[GatedModule] = []
+
+    def map(self, widths: Widths, *, merge: str = "sum", activation: str = "none", scale: str = "none") -> int:
+        """Declare a map; the first operation that writes it gives it its size."""
+        slices = _tuple(widths) or (widths,)
+        self._maps.append({"slices": slices, "merge": merge, "activation": activation, "scale": scale})
+        return len(self._maps) - 1
+
+    def slices(self, index: int) -> tuple[int, ...]:
+        """The prefix lengths of a map."""
+        return self._maps[index]["slices"]
+
+    def size(self, index: int) -> Size:
+        """The spatial size of a map. Raises InvalidArchitecture while nothing has been written to it."""
+        if not 0 <= index < len(self._maps):
+            raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {index}.")
+        if "size" not in self._maps[index]:
+            raise InvalidArchitecture(f"Map {index} has no size yet: an operation must write it before it is read.")
+        return self._maps[index]["size"]
+
+    def add(
+        self,
+        kind_name: str,
+        source: int,
+        target: int,
+        *,
+        kernel: int | Size | None = None,
+        stride: int | Size = 1,
+        padding: int | Size | None = None,
+        **rest: Any,
+    ) -> int:
+        """Add an operation between two maps and return the target.
+
+        Kernel and stride are one number for all dimensions or one each; padding keeps the size at stride 1 by default.
+        ``rest``: groups, before, after, wiring, bias, optional, as in :class:`Operation`.
+        """
+        size = self.size(source)
+        if not 0 <= target < len(self._maps):
+            raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {target=}.")
+        if kernel is None and not (stride == 1 and padding is None):
+            raise InvalidArchitecture(f"Stride and padding need a kernel. Got {stride=}, {padding=} for {kind_name!r}.")
+        window: dict[str, Size] = {}
+        if kernel is not None:
+            kernel = _spread(kernel, size)
+            window = {
+                "kernel": kernel,
+                "stride": _spread(stride, size),
+                "padding": tuple(k // 2 for k in kernel) if padding is None else _spread(padding, size),
+            }
+        operation = Operation(source=source, target=target, kind=kind_name, **rest | window)
+        written = kind(kind_name).output_size(operation, size)
+        if self._maps[target].setdefault("size", written) != written:
+            raise InvalidArchitecture(
+                f"All operations into map {target} must produce its size {self._maps[target]['size']}. "
+                f"Got {written} from map {source}."
+            )
+        self._operations.append(operation)
+        return target
+
+    def conv(
+        self, source: int, widths: Widths, *, kernel: int | Size = 3, activation: str = "none", **rest: Any
+    ) -> int:
+        """A convolution into a new map."""
+        return self.add("conv", source, self.map(widths, activation=activation), kernel=kernel, **rest)
+
+    def depthwise(self, source: int, *, kernel: int | Size = 3, **rest: Any) -> int:
+        """A depthwise convolution into a new map of the same widths."""
+        slices = self.slices(source)
+        return self.add("conv", source, self.map(slices), kernel=kernel, groups=slices[-1], **rest)
+
+    def identity(self, source: int, target: int, **rest: Any) -> int:
+        """A skip connection into an existing map."""
+        return self.add("identity", source, target, **rest)
+
+    def concat(self, sources: Sequence[int], *, scale: str = "none", optional: bool = False) -> int:
+        """A view of several maps, one after the other."""
+        target = self.map(sum(self.slices(s)[-1] for s in sources), merge="concat", scale=scale)
+        for source in sources:
+            self.identity(source, target, optional=optional)
+        return target
+
+    def gate(self, components: Sequence[Sequence[int]], *, always: int = 0) -> None:
+        """Let a utilization switch these components, each given by its maps: see
+        :class:`nas.representation.gates.GatedModule`.
+        """
+        self._gated.append(GatedModule(components=tuple(map(tuple, components)), always=always))
+
+    def head(self, source: int, *, before: tuple[str, ...] = ()) -> int:
+        """Global average pooling and a linear classifier for each of the task's labellings; returns the output map of
+        the fine labels, the last one.
+        """
+        pooled = self.add("global_avg_pool", source, self.map(self.slices(source)), before=before)
+        outputs = [self.add("linear", pooled, self.map(n), bias=True) for n in reversed(self.task.label_counts)]
+        self._classifiers[outputs[-1]] = tuple(reversed(outputs))
+        return outputs[-1]
+
+    def topology(self) -> Topology:
+        """The topology as it stands."""
+        for index in range(len(self._maps)):
+            self.size(index)
+        return Topology(
+            maps=tuple(FeatureMap(channels=m["slices"][-1], **m) for m in self._maps),
+            operations=tuple(self._operations),
+            gated=tuple(self._gated),
+        )
+
+    def throttled(self, utilizations: Sequence[float]) -> list[Subnetwork]:
+        """The subnetworks at these utilizations, of all that leads to the last map."""
+        topology = self.topology()
+        everything = Subnetwork(
+            channels=tuple(topology.maps[index].channels for index in topology.declared),
+            operations=tuple(range(len(topology.operations))),
+            output=len(topology.maps) - 1,
+        )
+        largest = trim_point(topology, everything)
+        return [throttled(topology, utilization, largest) for utilization in utilizations]
+
+    def point(
+        self, level: int, *, output: int | None = None, labelling: int = 0, without: Sequence[int] = ()
+    ) -> Subnetwork:
+        """The subnetwork that uses slice ``level`` of every map (all of a map with one slice), from all operations but
+        some.
+
+        Maps with fewer slices than ``level + 1`` are used whole. output: the last map by default. labelling: which of
+        the task's labellings is answered in, where :meth:`head` made the output. without: operations left out.
+        """
+        if level < 0:
+            raise InvalidArchitecture(f"Levels count from 0, the smallest. Got {level=}.")
+        channels = tuple(
+            m["slices"][min(level, len(m["slices"]) - 1)] for m in self._maps if m.get("merge") != "concat"
+        )
+        operations = tuple(o for o in range(len(self._operations)) if o not in without)
+        output = len(self._maps) - 1 if output is None else output
+        if output in self._classifiers:
+            if not 0 <= labelling < len(self._classifiers[output]):
+                raise InvalidArchitecture(
+                    f"The task has {len(self._classifiers[output])} labellings. Got {labelling=}."
+                )
+            output = self._classifiers[output][labelling]
+        return Subnetwork(channels=channels, operations=operations, output=output)
+
+    def architecture(
+        self,
+        points: int | Sequence[Subnetwork] = 4,
+        *,
+        norm: str = "recalibrated",
+        rule: str = "sandwich",
+        **settings: Setting,
+    ) -> Architecture:
+        """The finished architecture, without what no point uses; points are given, or as many width prefixes.
+
+        Where the task has a hierarchy and its head is of :meth:`head`, prefixes answer as :func:`labellings` has it.
+
+        Raises InvalidArchitecture when a point's input does not reach its output, or when points do not grow in MACs.
+        """
+        topology = self.topology()
+        if isinstance(points, int):
+            answers = enumerate(labellings(self.task, points))
+            given: Sequence[Subnetwork] = [self.point(level, labelling=labelling) for level, labelling in answers]
+        else:
+            given = points
+        architecture = Architecture(
+            task=self.task,
+            topology=topology,
+            points=tuple(trim_point(topology, point) for point in given),
+            norm=norm,  # type: ignore[arg-type]  # checked at birth
+            training=Training(rule=rule, settings=tuple(sorted(settings.items()))),
+        )
+        return architecture.canonical
+
+
+def labellings(task: Task, points: int) -> tuple[int, ...]:
+    """Which labelling every operating point answers in: the coarsest the smallest points, and so on in equal parts, the
+    larger points if need be finer; the largest the fine labels.
+
+    >>> task = Task(input_shape=(1, 8, 8), num_classes=4, hierarchy=((0, 0, 1, 1),))
+    >>> labellings(task, 4), labellings(task, 3), labellings(task, 1)
+    ((1, 1, 0, 0), (1, 0, 0), (0,))
+    """
+    return tuple((points - 1 - level) * len(task.label_counts) // points for level in range(points))
+
+
+def _spread(value: int | Size, size: Size) -> Size:
+    return _tuple(value) or (value,) * len(size)  # type: ignore[return-value]  # what is no number is refused at birth
+
+
+def _tuple(value: Any) -> tuple[int, ...]:
+    """A tuple or list as a tuple; () for anything else."""
+    return tuple(value) if isinstance(value, tuple | list) else ()
+
+
+def widths(full: int, fractions: Sequence[float], *, divisor: int = 4) -> tuple[int, ...]:
+    """Prefix lengths of a map of ``full`` channels at the given ascending fractions, in multiples of the divisor.
+
+    They are strictly ascending, so that every operating point really grows: a full width too small for that is refused.
+
+    >>> widths(32, (0.25, 0.5, 0.75, 1))
+    (8, 16, 24, 32)
+    """
+    out = [max(divisor, round(full * f / divisor) * divisor) for f in fractions]
+    out[-1] = full
+    if any(a >= b for a, b in pairwise(out)):
+        raise InvalidArchitecture(
+            f"{full} channels have no {len(out)} different prefixes in steps of {divisor} at {tuple(fractions)}."
+        )
+    return tuple(out)

@@ -1,0 +1,51 @@
+"""Exact cost of operating points, without torch. "FLOPs" in the papers are multiply-accumulates: MACs.
+
+Skips, poolings, norms and activations cost no MACs; norms and biases are not counted as MACs either.
+"""
+
+from __future__ import annotations
+
+from nas.representation.topology import Architecture, Subnetwork, Topology
+from nas.representation.wiring import pairs
+
+
+def macs(architecture: Architecture) -> tuple[int, ...]:
+    """Multiply-accumulates of one example at every operating point.
+
+    Equals half of what torch's flop counter says of ``network.extract(level)``.
+    """
+    return architecture.costs
+
+
+def params(architecture: Architecture) -> tuple[int, ...]:
+    """Weights, biases and norm parameters of every operating point on its own, as in ``network.extract(level)``."""
+    return tuple(subnetwork_params(architecture.topology, point) for point in architecture.points)
+
+
+def subnetwork_macs(topology: Topology, point: Subnetwork) -> int:
+    """Multiply-accumulates of one example through a subnetwork."""
+    counts = topology.active(point)
+    total = 0
+    operations, each = topology.operations, topology.macs_per_pair
+    for o in point.operations:
+        if each[o]:
+            total += each[o] * pairs(topology, operations[o], point, counts)
+    return total
+
+
+def subnetwork_params(topology: Topology, point: Subnetwork) -> int:
+    """Parameters of a subnetwork: live weights, biases, and two per normalised channel."""
+    counts = topology.active(point)
+    total = sum(live_weights(topology, point))
+    for o in point.operations:
+        operation = topology.operations[o]
+        total += operation.bias * counts[operation.target]
+        total += 2 * counts[operation.source] * operation.before.count("norm")
+        total += 2 * counts[operation.target] * operation.after.count("norm")
+    return total
+
+
+def live_weights(topology: Topology, point: Subnetwork) -> list[int]:
+    """Weights of each operation of a subnetwork, biases apart, in the order of ``point.operations``."""
+    counts, each, operations = topology.active(point), topology.weights_per_pair, topology.operations
+    return [each[o] * pairs(topology, operations[o], point, counts) if each[o] else 0 for o in point.operations]

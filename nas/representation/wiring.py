@@ -1,0 +1,162 @@
+"""Which channel reads which: the one place that knows the wiring of an operation.
+
+Masks, MACs, parameters, chain weights and reuse are all derived from :func:`connections`, directly or through the
+closed forms below, which the tests hold against it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.representation.kinds import kind
+from nas.representation.topology import Operation, Subnetwork, Topology
+
+
+def connections(topology: Topology, index: int) -> np.ndarray:
+    """Which block of the source feeds which block of the target of operation ``index``.
+
+    Returns a boolean array of shape (target blocks, source blocks); blocks as in :meth:`Topology.blocks`. Within a
+    connected pair of blocks, grouped and aligned operations connect only what :func:`channel_mask` says.
+    """
+    operation = topology.operations[index]
+    source, target = topology.blocks(operation.source), topology.blocks(operation.target)
+    if is_causal(topology, operation):
+        wired = np.array([[i <= j for _, i in source] for _, j in target])
+    else:
+        wired = np.ones((len(target), len(source)), dtype=bool)
+    if _channelwise(operation):
+        rows, columns = _starts(target), _starts(source)
+        mask = _local_mask(topology, index).astype(int)
+        wired &= np.add.reduceat(np.add.reduceat(mask, rows, axis=0), columns, axis=1) > 0
+    return wired
+
+
+def channel_mask(topology: Topology, index: int) -> np.ndarray:
+    """Which channel of the source feeds which channel of the target: the connections, channel by channel.
+
+    Returns a boolean array of shape (target channels, source channels).
+    """
+    operation = topology.operations[index]
+    source, target = topology.blocks(operation.source), topology.blocks(operation.target)
+    mask = connections(topology, index)
+    mask = np.repeat(np.repeat(mask, [n for n, _ in target], axis=0), [n for n, _ in source], axis=1)
+    return mask & _local_mask(topology, index) if _channelwise(operation) else mask
+
+
+def reads_any(topology: Topology, index: int, rows: np.ndarray, columns: np.ndarray) -> bool:
+    """Whether any of some target channels reads any of some source channels; rows, columns: masks over all channels.
+
+    The closed form of looking at these rows and columns of :func:`channel_mask`.
+    """
+    operation = topology.operations[index]
+    read, reading = np.flatnonzero(columns), np.flatnonzero(rows)
+    if not (len(read) and len(reading)):
+        return False
+    if operation.groups > 1:
+        each = [topology.maps[end].channels // operation.groups for end in (operation.source, operation.target)]
+        return bool(np.isin(read // each[0], reading // each[1]).any())
+    if not kind(operation.kind).mixing:
+        to = alignment(topology, index)[read]
+        return bool(rows[to[to >= 0]].any())
+    if not is_causal(topology, operation):
+        return True
+    slices = [np.repeat(*np.array(topology.blocks(end)).T[::-1]) for end in (operation.source, operation.target)]
+    return bool(slices[0][read].min() <= slices[1][reading].max())
+
+
+def is_causal(topology: Topology, operation: Operation) -> bool:
+    """Whether the wiring really restricts what a slice reads: declared causal, and more than one slice to read."""
+    return operation.wiring == "causal" and len({j for _, j in topology.blocks(operation.source)}) > 1
+
+
+def alignment(topology: Topology, index: int) -> np.ndarray:
+    """Where an operation that does not mix puts each source channel.
+
+    Returns an integer array of shape (source channels,): the target channel, or -1 where there is none. Dense aligns
+    channel to channel, causal slice to slice: what a wider slice has more is padding at *its* end, and where a concat
+    has several blocks of one slice they follow each other. Into a concat, the source has its own range.
+    """
+    operation = topology.operations[index]
+    source, target = topology.maps[operation.source], topology.maps[operation.target]
+    channels = np.arange(source.channels)
+    if target.merge == "concat":
+        before = topology.incoming[operation.target]
+        return channels + sum(topology.maps[topology.operations[o].source].channels for o in before if o < index)
+    if not is_causal(topology, operation):
+        return np.where(channels < target.channels, channels, -1)
+    starts = np.cumsum([0, *(n for n, _ in topology.blocks(operation.target))])
+    free, placed = starts[:-1].copy(), []
+    for n, j in topology.blocks(operation.source):
+        placed.append(np.where(free[j] + np.arange(n) < starts[j + 1], free[j] + np.arange(n), -1))
+        free[j] += n
+    return np.concatenate(placed)
+
+
+def active_channels(topology: Topology, point: Subnetwork, index: int) -> list[tuple[int, int]]:
+    """The active channels of a map in a subnetwork as ranges (start, stop), merged where they touch; a prefix is one
+    range.
+    """
+    counts = dict(zip(topology.declared, point.channels))
+    ranges: list[tuple[int, int]] = []
+    for start, stop in _ranges(topology, counts, frozenset(point.operations), index, 0):
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], stop)
+        else:
+            ranges.append((start, stop))
+    return ranges
+
+
+def pairs(topology: Topology, operation: Operation, point: Subnetwork, counts: list[int]) -> int:
+    """Connected (target channel, source channel) pairs of a learned operation that are active in a subnetwork.
+
+    counts: :meth:`Topology.active` of the point. The closed form of counting :func:`channel_mask` over what is active.
+    """
+    sources, targets = counts[operation.source], counts[operation.target]
+    if operation.groups > 1:
+        return targets * (topology.maps[operation.source].channels // operation.groups)
+    if not is_causal(topology, operation):
+        return sources * targets
+    active = _active_blocks(topology, operation.source, active_channels(topology, point, operation.source))
+    rows = _active_blocks(topology, operation.target, [(0, targets)])
+    return sum(n * sum(size for size, i in active if i <= j) for n, j in rows)
+
+
+def _active_blocks(topology: Topology, index: int, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    out, at = [], 0
+    for n, j in topology.blocks(index):
+        if any(start <= at and at + n <= stop for start, stop in ranges):
+            out.append((n, j))
+        at += n
+    return out
+
+
+def _ranges(
+    topology: Topology, counts: dict[int, int], live: frozenset[int], index: int, offset: int
+) -> list[tuple[int, int]]:
+    if topology.maps[index].merge != "concat":
+        return [(offset, offset + counts[index])] if counts[index] else []
+    out = []
+    for o in topology.incoming[index]:
+        source = topology.operations[o].source
+        if o in live:
+            out += _ranges(topology, counts, live, source, offset)
+        offset += topology.maps[source].channels
+    return out
+
+
+def _channelwise(operation: Operation) -> bool:
+    return operation.groups > 1 or not kind(operation.kind).mixing
+
+
+def _starts(blocks: tuple[tuple[int, int], ...]) -> np.ndarray:
+    return np.cumsum([0, *(n for n, _ in blocks[:-1])])
+
+
+def _local_mask(topology: Topology, index: int) -> np.ndarray:
+    """Channel-level mask of groups, or of the alignment of an operation without mixing."""
+    operation = topology.operations[index]
+    sources, targets = topology.maps[operation.source].channels, topology.maps[operation.target].channels
+    if kind(operation.kind).mixing:
+        groups = operation.groups
+        return np.arange(targets)[:, None] // (targets // groups) == np.arange(sources)[None, :] // (sources // groups)
+    return alignment(topology, index)[None, :] == np.arange(targets)[:, None]

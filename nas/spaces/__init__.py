@@ -1,0 +1,1 @@
+"""The contract of search spaces, and the choices that they make."""

@@ -1,0 +1,263 @@
+"""A surrogate of training: ridge regression on what operations a network has, refitted on all that was trained.
+
+The features of an architecture come in blocks: sizes (log MACs and parameters of the smallest and largest point,
+depth), counts of kinds of operation, counts of pairs that follow each other, and whatever a caller adds, such as a
+proxy's score. Columns are standardised, then every block is scaled to a total variance of one: a priori each explains
+as much as any other, however many columns it has, and a block of one column is not drowned by one of hundreds.
+
+The strength of the ridge is that of least leave-one-out error, in closed form. Predictions come with the posterior's
+standard deviation, calibrated so that leave-one-out errors have the size they are said to have.
+
+References
+----------
+Hoerl & Kennard, Ridge Regression: Biased Estimation for Nonorthogonal Problems, Technometrics 1970.
+Allen, The Relationship between Variable Selection and Data Augmentation and a Method for Prediction, Technometrics
+1974 (leave-one-out error in closed form, PRESS).
+Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3 (the posterior).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.errors import UserError
+from nas.proxies.contract import depth
+from nas.representation.cost import subnetwork_macs, subnetwork_params
+from nas.representation.kinds import Size
+from nas.representation.topology import Architecture, Topology
+
+Floats = NDArray[np.float64]
+Blocks = Mapping[str, Mapping[Hashable, float]]
+"""Features by block and name; what is not there is 0."""
+
+STRENGTHS = np.geomspace(1e-3, 1e5, 33)
+_RANK = 1e-12  # of the largest eigenvalue: directions below it hold rounding errors alone
+
+
+def features(architecture: Architecture, macs: Sequence[int] | None = None) -> dict[str, dict[Hashable, float]]:
+    """What the surrogate knows of an architecture: the blocks "sizes", "operations" and "pairs".
+
+    macs: of every level, where the caller has them.
+
+    An operation counts by the share of the operating points that it is live at, and so does a pair: an operation, and
+    one that reads the map that it writes. Kinds of operation are told apart by kernel, stride, groups and wiring.
+
+    Notes
+    -----
+    O(operations + pairs). About 70 µs for 27 operations, 50 µs with given MACs; half of it for MACs and parameters.
+
+    Examples
+    --------
+    >>> from nas import Task
+    >>> from nas.representation.builder import Builder
+    >>> builder = Builder(Task(input_shape=(3, 8, 8), num_classes=10))
+    >>> x = builder.conv(builder.input, (4, 8), kernel=3)
+    >>> output = builder.head(builder.depthwise(x, kernel=3, stride=2))
+    >>> found = features(builder.architecture(2))
+    >>> found["operations"]
+    {'conv 3x3': 1.0, 'depthwise conv 3x3 /2x2': 1.0, 'global_avg_pool': 1.0, 'linear': 1.0}
+    >>> found["pairs"]["conv 3x3", "depthwise conv 3x3 /2x2"]
+    1.0
+    """
+    topology, points = architecture.topology, architecture.points
+    smallest, largest = points[0], points[-1]
+    ends = (macs[0], macs[-1]) if macs is not None else tuple(subnetwork_macs(topology, p) for p in (smallest, largest))
+    sizes: dict[Hashable, float] = {
+        "log smallest macs": math.log(max(1, ends[0])),
+        "log largest macs": math.log(max(1, ends[1])),
+        "log smallest params": math.log(max(1, subnetwork_params(topology, smallest))),
+        "log largest params": math.log(max(1, subnetwork_params(topology, largest))),
+        "depth": depth(architecture),
+    }
+    labels = _labels(topology)
+    together: dict[tuple[int, ...], float] = {}  # points mostly run the same operations at different widths
+    for point in points:
+        together[point.operations] = together.get(point.operations, 0.0) + 1 / len(points)
+    operations: dict[Hashable, float] = {}
+    pairs: dict[Hashable, float] = {}
+    sources = [operation.source for operation in topology.operations]
+    targets = [operation.target for operation in topology.operations]
+    for live, share in together.items():
+        writers: dict[int, list[str]] = {}
+        for o in live:
+            label = labels[o]
+            operations[label] = operations.get(label, 0.0) + share
+            writers.setdefault(targets[o], []).append(label)
+        for o in live:
+            label = labels[o]
+            for before in writers.get(sources[o], ()):
+                pair = before, label
+                pairs[pair] = pairs.get(pair, 0.0) + share
+    return {"sizes": sizes, "operations": operations, "pairs": pairs}
+
+
+def _labels(topology: Topology) -> list[str]:
+    maps = topology.maps
+    return [
+        _label(o.kind, o.kernel, o.stride, 1 if o.groups == 1 else 2 + (o.groups == maps[o.source].channels), o.wiring)
+        for o in topology.operations
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _label(kind: str, kernel: Size, stride: Size, grouped: int, wiring: str) -> str:
+    """Of a kind of operation; grouped: 1 no, 2 yes, 3 depthwise."""
+    parts = [("", "", "grouped", "depthwise")[grouped], "causal" if wiring == "causal" else "", kind]
+    parts.append("x".join(map(str, kernel)))
+    parts.append("/" + "x".join(map(str, stride)) if stride and max(stride) > 1 else "")
+    return " ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ridge:
+    """A fitted ridge regression with an intercept that is not penalised.
+
+    centre: mean of the columns, shape (P,). intercept: mean of the values. weights: shape (P,).
+    directions: orthonormal, shape (P, R), in which the columns varied; spread: their squared singular values, (R,).
+    strength: the penalty on the sum of squared weights. count: number of rows that it was fitted on.
+    noise: variance of a value around the line.
+    left_out: what each row is predicted from all others, shape (N,).
+    """
+
+    centre: Floats
+    intercept: float
+    weights: Floats
+    directions: Floats
+    spread: Floats
+    strength: float
+    count: int
+    noise: float
+    left_out: Floats
+
+    def predict(self, columns: ArrayLike, *, unseen: ArrayLike = 0.0) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the line at rows of columns, shapes (N,), without the noise of a value.
+
+        columns: shape (N, P). unseen: squared length, shape (N,) or one, of what these rows have in columns that the
+        fit had not: their weights have the prior's mean 0, and its variance.
+
+        Notes
+        -----
+        Posterior variance: noise · (1/n + xᵀ(XᵀX + λ)⁻¹x).
+        """
+        centred_NP = np.asarray(columns, dtype=float) - self.centre
+        along_NR = centred_NP @ self.directions
+        outside_N = np.maximum(0.0, (centred_NP**2).sum(axis=1) - (along_NR**2).sum(axis=1)) + unseen
+        share_N = (along_NR**2 / (self.spread + self.strength)).sum(axis=1) + outside_N / self.strength
+        return self.intercept + centred_NP @ self.weights, np.sqrt(self.noise * (1 / self.count + share_N))
+
+
+def fit_ridge(columns: ArrayLike, values: ArrayLike, strengths: ArrayLike = STRENGTHS) -> Ridge:
+    """Ridge regression of values, shape (N,), on columns, shape (N, P), with the strength that leave-one-out prefers.
+
+    The noise is such that squared leave-one-out errors are on average the predictive variances that go with them.
+
+    Raises UserError unless there are at least two rows, as many values, all finite, and positive strengths.
+
+    Notes
+    -----
+    One eigen-decomposition of the smaller Gram matrix, O(N P min(N, P)), serves all strengths. With the hat matrix
+    H = 1/n + X (XᵀX + λ)⁻¹ Xᵀ of centred columns, row i is missed by (y − Hy)ᵢ / (1 − Hᵢᵢ) where it is left out.
+    """
+    columns_NP, values_N = np.asarray(columns, dtype=float), np.asarray(values, dtype=float)
+    strengths_S = np.asarray(strengths, dtype=float)
+    if not (columns_NP.ndim == 2 and values_N.shape == columns_NP.shape[:1] and len(values_N) >= 2):
+        raise UserError(
+            "A ridge must have two rows or more, and a value of each. "
+            f"Got columns of shape {columns_NP.shape} and values of shape {values_N.shape}."
+        )
+    if not (np.isfinite(columns_NP).all() and np.isfinite(values_N).all()):
+        raise UserError("Columns and values of a ridge must be finite. Leave rows that are not out.")
+    if not (strengths_S.ndim == 1 and strengths_S.size and (strengths_S > 0).all()):
+        raise UserError(f"The strengths of a ridge must be positive. Got {strengths_S.tolist()}.")
+    count = len(values_N)
+    centre_P, intercept = columns_NP.mean(axis=0), float(values_N.mean())
+    centred_NP, residual_N = columns_NP - centre_P, values_N - intercept
+    rows_NR, directions_PR, spread_R = _decomposed(centred_NP)
+    shrunk_RS = spread_R[:, None] / (spread_R[:, None] + strengths_S)
+    along_R = rows_NR.T @ residual_N
+    missed_NS = residual_N[:, None] - rows_NR @ (shrunk_RS * along_R[:, None])
+    free_NS = 1 - 1 / count - rows_NR**2 @ shrunk_RS
+    error_NS = missed_NS / free_NS
+    best = int(np.argmin((error_NS**2).mean(axis=0)))
+    strength = float(strengths_S[best])
+    return Ridge(
+        centre=centre_P,
+        intercept=intercept,
+        weights=directions_PR @ (np.sqrt(spread_R) / (spread_R + strength) * along_R),
+        directions=directions_PR,
+        spread=spread_R,
+        strength=strength,
+        count=count,
+        noise=float((error_NS[:, best] ** 2 * free_NS[:, best]).mean()),
+        left_out=values_N - error_NS[:, best],
+    )
+
+
+def _decomposed(matrix_NP: Floats) -> tuple[Floats, Floats, Floats]:
+    """Left and right singular vectors, shapes (N, R) and (P, R), and squared singular values (R,), of what is not 0."""
+    wide = matrix_NP.shape[0] < matrix_NP.shape[1]
+    gram = matrix_NP @ matrix_NP.T if wide else matrix_NP.T @ matrix_NP
+    spread, vectors = np.linalg.eigh(gram)
+    kept = spread > max(_RANK * spread[-1], 0.0) if spread.size else np.zeros(0, dtype=bool)
+    spread, vectors = spread[kept], vectors[:, kept]
+    others = (matrix_NP.T if wide else matrix_NP) @ vectors / np.sqrt(spread)
+    return (vectors, others, spread) if wide else (others, vectors, spread)
+
+
+class Surrogate:
+    """A ridge on blocks of features; see the head of this file for their scales.
+
+    rows: of at least two trained candidates, all with the same blocks. values: of each, higher or lower is better, as
+    you like: anytime accuracy, or loss. Equal rows and values in equal order give equal predictions.
+
+    Raises UserError as :func:`fit_ridge` does.
+
+    Notes
+    -----
+    300 rows of 27 operations: about 6 ms to fit, 20 µs a prediction one by one.
+    """
+
+    def __init__(self, rows: Sequence[Blocks], values: Sequence[float]) -> None:
+        names = sorted({(block, name) for row in rows for block, given in row.items() for name in given}, key=repr)
+        self._place: dict[str, dict[Hashable, int]] = {block: {} for block in (rows[0] if rows else ())}
+        for place, (block, name) in enumerate(names):
+            self._place.setdefault(block, {})[name] = place
+        self._width = len(names)
+        self._scale_P, self._unit = np.ones(self._width), dict.fromkeys(self._place, 1.0)
+        raw_NP = np.array([self._columns(row)[0] for row in rows]).reshape(len(rows), self._width)
+        deviation_P = raw_NP.std(axis=0) if len(rows) else self._scale_P
+        varies_P = deviation_P > 1e-9 * np.maximum(1.0, np.abs(raw_NP).max(axis=0, initial=0.0))
+        for block, places in self._place.items():
+            of_block = list(places.values())
+            self._unit[block] = 1 / math.sqrt(max(1, int(varies_P[of_block].sum())))
+            self._scale_P[of_block] = self._unit[block]
+        # What never varied has no scale: only a candidate that differs in it meets it, as it does the unseen.
+        self._scale_P = self._scale_P / np.where(varies_P, deviation_P, 1.0)
+        self.ridge = fit_ridge(raw_NP * self._scale_P, values)
+
+    def predict(self, rows: Sequence[Blocks]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of what these candidates are worth, shapes (N,), noise of training apart."""
+        found = [self._columns(row) for row in rows]
+        columns_NP = np.array([columns for columns, _ in found]).reshape(len(found), self._width)
+        return self.ridge.predict(columns_NP * self._scale_P, unseen=np.array([unseen for _, unseen in found]))
+
+    def _columns(self, row: Blocks) -> tuple[list[float], float]:
+        """The columns of a candidate, without scale, and the squared length of what no trained candidate had."""
+        columns, unseen = [0.0] * self._width, 0.0
+        for block, given in row.items():
+            places = self._place.get(block)
+            if places is None:
+                raise UserError(f"A row must have the blocks of the fit, {', '.join(self._place)}. Got {block!r}.")
+            for name, value in given.items():
+                place = places.get(name)
+                if place is None:
+                    unseen += (value * self._unit[block]) ** 2
+                else:
+                    columns[place] = value
+        return columns, unseen

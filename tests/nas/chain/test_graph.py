@@ -1,0 +1,71 @@
+"""The graph of an architecture, and what is on its walks and paths: closed forms and brute force over all paths."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from nas.chain.graph import graph_of, log_learned_paths, log_walk_weights
+from nas.chain.walks import WALKS, flow
+from nas.representation.builder import Builder
+from nas.representation.cost import live_weights
+
+from ..random_networks import architectures
+from ..supernets import TASK, learned, listed_paths, residual_stack, small_supernets, supernet
+
+
+@given(small_supernets())
+@settings(max_examples=60, deadline=None)
+def test_learned_paths_agree_with_listing_all_paths(architecture):
+    for level, point in enumerate(architecture.points):
+        listed = listed_paths(architecture, point.operations, point.output)
+        total = sum(learned(architecture, o) for path in listed for o in path)
+        assert log_learned_paths(architecture)[level] == pytest.approx(math.log(total))
+
+
+def test_graph_has_a_node_for_every_map_and_operation():
+    architecture = supernet()
+    view, topology = graph_of(architecture), architecture.topology
+    assert sorted(view.map_nodes + view.operation_nodes) == list(range(view.graph.num_nodes))
+    for o, operation in enumerate(topology.operations):
+        node = view.operation_nodes[o]
+        assert view.graph.edges[2 * o] == (view.map_nodes[operation.source], node)
+        assert view.graph.edges[2 * o + 1] == (node, view.map_nodes[operation.target])
+    assert [len(live) for live in view.graph.live] == [26, 28, 30]
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_only_what_is_live_counts(walk):
+    view = graph_of(supernet())
+    scores = WALKS[walk](view.graph)
+    conv1x1 = view.operation_nodes[3]
+    assert scores.visits_TN[0, conv1x1] == 0
+    assert scores.visits_TN[1, conv1x1] > 0
+
+
+def test_residual_stack_has_its_closed_form():
+    """2⁴ equally likely paths: the body of a block, two learned operations, is on half of them."""
+    assert log_learned_paths(residual_stack()) == pytest.approx((math.log(16 * (2 + 4 * 2 * 0.5)),))
+
+
+def test_early_exits_end_where_they_are_read():
+    builder = Builder(TASK)
+    x = builder.conv(builder.input, 8)
+    early = builder.head(x)
+    last = builder.head(builder.conv(x, 8))
+    architecture = builder.architecture([builder.point(0, output=early), builder.point(0, output=last)])
+    assert log_learned_paths(architecture) == pytest.approx((math.log(2), math.log(3)))
+
+
+@given(architectures())
+@settings(max_examples=60, deadline=None)
+def test_weights_on_a_walk_are_those_of_operations_by_their_importance(architecture):
+    """Against the shares of the chain's own walk, and weights as extraction counts them."""
+    view = graph_of(architecture)
+    shares_TO = flow(view.graph).visits_TN[:, list(view.operation_nodes)]
+    for level, point in enumerate(architecture.points):
+        weights = np.zeros(len(architecture.topology.operations))
+        weights[list(point.operations)] = live_weights(architecture.topology, point)
+        met = float(shares_TO[level] @ weights)
+        assert log_walk_weights(architecture)[level] == pytest.approx(math.log(max(1.0, met)))

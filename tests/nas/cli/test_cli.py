@@ -1,0 +1,382 @@
+"""The command line: what it prints and where, how it stops and goes on, what it shows on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import random
+import re
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.main import get_command
+
+import results
+from nas.cli import app
+
+from ..searching import (
+    arguments,
+    assert_same,
+    command,
+    content,
+    environment,
+    nas,
+    search,
+    space,
+    start,
+    state_of,
+    toy,
+    workers_of,
+)
+
+COMMANDS = get_command(app).commands
+SLOWLY = {"train": 8, "generation": 4}
+
+
+# What it offers ------------------------------------------------------------------------------------------------------
+
+
+def test_there_are_the_commands_of_the_design():
+    assert set(COMMANDS) >= {"search", "resume", "status", "front", "show", "select", "delete", "spaces", "data"}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_and_option_has_help(cli, name):
+    status, out, err = cli(name, "--help")
+    assert (status, err) == (0, "")
+    assert COMMANDS[name].help in " ".join(out.split()) or COMMANDS[name].help.split("\n")[0] in out
+    for parameter in COMMANDS[name].params:
+        assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_every_command_is_in_the_readme():
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert re.search(rf"\bnas {name}\b", readme), name
+
+
+def test_every_setting_is_an_option():
+    from dataclasses import fields
+
+    from nas.config import Config
+
+    options = {parameter.name for parameter in COMMANDS["search"].params}
+    assert {f.name for f in fields(Config)} - {"spaces"} <= options
+
+
+def test_without_arguments_it_helps(cli):
+    status, out, err = cli()
+    assert (status, err) == (0, "")
+    assert all(name in out for name in COMMANDS)
+
+
+def test_what_is_installed_is_listed(cli):
+    assert {line.split()[0] for line in cli("spaces")[1].splitlines()} >= {"residual", "mobile", "slimmable"}
+    shown = cli("data")[1]
+    for form in ("digits", "synthetic", "npz:FILE", "torchvision:", "file.py:"):
+        assert form in shown
+
+
+# What it prints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def searched(cli, in_process, tmp_path):
+    """A study ``toy`` in nas.db of the working directory, and what the search printed."""
+    status, out, err = cli(*arguments("nas.db", train=12, generation=6))
+    assert (status, err) == (0, "")
+    return out
+
+
+def test_a_search_prints_its_result_and_nothing_else(searched):
+    lines = searched.splitlines()
+    assert lines[0].split() == ["macs", "params", "accuracy", "test_accuracy", "candidate", "level"]
+    points = len(results.open("nas.db").front("toy"))
+    assert all(
+        re.fullmatch(r" *[\d,]+ +[\d,]+ +0\.\d{4} +0\.\d{4} +[0-9a-f]{16} +\d", line) for line in lines[1 : 1 + points]
+    )
+    assert lines[1 + points] == ""
+    anytime, audit, control, stored, following = lines[2 + points :]
+    assert re.fullmatch(
+        r"Anytime accuracy 0\.\d{4} on validation images, 0\.\d{4} on test images, "
+        r"for budgets of [\d,]+ to [\d,]+ MACs\.",
+        anytime,
+    )
+    assert audit.startswith("Proxy dtmc")
+    assert "anked" in control
+    assert stored == "Stored in nas.db as study 'toy': The search ended because 12 candidates were trained."
+    assert following.startswith("Next: nas front toy --plot front.png --store nas.db")
+
+
+def test_what_it_says_to_type_next_works(searched, cli):
+    key = re.search(r"nas show (\w+)", searched)[1]
+    status, out, _ = cli("show", key, "--store", "nas.db")
+    assert status == 0
+    assert out.startswith(key)
+
+
+def test_front(searched, cli, tmp_path):
+    status, out, err = cli("front", "toy", "--csv", "front.csv", "--parquet", "front.parquet", "--plot", "front.svg")
+    assert (status, err) == (0, "")
+    assert searched.startswith(out.rstrip("\n"))
+    stored = results.open("nas.db").front("toy")
+    for written in (pd.read_csv("front.csv", dtype={"candidate": str}), pd.read_parquet("front.parquet")):
+        assert written.macs.tolist() == stored.macs.tolist()
+        assert written.accuracy.tolist() == pytest.approx(stored.accuracy.tolist())
+    assert "<svg" in (tmp_path / "front.svg").read_text()
+    least = stored.macs.min()
+    assert len(cli("front", "toy", "--max-macs", least)[1].splitlines()) == 2
+    assert "empty" in cli("front", "toy", "--max-macs", least - 1)[1]
+    assert cli("front", "toy", "--cost", "params")[0] == 0
+
+
+@pytest.mark.usefixtures("searched")
+def test_status(cli):
+    _, out, _ = cli("status")
+    found = results.open("nas.db").candidates("toy")
+    assert out.splitlines()[1].split()[:4] == ["toy", "finished", str(len(found)), "12"]
+    _, out, _ = cli("status", "toy")
+    assert out.startswith("Study 'toy': finished. The search ended because 12 candidates were trained.")
+    for status, count in found.status.value_counts().items():
+        assert re.search(rf"^ *{count} {status} +e\.g\. \w", out, flags=re.MULTILINE)
+
+
+@pytest.mark.usefixtures("searched")
+def test_show(cli):
+    key = results.open("nas.db").front("toy").candidate.iloc[0]
+    _, out, err = cli("show", key)
+    assert err == ""
+    for word in (key, "Anytime accuracy", "dtmc", "width =", "Topology", "conv 3×3"):
+        assert word in out
+    _, out, _ = cli("show", key[:6], "--json")
+    assert json.loads(out) == results.open("nas.db").architecture(key)
+    assert cli("show", key, "--plot", "network.svg")[0] == 0
+    assert "<svg" in Path("network.svg").read_text()
+
+
+@pytest.mark.usefixtures("searched")
+def test_delete(cli, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    status, _, err = cli("delete", "toy")
+    assert status == 2
+    assert "Nothing was done" in err
+    assert cli("front", "toy")[0] == 0
+    assert cli("delete", "toy", "--yes") == (0, "", "")
+    assert "holds no study" in cli("status")[1]
+    assert not (tmp_path / "nas.db.files" / "toy").exists()
+
+
+@pytest.mark.usefixtures("searched")
+def test_the_store_may_be_named_by_the_environment(cli, monkeypatch):
+    Path("nas.db").rename("other.db")
+    monkeypatch.setenv("NAS_STORE", "other.db")
+    assert cli("status", "toy")[0] == 0
+
+
+def test_a_dry_run_shows_and_writes_nothing(cli, tmp_path):
+    status, out, err = cli(*arguments("nas.db"), "--dry-run")
+    assert (status, err) == (0, "")
+    for word in ("Data nothing", "1,000 training", "Space Small", "Budgets:", "12 proposals, 4 trained", "(1, 3, 9)"):
+        assert word in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_come_from_a_file_and_options_win(cli, in_process, tmp_path):
+    names = {"study": "filed", "space": space(), "evaluator": toy(), "data": "x", "device": "cpu", "strategy": "random"}
+    numbers = {"pool": 12, "generation": 4, "train": 4, "epochs": 9, "images": 500, "final-epochs": 5, "max-macs": 2e6}
+    lines = [f"{name} = {value!r}" for name, value in (names | numbers).items()]
+    (tmp_path / "search.toml").write_text("\n".join(lines))
+    assert cli("search", "--config", "search.toml", "--train", "5")[0] == 0
+    settings = results.open("nas.db").settings("filed")
+    assert (settings["_train"], settings["max_macs"], settings["epochs"]) == (5, 2e6, 9)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (None, "digits"),
+        ("synthetic:n=300", "n-300"),
+        ("npz:/some/where/fashion_mnist.npz", "fashion_mnist"),
+        ("npy:folder/", "folder"),
+        ("torchvision:CIFAR10", "CIFAR10"),
+        ("/tmp/my_data.py:load", "my_data"),
+        ("npz:/.npz", "npz"),
+    ],
+)
+def test_a_study_is_named_like_its_data(monkeypatch, cli, data, name):
+    found = []
+    monkeypatch.setattr("nas.funnel.launch.preview", lambda config: found.append(config.study) or "")
+    cli("search", "--dry-run", *(["--data", data] if data else []))
+    assert found[0] == results.store.check_name(found[0])
+    assert found == [name]
+
+
+@pytest.mark.usefixtures("searched")
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        command("front", "toy"), stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), check=False
+    )
+    os.close(writer)
+    assert ended.stderr == b""
+
+
+@pytest.mark.usefixtures("searched")
+def test_terminals_that_know_ascii_alone(tmp_path):
+    key = results.open("nas.db").front("toy").candidate.iloc[0]
+    shown = environment(PYTHONIOENCODING="ascii")
+    ended = subprocess.run(command("show", key), capture_output=True, cwd=tmp_path, env=shown, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"conv 3?3 of 0" in ended.stdout
+
+
+def test_off_a_terminal_nothing_but_the_result_is_printed(tmp_path):
+    ended = nas(*arguments("nas.db", train=4, finalists=1), cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.split()[0] == "macs"
+    assert "\x1b" not in ended.stdout
+
+
+def test_on_a_terminal_progress_is_shown(tmp_path):
+    """Stage, counts, best so far and the time left, on standard error; the result on standard output."""
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command(*arguments("nas.db", train=8)),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env=environment(TOY_SLEEP="0.03", COLUMNS="160", TERM="xterm-256color"),
+        text=True,
+    )
+    os.close(terminal)
+    shown = b""
+    while select.select([master], [], [], 60)[0]:
+        try:
+            shown += os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(master)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"generation 1: epoch \d of 9 .* \d+% \d trained · best 0\.\d{4} · ETA \d+ s", text)
+    assert re.search(r"2 finalists: 5 epochs .* 8 trained · best 0\.\d{4} · ETA", text)
+    assert out.split()[0] == "macs"
+
+
+# Stopping and going on -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a search holds that nobody disturbed."""
+    store = tmp_path_factory.mktemp("whole") / "nas.db"
+    search(store, **SLOWLY)
+    return content(store)
+
+
+def wait_for(condition, process):
+    """Until something is so, while a process runs; False when it ended first."""
+    while not condition():
+        if process.poll() is not None:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_within_seconds_and_the_study_goes_on(cli, tmp_path, whole, number):
+    store = tmp_path / "nas.db"
+    process = start(*arguments(store, **SLOWLY, workers=2), TOY_SLEEP="0.1")
+    checkpoints = store.with_name("nas.db.files")
+    assert wait_for(lambda: list(checkpoints.rglob("checkpoint.json")), process)
+    stopped = time.monotonic()
+    for _ in range(5):  # the impatient change nothing
+        process.send_signal(number)
+        time.sleep(0.01)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - stopped < 5
+    assert process.returncode == 130
+    assert out == ""
+    assert err == f"\nStopped. What was done is stored; continue with: nas resume toy --store {store}\n"
+    assert not workers_of(tmp_path)
+    assert state_of(store)[0] == "interrupted"
+    status, _, err = cli("resume", "toy", "--store", store)
+    assert (status, err) == (0, "")
+    assert_same(whole, content(store), settings=False)
+
+
+def test_a_signal_before_anything_is_stored(cli, monkeypatch, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.funnel.launch.bounds", interrupted)
+    assert cli(*arguments("nas.db")) == (130, "", "\nStopped. Nothing was stored yet.\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("resumed", [pytest.param(True, id="resume"), pytest.param(False, id="same command")])
+def test_kill_9_loses_nothing(cli, tmp_path, whole, resumed):
+    rng = random.Random(resumed)
+    store = tmp_path / "nas.db"
+    settings = arguments(store, **SLOWLY, workers=2)
+    for _ in range(2):
+        _kill_at_random(start(*settings, TOY_SLEEP="0.04"), store, rng)
+    status, _, err = cli("resume", "toy", "--store", store) if resumed else cli(*settings)
+    assert (status, err) == (0, "")
+    assert_same(whole, content(store), settings=False)
+    assert not workers_of(tmp_path)
+
+
+def _kill_at_random(process, store, rng):
+    """Kill a driver some time after it began to write, and see its workers end by themselves."""
+    if wait_for(lambda: (store.with_name("nas.db.files") / "toy" / "log.txt").exists(), process):
+        time.sleep(rng.uniform(0, 1.5))
+        process.kill()
+    process.communicate(timeout=60)
+    ended = time.monotonic()
+    while workers_of(store.parent):
+        assert time.monotonic() - ended < 5, "workers outlive their driver"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["tpe", "random", "nsga2"])
+def test_kill_9_again_and_again_loses_nothing(tmp_path, strategy):
+    settings = SLOWLY | {"strategy": strategy, "train": 20}
+    search(tmp_path / "whole.db", **settings)
+    rng, store = random.Random(strategy), tmp_path / "nas.db"
+    for _ in range(12):
+        _kill_at_random(start(*arguments(store, **settings, workers=3), TOY_SLEEP="0.03"), store, rng)
+    assert nas("resume", "toy", "--store", str(store)).returncode == 0
+    assert_same(content(tmp_path / "whole.db"), content(store), settings=False)
+
+
+def test_workers_that_are_killed_change_nothing(tmp_path, whole):
+    store = tmp_path / "nas.db"
+    process = start(*arguments(store, **SLOWLY, workers=2), TOY_SLEEP="0.04")
+    assert wait_for(lambda: list(store.with_name("nas.db.files").rglob("checkpoint.json")), process)
+    killed = workers_of(tmp_path)
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(killed) == 2
+    assert err == ""
+    assert_same(whole, content(store), settings=False)
+
+
+def test_limits_may_be_given_anew(cli, in_process):
+    assert cli(*arguments("nas.db", train=4))[0] == 0
+    assert cli("resume", "toy", "--train", "9", "--workers", "1")[0] == 0
+    assert results.open("nas.db").candidates("toy").position.notna().sum() == 9
+    assert cli(*arguments("nas.db", train=12))[0] == 0
+    assert results.open("nas.db").candidates("toy").position.notna().sum() == 12

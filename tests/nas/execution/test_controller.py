@@ -1,0 +1,162 @@
+"""Controllers as modules: they pick, equal picks run together, and folders give them back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.errors import UserError
+from nas.evaluation.evaluator import SEES
+from nas.execution.controller import UTILIZATIONS, Controller, actions, controller_architecture, sureness
+from nas.execution.network import AnytimeNetwork
+from nas.representation.builder import Builder
+from nas.representation.topology import Task
+from search_spaces.slicing import sparse_resnext
+from search_spaces.throttleable import vgg
+
+from ..hand_built import ALL, TASK
+from ..networks import random_images, random_network, random_statistics
+
+
+def _controller(name: str, sees: str = "input") -> tuple[AnytimeNetwork, Controller]:
+    """A network and a controller that picks several of its utilizations."""
+    network = random_statistics(random_network(ALL[name]())).eval()
+    choices = actions(network.architecture)
+    picks = AnytimeNetwork(controller_architecture(network.architecture.task, len(choices), sees=sees)).eval()
+    x = random_images(network, 24)
+    with torch.no_grad():
+        seen = x if sees == "input" else sureness(network(x, network.at(choices[0])))
+        picks.operation_layers[-1].bias.sub_(picks(seen).mean(0))
+    return network, Controller(picks, choices, sees=sees)
+
+
+every_sight = pytest.mark.parametrize("sees", SEES)
+
+
+@every_sight
+@pytest.mark.parametrize("name", ["gated_concat", "gated_dense", "residual", "i_resnext", "video", "causal"])
+def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str, sees: str) -> None:
+    network, controller = _controller(name, sees)
+    x = random_images(network, 24)
+    choices, found = controller.choices(network, x), network(x, controller=controller)
+    assert len(choices.unique()) > 1
+    for sample, choice in enumerate(choices.tolist()):
+        network.throttle(controller.utilizations[choice])
+        torch.testing.assert_close(found[sample], network(x[sample : sample + 1])[0])
+
+
+@every_sight
+def test_only_what_is_on_runs(monkeypatch: pytest.MonkeyPatch, sees: str) -> None:
+    """As many passes as different picks, each over its own inputs alone; what was seen is not run again."""
+    network, controller = _controller("gated_concat", sees)
+    x, ran, answer = random_images(network, 24), [], network.answer
+    counts = controller.choices(network, x).bincount(minlength=len(controller.utilizations)).tolist()
+    monkeypatch.setattr(network, "answer", lambda x, level: ran.append(len(x)) or answer(x, level))
+    with FlopCounterMode(display=False) as counter:
+        network(x, controller=controller)
+    passes = [len(x), *counts[1:]] if sees == "answer" else counts
+    assert sorted(ran) == sorted(filter(None, passes))
+    costs = controller.costs(network)
+    assert counter.get_total_flops() == 2 * sum(cost * count for cost, count in zip(costs, counts))
+
+
+@every_sight
+def test_no_input_no_answer(sees: str) -> None:
+    network, controller = _controller("gated_concat", sees)
+    assert network(random_images(network, 0), controller=controller).shape == (0, 5)
+
+
+def test_actions_are_tenths_that_differ() -> None:
+    architecture = ALL["gated_concat"]()
+    assert actions(architecture) == (0.1, 0.3, 0.5, 0.8)
+    network = AnytimeNetwork(architecture)
+    assert [network.macs_at(u) for u in actions(architecture)] == list(network.macs)
+    assert set(actions(architecture)) <= set(UTILIZATIONS)
+
+
+def test_actions_of_a_network_without_gates_are_its_points() -> None:
+    network = AnytimeNetwork(ALL["multi_exit"]())
+    assert [network.at(u) for u in actions(network.architecture)] == [0, 1, 2]
+
+
+def test_one_point_leaves_nothing_to_pick() -> None:
+    b = Builder(TASK)
+    b.head(b.conv(b.input, 4))
+    with pytest.raises(UserError, match="two operating points or more"):
+        actions(b.architecture(1))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 8, 8), (1, 28, 28), (3, 224, 224), (3, 16, 112, 112), (2, 50)], ids=str
+)
+def test_controllers_are_small(shape: tuple[int, ...]) -> None:
+    task = Task(input_shape=shape, num_classes=7)
+    found = controller_architecture(task, 10)
+    assert found.task == Task(input_shape=shape, num_classes=10)
+    assert found.costs[0] < 1.5e6
+    network = AnytimeNetwork(found).eval()
+    assert network(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+@every_sight
+def test_a_folder_gives_the_controller_back(tmp_path, sees: str) -> None:
+    network, controller = _controller("gated_concat", sees)
+    controller.save(tmp_path / "c")
+    found, x = Controller.load(tmp_path / "c"), random_images(network, 24)
+    assert (found.utilizations, found.sees) == (controller.utilizations, sees)
+    assert found.macs == controller.macs == controller.network.macs[0]
+    assert torch.equal(network(x, controller=found), network(x, controller=controller))
+
+
+def test_folders_without_a_controller_are_refused(tmp_path) -> None:
+    network, controller = _controller("gated_concat")
+    network.save(tmp_path)
+    with pytest.raises(UserError, match=r"must be a folder that controller.save wrote"):
+        Controller.load(tmp_path)
+    (tmp_path / "controller.json").write_text('{"utilizations": [0.1, 2.0], "sees": "input"}')
+    with pytest.raises(UserError, match="between 0 and 1"):
+        Controller.load(tmp_path)
+    with pytest.raises(UserError, match=r"a class for each utilization. Got 4 and 2"):
+        Controller(controller.network, (0.1, 1.0))
+    with pytest.raises(UserError, match=r"thing to see.*'labels'.*answer"):
+        Controller(controller.network, controller.utilizations, sees="labels")
+
+
+@every_sight
+def test_a_controller_of_another_network_is_refused(sees: str) -> None:
+    _, controller = _controller("gated_concat", sees)
+    other = AnytimeNetwork(vgg(8, (1,), 4, task=Task(input_shape=(1, 8, 8), num_classes=3))).eval()
+    for way in (lambda x: other(x, controller=controller), lambda x: controller.choices(other, x)):
+        with pytest.raises(UserError, match=f"sees the {sees} of this network takes"):
+            way(random_images(other, 2))
+
+
+@every_sight
+def test_coarse_answers_are_refused(sees: str) -> None:
+    task = Task(input_shape=(3, 8, 8), num_classes=5, hierarchy=((0, 0, 1, 1, 1),))
+    network = AnytimeNetwork(sparse_resnext(1, 8, 1, 8, levels=4, task=task)).eval()
+    _, controller = _controller("gated_concat", sees)
+    with pytest.raises(UserError, match="must answer in fine labels at all points"):
+        network(random_images(network, 2), controller=controller)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@every_sight
+def test_other_precisions(dtype: torch.dtype, sees: str) -> None:
+    network, controller = _controller("gated_concat", sees)
+    network.to(dtype)
+    controller.network.to(dtype)
+    assert network(random_images(network, 4), controller=controller).dtype == dtype
+
+
+def test_utilizations_must_ascend() -> None:
+    _, controller = _controller("gated_concat")
+    with pytest.raises(UserError, match=r"must ascend. Got \(0.8, 0.5, 0.3, 0.1\)"):
+        Controller(controller.network, controller.utilizations[::-1])
+
+
+def test_training_mode_is_refused() -> None:
+    network, controller = _controller("gated_concat")
+    with pytest.raises(UserError, match=r"call eval\(\) of network and controller"):
+        network.train()(random_images(network), controller=controller)

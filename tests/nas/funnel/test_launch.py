@@ -1,0 +1,226 @@
+"""What is checked before a study begins, what is told to its plug-ins, and Python's way in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nas
+import results
+from nas.config import NOT_COMPARED, Config
+from nas.errors import DataError, UserError
+from nas.funnel.launch import absolute_data, check_device, default_workers, load_spaces, prepared, preview
+from nas.plugins import load_plugin
+
+from ..searching import SETTINGS, config, space, statuses, toy
+
+Small = load_plugin("nas.search_spaces", space("Small"))
+QUICK = {name: value for name, value in SETTINGS.items() if name not in ("data", "study")} | {"evaluator": toy()}
+
+
+def arrays(count=60):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 255, (count, 8, 8)).astype(np.uint8), np.arange(count) % 3
+
+
+# Checks before anything is written ------------------------------------------------------------------------------------
+
+
+def test_prepared_settings_leave_nothing_open():
+    made, _, info, funnel = prepared(config(workers=None, epochs=None, final_epochs=None), {})
+    assert made.workers == default_workers(made)
+    assert (made.epochs, made.final_epochs) == (21, 42)
+    assert info.train_images == 1000
+    assert list(funnel.spaces) == ["Small"]
+    assert prepared(made, {})[0] == made
+
+
+def test_devices(monkeypatch):
+    for name in ("auto", "cpu", "cpu:0"):
+        check_device(name)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    check_device("cuda")
+    check_device("cuda:1")
+    with pytest.raises(UserError, match="torch sees 2 CUDA devices"):
+        check_device("cuda:2")
+
+
+def test_one_training_at_a_time_on_an_accelerator(monkeypatch):
+    assert default_workers(Config(device="cuda")) == 1
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
+    assert [default_workers(Config(device="cpu", threads=n)) for n in (1, 3, 5, 20)] == [12, 4, 2, 1]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert default_workers(Config(device="auto")) == 1
+
+
+def test_paths_mean_the_same_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_data("npz:x.npz") == f"npz:{tmp_path}/x.npz"
+    assert absolute_data("npy:folder") == f"npy:{tmp_path}/folder"
+    assert absolute_data("synthetic:n=3") == "synthetic:n=3"
+    (tmp_path / "mine.py").touch()
+    assert absolute_data("mine.py:data") == f"{tmp_path}/mine.py:data"
+
+
+def test_spaces_of_one_name_are_refused():
+    with pytest.raises(UserError, match="'Small' twice"):
+        load_spaces([space("Small"), "Small"], {"Small": Small})
+
+
+def test_a_preview_tells_what_would_be_searched():
+    text = preview(config(max_macs=5e6, low=3e4))
+    for words in (
+        "Data nothing: 1,000 training",
+        "1×8×8, 10 classes",
+        "Budgets: 30,000 to 5,000,000 MACs",
+        "1 workers",
+    ):
+        assert words in text
+
+
+# From Python ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("given", ["class", "object", "list", "specification", "two"])
+def test_spaces_are_names_classes_or_objects(store, given):
+    what = {
+        "class": Small,
+        "object": Small(),
+        "list": [Small],
+        "specification": space(),
+        "two": [Small, space("Other")],
+    }
+    study = nas.search("nothing", space=what[given], store=str(store), study="toy", **QUICK)
+    assert statuses(study)["finished"] == 2
+    assert "Small" in set(study.candidates().space)
+    assert list(study.audit().proxy) == ["dtmc", "macs", "params", "depth", "count"]
+    again = nas.search("nothing", space=what[given], store=str(store), study="toy", **QUICK | {"train": 12})
+    assert again.candidates().position.notna().sum() == 12
+
+
+@pytest.mark.usefixtures("in_process")
+def test_resuming_classes_needs_them_again(store):
+    nas.search("nothing", space=Small, store=str(store), study="toy", **QUICK)
+    with pytest.raises(UserError, match="Unknown space 'Small'"):
+        nas.resume("toy", store=str(store), train=12)
+    study = nas.resume("toy", space=Small, store=str(store), train=12)
+    assert study.candidates().position.notna().sum() == 12
+
+
+@pytest.mark.usefixtures("in_process")
+def test_arrays_are_kept_beside_the_store_once(store):
+    x, y = arrays()
+    impossible = QUICK | {"evaluator": "training", "images": 20, "validation": 0.3, "final_epochs": 20, "low": 1e12}
+    with pytest.raises(UserError, match="empty"):  # the data are good, the range of budgets is not
+        nas.search((x, y), space=Small, store=str(store), **impossible)
+    files = store.with_name("nas.db.files") / "search"
+    (kept,) = files.iterdir()
+    with np.load(kept) as archive:
+        assert np.array_equal(archive["x_train"], x)
+        assert np.array_equal(archive["y_train"], y)
+    written = kept.stat().st_mtime_ns
+    with pytest.raises(UserError, match="empty"):
+        nas.search([x.copy(), y.tolist()], space=Small, store=str(store), **impossible)
+    assert [path.stat().st_mtime_ns for path in files.iterdir()] == [written]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ((np.array([{}] * 4, dtype=object), np.arange(4)), "dtype object"),
+        (([[1, 2], [3]], [0, 1]), "one array of numbers"),
+        ((np.zeros((4, 8, 8)),), "2 or 4 arrays"),
+        (3, "2 or 4 arrays"),
+        (None, "2 or 4 arrays"),
+    ],
+)
+def test_data_that_are_no_arrays(store, data, words):
+    with pytest.raises(UserError, match=words):
+        nas.search(data, space=Small, store=str(store), **QUICK)
+    assert not list(store.parent.iterdir())
+
+
+def test_arrays_are_judged_as_files_are(store):
+    x, y = arrays()
+    with pytest.raises(DataError, match="one label for every image"):
+        nas.search((x, y[:5]), space=Small, store=str(store), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochz": 3}, "Unknown setting 'epochz'. Did you mean 'epochs'"),
+        ({"spaces": ("residual",)}, "Unknown setting 'spaces'"),
+        ({"epochs": "many"}, "--epochs"),
+        ({"space": 3}, "names, classes or objects"),
+        ({"space": [3]}, "method architecture"),
+        ({"space": []}, "at least one space"),
+        ({"space": "residul"}, "Did you mean 'residual'"),
+        ({"strategy": "tpee"}, "Did you mean 'tpe'"),
+    ],
+)
+def test_mistakes_are_told_before_data_are_written(store, settings, words):
+    with pytest.raises(UserError, match=words):
+        nas.search(arrays(), store=str(store), **settings)
+    assert not list(store.parent.iterdir())
+
+
+def test_no_folder_is_made_for_a_store(tmp_path):
+    with pytest.raises(UserError, match="folder that exists"):
+        nas.search(arrays(), store=str(tmp_path / "missing" / "nas.db"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("in_process")
+def test_limits_alone_may_be_given_anew(store):
+    nas.search("nothing", space=space(), store=str(store), study="toy", **QUICK)
+    with pytest.raises(UserError, match="Unknown limit 'epochs'") as told:
+        nas.resume("toy", store=str(store), epochs=3)
+    assert all(name in str(told.value) for name in NOT_COMPARED)
+    with pytest.raises(results.StoreError, match="Got 'other'"):
+        nas.resume("other", store=str(store))
+    assert nas.resume("toy", store=str(store), generations=5).candidates().position.notna().sum() == 8  # train stays
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_store_may_be_a_path(store, tmp_path):
+    settings = QUICK | {"optuna": f"sqlite:///{tmp_path}/optuna.db"}
+    study = nas.search("nothing", space=space(), store=store, study="toy", **settings)
+    assert statuses(study)["finished"] == 2
+    assert nas.Study("toy", store=store).front().equals(study.front())
+    assert nas.resume("toy", store=store, train=9).candidates().position.notna().sum() == 9
+
+
+@pytest.mark.usefixtures("in_process")
+def test_progress_is_told_in_order(store):
+    seen = []
+
+    class Progress:
+        def say(self, text):
+            raise AssertionError(text)
+
+        def show(self, state):
+            seen.append(state)
+
+    nas.search("nothing", space=space(), store=str(store), study="toy", progress=Progress(), **QUICK)
+    stages = list(dict.fromkeys(state.stage for state in seen))
+    assert stages == [
+        "loading the data",
+        "measuring the range of budgets",
+        *(
+            f"generation {number}: {what}"
+            for number in (1, 2)
+            for what in ("screening", "epoch 1 of 9", "epoch 3 of 9", "epoch 9 of 9")
+        ),
+        "2 finalists: 5 epochs",
+    ]
+    shares = [state.done / state.total for state in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+    assert [state.trained for state in seen] == sorted(state.trained for state in seen)
+    assert seen[-1].trained == 8
+    best = [state.best for state in seen if state.best is not None]
+    assert best == sorted(best)
+    assert seen[-1].seconds_left == pytest.approx(0, abs=1e-9)

@@ -1,0 +1,358 @@
+"""Good plug-ins pass the shipped checks, and every check catches what it is there for."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import numpy as np
+import pytest
+
+from nas import testing
+from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.plugins import installed
+from nas.representation.builder import Builder
+from nas.representation.topology import Architecture, Task
+from nas.strategies.contract import Random
+
+
+def _network(task, width, points, *, depth=1):
+    builder = Builder(task)
+    x = builder.input
+    for _ in range(depth):
+        x = builder.conv(x, tuple(width * (level + 1) for level in range(points)), after=("norm", "relu"))
+    builder.head(x)
+    return builder.architecture(points)
+
+
+class Good:
+    """One or two convolutions."""
+
+    def architecture(self, choose, task, *, points=4):
+        return _network(task, choose("width", (2, 4, 8)), points, depth=choose("depth", (1, 2)))
+
+
+class Undocumented(Good):
+    __doc__ = None
+
+
+class NeedsAnArgument(Good):
+    """It cannot be made without arguments."""
+
+    def __init__(self, width):
+        self.width = width
+
+
+class RefusesAll(Good):
+    """It serves nothing."""
+
+    def architecture(self, choose, task, *, points=4):
+        raise UserError("Only on Sundays.")
+
+
+class Crashes(Good):
+    """It breaks on video."""
+
+    def architecture(self, choose, task, *, points=4):
+        _, _height, _width = task.input_shape
+        return super().architecture(choose, task, points=points)
+
+
+class ReturnsText(Good):
+    """It returns no architecture."""
+
+    def architecture(self, choose, task, *, points=4):
+        return str(choose("width", (2, 4, 8)))
+
+
+class OtherTask(Good):
+    """It solves what was not asked."""
+
+    def architecture(self, choose, task, *, points=4):
+        other = Task(input_shape=task.input_shape, num_classes=task.num_classes + 1)
+        return super().architecture(choose, other, points=points)
+
+
+class MostlyInvalid(Good):
+    """Three of four proposals are no network."""
+
+    def architecture(self, choose, task, *, points=4):
+        if choose("bad", (0, 1, 2, 3)):
+            raise InvalidArchitecture("Bad luck.")
+        return super().architecture(choose, task, points=points)
+
+
+class FourPoints(Good):
+    """It always has four points."""
+
+    def architecture(self, choose, task, *, points=4):
+        return super().architecture(choose, task, points=4)
+
+
+class ShiftingOptions(Good):
+    """Options depend on an answer that is not in the name."""
+
+    def architecture(self, choose, task, *, points=4):
+        width = choose("width", (2, 4, 8))
+        return _network(task, width, points, depth=choose("depth", (1, 2) if width > 2 else (1, 3)))
+
+
+class Stateful(Good):
+    """It counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def architecture(self, choose, task, *, points=4):
+        self.calls += 1
+        return _network(task, choose("width", (2, 4, 8)) + self.calls % 3, points)
+
+
+class OwnDice(Good):
+    """It throws dice of its own."""
+
+    def architecture(self, choose, task, *, points=4):
+        return _network(task, choose("width", (2, 4, 8)) + int(np.random.default_rng().integers(8)), points)
+
+
+class Monotonous(Good):
+    """It always says the same."""
+
+    def architecture(self, choose, task, *, points=4):
+        choose("width", (2, 4, 8))
+        return _network(task, 4, points)
+
+
+class Shrinking(Good):
+    """Its points are in the wrong order, behind the back of the validation."""
+
+    def architecture(self, choose, task, *, points=4):
+        found = super().architecture(choose, task, points=points)
+        object.__setattr__(found, "points", found.points[::-1])
+        return found
+
+
+class NotPlainData(Good):
+    """Its settings do not survive JSON."""
+
+    def architecture(self, choose, task, *, points=4):
+        found = super().architecture(choose, task, points=points)
+        object.__setattr__(found.training, "settings", (("classes", frozenset({1})),))
+        return found
+
+
+class Untrimmed(Good):
+    """It leaves a dead branch in."""
+
+    def architecture(self, choose, task, *, points=4):
+        builder = Builder(task)
+        slices = tuple(choose("width", (2, 4, 8)) * (level + 1) for level in range(points))
+        x = builder.conv(builder.input, slices)
+        builder.conv(x, 3)
+        builder.head(x)
+        whole = [builder.point(level, without=(1,)) for level in range(points)]
+        live = [
+            type(point)(channels=(*point.channels[:2], 0, *point.channels[3:]), operations=point.operations, output=4)
+            for point in whole
+        ]
+        return Architecture(task=task, topology=builder.topology(), points=tuple(live))
+
+
+class Unpicklable(Good):
+    """It holds a lock."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+class GlobalPython(Good):
+    """It draws from Python's global generator."""
+
+    def architecture(self, choose, task, *, points=4):
+        random.random()
+        return super().architecture(choose, task, points=points)
+
+
+class GlobalNumpy(Good):
+    """It seeds numpy's global generator."""
+
+    def architecture(self, choose, task, *, points=4):
+        np.random.seed(0)  # noqa: NPY002
+        return super().architecture(choose, task, points=points)
+
+
+BROKEN_SPACES = [
+    ("docstring", Undocumented, "docstring"),
+    ("constructible", NeedsAnArgument, "width"),
+    ("serves_or_refuses", RefusesAll, "Only on Sundays"),
+    ("serves_or_refuses", Crashes, "ValueError"),
+    ("returns_architectures", ReturnsText, "Got str"),
+    ("returns_architectures", OtherTask, "for the task given"),
+    ("few_invalid", MostlyInvalid, "rejected"),
+    ("points_as_asked", FourPoints, "as asked, 1. Got 4"),
+    ("options_stay", ShiftingOptions, "same options"),
+    ("deterministic", Stateful, "Equal choices"),
+    ("deterministic", OwnDice, "Equal choices"),
+    ("varied", Monotonous, "Proposals must differ"),
+    ("costs_grow", Shrinking, "each more than the last"),
+    ("json_round_trip", NotPlainData, "JSON"),
+    ("canonical", Untrimmed, "no point uses"),
+    ("picklable", Unpicklable, "pickle"),
+    ("global_randomness", GlobalPython, "changed in: random"),
+    ("global_randomness", GlobalNumpy, "changed in: numpy"),
+]
+
+
+def _fails(checks, name, said):
+    with pytest.raises(PluginError, match=said) as caught:
+        dict(checks)[name]()
+    assert f"fails the check {name!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "space", "said"), BROKEN_SPACES, ids=[f"{name}-{space.__name__}" for name, space, _ in BROKEN_SPACES]
+)
+def test_every_check_of_a_space_catches_its_fault(name, space, said):
+    _fails(testing.search_space_checks(space), name, said)
+
+
+def test_every_check_of_a_space_has_a_fault_that_it_catches():
+    assert {name for name, _, _ in BROKEN_SPACES} == {name for name, _ in testing.search_space_checks(Good)}
+
+
+@pytest.mark.parametrize("given", [Good, Good(), f"{__file__}:Good"], ids=["class", "object", "spec"])
+def test_a_good_space_passes(given):
+    testing.check_search_space(given)
+
+
+def test_a_check_of_a_space_that_does_not_exist_fails_when_it_runs():
+    checks = testing.search_space_checks("no-such-space")
+    _fails(checks, "docstring", "Unknown space 'no-such-space'")
+
+
+def test_checking_all_at_once_raises_at_the_first_failure():
+    with pytest.raises(PluginError, match="MostlyInvalid fails the check 'few_invalid'"):
+        testing.check_search_space(MostlyInvalid)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{name}-{what}")
+        for name in sorted(installed("nas.strategies"))
+        for what, check in testing.strategy_checks(name)
+    ],
+)
+def test_installed_strategies(check):
+    check()
+
+
+class UndocumentedStrategy(Random):
+    __doc__ = None
+
+
+class OutOfRange(Random):
+    """It answers with an option that does not exist."""
+
+    def ask(self):
+        return lambda name, options: len(options)
+
+
+class Unseeded(Random):
+    """It takes no notice of its seed."""
+
+    def __init__(self, *, seed, history=()):
+        super().__init__(seed=int(np.random.default_rng().integers(2**32)), history=history)
+
+
+class OneSeed(Random):
+    """Its seed changes nothing."""
+
+    def __init__(self, *, seed, history=()):
+        super().__init__(seed=0, history=history)
+
+
+class Deaf(Random):
+    """It cannot be told anything."""
+
+    def tell(self, trial):
+        raise RuntimeError("not now")
+
+
+class Talkative(Random):
+    """It prints."""
+
+    def ask(self):
+        print("asked")
+        return super().ask()
+
+
+class GlobalDice(Random):
+    """It draws from a global generator."""
+
+    def ask(self):
+        return lambda name, options: random.randrange(len(options))
+
+
+BROKEN_STRATEGIES = [
+    ("docstring", UndocumentedStrategy, "docstring"),
+    ("answers_everything", OutOfRange, "index of an option"),
+    ("reproducible", Unseeded, "Equal seed"),
+    ("seed_matters", OneSeed, "Another seed"),
+    ("told_late", Deaf, "not now"),
+    ("quiet_and_contained", Talkative, "prints nothing"),
+    ("quiet_and_contained", GlobalDice, "Global random state"),
+]
+
+
+@pytest.mark.parametrize(("name", "strategy", "said"), BROKEN_STRATEGIES)
+def test_every_check_of_a_strategy_catches_its_fault(name, strategy, said):
+    _fails(testing.strategy_checks(strategy), name, said)
+
+
+def test_every_check_of_a_strategy_has_a_fault_that_it_catches():
+    assert {name for name, _, _ in BROKEN_STRATEGIES} == {name for name, _ in testing.strategy_checks(Random)}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{name}-{what}")
+        for name in sorted(installed("nas.proxies"))
+        for what, check in testing.proxy_checks(name)
+    ],
+)
+def test_installed_proxies(check):
+    check()
+
+
+def _proxy(score, *, doc="A score.", needs="topology"):
+    def proxy(architecture):
+        return score(architecture)
+
+    proxy.__doc__ = doc
+    vars(proxy)["needs"] = needs
+    return proxy
+
+
+def _depth(architecture):
+    return float(len(architecture.topology.maps))
+
+
+BROKEN_PROXIES = [
+    ("docstring", _proxy(_depth, doc=None), "docstring"),
+    ("declares_needs", _proxy(_depth, needs="coffee"), "coffee"),
+    ("finite_numbers", _proxy(lambda architecture: float("nan")), "finite"),
+    ("pure", _proxy(lambda architecture: np.random.default_rng().random()), "Equal architectures"),
+    ("pure", _proxy(lambda architecture: random.random()), "Global random state"),
+    ("tells_apart", _proxy(lambda architecture: 1.0), "tell networks apart"),
+]
+
+
+@pytest.mark.parametrize(("name", "proxy", "said"), BROKEN_PROXIES)
+def test_every_check_of_a_proxy_catches_its_fault(name, proxy, said):
+    _fails(testing.proxy_checks(proxy), name, said)
+
+
+def test_every_check_of_a_proxy_has_a_fault_that_it_catches():
+    assert {name for name, _, _ in BROKEN_PROXIES} == {name for name, _ in testing.proxy_checks(_proxy(_depth))}
