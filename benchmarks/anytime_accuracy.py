@@ -39,9 +39,10 @@ from resumable import Rows, paired_difference, parser_of
 
 from evaluators.training.evaluator import Training as Trainer
 from nas.errors import UserError
-from nas.evaluation.evaluator import Job
+from nas.evaluation.jobs import Job
 from nas.execution.network import AnytimeNetwork
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from nas.seeds import seed
 
 METHODS: dict[str, Callable[[Task, int], Architecture | list[Architecture]]] = {

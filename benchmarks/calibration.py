@@ -16,7 +16,7 @@ from resumable import Rows, paired_difference, parser_of
 
 import nas
 from evaluators.training.evaluator import Training as Trainer
-from nas.evaluation.evaluator import Job
+from nas.evaluation.jobs import Job
 from nas.seeds import seed
 from search_spaces.throttleable import vgg
 

@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 from timing import best_times
 
-from evaluators.rules.plain import Causal, Sandwich
+from evaluators.rules.causal import Causal
+from evaluators.rules.sandwich import Sandwich
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture
 from search_spaces.slicing import CIFAR, sparse_resnext
 
 BATCH = 64

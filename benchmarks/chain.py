@@ -29,12 +29,14 @@ from nas.chain.graph import graph_of, log_learned_paths
 from nas.chain.packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
 from nas.chain.walks import WALKS, Graph, best_path, flow, log_path_totals, paths, undirected
 from nas.errors import InvalidArchitecture, UserError
-from nas.proxies.contract import dtmc, learned_paths
+from nas.proxies.dtmc import dtmc
+from nas.proxies.learned_paths import learned_paths
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.cost import live_weights
+from nas.representation.elements import Task
 from nas.representation.kinds import kind
 from nas.representation.liveness import trim_point
-from nas.representation.topology import Architecture, Task
 from search_spaces.residual import Residual
 
 TASK = Task(input_shape=(3, 32, 32), num_classes=10)

@@ -13,10 +13,11 @@ from itertools import product
 
 import numpy as np
 
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.coupling import OwnershipMacs, coupling_groups, with_slices
+from nas.representation.elements import Setting, Subnetwork, Task, TrainingSpec
 from nas.representation.heads import own_heads
-from nas.representation.topology import Architecture, Setting, Subnetwork, Task, Training
 from search_spaces.images import prefixes, stem_strides
 from search_spaces.slicing import i_resnext, sparse_resnext
 
@@ -31,7 +32,7 @@ NR = ("norm", "relu")
 
 def trained_by(architecture: Architecture, rule: str, **settings: Setting) -> Architecture:
     """The network under another training rule."""
-    return replace(architecture, training=Training(rule=rule, settings=tuple(sorted(settings.items()))))
+    return replace(architecture, training=TrainingSpec(rule=rule, settings=tuple(sorted(settings.items()))))
 
 
 # Dense networks --------------------------------------------------------------------------------------------------

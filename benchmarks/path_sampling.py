@@ -31,16 +31,18 @@ import pandas as pd
 from resumable import Rows, paired_difference, parser_of
 
 from evaluators.rules.path_sampling import SubnetworkSampling
-from evaluators.training.evaluator import Training as Trainer
+from evaluators.training import Training as Trainer
 from nas.errors import InvalidArchitecture
-from nas.evaluation.evaluator import Job, Selection
+from nas.evaluation.jobs import Job
+from nas.evaluation.operating_points import Selection
 from nas.execution.network import AnytimeNetwork
 from nas.funnel.screening import training_of
 from nas.plugins import load_plugin
+from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
-from nas.representation.cost import macs, subnetwork_macs
+from nas.representation.cost import subnetwork_macs
+from nas.representation.elements import Subnetwork, Task, TrainingSpec
 from nas.representation.supernet import choices, sample_subnetwork
-from nas.representation.topology import Architecture, Subnetwork, Task, Training
 from nas.seeds import seed
 from nas.spaces.choices import Domains, Recorder, at_random
 from results.front import anytime_accuracy
@@ -132,7 +134,7 @@ def trained_by(architecture: Architecture, rule: str, number: int) -> Architectu
     settings = dict(training.settings)
     if training.rule == "random_path_sampling":
         settings.setdefault("path", number)
-    return replace(architecture, training=Training(rule=training.rule, settings=tuple(sorted(settings.items()))))
+    return replace(architecture, training=TrainingSpec(rule=training.rule, settings=tuple(sorted(settings.items()))))
 
 
 def step_macs(architecture: Architecture) -> float:

@@ -31,11 +31,12 @@ import numpy as np
 import pandas as pd
 
 from evaluators.training.evaluator import Training
-from nas.evaluation.evaluator import Job
+from nas.evaluation.jobs import Job
 from nas.funnel.screening import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from nas.seeds import seed
 from nas.spaces.choices import at_random
 from results.front import Score

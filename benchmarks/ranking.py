@@ -41,8 +41,8 @@ from nas.audit.statistics import (
 from nas.funnel.screening import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
-from nas.representation.cost import macs
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture, macs
+from nas.representation.elements import Task
 from nas.seeds import seed
 from nas.spaces.choices import at_random
 from results.front import anytime_accuracy

@@ -24,8 +24,8 @@ from timing import best_times
 from torch import Tensor
 
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.heads import own_heads
-from nas.representation.topology import Architecture
 from search_spaces.slicing import sparse_resnext
 from search_spaces.stepping import vgg16
 

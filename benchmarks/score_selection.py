@@ -24,9 +24,9 @@ from ranking import ROWS, measures, references
 from nas.audit.statistics import kendall_tau, size_residuals, sizes_of
 from nas.chain.graph import graph_of, log_learned_paths
 from nas.chain.walks import WALKS
-from nas.representation.cost import live_weights, params
+from nas.representation.architecture import Architecture, params
+from nas.representation.cost import live_weights
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture
 
 WEIGHS: dict[str, Callable[[int], float]] = {
     "operations": lambda weights: 1.0,

@@ -23,8 +23,8 @@ from nas.funnel.launch import load_spaces
 from nas.funnel.ranking import Entry, Shortlist
 from nas.funnel.screening import Funnel, Proposal, funnel_of
 from nas.plugins import load_plugin
-from nas.representation.cost import macs
-from nas.representation.topology import Task
+from nas.representation.architecture import macs
+from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
 
 TASKS = {

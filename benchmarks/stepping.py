@@ -20,11 +20,12 @@ import numpy as np
 import pandas as pd
 from resumable import Rows, paired_difference, parser_of
 
-from evaluators.training.evaluator import Training as Trainer
-from nas.evaluation.evaluator import Job
+from evaluators.training import Training as Trainer
+from nas.evaluation.jobs import Job
 from nas.funnel.screening import training_of
+from nas.representation.architecture import Architecture
 from nas.representation.coupling import OwnershipMacs, with_slices
-from nas.representation.topology import Architecture, Task, Training
+from nas.representation.elements import Task, TrainingSpec
 from nas.seeds import seed
 from search_spaces.stepping import BUDGETS, SMALLEST_UNPADDED, any_width, lenet_3c1l
 
@@ -50,9 +51,9 @@ def variant(name: str, task: Task, width: int) -> Architecture:
     if name == "sandwich":
         return dense(proposal, width)
     if name == "even split":
-        return replace(proposal, training=Training(rule="joint"))
+        return replace(proposal, training=TrainingSpec(rule="joint"))
     settings = dict(proposal.training.settings) | dict(training_of(name).settings)
-    return replace(proposal, training=Training(rule="stepping", settings=tuple(sorted(settings.items()))))
+    return replace(proposal, training=TrainingSpec(rule="stepping", settings=tuple(sorted(settings.items()))))
 
 
 def dense(proposal: Architecture, width: int) -> Architecture:
@@ -64,7 +65,7 @@ def dense(proposal: Architecture, width: int) -> Architecture:
     wide = with_slices(proposal, [widths] * count)
     operations = tuple(replace(operation, wiring="dense") for operation in wide.topology.operations)
     topology = replace(wide.topology, operations=operations)
-    return replace(wide, topology=topology, norm="recalibrated", training=Training(rule="sandwich"))
+    return replace(wide, topology=topology, norm="recalibrated", training=TrainingSpec(rule="sandwich"))
 
 
 def run(trainer: Trainer, options: argparse.Namespace, name: str, number: int) -> list[dict]:

@@ -38,8 +38,7 @@ from nas.funnel.driver import CONTROL_EVERY
 from nas.funnel.ranking import order_of_training, with_controls
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
-from nas.representation.cost import macs
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture, macs
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import index_of
 from nas.strategies.contract import Strategy, Trial

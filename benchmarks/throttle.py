@@ -20,7 +20,8 @@ import torch
 from timing import best_times
 
 from nas.execution.network import AnytimeNetwork
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from search_spaces.throttleable import c3d, densenet, resnet, resnext, vgg
 
 UTILIZATIONS = tuple(level / 6 for level in range(7))

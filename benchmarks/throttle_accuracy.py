@@ -32,9 +32,11 @@ from resumable import Rows, paired_difference, parser_of
 
 import nas
 from evaluators.training.evaluator import Training as Trainer
-from nas.evaluation.evaluator import SEES, ControlSettings, Job
+from nas.evaluation.controllers import SEES, ControlSettings
+from nas.evaluation.jobs import Job
 from nas.execution.controller import actions
-from nas.representation.topology import Architecture, Setting, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Setting, Task
 from nas.seeds import seed
 from search_spaces.throttleable import c3d, vgg
 

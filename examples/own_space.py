@@ -4,8 +4,9 @@ A space is one function from choices to a network: `choose(name, options)` picks
 training and export are derived from what it returns. Check yours with `nas.testing.check_search_space(Ladder)`.
 """
 
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder, widths
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 from nas.spaces.choices import Choose
 
 

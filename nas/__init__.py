@@ -1,4 +1,4 @@
-"""Neural architecture search for anytime networks: networks that answer under whatever compute they are given.
+"""Neural architecture search for anytime networks: networks that answer under any compute budget.
 
 >>> import nas
 >>> task = nas.Task(input_shape=(1, 8, 8), num_classes=10)
@@ -19,54 +19,69 @@ if TYPE_CHECKING:
     from nas.deploy.controllers import throttle
     from nas.deploy.select import select
     from nas.errors import InvalidArchitecture, UserError
+    from nas.evaluation.evaluator import Evaluator
+    from nas.evaluation.training_rules import TrainingRule
     from nas.execution.controller import Controller
     from nas.execution.gate_policy import GatePolicy
     from nas.execution.network import AnytimeNetwork
     from nas.execution.serialization import load
     from nas.funnel.launch import resume, search
+    from nas.proxies.contract import Proxy
+    from nas.representation.architecture import Architecture, macs, params
     from nas.representation.builder import Builder
-    from nas.representation.cost import macs, params
-    from nas.representation.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology, Training
+    from nas.representation.elements import FeatureMap, Operation, Subnetwork, Task, TrainingSpec
+    from nas.representation.kinds import Kind
+    from nas.representation.topology import Topology
+    from nas.spaces.choices import Choose
+    from nas.spaces.contract import SearchSpace
+    from nas.strategies.contract import Strategy
     from nas.study import Study
 
-_WHERE = {
-    "nas.representation.builder": ("Builder",),
-    "nas.deploy.select": ("select",),
-    "nas.execution.controller": ("Controller",),
-    "nas.representation.cost": ("macs", "params"),
-    "nas.errors": ("InvalidArchitecture", "UserError"),
-    "nas.execution.gate_policy": ("GatePolicy",),
-    "nas.execution.serialization": ("load",),
-    "nas.execution.network": ("AnytimeNetwork",),
-    "nas.funnel.launch": ("resume", "search"),
-    "nas.study": ("Study",),
+_NAMES_OF_MODULE = {
     "nas.deploy.controllers": ("throttle",),
-    "nas.representation.topology": (
-        "Architecture",
-        "FeatureMap",
-        "Operation",
-        "Subnetwork",
-        "Task",
-        "Topology",
-        "Training",
-    ),
+    "nas.deploy.select": ("select",),
+    "nas.errors": ("InvalidArchitecture", "UserError"),
+    "nas.evaluation.evaluator": ("Evaluator",),
+    "nas.evaluation.training_rules": ("TrainingRule",),
+    "nas.execution.controller": ("Controller",),
+    "nas.execution.gate_policy": ("GatePolicy",),
+    "nas.execution.network": ("AnytimeNetwork",),
+    "nas.execution.serialization": ("load",),
+    "nas.funnel.launch": ("resume", "search"),
+    "nas.proxies.contract": ("Proxy",),
+    "nas.representation.architecture": ("Architecture", "macs", "params"),
+    "nas.representation.builder": ("Builder",),
+    "nas.representation.elements": ("FeatureMap", "Operation", "Subnetwork", "Task", "TrainingSpec"),
+    "nas.representation.kinds": ("Kind",),
+    "nas.representation.topology": ("Topology",),
+    "nas.spaces.choices": ("Choose",),
+    "nas.spaces.contract": ("SearchSpace",),
+    "nas.strategies.contract": ("Strategy",),
+    "nas.study": ("Study",),
 }
-_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
 __all__ = [
     "AnytimeNetwork",
     "Architecture",
     "Builder",
+    "Choose",
     "Controller",
+    "Evaluator",
     "FeatureMap",
     "GatePolicy",
     "InvalidArchitecture",
+    "Kind",
     "Operation",
+    "Proxy",
+    "SearchSpace",
+    "Strategy",
     "Study",
     "Subnetwork",
     "Task",
     "Topology",
-    "Training",
+    "TrainingRule",
+    "TrainingSpec",
     "UserError",
     "load",
     "macs",

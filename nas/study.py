@@ -21,8 +21,9 @@ from nas.config import Config
 from nas.errors import UserError
 from nas.plugins import canonical_spec, installed
 from nas.progress import Progress, Silent, State
-from nas.proxies.contract import SIZE_PROXIES, load_proxy
-from nas.representation.topology import Architecture
+from nas.proxies.contract import load_proxy
+from nas.proxies.sizes import SIZE_PROXIES
+from nas.representation.architecture import Architecture
 from nas.seeds import seed
 from results.front import Score, hypervolume
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.representation.builder import Builder, widths
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 from nas.spaces.choices import Choose
 
 SMALLEST = (0.25, 0.375, 0.5)

@@ -12,8 +12,9 @@ Sandler, Howard, Zhu, Zhmoginov & Chen, MobileNetV2: Inverted Residuals and Line
 
 from __future__ import annotations
 
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 from nas.spaces.choices import Choose
 from search_spaces.images import check_task, choose_fractions, link, num_stages, prefixes, stem
 

@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas.errors import UserError
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder, Widths, labellings
+from nas.representation.elements import Task
 from nas.representation.heads import own_heads
-from nas.representation.topology import Architecture, Task
 from nas.spaces.choices import Choose
 from search_spaces.images import check_task, choose_fractions, num_stages, prefixes, stem_strides
 

@@ -14,8 +14,9 @@ He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, CVPR 2016 (t
 
 from __future__ import annotations
 
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 from nas.spaces.choices import Choose
 from search_spaces.images import SMALLEST, check_task, fractions, link, num_stages, prefixes, stem_strides
 

@@ -23,10 +23,10 @@ from itertools import pairwise
 import numpy as np
 
 from nas.errors import InvalidArchitecture, UserError, unknown_name
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.coupling import OwnershipMacs, coupling_groups, with_slices
-from nas.representation.kinds import Size
-from nas.representation.topology import Architecture, Task, Training
+from nas.representation.elements import Size, Task, TrainingSpec
 from nas.spaces.choices import Choose
 from search_spaces.images import check_task, stem_strides
 
@@ -125,7 +125,7 @@ def any_width(
     if not (_owned(chosen) > 0).all():
         raise InvalidArchitecture(f"Every slice must have a filter. Got prefixes {chosen.tolist()}: widen the network.")
     causal = with_slices(original, [tuple(row) for row in chosen.tolist()])
-    return replace(causal, training=Training(rule="sandwich"))
+    return replace(causal, training=TrainingSpec(rule="sandwich"))
 
 
 class Stepping:
@@ -271,7 +271,7 @@ def _stepping(original: Architecture, expansion: float, budgets: Sequence[float]
     full = _widths(original)
     slices = _even_split(original, [round(expansion * n) for n in full], budgets)
     settings = (("expansion", float(expansion)), ("original", "-".join(map(str, full))))
-    return replace(with_slices(original, slices), training=Training(rule="stepping", settings=settings))
+    return replace(with_slices(original, slices), training=TrainingSpec(rule="stepping", settings=settings))
 
 
 def _even_split(original: Architecture, widened: Sequence[int], budgets: Sequence[float]) -> list[tuple[int, ...]]:

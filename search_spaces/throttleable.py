@@ -25,10 +25,10 @@ from dataclasses import replace
 from typing import Any
 
 from nas.errors import UserError, unknown_name
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
+from nas.representation.elements import Size, Task
 from nas.representation.gates import round_robin
-from nas.representation.kinds import Size
-from nas.representation.topology import Architecture, Task
 from nas.spaces.choices import Choose
 from search_spaces.images import check_task, num_stages, stem_strides
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from nas.execution.network import AnytimeNetwork
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -14,7 +14,7 @@ import pytest
 
 from nas.execution.network import AnytimeNetwork
 from nas.representation.builder import Builder
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("nas", "search_spaces", "evaluators", "results")

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluators.data.arrays import Batches
-from nas.evaluation.evaluator import ControlSettings
+from nas.evaluation.controllers import ControlSettings
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
 from nas.representation.cost import subnetwork_macs
@@ -34,7 +34,7 @@ LEARNING_RATE, WEIGHT_DECAY = 1e-2, 1e-3
 
 
 def penalty(gate_N: Tensor, utilization_N: Tensor, shape: str, power: float) -> Tensor:
-    """What so much mean gate costs at a utilization, (N,). shape: one of :data:`nas.evaluation.evaluator.SHAPES`."""
+    """What so much mean gate costs at a utilization, (N,). shape: one of :data:`nas.evaluation.controllers.SHAPES`."""
     if shape == "linear":
         return (1 - utilization_N) * gate_N
     excess_N = gate_N - utilization_N

@@ -30,7 +30,7 @@ from evaluators.controllers.gate_policies import measure_gates, train_gates
 from evaluators.data.arrays import Batches, batches
 from evaluators.data.augmentation import augmentation
 from evaluators.data.datasets import split
-from nas.evaluation.evaluator import Controlled, ControlSettings
+from nas.evaluation.controllers import ControllerResult, ControlSettings
 from nas.execution.controller import Controller, actions, controller_architecture, sureness
 from nas.execution.gate_policy import GatePolicy, gate_policy_architecture
 from nas.execution.network import AnytimeNetwork
@@ -51,7 +51,7 @@ def control(
     *,
     seed: int,
     report: Callable[[int, int], None],
-) -> Controlled:
+) -> ControllerResult:
     """A controller, or a gate policy, for every penalty, measured beside the fixed utilizations.
 
     The network goes to the trainer's device and into evaluation mode, and is otherwise left as it is.
@@ -68,7 +68,7 @@ def control(
         about = {"penalty": penalty, "learner": settings.learner, "controller_macs": controller.macs}
         about["sees"] = settings.seen
         policies += [about | row for row in rows]
-    return Controlled(controllers=controllers, policies=policies, fixed=lessons.fixed())
+    return ControllerResult(controllers=controllers, policies=policies, fixed=lessons.fixed())
 
 
 class _Lessons:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from nas.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
-    from nas.representation.topology import Task
+    from nas.representation.elements import Task
 
 NAMES = ("auto", "none", "crop", "flip", "crop+flip")
 """What `augmentation` takes."""

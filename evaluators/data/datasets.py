@@ -33,7 +33,7 @@ from evaluators.data.moving_digits import MOVING_DIGITS, moving_digits
 from nas.errors import DataError, InvalidArchitecture, unknown_name
 
 if TYPE_CHECKING:
-    from nas.representation.topology import Task
+    from nas.representation.elements import Task
 
 SYNTHETIC = {"n": 2000, "classes": 10, "size": 16, "channels": 3, "seed": 0}
 """Options of `synthetic`, with their defaults."""
@@ -74,7 +74,7 @@ class Dataset:
     x_train, x_test: (N, C, H, W) or (N, C, T, H, W), both uint8 or both float32 and finite; any strides; on disk where
         they are `np.memmap`.
     y_train, y_test: (N,) int64. The training set has at least two examples of every class 0..num_classes-1.
-    hierarchy: coarser labellings of the classes, see :class:`nas.representation.topology.Task`. class_names: of all
+    hierarchy: coarser labellings of the classes, see :class:`nas.representation.elements.Task`. class_names: of all
     classes, or none.
 
     Raises DataError where one of this does not hold. The arrays are not copied: leave them as they are.
@@ -121,7 +121,7 @@ class Dataset:
     @property
     def task(self) -> Task:
         """What is to be learned from these data."""
-        from nas.representation.topology import Task
+        from nas.representation.elements import Task
 
         shape = tuple(int(size) for size in self.x_train.shape[1:])
         return Task(input_shape=shape, num_classes=self.num_classes, hierarchy=self.hierarchy)

@@ -14,7 +14,7 @@ from nas.errors import DataError, unknown_name
 
 Hierarchy = tuple[tuple[int, ...], ...]
 """The coarse label of every class, once for every coarser labelling, finest first: see
-:class:`nas.representation.topology.Task`.
+:class:`nas.representation.elements.Task`.
 """
 
 EXAMPLE = '{"0": "even", "1": "odd"}'

@@ -7,7 +7,7 @@ Four rules of one shape, which differ only in which alternatives they sample wit
 ``degree_sampling`` those between maps of high degree, ``random_path_sampling`` random ones, as many.
 
 From the paper: important operations are sampled with higher probability during training. Ours: β, the choices, labels
-as targets at every width (see :class:`evaluators.rules.plain.Sandwich`), and all that
+as targets at every width (see :class:`evaluators.rules.sandwich.Sandwich`), and all that
 :mod:`nas.representation.supernet` and :mod:`nas.chain.importance` say.
 
 References
@@ -26,11 +26,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.rules.plain import targets
+from evaluators.rules.sandwich import targets
 from nas.chain.importance import chain_scores, degree_importance, important_alternatives, random_alternatives
 from nas.chain.walks import WALKS
 from nas.errors import UserError, unknown_name
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs
 from nas.representation.supernet import (
     WIDTHS,
@@ -40,7 +41,6 @@ from nas.representation.supernet import (
     favour,
     sample_subnetwork,
 )
-from nas.representation.topology import Architecture
 from nas.seeds import seed
 
 Important = Callable[[Architecture], tuple[int, ...]]

@@ -39,8 +39,8 @@ from torch.nn import functional as F
 from evaluators.rules.permutation import Permuted, channel_groups
 from nas.errors import UserError, unknown_name
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.coupling import OwnershipMacs, coupling_groups, move_filters, with_slices
-from nas.representation.topology import Architecture
 
 IMPORTANCES = ("gradient", "magnitude", "random")
 LEVEL_WEIGHT = 0.5
@@ -92,12 +92,12 @@ class Stepping:
         self.prune, self.beta, self.gamma = float(prune), float(beta), float(gamma)
 
     def construct(self, architecture: Architecture, *, steps: int, generator: torch.Generator) -> SteppingConstruction:
-        """See :class:`nas.evaluation.evaluator.ConstructingRule`."""
+        """See :class:`nas.evaluation.training_rules.ConstructingRule`."""
         return SteppingConstruction(self, architecture, steps=steps, generator=generator)
 
 
 class SteppingConstruction(nn.Module):
-    """A SteppingNet on its way, see :class:`nas.evaluation.evaluator.Construction`.
+    """A SteppingNet on its way, see :class:`nas.evaluation.training_rules.Construction`.
 
     network: with channels in the order of their owners. teacher: the original network, None without distillation.
     Buffers: importance_G, (levels, channels), of the filters of coupling group G, summed over batches; pruned_O, what
@@ -180,7 +180,7 @@ class SteppingConstruction(nn.Module):
         return carry
 
     def restore(self, architecture: Architecture) -> None:
-        """See :meth:`nas.evaluation.evaluator.Construction.restore`."""
+        """See :meth:`nas.evaluation.training_rules.Construction.restore`."""
         device = self.network.calibrated.device
         self._adopt(AnytimeNetwork(architecture).to(device))
         self._forget()

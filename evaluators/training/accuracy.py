@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from nas.execution.labels import right_answers
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 
 class RightAnswers:

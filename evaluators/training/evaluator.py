@@ -24,29 +24,17 @@ from evaluators.data.datasets import Dataset, load, split, subset
 from evaluators.training.accuracy import RightAnswers, constant_accuracy
 from evaluators.training.latency import latency_ms
 from evaluators.training.selection import calibrate, select_points
-from nas.deploy.subnetwork_search import Measured
 from nas.errors import UserError, unknown_name
-from nas.evaluation.evaluator import (
-    ConstructingRule,
-    Construction,
-    Controlled,
-    ControlSettings,
-    DataInfo,
-    Diverged,
-    Evaluator,
-    Job,
-    Measure,
-    Outcome,
-    Selected,
-    Selection,
-    TrainingRule,
-    architecture_of,
-)
+from nas.evaluation.controllers import ControllerResult, ControlSettings
+from nas.evaluation.evaluator import DataInfo, Evaluator, Measure
+from nas.evaluation.jobs import Diverged, Job, Outcome, architecture_of
+from nas.evaluation.operating_points import Measured, Selection, SelectionResult
+from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule
 from nas.execution.layers import Layer
 from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing
 from nas.plugins import load_plugin
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture
 from nas.seeds import seed
 
 EVALUATION_BATCH = 512
@@ -189,7 +177,7 @@ class Training(Evaluator):
         seed: int = 0,
         points: int | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Selected:
+    ) -> SelectionResult:
         with _threads(self.threads):
             made, chosen, found = select_points(
                 self, network.to(self.device), selection, images=None, seed=seed, points=points, report=report
@@ -198,7 +186,7 @@ class Training(Evaluator):
             for level, point in enumerate(measured):
                 known, shape = chosen[level].latency_ms, made.architecture.task.input_shape
                 point["latency_ms"] = known if known is not None else latency_ms(made.extract(level), shape)
-        return Selected(network=made, points=measured, found=found)
+        return SelectionResult(network=made, points=measured, found=found)
 
     def control(
         self,
@@ -207,7 +195,7 @@ class Training(Evaluator):
         *,
         seed: int = 0,
         report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Controlled:
+    ) -> ControllerResult:
         with _threads(self.threads):
             return control(self, network, settings, seed=seed, report=report)
 

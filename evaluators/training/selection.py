@@ -12,10 +12,11 @@ from evaluators.data.arrays import Batches, channels_last
 from evaluators.data.datasets import subset
 from evaluators.training.accuracy import RightAnswers
 from evaluators.training.latency import latency_ms
-from nas.deploy.subnetwork_search import Found, Measured, choose_points, search_subnetworks
-from nas.evaluation.evaluator import Diverged, Selection
+from nas.deploy.subnetwork_search import choose_points, search_subnetworks
+from nas.evaluation.jobs import Diverged
+from nas.evaluation.operating_points import Found, Measured, Selection
 from nas.execution.network import AnytimeNetwork
-from nas.representation.topology import Subnetwork
+from nas.representation.elements import Subnetwork
 from results.front import Score, non_dominated_rank
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from nas.config import Config
 from nas.errors import PluginError
 from nas.funnel.screening import Proposal, funnel_of
 from nas.proxies.contract import Proxy, evaluate
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from nas.seeds import seed
 from nas.spaces.choices import at_random
 from nas.spaces.contract import SearchSpace

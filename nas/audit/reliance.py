@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 from nas.audit.reference import ArchitectureOf, Scorebook
 from nas.audit.statistics import FEW, AuditRow, Floats, Sample, audit
 from nas.audit.wording import numbers
-from nas.proxies.contract import SIZE_PROXIES, Proxy, load_proxy
+from nas.proxies.contract import Proxy, load_proxy
+from nas.proxies.sizes import SIZE_PROXIES
 
 REFERENCES = 300  # architectures that size is fitted on between generations; the audit at the end takes more
 

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas.errors import UserError
-from nas.proxies.contract import SIZE_PROXIES, Proxy, depth, evaluate
+from nas.proxies.contract import Proxy, evaluate
+from nas.proxies.sizes import SIZE_PROXIES, depth
+from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs
-from nas.representation.topology import Architecture
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]

@@ -13,14 +13,21 @@ Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import chain, product
 from operator import mul
 
+import numpy as np
+
 from nas.chain.walks import Graph
+from nas.errors import UserError
+from nas.representation.architecture import Architecture
 from nas.representation.cost import live_weights
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture, Topology
+from nas.representation.supernet import choices, picked_operations
+from nas.representation.topology import Topology
+from nas.seeds import seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,3 +140,36 @@ def _log_learned(topology: Topology, live: tuple[int, ...], output: int) -> floa
         number[target] += ways
         learned[target] += learned[source] + ways if kind(operation.kind).learned else learned[source]
     return math.log(max(1, learned[output]))
+
+
+SUBNETWORKS = 4096
+"""Of the chain: all sets of choices where there are no more than these, else so many draws."""
+
+
+def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS) -> Graph:
+    """The graph that the chain walks: the nodes of :func:`nas.chain.graph.graph_of`, with drawn subnetworks G_1..G_T.
+
+    Every set of choices once where there are at most ``subnetworks``, so that shares are exact; else so many uniform
+    draws, from a seed that is a function of the network. Widths play no part.
+
+    Raises UserError unless there is at least one subnetwork.
+    """
+    if subnetworks < 1:
+        raise UserError(f"A chain must have at least one subnetwork. Got {subnetworks=}.")
+    topology, made = architecture.topology, choices(architecture.topology)
+    options = [range(len(choice.alternatives)) for choice in made]
+    outputs = sorted({point.output for point in architecture.points})
+    drawn: Iterable[tuple[int, ...]]
+    if math.prod(map(len, options)) * len(outputs) <= subnetworks:
+        drawn = product(*options, range(len(outputs)))
+    else:
+        rng = np.random.default_rng(seed("sampled graph", architecture.network_key))
+        sizes = [*map(len, options), len(outputs)]
+        drawn = map(tuple, rng.integers(sizes, size=(subnetworks, len(sizes))).tolist())
+    live, sinks = [], []
+    view = graph_of(architecture)
+    for *picks, exit_ in drawn:
+        operations = topology.live(picked_operations(topology, made, picks, outputs[exit_]), outputs[exit_])
+        live.append(tuple(e for o in operations for e in (2 * o, 2 * o + 1)))
+        sinks.append(view.map_nodes[outputs[exit_]])
+    return replace(view.graph, live=tuple(live), sinks=tuple(sinks))

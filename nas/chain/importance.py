@@ -2,7 +2,7 @@
 single out. One notion for training rules, drawings and reports.
 
 It is read off the chain whose subnetworks G_1..G_T are draws of the choices
-(:func:`nas.representation.supernet.sampled_graph`), not the operating points: where all operations are live at every
+(:func:`nas.chain.graph.sampled_graph`), not the operating points: where all operations are live at every
 point, the chain over points cannot tell alternatives apart. TAS sums to 1 over all nodes, so by summed TPS a path
 through every map, the trunk of a residual network, wins always, and by the mean that of skips alone. So what matters is
 told by operations that are alternatives, and four things follow from the structure of the walks:
@@ -34,12 +34,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.chain.graph import graph_of
+from nas.chain.graph import SUBNETWORKS, graph_of, sampled_graph
 from nas.chain.walks import WALKS, Graph, best_path
 from nas.errors import UserError, unknown_name
+from nas.representation.architecture import Architecture
 from nas.representation.kinds import kind
-from nas.representation.supernet import SUBNETWORKS, Choice, choices, sampled_graph
-from nas.representation.topology import Architecture
+from nas.representation.supernet import Choice, choices
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ class Path:
 def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks: int = SUBNETWORKS) -> ChainScores:
     """The scores of all maps and operations by the chain over so many drawn subnetworks.
 
-    walk: a name in :data:`nas.chain.walks.WALKS`. subnetworks: see :func:`nas.representation.supernet.sampled_graph`.
+    walk: a name in :data:`nas.chain.walks.WALKS`. subnetworks: see :func:`nas.chain.graph.sampled_graph`.
 
     Raises UserError when there is no walk of this name.
 

@@ -2,7 +2,7 @@
 
 For populations that are scored again: by another walk, with the importance of all operations, or all that a store
 holds. One pass runs over positions in topological order and, at each, over all graphs at once. To score a candidate
-*once*, as the funnel and the audit do, packing gains nothing: it takes as long as :func:`nas.proxies.contract.dtmc`
+*once*, as the funnel and the audit do, packing gains nothing: it takes as long as :func:`nas.proxies.dtmc.dtmc`
 does; see benchmarks/chain.py. What comes out is the same, to rounding.
 
 Suffixes: A architectures, L levels, G graphs, P positions, M maps, O operations.
@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import UserError, unknown_name
+from nas.representation.architecture import Architecture
 from nas.representation.cost import live_weights
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -164,7 +164,7 @@ def packed_walk_weights(packed: PackedGraphs) -> Floats:
 
 
 def packed_dtmc(packed: PackedGraphs) -> Floats:
-    """:func:`nas.proxies.contract.dtmc` of every architecture, shape (A,)."""
+    """:func:`nas.proxies.dtmc.dtmc` of every architecture, shape (A,)."""
     levels_AL = packed_walk_weights(packed)
     return np.nansum(levels_AL, axis=1) / (packed.graph_AL >= 0).sum(axis=1)
 

@@ -279,7 +279,7 @@ def show(
     opened = results.open(store)
     if plot is not None:
         from nas.reporting.topology.plot import draw_topology
-        from nas.representation.topology import Architecture
+        from nas.representation.architecture import Architecture
 
         draw_topology(Architecture.from_json(opened.architecture(opened.realised(key))), plot)
     print(json.dumps(opened.architecture(opened.realised(key)), indent=1) if as_json else candidate_text(opened, key))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import results
 from nas.deploy.select import InStore, network_and_evaluator
 from nas.errors import UserError
-from nas.evaluation.evaluator import Controlled, ControlSettings
+from nas.evaluation.controllers import ControllerResult, ControlSettings
 from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
@@ -30,7 +30,7 @@ class Throttled:
     """A network with controllers that pick a utilization for each input, and what they reach."""
 
     network: AnytimeNetwork
-    controlled: Controlled
+    controlled: ControllerResult
 
     @property
     def controllers(self) -> Sequence[Controller | GatePolicy]:
@@ -118,7 +118,7 @@ def throttle(
     folder: where to save the network with its controllers, before anything is recorded.
     penalties: what all the network's multiply-accumulates cost in accuracy, for each controller. learner: "expected" or
         "reinforce" for controllers, "gates" for gate policies, which throttleable networks alone have. sees, epochs,
-        width, shape, power: see :class:`nas.evaluation.evaluator.ControlSettings`.
+        width, shape, power: see :class:`nas.evaluation.controllers.ControlSettings`.
 
     Raises UserError or results.StoreError for a user's mistake.
     """
@@ -148,7 +148,7 @@ def throttle(
     return made
 
 
-def _record(store: str, origin: InStore, controlled: Controlled) -> None:
+def _record(store: str, origin: InStore, controlled: ControllerResult) -> None:
     """Record what controllers reach; the study's state stays what it was."""
     opened = results.open(store)
     about = opened.studies().set_index("study").loc[origin.study]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import results
 from nas.config import Config
-from nas.deploy.subnetwork_search import EVALUATIONS
 from nas.errors import UserError
-from nas.evaluation.evaluator import Diverged, Evaluator, Selected, Selection
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.jobs import Diverged
+from nas.evaluation.operating_points import EVALUATIONS, Selection, SelectionResult
 from nas.execution.network import AnytimeNetwork
 from nas.execution.serialization import load
 from nas.funnel.launch import STORE, absolute_data, check_device, make_evaluator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Chosen:
     """A network with the operating points that a final search chose, and all that the search saw."""
 
-    selected: Selected
+    selected: SelectionResult
 
     @property
     def network(self) -> AnytimeNetwork:

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import UserError
+from nas.evaluation.operating_points import EVALUATIONS, NO_LIMITS, Found, Limits, Measured
+from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
+from nas.representation.elements import Subnetwork
 from nas.representation.supernet import (
     Choice,
     Draw,
@@ -36,64 +38,43 @@ from nas.representation.supernet import (
     subnetwork_of,
     width_levels,
 )
-from nas.representation.topology import Architecture, Subnetwork
 from nas.seeds import seed as derived_seed
 from nas.strategies.surrogate import Blocks, Surrogate
 from results.front import Score, crowding, non_dominated_rank
 
 Floats = NDArray[np.float64]
+
+
 Measure = Callable[[list[Subnetwork]], list[tuple[float, float | None]]]
 """Accuracy of each subnetwork as recalibrated, and its latency in milliseconds where that is limited, else None."""
 
-EVALUATIONS = 192
+
 FIRST_SHARE = 0.25  # of the evaluations: at random, before there is anything to predict from
+
+
 ROUNDS = 8
+
+
 EXPLORE = 0.2  # of a round's measurements are random draws: they keep the predictor honest
+
+
 POPULATION = 128
+
+
 GENERATIONS = 12
+
+
 _BELOW = 1e-6  # weight of budgets below the lowest of the score
+
+
 TRIES = 50  # random draws for one that is new and within the limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What every operating point must keep; None is no limit. max_latency_ms: as measured."""
-
-    max_macs: float | None = None
-    max_params: float | None = None
-    max_latency_ms: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_macs", "max_params", "max_latency_ms"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise UserError(f"{name} must be positive and finite. Got {value!r}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A subnetwork with its costs and what was measured of it."""
-
-    subnetwork: Subnetwork
-    macs: int
-    params: int
-    accuracy: float
-    latency_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a final search saw. measured: in order of measurement. seen: different subnetworks looked at, in all."""
-
-    measured: tuple[Measured, ...]
-    seen: int
 
 
 def search_subnetworks(
     architecture: Architecture,
     measure: Measure,
     *,
-    limits: Limits = Limits(),
+    limits: Limits = NO_LIMITS,
     evaluations: int = EVALUATIONS,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -120,7 +101,7 @@ def search_subnetworks(
     return Found(measured=tuple(search.measured.values()), seen=len(search.seen))
 
 
-def choose_points(measured: Sequence[Measured], count: int, score: Score, limits: Limits = Limits()) -> list[Measured]:
+def choose_points(measured: Sequence[Measured], count: int, score: Score, limits: Limits = NO_LIMITS) -> list[Measured]:
     """The subnetworks within the limits that have the best anytime accuracy as operating points, small to large.
 
     As many as asked for, fewer only where not so many differ in MACs. Their smallest answers at the lowest budget of

@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from nas.errors import UserError, unknown_name
-from nas.evaluation.evaluator import SEES
+from nas.evaluation.controllers import SEES
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
+from nas.representation.elements import Task
 from nas.representation.gates import check_utilization, throttled
-from nas.representation.topology import Architecture, Task
 
 UTILIZATIONS = tuple(tenths / 10 for tenths in range(1, 11))
 SEEN_SIZE = 8

@@ -23,8 +23,9 @@ from torch import Tensor
 from nas.errors import UserError
 from nas.execution.controller import controller_architecture
 from nas.execution.network import AnytimeNetwork
-from nas.representation.gates import GatedModule, check_utilization, switched
-from nas.representation.topology import Architecture, Subnetwork, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import GatedModule, Subnetwork, Task
+from nas.representation.gates import check_utilization, switched
 
 
 def gate_policy_architecture(architecture: Architecture, *, width: int = 8) -> Architecture:

@@ -20,11 +20,12 @@ from nas.execution.masked import GatedPass
 from nas.execution.plan import Plan, Step, make_plan
 from nas.execution.preprocessing import Preprocessing
 from nas.execution.refinement import Refiner
-from nas.representation.cost import macs, params, subnetwork_macs
+from nas.representation.architecture import Architecture, macs, params
+from nas.representation.cost import subnetwork_macs
+from nas.representation.elements import Subnetwork
 from nas.representation.gates import check_utilization, throttled
 from nas.representation.liveness import check_point
 from nas.representation.reuse import accumulating_maps, stable_maps
-from nas.representation.topology import Architecture, Subnetwork
 from nas.seeds import seed
 
 if TYPE_CHECKING:

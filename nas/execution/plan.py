@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from nas.execution.layers import Channels, Moves, Route
+from nas.representation.elements import Subnetwork
 from nas.representation.kinds import kind
-from nas.representation.topology import Subnetwork, Topology
+from nas.representation.topology import Topology
 from nas.representation.wiring import active_channels, alignment
 
 

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from nas.execution.layers import BATCH_NORM_EPS, Channels, Layer, Moves, Norm, activate, place
 from nas.execution.plan import Step, make_plan
+from nas.representation.architecture import Architecture
 from nas.representation.kinds import kind
-from nas.representation.reuse import accumulating_maps, active_mask
-from nas.representation.topology import Architecture
-from nas.representation.wiring import alignment, channel_mask
+from nas.representation.reuse import accumulating_maps
+from nas.representation.wiring import active_mask, alignment, channel_mask
 
 if TYPE_CHECKING:
     from nas.execution.network import AnytimeNetwork

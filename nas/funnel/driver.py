@@ -20,9 +20,10 @@ from nas.audit.reference import Scorebook
 from nas.audit.reliance import Reliance, decide
 from nas.audit.wording import reliance_changes, reliance_sentence
 from nas.config import Config
-from nas.deploy.subnetwork_search import EVALUATIONS
 from nas.errors import UserError
-from nas.evaluation.evaluator import DataInfo, Evaluator, Job, Outcome
+from nas.evaluation.evaluator import DataInfo, Evaluator
+from nas.evaluation.jobs import Job, Outcome
+from nas.evaluation.operating_points import EVALUATIONS
 from nas.funnel.estimates import Work
 from nas.funnel.finals import choose_finalists, epochs_within
 from nas.funnel.ranking import Entry, Shortlist, with_controls
@@ -31,10 +32,12 @@ from nas.funnel.screening import Funnel, Proposal, Rejected, duplicate, made, ou
 from nas.plugins import load_plugin
 from nas.progress import Progress, State
 from nas.proxies.contract import evaluate, load_proxy
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture
 from nas.seeds import seed
 from nas.spaces.choices import Domains
-from nas.strategies.contract import Random, Strategy, export
+from nas.strategies.contract import Strategy
+from nas.strategies.optuna_export import export
+from nas.strategies.random import Random
 from nas.workers.local import Failure, Runner
 from results.errors import StoreError
 from results.front import Score

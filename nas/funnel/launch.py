@@ -21,7 +21,8 @@ from nas.funnel.screening import Funnel, bounds, funnel_of, training_of
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.spaces.contract import SearchSpace
-from nas.strategies.contract import Strategy, export
+from nas.strategies.contract import Strategy
+from nas.strategies.optuna_export import export
 from nas.study import Study
 from nas.workers.local import LocalRunner
 from results.connection import locate

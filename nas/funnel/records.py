@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.config import Config
-from nas.evaluation.evaluator import DataInfo, Outcome
+from nas.evaluation.evaluator import DataInfo
+from nas.evaluation.jobs import Outcome
 from nas.funnel.finals import Curve
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture
 from nas.spaces.choices import Domains
 from nas.strategies.contract import Trial
 from nas.workers.local import Failure

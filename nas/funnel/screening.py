@@ -15,8 +15,8 @@ from nas.config import Config
 from nas.errors import InvalidArchitecture, PluginError, Unsatisfiable, UserError
 from nas.plugins import canonical_spec, load_plugin
 from nas.proxies.contract import Proxy, evaluate, load_proxy
-from nas.representation.cost import macs, params
-from nas.representation.topology import Architecture, Setting, Task, Training
+from nas.representation.architecture import Architecture, macs, params
+from nas.representation.elements import Setting, Task, TrainingSpec
 from nas.seeds import seed
 from nas.spaces.choices import Decide, Domains, Options, Primitive, Recorder, at_random, mutate
 from nas.spaces.contract import SearchSpace
@@ -99,7 +99,7 @@ class Funnel:
         proxy: tuple[str, Proxy],
         constraints: Constraints = Constraints(),
         domains: Domains | None = None,
-        training: Training | None = None,
+        training: TrainingSpec | None = None,
     ):
         self.spaces, self.task, self.points = dict(spaces), task, points
         self.proxy_name, self.proxy = proxy
@@ -291,13 +291,13 @@ def funnel_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> 
     )
 
 
-def training_of(spec: str) -> Training:
+def training_of(spec: str) -> TrainingSpec:
     """A training rule with settings, as on the command line.
 
     Raises PluginError for an unknown rule, UserError for what is no setting. The values are checked by the rule.
 
     >>> training_of("sandwich:sampled=2,soft=true")
-    Training(rule='sandwich', settings=(('sampled', 2), ('soft', True)))
+    TrainingSpec(rule='sandwich', settings=(('sampled', 2), ('soft', True)))
     """
     name, _, rest = spec.rpartition(":")
     if "=" not in rest:
@@ -308,10 +308,10 @@ def training_of(spec: str) -> Training:
         if not (key and equals):
             raise UserError(f"Settings of a rule must be like sandwich:sampled=2,soft=true. Got {spec!r}.")
         settings[key.strip()] = _value(value.strip())
-    return Training(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
+    return TrainingSpec(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
 
 
-def _instead(own: Training, wanted: Training) -> Training:
+def _instead(own: TrainingSpec, wanted: TrainingSpec) -> TrainingSpec:
     """What trains in place of a space's own rule: the one that is wanted; where it is the same rule, what the space
     says of it stands where nothing else is wanted.
     """

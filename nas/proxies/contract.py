@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from statistics import fmean
 from typing import Any, Literal, Protocol, cast, get_args
 
-from nas.chain.graph import log_learned_paths, log_walk_weights
 from nas.errors import PluginError
 from nas.plugins import load_plugin
-from nas.representation.cost import params as params_of
-from nas.representation.kinds import kind
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture
 
 Needs = Literal["topology", "weights", "batch"]
-
-SIZE_PROXIES = ("macs", "params", "depth", "count")
 
 
 class Proxy(Protocol):
@@ -54,63 +48,6 @@ def proxy(needs: Needs) -> Callable[[Callable[[Architecture], float]], Proxy]:
         return cast(Proxy, function)
 
     return declare
-
-
-@proxy("topology")
-def dtmc(architecture: Architecture) -> float:
-    """How much there is to learn where walks pass: mean over levels of the log of the weights on a walk of the chain.
-
-    Chosen among scores of the chain on one half of a population of trained networks; what it is worth on the other:
-    benchmarks/ranking.py.
-
-    Notes
-    -----
-    About 40 µs for a proposal of `residual` with four levels, seen for the first time; see benchmarks/ranking.py.
-    """
-    levels = log_walk_weights(architecture)
-    return sum(levels) / len(levels)
-
-
-@proxy("topology")
-def learned_paths(architecture: Architecture) -> float:
-    """How many learned operations lie on all paths: mean over levels of log(paths × expected learned operations).
-
-    The first default, which widths do not enter. About 10 µs for 35 operations where all levels have the same ones.
-    """
-    levels = log_learned_paths(architecture)
-    return sum(levels) / len(levels)
-
-
-@proxy("topology")
-def macs(architecture: Architecture) -> float:
-    """Logarithm of the MACs, mean over levels."""
-    return fmean(math.log(max(1, cost)) for cost in architecture.costs)
-
-
-@proxy("topology")
-def params(architecture: Architecture) -> float:
-    """Logarithm of the parameters of a level on its own, mean over levels."""
-    return fmean(math.log(max(1, size)) for size in params_of(architecture))
-
-
-@proxy("topology")
-def depth(architecture: Architecture) -> float:
-    """Learned operations on the longest path from input to output of the largest operating point."""
-    topology, point = architecture.topology, architecture.points[-1]
-    operations = topology.operations
-    longest = [0] * len(topology.maps)
-    for operation in sorted([operations[o] for o in point.operations], key=lambda operation: operation.target):
-        steps = longest[operation.source] + kind(operation.kind).learned
-        if steps > longest[operation.target]:
-            longest[operation.target] = steps
-    return float(longest[point.output])
-
-
-@proxy("topology")
-def count(architecture: Architecture) -> float:
-    """Live learned operations, mean over levels."""
-    learned = [kind(operation.kind).learned for operation in architecture.topology.operations]
-    return sum(learned[o] for point in architecture.points for o in point.operations) / len(architecture.points)
 
 
 def load_proxy(spec: str) -> Proxy:

@@ -37,8 +37,10 @@ from typing import ClassVar, Literal
 
 from nas.errors import UserError
 from nas.proxies.contract import Needs
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Subnetwork
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture, Subnetwork, Topology
+from nas.representation.topology import Topology
 
 
 @dataclass(frozen=True, kw_only=True)

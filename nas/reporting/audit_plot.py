@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from nas.audit.statistics import TRIVIAL_TAU, AuditRow
-from nas.proxies.contract import SIZE_PROXIES
+from nas.proxies.sizes import SIZE_PROXIES
 from results.plots import GRID, INK, MUTED, STYLE
 
 _OWN, _SIZE = "#d9822b", "#8593a6"

@@ -11,7 +11,8 @@ from nas.audit.wording import reliance_line
 from nas.chain.importance import chain_scores, walk_of
 from nas.errors import UserError
 from nas.progress import duration
-from nas.representation.topology import Architecture, Operation
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Operation
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from nas.progress import Progress, duration
 from nas.proxies.contract import load_proxy
 from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, store_argument, store_option
 from nas.reporting.html import Markup, bar, code, details, figure, page, paragraph, table, tag, text
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture
 from results.schema import STATUSES
 
 if TYPE_CHECKING:

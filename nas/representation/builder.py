@@ -7,19 +7,21 @@ from itertools import pairwise
 from typing import Any
 
 from nas.errors import InvalidArchitecture
-from nas.representation.gates import GatedModule, throttled
-from nas.representation.kinds import Size, kind
-from nas.representation.liveness import trim_point
-from nas.representation.topology import (
-    Architecture,
+from nas.representation.architecture import Architecture
+from nas.representation.elements import (
     FeatureMap,
+    GatedModule,
     Operation,
     Setting,
+    Size,
     Subnetwork,
     Task,
-    Topology,
-    Training,
+    TrainingSpec,
 )
+from nas.representation.gates import throttled
+from nas.representation.kinds import kind
+from nas.representation.liveness import trim_point
+from nas.representation.topology import Topology
 
 Widths = int | Sequence[int]
 
@@ -130,7 +132,7 @@ class Builder:
 
     def gate(self, components: Sequence[Sequence[int]], *, always: int = 0) -> None:
         """Let a utilization switch these components, each given by its maps: see
-        :class:`nas.representation.gates.GatedModule`.
+        :class:`nas.representation.elements.GatedModule`.
         """
         self._gated.append(GatedModule(components=tuple(map(tuple, components)), always=always))
 
@@ -213,7 +215,7 @@ class Builder:
             topology=topology,
             points=tuple(trim_point(topology, point) for point in given),
             norm=norm,  # type: ignore[arg-type]  # checked at birth
-            training=Training(rule=rule, settings=tuple(sorted(settings.items()))),
+            training=TrainingSpec(rule=rule, settings=tuple(sorted(settings.items()))),
         )
         return architecture.canonical
 

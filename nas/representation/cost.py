@@ -5,21 +5,9 @@ Skips, poolings, norms and activations cost no MACs; norms and biases are not co
 
 from __future__ import annotations
 
-from nas.representation.topology import Architecture, Subnetwork, Topology
+from nas.representation.elements import Subnetwork
+from nas.representation.topology import Topology
 from nas.representation.wiring import pairs
-
-
-def macs(architecture: Architecture) -> tuple[int, ...]:
-    """Multiply-accumulates of one example at every operating point.
-
-    Equals half of what torch's flop counter says of ``network.extract(level)``.
-    """
-    return architecture.costs
-
-
-def params(architecture: Architecture) -> tuple[int, ...]:
-    """Weights, biases and norm parameters of every operating point on its own, as in ``network.extract(level)``."""
-    return tuple(subnetwork_params(architecture.topology, point) for point in architecture.points)
 
 
 def subnetwork_macs(topology: Topology, point: Subnetwork) -> int:

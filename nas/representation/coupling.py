@@ -13,8 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from nas.errors import UserError
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Subnetwork
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture, Subnetwork, Topology
+from nas.representation.topology import Topology
 
 
 def coupling_groups(architecture: Architecture) -> tuple[tuple[int, ...], ...]:

@@ -17,60 +17,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from nas.errors import InvalidArchitecture, UserError
-
-if TYPE_CHECKING:
-    from nas.representation.topology import Subnetwork, Task, Topology
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatedModule:
-    """Components that are switched on one after the other as the utilization grows.
-
-    components: of each, the maps that it switches, ascending. The first component that names a map switches its first
-        slice, the second its second, and so on: a map of one slice is on or off as a whole. Other slices are off.
-    always: how many of the first are on at every utilization.
-    """
-
-    components: tuple[tuple[int, ...], ...]
-    always: int = 0
-
-    def __post_init__(self) -> None:
-        components = self.components
-        whole = type(components) is tuple and all(
-            type(maps) is tuple and maps and {int}.issuperset(map(type, maps)) for maps in components
-        )
-        if not (whole and components):
-            raise InvalidArchitecture(
-                f"components must be a tuple of tuples of maps, none of them empty. Got {components!r}."
-            )
-        if not all(list(maps) == sorted(set(maps)) for maps in components):
-            raise InvalidArchitecture(f"The maps of a component must ascend, each once. Got {components}.")
-        if not (type(self.always) is int and 0 <= self.always < len(components)):
-            raise InvalidArchitecture(
-                f"always must leave one of the {len(components)} components to switch. Got {self.always!r}."
-            )
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """The smallest utilization at which each component is on, ascending: levels of equal measure between them.
-
-        >>> GatedModule(components=((1,),) * 3, always=1).thresholds
-        (0.0, 0.3333333333333333, 0.6666666666666666)
-        """
-        steps = len(self.components) - self.always + 1
-        return tuple(max(0, i + 1 - self.always) / steps for i in range(len(self.components)))
-
-    def on(self, utilization: float) -> int:
-        """How many components are on.
-
-        >>> [GatedModule(components=((1,),) * 4).on(u) for u in (0.0, 0.19, 0.2, 0.5, 1.0)]
-        [0, 0, 1, 2, 4]
-        """
-        return sum(utilization >= threshold for threshold in self.thresholds)
+from nas.representation.cost import subnetwork_macs
+from nas.representation.elements import GatedModule, Subnetwork, Task
+from nas.representation.liveness import check_point, trim_point
+from nas.representation.topology import Topology
 
 
 def check_utilization(utilization: float) -> None:
@@ -96,8 +49,6 @@ def throttled(topology: Topology, utilization: float, largest: Subnetwork) -> Su
 
 def switched(topology: Topology, on: Sequence[int], largest: Subnetwork) -> Subnetwork:
     """The subnetwork with so many components of each module on, as :func:`throttled`."""
-    from nas.representation.liveness import trim_point
-
     counts = dict(zip(topology.declared, largest.channels))
     for module, first in zip(topology.gated, on, strict=True):
         counts |= _widths(topology, module, first)
@@ -106,8 +57,6 @@ def switched(topology: Topology, on: Sequence[int], largest: Subnetwork) -> Subn
 
 def module_shares(topology: Topology, largest: Subnetwork) -> list[float]:
     """What the switched components of each module cost, as shares of the multiply-accumulates that all of them do."""
-    from nas.representation.cost import subnetwork_macs
-
     whole = [len(module.components) for module in topology.gated]
     saved = []
     for m, module in enumerate(topology.gated):
@@ -129,24 +78,6 @@ def round_robin(sizes: Sequence[int]) -> list[tuple[int, int]]:
     [(1, 0), (0, 0), (0, 1)]
     """
     return [(m, i) for i in range(max(sizes, default=0)) for m in reversed(range(len(sizes))) if i < sizes[m]]
-
-
-def check_gated(topology: Topology) -> None:
-    """Raise InvalidArchitecture unless every gated map is switched slice by slice, by one module."""
-    seen: set[int] = set()
-    for module in topology.gated:
-        named = Counter(index for component in module.components for index in component)
-        for index, times in sorted(named.items()):
-            if not (0 < index < len(topology.maps) and topology.maps[index].merge == "sum"):
-                raise InvalidArchitecture(f"Gated maps are sums, not the input and no concats. Got map {index}.")
-            if index in seen:
-                raise InvalidArchitecture(f"A map belongs to one gated module. Got map {index} in two.")
-            if not (times <= len(topology.maps[index].slices)):
-                raise InvalidArchitecture(
-                    f"Map {index} may be in as many components as it has slices, {len(topology.maps[index].slices)}. "
-                    f"Got {times}."
-                )
-        seen.update(named)
 
 
 def cut_to(topology: Topology, largest: Subnetwork) -> tuple[GatedModule, ...]:
@@ -176,8 +107,6 @@ def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None
     """Raise InvalidArchitecture unless all components are on at the largest operating point, and there is a network at
     every utilization.
     """
-    from nas.representation.liveness import check_point
-
     if not all(_is_on(topology, module, len(module.components), largest) for module in topology.gated):
         raise InvalidArchitecture("The largest operating point must have all components of all gated modules on.")
     for utilization in distinct_utilizations(topology):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nas.errors import UserError
+from nas.representation.architecture import Architecture
 from nas.representation.liveness import trim_point
-from nas.representation.topology import Architecture
 
 
 def own_heads(architecture: Architecture) -> Architecture:

@@ -14,13 +14,10 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.errors import InvalidArchitecture, PluginError
+from nas.representation.elements import Operation, Size
 
 if TYPE_CHECKING:
     import torch
-
-    from nas.representation.topology import Operation
-
-Size = tuple[int, ...]
 
 
 class Kind(ABC):

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nas.errors import InvalidArchitecture
+from nas.representation.elements import FeatureMap, Operation, Subnetwork, Task
 from nas.representation.kinds import kind
+from nas.representation.topology import Topology
 
-if TYPE_CHECKING:
-    from nas.representation.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology
-
-
-def live_operations(topology: Topology, operations: Iterable[int], output: int) -> tuple[int, ...]:
-    """Those of the given operations that lie on a path from the input to the output map, sorted.
-
-    Notes: one pass forward and one backward over operations ordered by target, O(V + E).
-    """
-    ops = topology.operations
-    order = sorted(operations, key=lambda o: ops[o].target)
-    reached = {0}
-    forward = []
-    for o in order:
-        if ops[o].source in reached:
-            reached.add(ops[o].target)
-            forward.append(o)
-    needed = {output}
-    live = []
-    for o in reversed(forward):
-        if ops[o].target in needed:
-            needed.add(ops[o].source)
-            live.append(o)
-    return tuple(sorted(live))
+Points = tuple[Subnetwork, ...]
 
 
 def trim_point(topology: Topology, point: Subnetwork) -> Subnetwork:
@@ -105,19 +83,18 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
                 )
 
 
-def trim_unused(architecture: Architecture) -> Architecture:
-    """The architecture without operations, maps and channels that no operating point uses; itself where there are
+def trim_unused(topology: Topology, points: Points) -> tuple[Topology, Points]:
+    """Topology and points without operations, maps and channels that no operating point uses; the same if there are
     none. Unused ones stay where what is used would compute something else without them.
     """
-    topology, points = architecture.topology, architecture.points
     live = {o for point in points for o in point.operations}
     columns = list(zip(*(p.channels for p in points)))
     widest = {index: max(column) for index, column in zip(topology.declared, columns)}
     if _is_all(topology, live, widest):
-        return architecture
+        return topology, points
     kept = _Kept(topology, live, widest)
     channels = {index: topology.maps[index].slices[n - 1] for index, n in kept.slices.items()}
-    return architecture if _is_all(topology, kept.operations, channels) else _rebuild(architecture, kept)
+    return (topology, points) if _is_all(topology, kept.operations, channels) else _rebuild(topology, points, kept)
 
 
 def _is_all(topology: Topology, operations: set[int], channels: dict[int, int]) -> bool:
@@ -212,10 +189,8 @@ class _Kept:
         return True
 
 
-def _rebuild(architecture: Architecture, kept: _Kept) -> Architecture:
-    from nas.representation.topology import Topology
-
-    old, live, used = architecture.topology, sorted(kept.operations), sorted(kept.maps)
+def _rebuild(old: Topology, points: Points, kept: _Kept) -> tuple[Topology, Points]:
+    live, used = sorted(kept.operations), sorted(kept.maps)
     place = {index: at for at, index in enumerate(used)}
     width: dict[int, int] = {}
     maps: list[FeatureMap] = []
@@ -232,21 +207,21 @@ def _rebuild(architecture: Architecture, kept: _Kept) -> Architecture:
     operations = [_narrowed(old, old.operations[o], place, width) for o in live]
     position = {o: at for at, o in enumerate(live)}
     declared = dict(zip(old.declared, range(len(old.declared))))
-    points = tuple(
+    narrowed = tuple(
         replace(
             point,
             channels=tuple(point.channels[declared[index]] for index in used if index in declared),
             operations=tuple(position[o] for o in point.operations),
             output=place[point.output],
         )
-        for point in architecture.points
+        for point in points
     )
     gated = tuple(
         replace(module, components=tuple(tuple(place[index] for index in maps) for maps in module.components))
         for module in old.gated
     )
     topology = Topology(maps=tuple(maps), operations=tuple(operations), gated=gated)
-    return replace(architecture, topology=topology, points=points)
+    return topology, narrowed
 
 
 def _narrowed(old: Topology, operation: Operation, place: dict[int, int], width: dict[int, int]) -> Operation:

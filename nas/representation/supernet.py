@@ -18,26 +18,22 @@ Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICC
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
-from nas.chain.graph import graph_of
-from nas.chain.walks import Graph
 from nas.errors import UserError, unknown_name
+from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs
+from nas.representation.elements import Subnetwork
 from nas.representation.kinds import kind
 from nas.representation.liveness import trim_point
-from nas.representation.topology import Architecture, Subnetwork, Topology
+from nas.representation.topology import Topology
 from nas.seeds import seed
 
 WIDTHS = ("common", "independent")
 """How widths are drawn: one level for all maps, or one for each coupling group."""
-
-SUBNETWORKS = 4096
-"""Of the chain: all sets of choices where there are no more than these, else so many draws."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +143,7 @@ def subnetwork_of(architecture: Architecture, made: Sequence[Choice], drawn: Dra
     that there is one.
     """
     topology, output = architecture.topology, architecture.points[drawn.exit].output
-    operations = _operations(topology, made, drawn.picks, output)
+    operations = picked_operations(topology, made, drawn.picks, output)
     channels = _channels(topology, operations, output, drawn.levels)
     return trim_point(topology, Subnetwork(channels=channels, operations=operations, output=output))
 
@@ -198,35 +194,6 @@ def coupling_groups(topology: Topology) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, groups.values()))
 
 
-def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS) -> Graph:
-    """The graph that the chain walks: the nodes of :func:`nas.chain.graph.graph_of`, with drawn subnetworks G_1..G_T.
-
-    Every set of choices once where there are at most ``subnetworks``, so that shares are exact; else so many uniform
-    draws, from a seed that is a function of the network. Widths play no part.
-
-    Raises UserError unless there is at least one subnetwork.
-    """
-    if subnetworks < 1:
-        raise UserError(f"A chain must have at least one subnetwork. Got {subnetworks=}.")
-    topology, made = architecture.topology, choices(architecture.topology)
-    options = [range(len(choice.alternatives)) for choice in made]
-    outputs = sorted({point.output for point in architecture.points})
-    drawn: Iterable[tuple[int, ...]]
-    if math.prod(map(len, options)) * len(outputs) <= subnetworks:
-        drawn = product(*options, range(len(outputs)))
-    else:
-        rng = np.random.default_rng(seed("sampled graph", architecture.network_key))
-        sizes = [*map(len, options), len(outputs)]
-        drawn = map(tuple, rng.integers(sizes, size=(subnetworks, len(sizes))).tolist())
-    live, sinks = [], []
-    view = graph_of(architecture)
-    for *picks, exit_ in drawn:
-        operations = topology.live(_operations(topology, made, picks, outputs[exit_]), outputs[exit_])
-        live.append(tuple(e for o in operations for e in (2 * o, 2 * o + 1)))
-        sinks.append(view.map_nodes[outputs[exit_]])
-    return replace(view.graph, live=tuple(live), sinks=tuple(sinks))
-
-
 def expected_macs(
     architecture: Architecture, made: Sequence[Choice], *, widths: str = "common", draws: int = 1000
 ) -> float:
@@ -245,7 +212,7 @@ def _pick(choice: Choice, uniform: float) -> int:
     return len(choice.alternatives) - 1
 
 
-def _operations(topology: Topology, made: Sequence[Choice], picks: Sequence[int], output: int) -> tuple[int, ...]:
+def picked_operations(topology: Topology, made: Sequence[Choice], picks: Sequence[int], output: int) -> tuple[int, ...]:
     """The operations that a set of choices leaves, with a path to the output put back where they cut it off."""
     dropped = {
         o for choice, pick in zip(made, picks) for i, o in enumerate(choice.alternatives) if i != pick and o is not None

@@ -6,232 +6,18 @@ it. Nothing here needs torch.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from math import isfinite, prod
-from operator import attrgetter
-from typing import Any, Literal
+from math import prod
 
 from nas.errors import InvalidArchitecture
-from nas.representation.gates import GatedModule, check_gated, check_throttled, cut_to
-from nas.representation.kinds import Size, kind
-
-STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
-ACTIVATIONS = ("none", *STEPS[1:])
-SCALES = ("none", "mean", "full")
-NORM_POLICIES = ("shared", "per_point", "recalibrated")
+from nas.representation.elements import FeatureMap, GatedModule, Operation, Subnetwork
+from nas.representation.kinds import kind
 
 REMEMBERED_QUESTIONS = 4096
 """How many sets of operations a topology knows the live ones of: a training that samples them asks without end."""
-
-Setting = str | int | float | bool | None
-
-_INT = {int}
-"""What types of whole numbers there may be: numpy's would give other keys, and cannot be written as JSON."""
-
-
-def _whole(numbers: Any) -> bool:
-    return type(numbers) is tuple and {int}.issuperset(map(type, numbers))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What is to be learned.
-
-    input_shape: channels first, then the spatial sizes (two for images, three for video).
-    num_classes: number of (fine) labels.
-    hierarchy: coarser labellings of the fine labels, finest first; each gives the coarse label of every fine one, and
-        joins labels of the labelling before it. Labellings are numbered: 0 are the fine labels, 1 the first of these.
-    metric: what "accuracy" means; a name for reports.
-    """
-
-    input_shape: tuple[int, ...]
-    num_classes: int
-    hierarchy: tuple[tuple[int, ...], ...] = ()
-    metric: str = "accuracy"
-
-    def __post_init__(self) -> None:
-        if not (_whole(self.input_shape) and len(self.input_shape) >= 2 and min(self.input_shape) >= 1):
-            raise InvalidArchitecture(
-                "input_shape must be a tuple of channels and at least one spatial size, whole numbers, all positive. "
-                f"Got {self.input_shape!r}."
-            )
-        if not (type(self.num_classes) is int and self.num_classes >= 2):
-            raise InvalidArchitecture(f"A task must have at least two classes. Got {self.num_classes=}.")
-        if not (type(self.hierarchy) is tuple and all(map(_whole, self.hierarchy))):
-            raise InvalidArchitecture(f"hierarchy must be a tuple of tuples of labels. Got {self.hierarchy!r}.")
-        if not isinstance(self.metric, str):
-            raise InvalidArchitecture(f"metric must be a name. Got {self.metric!r}.")
-        for labels in self.hierarchy:
-            if not (len(labels) == self.num_classes and set(labels) == set(range(max(labels) + 1))):
-                raise InvalidArchitecture(
-                    f"Each level of the hierarchy must give every one of the {self.num_classes} labels a coarse label "
-                    f"0..n-1, none left out. Got {labels}."
-                )
-        counts = self.label_counts
-        if not (counts[-1] >= 2 and all(finer > coarser for finer, coarser in pairwise(counts))):
-            raise InvalidArchitecture(
-                "Each level of the hierarchy must have fewer labels than the one before it, and at least two. "
-                f"Got {', '.join(map(str, counts))} labels, finest first."
-            )
-        for finer, coarser in pairwise(self.hierarchy):
-            if len(set(zip(finer, coarser))) > len(set(finer)):
-                raise InvalidArchitecture(
-                    "Each level of the hierarchy must join whole labels of the one before it. "
-                    f"Got {coarser}, which splits labels of {finer}."
-                )
-
-    @property
-    def label_counts(self) -> tuple[int, ...]:
-        """Number of labels of every labelling, finest first; no two are equal."""
-        return (self.num_classes, *(max(labels) + 1 for labels in self.hierarchy))
-
-    def joined(self, finer: int, coarser: int) -> tuple[int, ...]:
-        """For every label of a labelling, the label of another, which is coarser or the same.
-
-        >>> Task(input_shape=(1, 8, 8), num_classes=4, hierarchy=((0, 0, 1, 2), (0, 0, 1, 1))).joined(1, 2)
-        (0, 1, 1)
-        """
-        if not 0 <= finer <= coarser < len(self.label_counts):
-            raise InvalidArchitecture(f"Only labels of a finer labelling can be joined. Got {finer=}, {coarser=}.")
-        labellings = (tuple(range(self.num_classes)), *self.hierarchy)
-        found = dict(zip(labellings[finer], labellings[coarser]))
-        return tuple(found[label] for label in range(len(found)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureMap:
-    """A node of the topology: what operations write, merge and read.
-
-    channels: at full width.
-    size: spatial sizes; () for a vector.
-    slices: prefix lengths that a subnetwork may use, ascending, ending at ``channels``. The same field serves elastic
-        widths, causal blocks and the components of a gated module.
-    merge: "sum" of what arrives, or "concat": a view of its sources, whose active part is derived, never declared.
-    activation: after the merge.
-    scale: a gated map's values are multiplied by 1/c ("mean") or n/c ("full") when c of its n components are active;
-        the components are the slices, for a concat its sources.
-    """
-
-    channels: int
-    size: Size
-    slices: tuple[int, ...]
-    merge: Literal["sum", "concat"] = "sum"
-    activation: str = "none"
-    scale: Literal["none", "mean", "full"] = "none"
-
-    def __post_init__(self) -> None:
-        slices, size = self.slices, self.size
-        if not (type(slices) is type(size) is tuple and {type(self.channels), *map(type, slices + size)} == _INT):
-            raise InvalidArchitecture(
-                "channels must be a whole number, size and slices tuples of whole numbers. "
-                f"Got {self.channels=}, {size=}, {slices=}."
-            )
-        if not (self.channels >= 1):
-            raise InvalidArchitecture(f"A feature map must have channels. Got {self.channels=}.")
-        if not (
-            len(slices) > 0
-            and slices[-1] == self.channels
-            and slices[0] >= 1
-            and all(a < b for a, b in pairwise(slices))
-        ):
-            raise InvalidArchitecture(
-                f"slices must ascend from at least 1 and end at channels={self.channels}. Got {slices=}."
-            )
-        if self.merge not in ("sum", "concat"):
-            raise InvalidArchitecture(f"merge must be 'sum' or 'concat'. Got {self.merge!r}.")
-        if self.merge == "concat" and len(slices) > 1:
-            raise InvalidArchitecture(f"What is active of a concat is derived: it has one slice. Got {slices=}.")
-        if self.activation not in ACTIVATIONS:
-            raise InvalidArchitecture(f"activation must be one of {ACTIVATIONS}. Got {self.activation!r}.")
-        if self.scale not in SCALES:
-            raise InvalidArchitecture(f"scale must be one of {SCALES}. Got {self.scale!r}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """An edge of the topology. Parallel operations between the same two maps are allowed.
-
-    kind: name of a :class:`nas.representation.kinds.Kind`.
-    kernel, stride, padding: one entry per spatial dimension; () for kinds without a window.
-    groups: counted at full width; active prefixes are whole groups.
-    before, after: steps ("norm" or an activation) on what is read, and on what is written before the merge.
-    wiring: "dense" reads the whole active prefix; "causal": slice j of the target reads slices <= j of the source.
-    bias: whether a learned operation adds one.
-    optional: a subnetwork may drop it.
-    """
-
-    source: int
-    target: int
-    kind: str
-    kernel: Size = ()
-    stride: Size = ()
-    padding: Size = ()
-    groups: int = 1
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    wiring: Literal["dense", "causal"] = "dense"
-    bias: bool = False
-    optional: bool = False
-
-    def __post_init__(self) -> None:
-        kernel, stride, padding = self.kernel, self.stride, self.padding
-        if not (type(kernel) is type(stride) is type(padding) is type(self.before) is type(self.after) is tuple):
-            raise InvalidArchitecture(
-                "kernel, stride, padding, before and after must be tuples. "
-                f"Got {kernel=}, {stride=}, {padding=}, {self.before=}, {self.after=}."
-            )
-        numbers = (self.source, self.target, self.groups, *kernel, *stride, *padding)
-        if not (set(map(type, numbers)) == _INT):
-            raise InvalidArchitecture(
-                "source, target, groups, kernel, stride and padding must be whole numbers. Got "
-                f"{self.source!r}, {self.target!r}, {self.groups!r}, {kernel=}, {stride=}, {padding=}."
-            )
-        if not (isinstance(self.kind, str) and type(self.bias) is type(self.optional) is bool):
-            raise InvalidArchitecture(
-                "kind must be a name, bias and optional must be true or false. "
-                f"Got {self.kind!r}, {self.bias!r}, {self.optional!r}."
-            )
-        if not (0 <= self.source < self.target):
-            raise InvalidArchitecture(f"An operation must lead to a later map. Got {self.source} -> {self.target}.")
-        if not (self.groups >= 1):
-            raise InvalidArchitecture(f"groups must be at least 1. Got {self.groups=}.")
-        if self.wiring not in ("dense", "causal"):
-            raise InvalidArchitecture(f"wiring must be 'dense' or 'causal'. Got {self.wiring!r}.")
-        for step in (*self.before, *self.after):
-            if step not in STEPS:
-                raise InvalidArchitecture(f"Steps before and after an operation must be among {STEPS}. Got {step!r}.")
-        if not (self.before.count("norm") <= 1 and self.after.count("norm") <= 1):
-            raise InvalidArchitecture(
-                f"An operation has at most one norm before and one after it. Got {self.before=}, {self.after=}."
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subnetwork:
-    """One operating point of an anytime network, as plain data.
-
-    channels: active prefix of every feature map that is not a concat, in map order; 0 switches a map off.
-    operations: indices of the operations that run, sorted.
-    output: the map that the answer is read from; one with as many channels as a labelling of the task has labels tells
-        those.
-    """
-
-    channels: tuple[int, ...]
-    operations: tuple[int, ...]
-    output: int
-
-    def __post_init__(self) -> None:
-        channels, operations = self.channels, self.operations
-        tuples = type(channels) is type(operations) is tuple
-        if not (tuples and {type(self.output), *map(type, channels), *map(type, operations)} == _INT):
-            raise InvalidArchitecture(
-                "channels and operations must be tuples of whole numbers, output a whole number. "
-                f"Got {channels=}, {operations=}, {self.output=}."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +125,6 @@ class Topology:
 
     def live(self, operations: tuple[int, ...], output: int) -> tuple[int, ...]:
         """Those of the operations that lie on a path from the input to a map; remembered, for points share them."""
-        from nas.representation.liveness import live_operations
 
         question = (operations, output)
         if question not in self._live:
@@ -396,200 +181,46 @@ class Topology:
         return counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """The name of a training rule and its settings; the name is looked up when a study starts."""
-
-    rule: str = "sandwich"
-    settings: tuple[tuple[str, Setting], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.rule, str):
-            raise InvalidArchitecture(f"A training rule is a name. Got {self.rule!r}.")
-        if not (type(self.settings) is tuple and all(map(_is_setting, self.settings))):
-            raise InvalidArchitecture(
-                "Settings must be pairs of a name and a text, a finite number, a truth value or nothing. "
-                f"Got {self.settings!r}."
-            )
-        names = [name for name, _ in self.settings]
-        if not (names == sorted(set(names))):
-            raise InvalidArchitecture(f"Settings must be sorted by name, each once. Got {names}.")
-
-
-def _is_setting(pair: Any) -> bool:
-    if not (type(pair) is tuple and len(pair) == 2 and type(pair[0]) is str):
-        return False
-    value = pair[1]
-    return value is None or type(value) in (str, int, bool) or (type(value) is float and isfinite(value))
-
-
-_MAP_FIELDS = tuple(f.name for f in fields(FeatureMap))
-_OPERATION_FIELDS = tuple(f.name for f in fields(Operation))
-_POINT_FIELDS = tuple(f.name for f in fields(Subnetwork))
-_map_state, _operation_state, _point_state = (
-    attrgetter(*_MAP_FIELDS),
-    attrgetter(*_OPERATION_FIELDS),
-    attrgetter(*_POINT_FIELDS),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """An anytime network: task, topology and operating points from small to large.
-
-    norm: "shared": one norm for all points, legal where reuse is exact or modules are gated; "per_point": its own norm
-        for every point; "recalibrated": one norm whose statistics are re-estimated per point after training, without
-        which a point is refused.
-    training: the rule that trains it, with its settings.
-
-    Raises InvalidArchitecture when a point is not a network on its own (see :mod:`nas.representation.liveness`, which
-    trims what is not), when the points do not grow in MACs, or when they share norms that they cannot (see
-    :mod:`nas.representation.reuse`).
-    """
-
-    task: Task
-    topology: Topology
-    points: tuple[Subnetwork, ...]
-    norm: Literal["shared", "per_point", "recalibrated"] = "recalibrated"
-    training: Training = field(default_factory=Training)
-
-    def __post_init__(self) -> None:
-        from nas.representation.liveness import check_point
-        from nas.representation.reuse import check_shared_norms
-
-        for name, what in (("task", Task), ("topology", Topology), ("training", Training)):
-            if not isinstance(getattr(self, name), what):
-                raise InvalidArchitecture(f"{name} must be a {what.__name__}. Got {getattr(self, name)!r}.")
-        if not (type(self.points) is tuple and all(type(point) is Subnetwork for point in self.points)):
-            raise InvalidArchitecture(f"points must be a tuple of Subnetwork. Got {self.points!r}.")
-        first = self.topology.maps[0]
-        if not ((first.channels, *first.size) == self.task.input_shape):
-            raise InvalidArchitecture(
-                f"Map 0 must have the task's input shape {self.task.input_shape}. Got {(first.channels, *first.size)}."
-            )
-        if self.norm not in NORM_POLICIES:
-            raise InvalidArchitecture(f"norm must be one of {NORM_POLICIES}. Got {self.norm!r}.")
-        if not (len(self.points) >= 1):
-            raise InvalidArchitecture("An architecture must have at least one operating point.")
-        for level, point in enumerate(self.points):
-            try:
-                check_point(self.topology, self.task, point)
-            except InvalidArchitecture as error:
-                raise InvalidArchitecture(f"Operating point {level}: {error}") from None
-        if self.topology.gated:
-            check_throttled(self.topology, self.task, self.points[-1])
-        for level, (before, after) in enumerate(pairwise(self.costs), start=1):
-            if not (before < after):
+def check_gated(topology: Topology) -> None:
+    """Raise InvalidArchitecture unless every gated map is switched slice by slice, by one module."""
+    seen: set[int] = set()
+    for module in topology.gated:
+        named = Counter(index for component in module.components for index in component)
+        for index, times in sorted(named.items()):
+            if not (0 < index < len(topology.maps) and topology.maps[index].merge == "sum"):
+                raise InvalidArchitecture(f"Gated maps are sums, not the input and no concats. Got map {index}.")
+            if index in seen:
+                raise InvalidArchitecture(f"A map belongs to one gated module. Got map {index} in two.")
+            if not (times <= len(topology.maps[index].slices)):
                 raise InvalidArchitecture(
-                    f"Operating points must grow in MACs. Got macs={self.costs} at levels {level - 1} and {level}."
+                    f"Map {index} may be in as many components as it has slices, {len(topology.maps[index].slices)}. "
+                    f"Got {times}."
                 )
-        if self.norm == "shared":
-            check_shared_norms(self)
-
-    def labelling(self, point: Subnetwork) -> int:
-        """Which of the task's labellings a point answers in, 0 the fine labels: told by how many its output tells."""
-        return self.task.label_counts.index(self.topology.maps[point.output].channels)
-
-    @cached_property
-    def costs(self) -> tuple[int, ...]:
-        """Multiply-accumulates of one example at every operating point, as :func:`nas.macs` has it."""
-        from nas.representation.cost import subnetwork_macs
-
-        return tuple(subnetwork_macs(self.topology, point) for point in self.points)
-
-    @cached_property
-    def canonical(self) -> Architecture:
-        """The same network without what no point uses: dead operations, maps and channels.
-
-        Equal keys mean equal networks; the converse is best effort (permuted maps are told apart).
-        """
-        from nas.representation.liveness import trim_unused
-
-        return trim_unused(self)
-
-    @cached_property
-    def network_key(self) -> str:
-        """Identity of the network, 16 hexadecimal digits; the training rule is left out. It seeds the training."""
-        return hashlib.sha256(repr(self._network_state()).encode()).hexdigest()[:16]
-
-    @cached_property
-    def key(self) -> str:
-        """Identity of the architecture, training rule included, 16 hexadecimal digits."""
-        state = (self.network_key, self.training.rule, self.training.settings)
-        return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-
-    def _network_state(self) -> tuple[Any, ...]:
-        trimmed = self.canonical
-        return (
-            (self.task.input_shape, self.task.num_classes, self.task.hierarchy, self.task.metric),
-            [_map_state(m) for m in trimmed.topology.maps],
-            [_operation_state(o) for o in trimmed.topology.operations],
-            [_point_state(p) for p in trimmed.points],
-            self.norm,
-            *((m.components, m.always) for m in trimmed.topology.gated),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON data; defaults are left out. Inverse of :meth:`from_json`."""
-        return {
-            "format": 1,
-            "task": _to_dict(self.task),
-            "maps": [_to_dict(m) for m in self.topology.maps],
-            "operations": [_to_dict(o) for o in self.topology.operations],
-            **({"gated": [_to_dict(m) for m in self.topology.gated]} if self.topology.gated else {}),
-            "points": [_to_dict(p) for p in self.points],
-            "norm": self.norm,
-            "training": {"rule": self.training.rule, "settings": dict(self.training.settings)},
-        }
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Architecture:
-        """The architecture that ``to_json`` wrote. Raises InvalidArchitecture when the data is no architecture."""
-        if not (isinstance(data, dict) and data.get("format") == 1):
-            got = data.get("format") if isinstance(data, dict) else type(data).__name__
-            raise InvalidArchitecture(f"This version reads architectures of format 1. Got format {got!r}.")
-        try:
-            _only(data, "format", "task", "maps", "operations", "gated", "points", "norm", "training")
-            _only(data["training"], "rule", "settings")
-            return Architecture(
-                task=_from_dict(Task, data["task"]),
-                topology=Topology(
-                    maps=tuple(_from_dict(FeatureMap, m) for m in data["maps"]),
-                    operations=tuple(_from_dict(Operation, o) for o in data["operations"]),
-                    gated=tuple(_from_dict(GatedModule, m) for m in data.get("gated", ())),
-                ),
-                points=tuple(_from_dict(Subnetwork, p) for p in data["points"]),
-                norm=data["norm"],
-                training=Training(
-                    rule=data["training"]["rule"], settings=tuple(sorted(data["training"]["settings"].items()))
-                ),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidArchitecture(f"The data is not an architecture: {type(error).__name__} {error}.") from error
-
-    def with_points(self, points: Sequence[Subnetwork]) -> Architecture:
-        """The same maps and operations with other operating points, the largest of which is at utilization 1:
-        components that are off there are gated no more.
-        """
-        topology = self.topology
-        if topology.gated and points:
-            topology = replace(topology, gated=cut_to(topology, points[-1]))
-        return replace(self, topology=topology, points=tuple(points))
+        seen.update(named)
 
 
-def _to_dict(item: Any) -> dict[str, Any]:
-    return {f.name: value for f in fields(item) if (value := getattr(item, f.name)) != f.default}
+def live_operations(topology: Topology, operations: Iterable[int], output: int) -> tuple[int, ...]:
+    """Those of the given operations that lie on a path from the input to the output map, sorted.
+
+    Notes: one pass forward and one backward over operations ordered by target, O(V + E).
+    """
+    ops = topology.operations
+    order = sorted(operations, key=lambda o: ops[o].target)
+    reached = {0}
+    forward = []
+    for o in order:
+        if ops[o].source in reached:
+            reached.add(ops[o].target)
+            forward.append(o)
+    needed = {output}
+    live = []
+    for o in reversed(forward):
+        if ops[o].target in needed:
+            needed.add(ops[o].source)
+            live.append(o)
+    return tuple(sorted(live))
 
 
-def _only(data: dict[str, Any], *names: str) -> None:
-    unknown = sorted(set(data).difference(names))
-    if unknown:
-        raise InvalidArchitecture(f"The data is not an architecture: it has unknown entries {unknown}.")
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(v) for v in value) if isinstance(value, list | tuple) else value
-
-
-def _from_dict(cls: type, data: dict[str, Any]) -> Any:
-    return cls(**{name: _tupled(value) for name, value in data.items()})
+def operation_name(topology: Topology, index: int) -> str:
+    operation = topology.operations[index]
+    return f"operation {index} ({operation.kind} {operation.source} -> {operation.target})"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from nas.representation.elements import Operation, Subnetwork
 from nas.representation.kinds import kind
-from nas.representation.topology import Operation, Subnetwork, Topology
+from nas.representation.topology import Topology
 
 
 def connections(topology: Topology, index: int) -> np.ndarray:
@@ -160,3 +161,11 @@ def _local_mask(topology: Topology, index: int) -> np.ndarray:
         groups = operation.groups
         return np.arange(targets)[:, None] // (targets // groups) == np.arange(sources)[None, :] // (sources // groups)
     return alignment(topology, index)[None, :] == np.arange(targets)[:, None]
+
+
+def active_mask(topology: Topology, point: Subnetwork, index: int) -> np.ndarray:
+    """Which channels of a map are active, (channels,)."""
+    out = np.zeros(topology.maps[index].channels, dtype=bool)
+    for start, stop in active_channels(topology, point, index):
+        out[start:stop] = True
+    return out

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from nas.spaces.choices import Choose
 
 

@@ -1,5 +1,7 @@
 """Strategies: they propose candidates."""
 
-from nas.strategies.contract import NSGA2, TPE, Random, Strategy
+from nas.strategies.contract import Strategy
+from nas.strategies.optuna_samplers import NSGA2, TPE
+from nas.strategies.random import Random
 
 __all__ = ["NSGA2", "TPE", "Random", "Strategy"]

@@ -10,10 +10,11 @@ import numpy as np
 
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Decide, Domains, Options, Primitive, at_random, mutate
-from nas.strategies.contract import Strategy, Trial, _order
+from nas.strategies.contract import Strategy, Trial
+from nas.strategies.optuna_samplers import _order
 
 if TYPE_CHECKING:
-    from nas.representation.topology import Architecture
+    from nas.representation.architecture import Architecture
     from nas.strategies.surrogate import Surrogate
 
 

@@ -27,10 +27,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas.errors import UserError
-from nas.proxies.contract import depth
+from nas.proxies.sizes import depth
+from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
-from nas.representation.kinds import Size
-from nas.representation.topology import Architecture, Topology
+from nas.representation.elements import Size
+from nas.representation.topology import Topology
 
 Floats = NDArray[np.float64]
 Blocks = Mapping[str, Mapping[Hashable, float]]

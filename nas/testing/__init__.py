@@ -32,9 +32,10 @@ import numpy as np
 from nas.errors import InvalidArchitecture, PluginError, UserError
 from nas.plugins import load_plugin
 from nas.proxies.contract import Needs
+from nas.representation.architecture import Architecture, params
 from nas.representation.builder import Builder
-from nas.representation.cost import params, subnetwork_macs
-from nas.representation.topology import Architecture, Task
+from nas.representation.cost import subnetwork_macs
+from nas.representation.elements import Task
 from nas.spaces.choices import Choose, Decide, Domains, Primitive, Recorder, at_random, replay
 from nas.spaces.contract import SearchSpace
 from nas.strategies.contract import Trial

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from nas.evaluation.evaluator import Job, Outcome
+from nas.evaluation.jobs import Job, Outcome
 
 ATTEMPTS = 2
 _WAIT = 0.25  # seconds between looks at whether the user wants to stop

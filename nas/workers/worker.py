@@ -18,7 +18,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.evaluation.evaluator import Job, Outcome
+    from nas.evaluation.jobs import Job, Outcome
 
 MEASURES = (
     *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
@@ -38,7 +38,7 @@ def main() -> None:
     def tell(**message: Any) -> None:
         protocol.write(json.dumps(message) + "\n")
 
-    from nas.evaluation.evaluator import Diverged, Job
+    from nas.evaluation.jobs import Diverged, Job
     from nas.plugins import load_plugin
 
     evaluator = None
@@ -59,8 +59,8 @@ def checked(job: Job, outcome: Any) -> Outcome:
 
     Raises TypeError or ValueError, which say what must hold.
     """
-    from nas.evaluation.evaluator import Outcome, architecture_of
-    from nas.representation.topology import Architecture
+    from nas.evaluation.jobs import Outcome, architecture_of
+    from nas.representation.architecture import Architecture
 
     if not isinstance(outcome, Outcome):
         raise TypeError(f"An evaluator must return an Outcome. Got {type(outcome).__name__}.")

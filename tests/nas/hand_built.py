@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=5)
 NR = ("norm", "relu")

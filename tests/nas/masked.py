@@ -7,7 +7,8 @@ from torch import Tensor
 
 from nas.execution.layers import Norm, activate
 from nas.execution.network import AnytimeNetwork
-from nas.representation.topology import Subnetwork, Topology
+from nas.representation.elements import Subnetwork
+from nas.representation.topology import Topology
 from nas.representation.wiring import active_channels, alignment, channel_mask
 
 

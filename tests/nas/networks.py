@@ -6,7 +6,7 @@ import torch
 
 from nas.execution.layers import Norm
 from nas.execution.network import AnytimeNetwork
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture
 
 
 def random_network(architecture: Architecture, *, dtype: torch.dtype = torch.float32) -> AnytimeNetwork:

@@ -13,11 +13,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from nas.errors import InvalidArchitecture
+from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs
-from nas.representation.gates import GatedModule
+from nas.representation.elements import FeatureMap, GatedModule, Operation, Subnetwork, Task
 from nas.representation.kinds import kind
 from nas.representation.liveness import trim_point
-from nas.representation.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology
+from nas.representation.topology import Topology
 
 Pick = Callable[[Sequence[Any]], Any]
 

@@ -14,7 +14,8 @@ import pandas as pd
 
 import results
 from nas.config import Config
-from nas.evaluation.evaluator import Evaluator, Outcome
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.jobs import Outcome
 from nas.funnel.driver import OutOfTime
 from nas.funnel.launch import run
 from nas.plugins import load_plugin

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from nas.errors import InvalidArchitecture
 from nas.plugins import load_plugin
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
+from nas.representation.elements import Task
 from nas.representation.kinds import kind
 from nas.representation.supernet import choices
-from nas.representation.topology import Architecture, Task
 from nas.spaces.choices import Domains, Recorder, at_random
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=10)

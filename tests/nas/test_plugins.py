@@ -56,7 +56,7 @@ def metadata(monkeypatch):
 def test_shipped_strategies_without_metadata(metadata):
     metadata()
     assert list(installed(GROUP)) == ["guided", "nsga2", "random", "tpe"]
-    from nas.strategies.contract import Random
+    from nas.strategies.random import Random
 
     assert load_plugin(GROUP, "random") is Random
     assert describe(GROUP)["random"].startswith("Every option with equal probability")
@@ -75,7 +75,7 @@ def test_the_checkout_wins_over_a_stale_install(metadata):
         ("random", "nas.old:Random", "anytime-nas"), ("mine", "json:dumps", "mine"), ("mine", "json:dumps", "copy")
     )
     assert list(installed(GROUP)) == ["guided", "mine", "nsga2", "random", "tpe"]
-    assert installed(GROUP)["random"].value == "nas.strategies.contract:Random"
+    assert installed(GROUP)["random"].value == "nas.strategies.random:Random"
     assert load_plugin(GROUP, "mine").__name__ == "dumps"
 
 

@@ -15,8 +15,8 @@ from evaluators.training.evaluator import Training
 from nas.audit.wording import two_lines
 from nas.config import Config
 from nas.errors import UserError
-from nas.evaluation.evaluator import Job
-from nas.representation.topology import Architecture
+from nas.evaluation.jobs import Job
+from nas.representation.architecture import Architecture
 from nas.seeds import seed
 from results.front import Score
 

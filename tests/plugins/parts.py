@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nas.proxies.contract import proxy
-from nas.strategies.contract import Random, Strategy
+from nas.strategies.contract import Strategy
+from nas.strategies.random import Random
 
 
 class AskRaises(Strategy):

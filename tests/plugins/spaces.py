@@ -6,7 +6,7 @@ import itertools
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.representation.builder import Builder, widths
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 
 class Small:

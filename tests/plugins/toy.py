@@ -13,10 +13,11 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from nas.evaluation.evaluator import DataInfo, Diverged, Evaluator, Measure, Outcome, architecture_of
+from nas.evaluation.evaluator import DataInfo, Evaluator, Measure
+from nas.evaluation.jobs import Diverged, Outcome, architecture_of
 from nas.proxies.contract import proxy
-from nas.representation.cost import macs, params
-from nas.representation.topology import Task
+from nas.representation.architecture import macs, params
+from nas.representation.elements import Task
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=10)
 

@@ -7,8 +7,8 @@ import pytest
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.plugins import installed, load_plugin
-from nas.representation.cost import macs
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture, macs
+from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
 from nas.testing import search_space_checks
 

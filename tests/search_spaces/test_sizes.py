@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.representation.cost import macs
-from nas.representation.topology import Task
+from nas.representation.architecture import macs
+from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
 from search_spaces.images import SPACINGS, fractions, link, prefixes, stem_strides
 from search_spaces.mobile import Mobile

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from nas.errors import UserError
 from nas.execution.layers import Layer, Norm
 from nas.execution.network import AnytimeNetwork
-from nas.representation.cost import macs, params
-from nas.representation.topology import Architecture, Subnetwork, Task
+from nas.representation.architecture import Architecture, macs, params
+from nas.representation.elements import Subnetwork, Task
 from nas.spaces.choices import Domains, Recorder, at_random
 from search_spaces.slicing import TRANSITIONS, Slicing, i_resnext, sparse_resnext
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from nas.errors import InvalidArchitecture, UserError
-from nas.representation.cost import macs
+from nas.representation.architecture import Architecture, macs
 from nas.representation.coupling import coupling_groups, with_slices
+from nas.representation.elements import Task
 from nas.representation.reuse import stable_maps
-from nas.representation.topology import Architecture, Task
 from search_spaces.stepping import BUDGETS, any_width, lenet5, lenet_3c1l, spread_budgets, vgg16
 
 DIGITS = Task(input_shape=(1, 8, 8), num_classes=10)

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.rules.causal import Causal
+from evaluators.rules.joint import Joint
 from evaluators.rules.path_sampling import path_sampling
-from evaluators.rules.plain import Causal, Joint, Sandwich
+from evaluators.rules.sandwich import Sandwich
 from nas.errors import InvalidArchitecture
 from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
-from nas.representation.cost import macs
-from nas.representation.topology import Architecture, Task
+from nas.representation.architecture import Architecture, macs
+from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
 from search_spaces.slicing import i_resnext, sparse_resnext
 

@@ -16,8 +16,9 @@ from nas.errors import InvalidArchitecture, UserError
 from nas.execution.layers import Layer, Norm
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from nas.representation.gates import distinct_utilizations, throttled
-from nas.representation.topology import Architecture, Task
 from search_spaces.throttleable import IN_GROUPS, Throttleable, c3d, densenet, resnet, resnext, spread_utilizations, vgg
 
 SMALL = Task(input_shape=(3, 8, 8), num_classes=5)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Operation
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture, Operation, Topology
+from nas.representation.topology import Topology
 
 
 def operation_label(topology: Topology, operation: Operation) -> str:

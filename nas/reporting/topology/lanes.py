@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from nas.representation.architecture import Architecture
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture, Topology
+from nas.representation.topology import Topology
 
 RIGHT_OF, BETWEEN, LEFT_OF = 0, 1, 2
 

@@ -18,8 +18,8 @@ from itertools import pairwise
 
 from nas.reporting.topology.captions import levels_text, live_levels, map_ends, operation_label, size_text, text_width
 from nas.reporting.topology.lanes import LEFT_OF, Lane, Plan, Route, even_cuts, planned
+from nas.representation.architecture import Architecture
 from nas.representation.gates import gated_maps
-from nas.representation.topology import Architecture
 
 Point = tuple[float, float]
 

@@ -33,9 +33,8 @@ from nas.reporting.topology.layout import (
     bars_width,
     layout,
 )
-from nas.representation.cost import macs
+from nas.representation.architecture import Architecture, macs
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture
 
 ENDINGS = (".png", ".svg", ".pdf")
 

@@ -13,11 +13,11 @@ from evaluators.controllers.training import correct, policy_loss, train_policy
 from evaluators.data.arrays import batches
 from evaluators.training.evaluator import Training
 from nas.errors import UserError
-from nas.evaluation.evaluator import SEES, ControlSettings
+from nas.evaluation.controllers import SEES, ControlSettings
 from nas.execution.controller import actions, controller_architecture
 from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 from search_spaces.slimmable import Slimmable
 from search_spaces.throttleable import vgg
 

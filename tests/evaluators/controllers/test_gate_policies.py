@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from evaluators.controllers.gate_policies import mean_gate, measure_gates, penalty, train_gates
 from evaluators.data.arrays import batches
-from nas.evaluation.evaluator import SHAPES, ControlSettings
+from nas.evaluation.controllers import SHAPES, ControlSettings
 from nas.execution.gate_policy import GatePolicy, gate_policy_architecture
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing
+from nas.representation.elements import Task
 from nas.representation.gates import module_shares
-from nas.representation.topology import Task
 from search_spaces.throttleable import vgg
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=2)

@@ -9,7 +9,7 @@ import torch
 
 from evaluators.data.augmentation import NAMES, Augmentation, augmentation
 from nas.errors import DataError
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 
 def generator(seed=0):

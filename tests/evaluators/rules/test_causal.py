@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.rules.plain import Causal
+from evaluators.rules.causal import Causal
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 from search_spaces.slicing import i_resnext, sparse_resnext
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=3)

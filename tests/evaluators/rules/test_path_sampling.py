@@ -10,15 +10,15 @@ import torch
 from torch.nn import functional as F
 
 from evaluators.rules.path_sampling import degree_sampling, path_sampling, random_path_sampling, uniform_sampling
-from evaluators.training.evaluator import Training as Trainer
+from evaluators.training import Training as Trainer
 from nas.chain.importance import chain_scores, degree_importance, important_alternatives
 from nas.errors import UserError
-from nas.evaluation.evaluator import Job
+from nas.evaluation.jobs import Job
 from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
+from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
-from nas.representation.cost import macs
-from nas.representation.topology import Architecture, Subnetwork, Task, Training
+from nas.representation.elements import Subnetwork, Task, TrainingSpec
 from search_spaces.slicing import sparse_resnext
 
 RULES = ("path_sampling", "uniform_sampling", "degree_sampling", "random_path_sampling")
@@ -40,7 +40,7 @@ def supernet(norm="recalibrated", **settings) -> Architecture:
 
 
 def train(rule, folder, *, until=2, seed=1, epochs=2, images=300, **settings):
-    architecture = replace(supernet(), training=Training(rule=rule, settings=tuple(sorted(settings.items()))))
+    architecture = replace(supernet(), training=TrainingSpec(rule=rule, settings=tuple(sorted(settings.items()))))
     job = Job(
         candidate=1,
         architecture=architecture.to_json(),

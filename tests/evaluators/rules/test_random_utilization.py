@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from evaluators.rules.random_utilization import ORDERS, RandomUtilization, sample_gates
 from evaluators.training.evaluator import Training
 from nas.errors import UserError
-from nas.evaluation.evaluator import Job
+from nas.evaluation.jobs import Job
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
 from nas.representation.cost import subnetwork_macs
+from nas.representation.elements import Subnetwork, Task
 from nas.representation.gates import round_robin
-from nas.representation.topology import Subnetwork, Task
 from search_spaces.slimmable import Slimmable
 from search_spaces.throttleable import densenet, resnext
 

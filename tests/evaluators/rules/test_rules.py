@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.rules.plain import Joint, Sandwich
+from evaluators.rules.joint import Joint
+from evaluators.rules.sandwich import Sandwich
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
 from nas.representation.builder import Builder
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 TASK = Task(input_shape=(1, 5, 5), num_classes=3)
 

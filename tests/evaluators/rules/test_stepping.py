@@ -19,16 +19,17 @@ from torch.utils.flop_counter import FlopCounterMode
 import nas
 from evaluators.rules.permutation import Permuted, channel_groups
 from evaluators.rules.stepping import Stepping, SteppingConstruction
-from evaluators.training.evaluator import Training as Trainer
+from evaluators.training import Training as Trainer
 from evaluators.training.evaluator import _default_rate, _Run
 from nas.errors import UserError
-from nas.evaluation.evaluator import ConstructingRule, Construction, Job
+from nas.evaluation.jobs import Job
+from nas.evaluation.training_rules import ConstructingRule, Construction
 from nas.execution.layers import activate
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
-from nas.representation.cost import macs
 from nas.representation.coupling import coupling_groups, move_filters, with_slices
-from nas.representation.topology import Architecture, Task, Training
+from nas.representation.elements import Task, TrainingSpec
 from nas.representation.wiring import channel_mask
 from nas.workers.worker import checked
 from search_spaces.stepping import lenet_3c1l, vgg16
@@ -49,7 +50,7 @@ def proposal(*, norm: bool = True, **settings: Any) -> Architecture:
     z = b.conv(p, (3, 5, 7), kernel=4, padding=0, wiring="causal", after=after, bias=bias)
     b.add("linear", z, b.map(3), bias=True)
     made = b.architecture(3, norm="shared")
-    return replace(made, training=Training(rule="stepping", settings=tuple(sorted(settings.items()))))
+    return replace(made, training=TrainingSpec(rule="stepping", settings=tuple(sorted(settings.items()))))
 
 
 def construction(architecture: Architecture | None = None, *, steps: int = 30, **settings: Any) -> SteppingConstruction:

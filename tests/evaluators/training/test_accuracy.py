@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluators.training.accuracy import RightAnswers, constant_accuracy
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 FLAT = Task(input_shape=(1, 8, 8), num_classes=6)
 DEEP = Task(input_shape=(1, 8, 8), num_classes=6, hierarchy=((0, 1, 2, 3, 3, 0), (0, 1, 1, 1, 1, 0)))

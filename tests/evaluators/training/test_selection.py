@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.training.evaluator import Training as Trainer
+from evaluators.training import Training as Trainer
 from evaluators.training.latency import latency_ms
 from evaluators.training.selection import _shortlist, select_points
-from nas.deploy.subnetwork_search import Measured
 from nas.errors import UserError
-from nas.evaluation.evaluator import Diverged, Job, Selection
+from nas.evaluation.jobs import Diverged, Job
+from nas.evaluation.operating_points import Measured, Selection
 from nas.execution.network import AnytimeNetwork
-from nas.representation.cost import macs
-from nas.representation.topology import Subnetwork, Training
+from nas.representation.architecture import macs
+from nas.representation.elements import Subnetwork, TrainingSpec
 
 from ..rules.test_path_sampling import supernet
 
 
 def job(folder, rule="path_sampling", **changes) -> Job:
-    architecture = replace(supernet(), training=Training(rule=rule))
+    architecture = replace(supernet(), training=TrainingSpec(rule=rule))
     costs = macs(architecture)
     standard = {
         "candidate": 1,
@@ -123,7 +123,7 @@ def test_points_with_norms_of_their_own_cannot_be_replaced():
 
 def test_rules_that_sample_say_so(trainer):
     for rule, samples in (("path_sampling", True), ("uniform_sampling", True), ("sandwich", False), ("joint", False)):
-        assert trainer.samples_subnetworks(replace(supernet(), training=Training(rule=rule))) is samples
+        assert trainer.samples_subnetworks(replace(supernet(), training=TrainingSpec(rule=rule))) is samples
 
 
 def test_latency_grows_with_work():

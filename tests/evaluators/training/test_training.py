@@ -29,11 +29,12 @@ from evaluators.training import evaluator as module
 from evaluators.training.evaluator import Training, _decayed, _Run, schedule
 from evaluators.training.selection import calibrate
 from nas.errors import UserError
-from nas.evaluation.evaluator import Diverged, Job, Outcome
+from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task
-from nas.representation.topology import Training as Rule
+from nas.representation.elements import Task
+from nas.representation.elements import TrainingSpec as Rule
 
 DATA = "synthetic:n=300,classes=3,size=8,channels=1"
 TASK = Task(input_shape=(1, 8, 8), num_classes=3)

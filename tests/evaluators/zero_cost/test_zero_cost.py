@@ -15,25 +15,18 @@ import pytest
 import torch
 
 from evaluators.data.datasets import load
-from evaluators.zero_cost.proxies import (
-    NASWOT,
-    SMALLEST_EIGENVALUE,
-    SynFlow,
-    ZiCo,
-    code_kernel,
-    draw_batches,
-    fresh_network,
-    gradients,
-    log_determinant,
-    log_steadiness,
-    synaptic_flow,
-)
+from evaluators.zero_cost.naswot import NASWOT, SMALLEST_EIGENVALUE, code_kernel, log_determinant
+from evaluators.zero_cost.scoring import draw_batches, fresh_network
+from evaluators.zero_cost.synflow import SynFlow, synaptic_flow
+from evaluators.zero_cost.zico import ZiCo, gradients, log_steadiness
 from nas import testing
 from nas.errors import UserError
 from nas.plugins import load_plugin
-from nas.proxies.contract import learned_paths, load_proxy
+from nas.proxies.contract import load_proxy
+from nas.proxies.learned_paths import learned_paths
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task, Training
+from nas.representation.elements import Task, TrainingSpec
 from nas.spaces.choices import Domains, Recorder, at_random
 
 from ...nas.hand_built import ALL
@@ -233,7 +226,7 @@ def test_flow_is_cut_to_what_floats_hold(monkeypatch):
     for size, bound in ((1e38, sys.float_info.max), (1e-38, sys.float_info.min)):
         deep = one_by_one((3, *[4] * 12))
         monkeypatch.setattr(
-            "evaluators.zero_cost.proxies.fresh_network", lambda a, s, size=size: _scaled(fresh_network(a, s), size)
+            "evaluators.zero_cost.scoring.fresh_network", lambda a, s, size=size: _scaled(fresh_network(a, s), size)
         )
         assert SynFlow()(deep) == math.log(bound)
 
@@ -333,7 +326,7 @@ def test_installed_and_passing_the_shipped_checks(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_training_rule_and_unused_parts_do_not_matter(name):
     score, architecture = SMALL[name], ALL["residual"]()
-    assert score(replace(architecture, training=Training(rule="joint"))) == score(architecture)
+    assert score(replace(architecture, training=TrainingSpec(rule="joint"))) == score(architecture)
     smaller = architecture.with_points(architecture.points[:2])
     assert smaller.canonical != smaller
     assert score(smaller) == score(smaller.canonical)

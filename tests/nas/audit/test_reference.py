@@ -11,8 +11,8 @@ import pytest
 from nas.audit.reference import ATTEMPTS, FILE, Scorebook
 from nas.audit.statistics import sizes_of
 from nas.plugins import load_plugin
-from nas.proxies.contract import dtmc
-from nas.representation.topology import Task
+from nas.proxies.dtmc import dtmc
+from nas.representation.elements import Task
 
 from ..searching import PLUGINS, config, space
 

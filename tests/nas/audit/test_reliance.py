@@ -14,7 +14,7 @@ from nas.audit.statistics import FEW
 from nas.funnel.launch import resume
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 from nas.strategies.guided import Guided
 
 from ..searching import InProcess, assert_same, config, content, search, space, toy

@@ -19,10 +19,11 @@ from nas.audit.statistics import (
     tau_within_bins,
 )
 from nas.errors import UserError
-from nas.proxies.contract import depth, learned_paths
+from nas.proxies.learned_paths import learned_paths
+from nas.proxies.sizes import depth
+from nas.representation.architecture import macs as macs_of
 from nas.representation.builder import Builder
-from nas.representation.cost import macs as macs_of
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 
 def population(n, rng, *, size_effect=1.0, signal=0.3, noise=0.3):

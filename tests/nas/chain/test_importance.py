@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from nas.chain.graph import graph_of
+from nas.chain.graph import graph_of, sampled_graph
 from nas.chain.importance import (
     ChainScores,
     chain_scores,
@@ -21,10 +21,11 @@ from nas.chain.importance import (
 )
 from nas.chain.walks import WALKS
 from nas.errors import UserError
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
+from nas.representation.elements import Task
 from nas.representation.kinds import kind
-from nas.representation.supernet import choices, sampled_graph
-from nas.representation.topology import Architecture, Task
+from nas.representation.supernet import choices
 
 from ..supernets import (
     TASK,

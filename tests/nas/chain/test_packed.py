@@ -13,9 +13,10 @@ from nas.chain.graph import graph_of, log_learned_paths, log_walk_weights
 from nas.chain.packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores, packed_walk_weights
 from nas.chain.walks import WALKS
 from nas.errors import UserError
-from nas.proxies.contract import dtmc
+from nas.proxies.dtmc import dtmc
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 
 from .. import hand_built
 from ..random_networks import architectures

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.deploy.subnetwork_search import Limits, Measured, choose_points, search_subnetworks
+from nas.deploy.subnetwork_search import choose_points, search_subnetworks
 from nas.errors import InvalidArchitecture, UserError
+from nas.evaluation.operating_points import Limits, Measured
 from nas.plugins import load_plugin
+from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
+from nas.representation.elements import Subnetwork, Task
 from nas.representation.supernet import choices, draw, draw_of, subnetwork_of
-from nas.representation.topology import Architecture, Subnetwork, Task
 from nas.spaces.choices import Domains, Recorder, at_random
 from results.front import Score
 

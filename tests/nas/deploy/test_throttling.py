@@ -11,7 +11,7 @@ import nas
 import results.plots
 from evaluators.training.evaluator import Training
 from nas.errors import UserError
-from nas.evaluation.evaluator import Job
+from nas.evaluation.jobs import Job
 from nas.execution.network import AnytimeNetwork
 from search_spaces.slicing import sparse_resnext
 from search_spaces.stepping import lenet_3c1l
@@ -156,7 +156,7 @@ def test_an_unknown_key_is_told(study):
 
 
 def test_an_evaluator_without_controllers_refuses(study):
-    from nas.evaluation.evaluator import ControlSettings
+    from nas.evaluation.controllers import ControlSettings
     from nas.plugins import load_plugin
 
     from ..searching import toy

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import UserError
 from nas.execution.network import REMEMBERED_COPIES, AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.gates import distinct_utilizations
-from nas.representation.topology import Architecture
 from search_spaces.throttleable import vgg
 
 from ..hand_built import ALL, TASK

@@ -7,11 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import UserError
-from nas.evaluation.evaluator import SEES
+from nas.evaluation.controllers import SEES
 from nas.execution.controller import UTILIZATIONS, Controller, actions, controller_architecture, sureness
 from nas.execution.network import AnytimeNetwork
 from nas.representation.builder import Builder
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 from search_spaces.slicing import sparse_resnext
 from search_spaces.throttleable import vgg
 

@@ -10,8 +10,8 @@ import torch
 from nas.errors import UserError
 from nas.execution.gate_policy import GatePolicy, gate_policy_architecture
 from nas.execution.network import AnytimeNetwork
+from nas.representation.elements import Task
 from nas.representation.gates import module_shares, switched
-from nas.representation.topology import Task
 from search_spaces.throttleable import densenet, resnet, vgg
 
 from ..hand_built import ALL

@@ -9,7 +9,7 @@ from nas.errors import InvalidArchitecture
 from nas.execution.labels import join_labels, join_probabilities
 from nas.execution.network import AnytimeNetwork
 from nas.representation.builder import Builder
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=6, hierarchy=((0, 1, 2, 3, 3, 0), (0, 1, 1, 1, 1, 0)))
 

@@ -14,9 +14,9 @@ from nas.errors import UserError
 from nas.execution.controller import actions
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.gates import distinct_utilizations, gated_maps, throttled
 from nas.representation.liveness import trim_point
-from nas.representation.topology import Architecture
 from search_spaces.throttleable import vgg
 
 from ..hand_built import ALL, TASK

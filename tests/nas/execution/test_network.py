@@ -16,7 +16,7 @@ from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
 from nas.execution.static import Rows
 from nas.representation.builder import Builder
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 from ..hand_built import ALL, REUSABLE
 from ..masked import masked_forward

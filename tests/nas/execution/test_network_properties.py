@@ -14,9 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import nas
 from nas.execution.layers import Layer, Norm
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
+from nas.representation.elements import FeatureMap, Operation, TrainingSpec
 from nas.representation.liveness import _Kept, trim_point
 from nas.representation.reuse import stable_maps
-from nas.representation.topology import Architecture, FeatureMap, Operation, Topology, Training
+from nas.representation.topology import Topology
 
 from ..masked import masked_forward
 from ..networks import random_images, random_network, random_statistics
@@ -95,7 +97,7 @@ def test_json_and_points_are_stable(architecture: Architecture) -> None:
     again = Architecture.from_json(json.loads(json.dumps(architecture.to_json())))
     assert again == architecture
     assert (again.key, again.network_key) == (architecture.key, architecture.network_key)
-    other = replace(architecture, training=Training(rule="joint"))
+    other = replace(architecture, training=TrainingSpec(rule="joint"))
     assert (other.network_key, other.key != architecture.key) == (architecture.network_key, True)
     for point in architecture.points:
         assert trim_point(architecture.topology, point) is point

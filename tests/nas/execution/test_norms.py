@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from nas.errors import InvalidArchitecture, UserError
 from nas.execution.layers import BATCH_NORM_EPS, Norm
 from nas.execution.network import MOMENTUM, AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Subnetwork
+from nas.representation.elements import Subnetwork
 
 from ..hand_built import ALL, NR, TASK, gated_dense, residual
 from ..masked import masked_forward

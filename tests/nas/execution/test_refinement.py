@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.liveness import trim_point
-from nas.representation.topology import Architecture
 
 from ..hand_built import ALL, NR, REUSABLE, TASK, causal, causal_concat, lenet, multi_exit, without_norms
 from ..networks import random_images, random_network, random_statistics

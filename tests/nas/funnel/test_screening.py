@@ -13,10 +13,10 @@ from nas.funnel import screening as funnels
 from nas.funnel.screening import Bounds, Constraints, Funnel, Proposal, Rejected, asked, bounds, training_of
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
-from nas.representation.cost import macs, params
-from nas.representation.topology import Task, Training
+from nas.representation.architecture import macs, params
+from nas.representation.elements import Task, TrainingSpec
 from nas.spaces.choices import Domains, Recorder, at_random, replay
-from nas.strategies.contract import Random
+from nas.strategies.random import Random
 
 from ..searching import PLUGINS, space
 
@@ -198,13 +198,13 @@ def test_settings_of_the_same_rule_are_laid_over_those_of_the_space():
     class Widened(spaces_of("Small")):
         def architecture(self, choose, task, *, points=4):
             made, own = super().architecture(choose, task, points=points), (("expansion", 1.5), ("gamma", 0.5))
-            return replace(made, training=Training(rule="stepping", settings=own))
+            return replace(made, training=TrainingSpec(rule="stepping", settings=own))
 
     made = funnel("Small", training=training_of("stepping:beta=1,gamma=1"))
     made.spaces["Small"] = Widened()
     (proposal,) = (p for p in pool(made, 1) if isinstance(p, Proposal))
     expected = (("beta", 1), ("expansion", 1.5), ("gamma", 1))
-    assert proposal.architecture.training == Training(rule="stepping", settings=expected)
+    assert proposal.architecture.training == TrainingSpec(rule="stepping", settings=expected)
 
 
 def test_a_training_rule_replaces_that_of_the_space():

@@ -8,8 +8,7 @@ import torch
 
 import nas
 from evaluators.data.datasets import load
-from nas.representation.cost import macs
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture, macs
 
 from ..searching import TINY
 

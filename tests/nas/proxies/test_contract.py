@@ -7,11 +7,14 @@ import pytest
 
 from nas.chain.graph import log_learned_paths, log_walk_weights
 from nas.errors import PluginError
-from nas.proxies.contract import count, depth, dtmc, evaluate, learned_paths, load_proxy, macs, params, proxy
+from nas.proxies.contract import evaluate, load_proxy, proxy
+from nas.proxies.dtmc import dtmc
+from nas.proxies.learned_paths import learned_paths
+from nas.proxies.sizes import count, depth, macs, params
+from nas.representation.architecture import macs as macs_of
+from nas.representation.architecture import params as params_of
 from nas.representation.builder import Builder
-from nas.representation.cost import macs as macs_of
-from nas.representation.cost import params as params_of
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=10)
 NAMES = ("dtmc", "learned_paths", "macs", "params", "depth", "count")

@@ -11,8 +11,9 @@ from nas.errors import UserError
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
 from nas.proxies.nn_mass import NNMass, cells, nn_mass
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
 
 from ..hand_built import ALL

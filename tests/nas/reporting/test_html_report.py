@@ -129,7 +129,7 @@ def test_all_proxies_are_audited_by_default_and_kept(searched, cli, monkeypatch)
         assert proxy in cells
     first = Path("toy.html").read_bytes()
     monkeypatch.setattr(
-        "evaluators.zero_cost.proxies.fresh_network", None
+        "evaluators.zero_cost.scoring.fresh_network", None
     )  # a second report needs none of the networks
     assert cli("report", "toy")[0] == 0
     assert Path("toy.html").read_bytes() == first

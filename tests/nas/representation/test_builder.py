@@ -10,7 +10,7 @@ import pytest
 import nas.representation.builder
 from nas.errors import InvalidArchitecture
 from nas.representation.builder import Builder, widths
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 
 from ..messages import untested
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 
 import nas
+from nas.representation.architecture import Architecture, macs, params
 from nas.representation.builder import Builder
-from nas.representation.cost import macs, params, subnetwork_macs, subnetwork_params
+from nas.representation.cost import subnetwork_macs, subnetwork_params
+from nas.representation.elements import Subnetwork, Task
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture, Subnetwork, Task
 from nas.representation.wiring import active_channels, channel_mask
 
 from ..hand_built import ALL

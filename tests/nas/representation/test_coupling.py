@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import UserError
+from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
-from nas.representation.cost import macs
 from nas.representation.coupling import OwnershipMacs, coupling_groups, move_filters, with_slices
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 
 from ..hand_built import ALL, lenet
 

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 import nas.representation.gates
 from nas.errors import InvalidArchitecture, UserError
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.cost import subnetwork_macs
-from nas.representation.gates import GatedModule, distinct_utilizations, gated_maps, round_robin, throttled
-from nas.representation.topology import Architecture, Task, Topology
+from nas.representation.elements import GatedModule, Task
+from nas.representation.gates import distinct_utilizations, gated_maps, round_robin, throttled
+from nas.representation.topology import Topology
 
 from ..hand_built import ALL
 from ..messages import untested

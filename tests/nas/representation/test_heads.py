@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.heads import own_heads
-from nas.representation.topology import Architecture
 
 from ..hand_built import TASK, causal, lenet, multi_exit, residual
 from ..networks import random_images, random_network, random_statistics

@@ -16,8 +16,8 @@ import nas.representation.kinds
 from nas.errors import InvalidArchitecture, PluginError
 from nas.plugins import installed
 from nas.representation.builder import Builder
+from nas.representation.elements import Operation, Task
 from nas.representation.kinds import Kind, kind
-from nas.representation.topology import Operation, Task
 
 from ..masked import masked_forward
 from ..messages import untested

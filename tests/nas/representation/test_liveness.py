@@ -15,9 +15,11 @@ from hypothesis import given, settings
 import nas
 import nas.representation.liveness
 from nas.errors import InvalidArchitecture
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.liveness import check_point, live_operations, trim_point
-from nas.representation.topology import Architecture, Subnetwork, Task, Topology
+from nas.representation.elements import Subnetwork, Task
+from nas.representation.liveness import check_point, trim_point
+from nas.representation.topology import Topology, live_operations
 
 from ..execution.test_network_properties import transplant
 from ..hand_built import ALL, NR, TASK

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from nas.errors import InvalidArchitecture
 from nas.execution.layers import Norm
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.reuse import stable_maps
-from nas.representation.topology import Architecture, Topology
+from nas.representation.topology import Topology
 from nas.representation.wiring import is_causal
 
 from ..hand_built import ALL, NR, REUSABLE, TASK, causal, i_resnext, without_norms

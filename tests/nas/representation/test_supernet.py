@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from nas.chain.graph import sampled_graph
 from nas.chain.importance import chain_scores, important_alternatives, random_alternatives
 from nas.errors import UserError
 from nas.representation.builder import Builder
 from nas.representation.cost import subnetwork_macs
-from nas.representation.liveness import check_point, live_operations
+from nas.representation.liveness import check_point
 from nas.representation.supernet import (
     WIDTHS,
     Choice,
@@ -19,8 +20,8 @@ from nas.representation.supernet import (
     expected_macs,
     favour,
     sample_subnetwork,
-    sampled_graph,
 )
+from nas.representation.topology import live_operations
 
 from ..hand_built import ALL
 from ..supernets import TASK, all_optional, proposals, supernet, two_blocks

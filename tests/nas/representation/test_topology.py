@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 import nas.representation.topology
 from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, FeatureMap, Operation, Subnetwork, Task, Topology, Training
+from nas.representation.elements import FeatureMap, Operation, Subnetwork, Task, TrainingSpec
+from nas.representation.topology import Topology
 
 from ..hand_built import ALL, TASK, residual
 from ..messages import untested
@@ -146,17 +148,17 @@ INVALID = {
         (2, 4), (2, 3, 4), 1, wiring="causal"
     ),
     # training rules
-    "A training rule is a name. Got None": lambda: Training(rule=None),  # type: ignore[arg-type]
-    "Settings must be pairs of a name and a text, a finite number": lambda: Training(settings=(("a", math.inf),)),
-    "truth value or nothing. Got (('a', [1]),)": lambda: Training(settings=(("a", [1]),)),  # type: ignore[arg-type]
-    "truth value or nothing. Got ((1, 1),)": lambda: Training(settings=((1, 1),)),  # type: ignore[arg-type]
-    "truth value or nothing. Got {}": lambda: Training(settings={}),  # type: ignore[arg-type]
-    "Settings must be sorted by name, each once. Got ['b', 'a']": lambda: Training(settings=(("b", 1), ("a", 1))),
-    "each once. Got ['a', 'a']": lambda: Training(settings=(("a", 1), ("a", 2))),
+    "A training rule is a name. Got None": lambda: TrainingSpec(rule=None),  # type: ignore[arg-type]
+    "Settings must be pairs of a name and a text, a finite number": lambda: TrainingSpec(settings=(("a", math.inf),)),
+    "truth value or nothing. Got (('a', [1]),)": lambda: TrainingSpec(settings=(("a", [1]),)),  # type: ignore[arg-type]
+    "truth value or nothing. Got ((1, 1),)": lambda: TrainingSpec(settings=((1, 1),)),  # type: ignore[arg-type]
+    "truth value or nothing. Got {}": lambda: TrainingSpec(settings={}),  # type: ignore[arg-type]
+    "Settings must be sorted by name, each once. Got ['b', 'a']": lambda: TrainingSpec(settings=(("b", 1), ("a", 1))),
+    "each once. Got ['a', 'a']": lambda: TrainingSpec(settings=(("a", 1), ("a", 2))),
     # architectures
     "task must be a Task. Got None": lambda: replace(GOOD, task=None),
     "topology must be a Topology. Got {}": lambda: replace(GOOD, topology={}),
-    "training must be a Training. Got 'joint'": lambda: replace(GOOD, training="joint"),
+    "training must be a TrainingSpec. Got 'joint'": lambda: replace(GOOD, training="joint"),
     "points must be a tuple of Subnetwork. Got [": lambda: replace(GOOD, points=[LARGE]),
     "Map 0 must have the task's input shape (1, 8, 8). Got (3, 8, 8)": lambda: replace(
         GOOD, task=Task(input_shape=(1, 8, 8), num_classes=5)
@@ -201,7 +203,7 @@ def test_the_network_that_the_table_breaks_is_one() -> None:
 
 
 def test_data_are_frozen_and_compare_by_value() -> None:
-    for item in (TASK, HIDDEN, CONV, SMALL, NET, GOOD, Training()):
+    for item in (TASK, HIDDEN, CONV, SMALL, NET, GOOD, TrainingSpec()):
         assert copy.deepcopy(item) == item
         with pytest.raises(FrozenInstanceError):
             setattr(item, fields(item)[0].name, None)
@@ -231,7 +233,7 @@ def _paths(data: Any, path: tuple = ()) -> list[tuple]:
     return [p for key, value in inside for p in [(*path, key), *_paths(value, (*path, key))]]
 
 
-JSON = json.loads(json.dumps(replace(residual(), training=Training(settings=(("sampled", 2),))).to_json()))
+JSON = json.loads(json.dumps(replace(residual(), training=TrainingSpec(settings=(("sampled", 2),))).to_json()))
 PLACES = _paths(JSON)
 ODD = (None, True, -1, 0, 1, 10**30, -(10**30), 2.5, math.nan, math.inf, "", "conv", [], [[]], {}, {"a": 1}, [None])
 
@@ -293,7 +295,7 @@ def test_an_unknown_kind_is_a_missing_plug_in() -> None:
 
 @pytest.mark.parametrize("value", ["text", "", 1, -(2**70), True, None, 0.1, 1e-300])
 def test_settings_survive_json(value: Any) -> None:
-    made = replace(GOOD, training=Training(rule="joint", settings=(("a", value), ("b", 1))))
+    made = replace(GOOD, training=TrainingSpec(rule="joint", settings=(("a", value), ("b", 1))))
     again = Architecture.from_json(json.loads(json.dumps(made.to_json())))
     assert again == made
     assert again.key == made.key
@@ -357,17 +359,17 @@ def test_keys_are_a_contract_with_stores_on_disk() -> None:
 
 @pytest.mark.parametrize(
     "training",
-    [Training(rule="joint"), Training(settings=(("soft", True),)), Training(settings=(("soft", 1),))],
+    [TrainingSpec(rule="joint"), TrainingSpec(settings=(("soft", True),)), TrainingSpec(settings=(("soft", 1),))],
     ids=["rule", "settings", "type of a setting"],
 )
-def test_the_training_rule_changes_the_key_and_not_the_network(training: Training) -> None:
+def test_the_training_rule_changes_the_key_and_not_the_network(training: TrainingSpec) -> None:
     other = replace(GOOD, training=training)
     assert other.network_key == GOOD.network_key
     assert other.key != GOOD.key
 
 
 def test_settings_that_are_equal_numbers_are_told_apart() -> None:
-    keys = {replace(GOOD, training=Training(settings=(("soft", v),))).key for v in (True, 1, 1.0, "1", None)}
+    keys = {replace(GOOD, training=TrainingSpec(settings=(("soft", v),))).key for v in (True, 1, 1.0, "1", None)}
     assert len(keys) == 5
 
 

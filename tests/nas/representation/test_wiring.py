@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
+from nas.representation.elements import Subnetwork, Task
 from nas.representation.kinds import kind
-from nas.representation.topology import Architecture, Subnetwork, Task, Topology
+from nas.representation.topology import Topology
 from nas.representation.wiring import active_channels, alignment, channel_mask, connections, is_causal, pairs, reads_any
 
 from ..hand_built import ALL

@@ -17,7 +17,10 @@ import pytest
 from nas.errors import PluginError, UserError
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Domains, Recorder
-from nas.strategies.contract import NSGA2, TPE, Random, Trial, export
+from nas.strategies.contract import Trial
+from nas.strategies.optuna_export import export
+from nas.strategies.optuna_samplers import NSGA2, TPE
+from nas.strategies.random import Random
 
 ALL = [Random, TPE, NSGA2]
 SAMPLED = [TPE, NSGA2]

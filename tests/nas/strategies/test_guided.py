@@ -19,14 +19,15 @@ from nas.chain.graph import log_learned_paths
 from nas.errors import InvalidArchitecture, PluginError, UserError
 from nas.funnel.ranking import order_of_training
 from nas.plugins import load_plugin
-from nas.proxies.contract import dtmc
+from nas.proxies.dtmc import dtmc
+from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
-from nas.representation.cost import macs
-from nas.representation.topology import Architecture, Task
+from nas.representation.elements import Task
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Domains, Recorder, at_random
-from nas.strategies.contract import Random, Trial
+from nas.strategies.contract import Trial
 from nas.strategies.guided import Guided, expected_values, not_far_below
+from nas.strategies.random import Random
 from nas.strategies.surrogate import STRENGTHS, Surrogate, features, fit_ridge
 from nas.testing import strategy_checks
 

@@ -11,9 +11,10 @@ import pytest
 from nas import testing
 from nas.errors import InvalidArchitecture, PluginError, UserError
 from nas.plugins import installed
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.topology import Architecture, Task
-from nas.strategies.contract import Random
+from nas.representation.elements import Task
+from nas.strategies.random import Random
 
 
 def _network(task, width, points, *, depth=1):

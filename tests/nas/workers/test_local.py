@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.evaluation.evaluator import Job, Outcome, architecture_of
+from nas.evaluation.jobs import Job, Outcome, architecture_of
 from nas.plugins import load_plugin
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
 from nas.workers.local import Failure, LocalRunner
 from nas.workers.worker import checked

@@ -18,7 +18,7 @@ from nas.reporting.topology.captions import levels_text, operation_label, text_w
 from nas.reporting.topology.layout import Box, layout
 from nas.reporting.topology.plot import draw_topology, topology_figure
 from nas.representation.builder import Builder
-from nas.representation.topology import Task
+from nas.representation.elements import Task
 from search_spaces.mobile import Mobile
 from search_spaces.residual import Residual
 

@@ -1,0 +1,22 @@
+"""Joint training: every operating point in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.execution.network import AnytimeNetwork
+
+
+class Joint:
+    """Every operating point in every step, each on the labels."""
+
+    def losses(
+        self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """One cross-entropy per level, largest first."""
+        for level in reversed(range(network.levels)):
+            yield F.cross_entropy(network(x, level), network.labels(labels, level))

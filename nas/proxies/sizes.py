@@ -1,0 +1,45 @@
+"""Sizes as proxies: the controls that every score must beat."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+from nas.proxies.contract import proxy
+from nas.representation.architecture import Architecture
+from nas.representation.architecture import params as params_of
+from nas.representation.kinds import kind
+
+SIZE_PROXIES = ("macs", "params", "depth", "count")
+
+
+@proxy("topology")
+def macs(architecture: Architecture) -> float:
+    """Logarithm of the MACs, mean over levels."""
+    return fmean(math.log(max(1, cost)) for cost in architecture.costs)
+
+
+@proxy("topology")
+def params(architecture: Architecture) -> float:
+    """Logarithm of the parameters of a level on its own, mean over levels."""
+    return fmean(math.log(max(1, size)) for size in params_of(architecture))
+
+
+@proxy("topology")
+def depth(architecture: Architecture) -> float:
+    """Learned operations on the longest path from input to output of the largest operating point."""
+    topology, point = architecture.topology, architecture.points[-1]
+    operations = topology.operations
+    longest = [0] * len(topology.maps)
+    for operation in sorted([operations[o] for o in point.operations], key=lambda operation: operation.target):
+        steps = longest[operation.source] + kind(operation.kind).learned
+        if steps > longest[operation.target]:
+            longest[operation.target] = steps
+    return float(longest[point.output])
+
+
+@proxy("topology")
+def count(architecture: Architecture) -> float:
+    """Live learned operations, mean over levels."""
+    learned = [kind(operation.kind).learned for operation in architecture.topology.operations]
+    return sum(learned[o] for point in architecture.points for o in point.operations) / len(architecture.points)
