@@ -7,13 +7,22 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
+from os.path import abspath, dirname, join, realpath
 from typing import TYPE_CHECKING, Any
 
-import results
 
-if not hasattr(results, "StoreError"):
-    _found = getattr(results, "__file__", None) or list(results.__path__)
-    raise ImportError(f"nas needs its own package 'results', and {_found} hides it: rename or move that.")
+def _check_siblings() -> None:
+    """Raise ImportError if a user's file or folder hides one of the packages that are installed beside this one."""
+    root = dirname(dirname(abspath(__file__)))
+    for name in ("results", "evaluators", "search_spaces"):
+        spec = find_spec(name)
+        places = list(spec.submodule_search_locations or [str(spec.origin)]) if spec else ["nothing"]
+        if realpath(join(root, name)) not in map(realpath, places):
+            raise ImportError(f"nas needs its own package {name!r}. Got {places[0]}: rename or move it.")
+
+
+_check_siblings()
 
 if TYPE_CHECKING:
     from nas.deploy.controllers import throttle

@@ -1,15 +1,26 @@
-"""A folder called results beside a user's script must not break things silently."""
+"""A user's file or folder with the name of one of our packages is reported, not imported."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
 
-def test_a_folder_that_hides_our_results_is_named(tmp_path):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "__init__.py").touch()
-    command = [sys.executable, "-c", "import nas"]
+
+@pytest.mark.parametrize("name", ["results", "evaluators", "search_spaces"])
+@pytest.mark.parametrize("form", ["package", "module", "folder"])
+def test_a_name_that_hides_our_package_is_reported(tmp_path, name, form):
+    folder = tmp_path / name
+    if form == "module":
+        folder = folder.with_suffix(".py")
+        folder.touch()
+    else:
+        folder.mkdir()
+        (folder / ("__init__.py" if form == "package" else "data.csv")).touch()
+    command = [sys.executable, "-c", "import nas; print(nas.__file__)"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert f"{tmp_path / 'results' / '__init__.py'} hides it" in done.stderr
+    if done.returncode:
+        assert f"nas needs its own package {name!r}. Got {folder}" in done.stderr
+    else:  # a folder that is no package hides nothing unless our packages come later on the path
+        assert form == "folder"
