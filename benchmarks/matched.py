@@ -15,9 +15,9 @@ import numpy as np
 
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.coupling import OwnershipMacs, coupling_groups, with_slices
 from nas.representation.elements import Setting, Subnetwork, Task, TrainingSpec
 from nas.representation.heads import own_heads
+from nas.representation.ownership import OwnershipMacs, owned_groups, with_slices
 from search_spaces.images import prefixes, stem_strides
 from search_spaces.slicing import i_resnext, sparse_resnext
 
@@ -183,7 +183,7 @@ def _exits(task: Task, channels: Sequence[int]) -> Architecture:
 
 def _widths(architecture: Architecture) -> list[int]:
     """Channels of every coupling group."""
-    return [architecture.topology.maps[maps[0]].channels for maps in coupling_groups(architecture)]
+    return [architecture.topology.maps[maps[0]].channels for maps in owned_groups(architecture)]
 
 
 def _nearest(architecture: Architecture, costs: Sequence[int]) -> list[Subnetwork]:

@@ -42,7 +42,7 @@ from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
 from nas.representation.cost import subnetwork_macs
 from nas.representation.elements import Subnetwork, Task, TrainingSpec
-from nas.representation.supernet import choices, sample_subnetwork
+from nas.representation.supernet import choice_groups, sample_subnetwork
 from nas.seeds import seed
 from nas.spaces.choices import Domains, Recorder, at_random
 from results.front import anytime_accuracy
@@ -122,7 +122,7 @@ def architecture_of(name: str, task: Task, width: int) -> Architecture:
             architecture = made.architecture(Recorder(decide, domains), task)
         except InvalidArchitecture:
             continue
-        if len(choices(architecture.topology)) >= 3:
+        if len(choice_groups(architecture.topology)) >= 3:
             if not left:
                 return architecture
             left -= 1
@@ -151,7 +151,7 @@ def step_macs(architecture: Architecture) -> float:
 
 def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> list[Subnetwork]:
     """Different subnetworks, drawn uniformly from a seed, small to large in MACs; fewer where there are not so many."""
-    rng, made = np.random.default_rng(seed("drawn subnetworks", number)), choices(architecture.topology)
+    rng, made = np.random.default_rng(seed("drawn subnetworks", number)), choice_groups(architecture.topology)
     found: dict[int, Subnetwork] = {}
     for _ in range(20 * count):
         point = sample_subnetwork(architecture, made, rng)

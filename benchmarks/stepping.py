@@ -24,8 +24,8 @@ from evaluators.training import Training as Trainer
 from nas.evaluation.jobs import Job
 from nas.funnel.screening import training_of
 from nas.representation.architecture import Architecture
-from nas.representation.coupling import OwnershipMacs, with_slices
 from nas.representation.elements import Task, TrainingSpec
+from nas.representation.ownership import OwnershipMacs, with_slices
 from nas.seeds import seed
 from search_spaces.stepping import BUDGETS, SMALLEST_UNPADDED, any_width, lenet_3c1l
 

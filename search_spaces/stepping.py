@@ -25,8 +25,8 @@ import numpy as np
 from nas.errors import InvalidArchitecture, UserError, unknown_name
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.coupling import OwnershipMacs, coupling_groups, with_slices
 from nas.representation.elements import Size, Task, TrainingSpec
+from nas.representation.ownership import OwnershipMacs, owned_groups, with_slices
 from nas.spaces.choices import Choose
 from search_spaces.images import check_task, stem_strides
 
@@ -317,7 +317,7 @@ def _owned(prefixes: np.ndarray) -> np.ndarray:
 
 
 def _widths(original: Architecture) -> list[int]:
-    return [original.topology.maps[maps[0]].channels for maps in coupling_groups(original)]
+    return [original.topology.maps[maps[0]].channels for maps in owned_groups(original)]
 
 
 def _largest(fits: Callable[[float], bool], most: float) -> float:

@@ -35,8 +35,8 @@ from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs
 from nas.representation.supernet import (
     WIDTHS,
-    Choice,
-    choices,
+    ChoiceGroup,
+    choice_groups,
     expected_macs,
     favour,
     sample_subnetwork,
@@ -68,7 +68,7 @@ class SubnetworkSampling:
             raise UserError(f"soft must be true or false. Got {soft=}.")
         favour([], [], beta)  # refuses a wrong beta before anything is trained
         self.important, self.beta, self.sampled, self.soft, self.widths = important, beta, sampled, bool(soft), widths
-        self._known: tuple[Architecture, tuple[Choice, ...]] | None = None
+        self._known: tuple[Architecture, tuple[ChoiceGroup, ...]] | None = None
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
@@ -88,7 +88,7 @@ class SubnetworkSampling:
             point = sample_subnetwork(network.architecture, made, rng, widths=self.widths)
             yield F.cross_entropy(network(x, point), targets(network, point, labels, teacher))
 
-    def choices(self, architecture: Architecture) -> tuple[Choice, ...]:
+    def choices(self, architecture: Architecture) -> tuple[ChoiceGroup, ...]:
         """What is sampled, with its probabilities. Raises UserError for a norm per point."""
         if self._known is None or self._known[0] is not architecture:
             if architecture.norm == "per_point":
@@ -96,7 +96,7 @@ class SubnetworkSampling:
                     "Sampled subnetworks need norms that are 'shared' or 'recalibrated'. Got norm='per_point': train "
                     "such a network with 'joint' or 'sandwich'."
                 )
-            made = choices(architecture.topology)
+            made = choice_groups(architecture.topology)
             if self.important is not None:
                 made = favour(made, self.important(architecture), self.beta)
             self._known = architecture, made

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from nas.execution.network import AnytimeNetwork
-from nas.representation.coupling import with_slices
+from nas.representation.ownership import with_slices
 from nas.representation.topology import Topology
 
 Groups = Sequence[Sequence[int]]
-"""The maps of every coupling group, see :func:`nas.representation.coupling.coupling_groups`."""
+"""The maps of every coupling group, see :func:`nas.representation.ownership.owned_groups`."""
 
 
 def channel_groups(topology: Topology, groups: Groups) -> dict[str, tuple[int | None, ...]]:

@@ -40,7 +40,7 @@ from evaluators.rules.permutation import Permuted, channel_groups
 from nas.errors import UserError, unknown_name
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
-from nas.representation.coupling import OwnershipMacs, coupling_groups, move_filters, with_slices
+from nas.representation.ownership import OwnershipMacs, move_filters, owned_groups, with_slices
 
 IMPORTANCES = ("gradient", "magnitude", "random")
 LEVEL_WEIGHT = 0.5
@@ -111,7 +111,7 @@ class SteppingConstruction(nn.Module):
         if proposal.norm != "shared":
             raise UserError(f"The rule 'stepping' needs points that share their norms. Got norm={proposal.norm!r}.")
         self.rule, self.proposal, self.levels = rule, proposal, len(proposal.points)
-        self.groups, self.macs = coupling_groups(proposal), OwnershipMacs(proposal)
+        self.groups, self.macs = owned_groups(proposal), OwnershipMacs(proposal)
         own = tuple(proposal.topology.maps[maps[0]].channels for maps in self.groups)
         original = rule.original or own
         if len(original) != len(own):

@@ -25,7 +25,7 @@ from nas.errors import UserError
 from nas.representation.architecture import Architecture
 from nas.representation.cost import live_weights
 from nas.representation.kinds import kind
-from nas.representation.supernet import choices, picked_operations
+from nas.representation.supernet import choice_groups, picked_operations
 from nas.representation.topology import Topology
 from nas.seeds import seed
 
@@ -156,7 +156,7 @@ def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS)
     """
     if subnetworks < 1:
         raise UserError(f"A chain must have at least one subnetwork. Got {subnetworks=}.")
-    topology, made = architecture.topology, choices(architecture.topology)
+    topology, made = architecture.topology, choice_groups(architecture.topology)
     options = [range(len(choice.alternatives)) for choice in made]
     outputs = sorted({point.output for point in architecture.points})
     drawn: Iterable[tuple[int, ...]]

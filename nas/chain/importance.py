@@ -39,7 +39,7 @@ from nas.chain.walks import WALKS, Graph, best_path
 from nas.errors import UserError, unknown_name
 from nas.representation.architecture import Architecture
 from nas.representation.kinds import kind
-from nas.representation.supernet import Choice, choices
+from nas.representation.supernet import ChoiceGroup, choice_groups
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +111,7 @@ def important_alternatives(architecture: Architecture, importance: Floats) -> tu
     importance: shape (num_operations,). Where it tells alternatives apart no more, presence goes before absence,
     learned before unlearned, first before later.
     """
-    made, operations = choices(architecture.topology), architecture.topology.operations
+    made, operations = choice_groups(architecture.topology), architecture.topology.operations
     typical = _average(made, importance)
 
     def value(o: int | None) -> tuple[float, bool, bool]:
@@ -128,13 +128,13 @@ def important_alternatives(architecture: Architecture, importance: Floats) -> tu
 
 def random_alternatives(architecture: Architecture, rng: np.random.Generator) -> tuple[int, ...]:
     """An alternative of every choice, drawn uniformly, as its index: what importance must beat."""
-    return tuple(int(rng.integers(len(choice.alternatives))) for choice in choices(architecture.topology))
+    return tuple(int(rng.integers(len(choice.alternatives))) for choice in choice_groups(architecture.topology))
 
 
 def important_operations(architecture: Architecture, importance: Floats) -> tuple[int, ...]:
     """The operations among the :func:`important_alternatives`, sorted: none for a choice whose absence is one."""
     best = important_alternatives(architecture, importance)
-    chosen = (choice.alternatives[i] for choice, i in zip(choices(architecture.topology), best))
+    chosen = (choice.alternatives[i] for choice, i in zip(choice_groups(architecture.topology), best))
     return tuple(sorted(o for o in chosen if o is not None))
 
 
@@ -157,7 +157,7 @@ def important_path(architecture: Architecture, scores: ChainScores) -> Path:
     Dynamic programming in topological order, O(E). No path is ever listed. The path may combine operations that no
     single draw has together: it is one of the supernet.
     """
-    view, made, topology = graph_of(architecture), choices(architecture.topology), architecture.topology
+    view, made, topology = graph_of(architecture), choice_groups(architecture.topology), architecture.topology
     important, average = important_operations(architecture, scores.importance), _average(made, scores.importance)
     offered = {o for choice in made for o in choice.alternatives if o is not None}
     output = architecture.points[-1].output
@@ -208,7 +208,7 @@ def path_score(
     return sum(parts) / len(parts) if mean else sum(parts)
 
 
-def _average(made: Sequence[Choice], importance: Floats) -> float:
+def _average(made: Sequence[ChoiceGroup], importance: Floats) -> float:
     """Importance of the average optional operation, to the decimals that count."""
     offered = sorted({o for choice in made for o in choice.alternatives if o is not None})
     return round(float(importance[offered].mean()), _TIE) if offered else 0.0

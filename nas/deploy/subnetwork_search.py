@@ -27,12 +27,12 @@ from nas.errors import UserError
 from nas.evaluation.operating_points import EVALUATIONS, NO_LIMITS, Found, Limits, Measured
 from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
+from nas.representation.coupling import coupling_groups
 from nas.representation.elements import Subnetwork
 from nas.representation.supernet import (
-    Choice,
+    ChoiceGroup,
     Draw,
-    choices,
-    coupling_groups,
+    choice_groups,
     draw,
     draw_of,
     subnetwork_of,
@@ -164,7 +164,7 @@ class _Search:
     def __init__(self, architecture: Architecture, limits: Limits, rng: np.random.Generator):
         self.architecture, self.limits, self.rng = architecture, limits, rng
         topology = architecture.topology
-        self.made: tuple[Choice, ...] = choices(topology)
+        self.made: tuple[ChoiceGroup, ...] = choice_groups(topology)
         self.groups = coupling_groups(topology)
         self.options = (
             *(len(choice.alternatives) for choice in self.made),

@@ -1,16 +1,16 @@
-"""Subnetworks drawn from a supernet: which choices a draw makes, and how likely each alternative is.
+"""Sampling subnetworks from a supernet: the choice groups, the probability of each alternative, and the draws.
 
-A *choice* is a group of operations that are alternatives, as a subnetwork makes it: parallel operations between the
-same two maps, one of them at least optional, or an optional operation alone. Those that are not optional always run,
-and of the optional ones exactly one does, or none where the group can do without. An alternative that is important is
-drawn with P ∝ 1 + β, the others with P ∝ 1; β = 0 draws uniformly. What is important is told by the chain over such
-draws, see :mod:`nas.chain.importance`.
+A *choice group* is a set of alternative operations: parallel operations between the same two maps, at least one of them
+optional, or a single optional operation. The operations of the group that are not optional always run; of the optional
+ones exactly one runs, or none if the group has another operation or is a single operation. The important alternative of
+a group is drawn with P ∝ 1 + β, each other alternative with P ∝ 1; β = 0 draws uniformly. :mod:`nas.chain.importance`
+computes which alternatives are important, from a Markov chain over such draws.
 
 References
 ----------
 Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
-    (sampled subnetworks, and a higher probability for important operations). The choices and the formula with β are
-    ours.
+    (sampled subnetworks, and a higher probability for important operations). The choice groups and the formula with β
+    are ours.
 Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICCV 2019, arXiv 1903.05134 (one random
     width for all maps).
 """
@@ -26,8 +26,8 @@ import numpy as np
 from nas.errors import UserError, unknown_name
 from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs
+from nas.representation.coupling import coupling_groups
 from nas.representation.elements import Subnetwork
-from nas.representation.kinds import kind
 from nas.representation.liveness import trim_point
 from nas.representation.topology import Topology
 from nas.seeds import seed
@@ -37,12 +37,17 @@ WIDTHS = ("common", "independent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One decision of a draw.
+class ChoiceGroup:
+    """Alternative operations of which a subnetwork runs one.
 
-    alternatives: the optional operation that runs, or None for none of them.
-    probabilities: of the alternatives; they sum to 1.
-    important: index of the alternative that is drawn more often, None where all are alike.
+    Attributes
+    ----------
+    alternatives : tuple of (int or None)
+        Indices of the optional operations; None stands for running none of them.
+    probabilities : tuple of float
+        Of the alternatives; they sum to 1.
+    important : int or None
+        Index of the alternative that is drawn more often; None if all are drawn equally often.
     """
 
     alternatives: tuple[int | None, ...]
@@ -50,51 +55,73 @@ class Choice:
     important: int | None = None
 
 
-def choices(topology: Topology) -> tuple[Choice, ...]:
-    """What a draw decides, each alternative as likely as the others; in the order of the first operations.
+def choice_groups(topology: Topology) -> tuple[ChoiceGroup, ...]:
+    """The choice groups of a topology with uniform probabilities, ordered by their first operation.
 
-    A choice has one alternative for every optional operation between the same two maps, and absence where others
-    between them always run, or where it is a single operation.
+    The alternatives of a group are the optional operations between the same two maps, and None if an operation between
+    them always runs or if the group is a single operation.
     """
     parallel: dict[tuple[int, int], list[int]] = {}
     for o, operation in enumerate(topology.operations):
         parallel.setdefault((operation.source, operation.target), []).append(o)
-    found = []
-    for group in parallel.values():
-        optional = [o for o in group if topology.operations[o].optional]
-        absence = len(optional) < len(group) or len(group) == 1
+    groups = []
+    for operations in parallel.values():
+        optional = [o for o in operations if topology.operations[o].optional]
+        absence = len(optional) < len(operations) or len(operations) == 1
         alternatives = (*optional, None) if absence else tuple(optional)
         if len(alternatives) > 1:
-            found.append(Choice(alternatives=alternatives, probabilities=(1 / len(alternatives),) * len(alternatives)))
-    return tuple(found)
+            uniform = (1 / len(alternatives),) * len(alternatives)
+            groups.append(ChoiceGroup(alternatives=alternatives, probabilities=uniform))
+    return tuple(groups)
 
 
-def favour(made: Sequence[Choice], important: Sequence[int], beta: float = 0.5) -> tuple[Choice, ...]:
-    """The choices with P(alternative) ∝ 1 + β for the important one of each, ∝ 1 for the others.
+def favour(groups: Sequence[ChoiceGroup], important: Sequence[int], beta: float = 0.5) -> tuple[ChoiceGroup, ...]:
+    """The groups with P(alternative) ∝ 1 + β for the important alternative of each group and ∝ 1 for the rest.
 
-    important: index of an alternative, one a choice.
+    Parameters
+    ----------
+    groups : sequence of ChoiceGroup
+    important : sequence of int
+        Index of the important alternative of each group.
+    beta : float
+        At least 0; 0 draws uniformly.
 
-    Raises UserError unless β is finite and not negative.
+    Returns
+    -------
+    tuple of ChoiceGroup
 
-    >>> even = Choice(alternatives=(3, None), probabilities=(0.5, 0.5))
+    Raises
+    ------
+    UserError
+        If beta is negative or not finite.
+
+    Examples
+    --------
+    >>> even = ChoiceGroup(alternatives=(3, None), probabilities=(0.5, 0.5))
     >>> favour([even], [0])[0].probabilities
     (0.6, 0.4)
     """
-    if isinstance(beta, (str, bool)) or not (0 <= beta < math.inf):
+    if isinstance(beta, (str, bool)) or not 0 <= beta < math.inf:
         raise UserError(f"beta must be finite and not negative. Got {beta=}.")
-    out = []
-    for choice, best in zip(made, important, strict=True):
-        weights = [1 + beta * (i == best) for i in range(len(choice.alternatives))]
-        out.append(replace(choice, probabilities=tuple(w / sum(weights) for w in weights), important=best))
-    return tuple(out)
+    favoured = []
+    for group, best in zip(groups, important, strict=True):
+        weights = [1 + beta * (i == best) for i in range(len(group.alternatives))]
+        favoured.append(replace(group, probabilities=tuple(w / sum(weights) for w in weights), important=best))
+    return tuple(favoured)
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """All that decides a subnetwork of a supernet.
+    """The decisions that determine a subnetwork of a supernet.
 
-    picks: the index of an alternative, one a choice. levels: of the width, one for each of the
-    :func:`coupling_groups`; a map with fewer slices is used whole. exit: the operating point whose output it has.
+    Attributes
+    ----------
+    picks : tuple of int
+        Index of the alternative that runs, one per choice group.
+    levels : tuple of int
+        Index of the slice that is used, one per coupling group; a map with fewer slices is used whole.
+    exit : int
+        The operating point whose output the subnetwork has.
     """
 
     picks: tuple[int, ...]
@@ -103,66 +130,80 @@ class Draw:
 
 
 def sample_subnetwork(
-    architecture: Architecture, made: Sequence[Choice], rng: np.random.Generator, *, widths: str = "common"
+    architecture: Architecture, groups: Sequence[ChoiceGroup], rng: np.random.Generator, *, widths: str = "common"
 ) -> Subnetwork:
-    """The subnetwork of a :func:`draw`. Raises UserError for an unknown way to draw widths."""
-    return subnetwork_of(architecture, made, draw(architecture, made, rng, widths=widths))
+    """The subnetwork of a random :func:`draw`. Raises UserError if ``widths`` is unknown."""
+    return subnetwork_of(architecture, groups, draw(architecture, groups, rng, widths=widths))
 
 
 def draw(
-    architecture: Architecture, made: Sequence[Choice], rng: np.random.Generator, *, widths: str = "common"
+    architecture: Architecture, groups: Sequence[ChoiceGroup], rng: np.random.Generator, *, widths: str = "common"
 ) -> Draw:
-    """A subnetwork at random: an alternative of every choice, widths, and the output of an operating point.
+    """Draw a subnetwork: an alternative of every choice group, widths, and the output of an operating point.
 
-    made: from :func:`choices` or :func:`favour`.
-    widths: "common": one level, uniformly, for all maps, as in the builder. "independent": one for each of the
-        :func:`coupling_groups`.
+    Parameters
+    ----------
+    architecture : Architecture
+    groups : sequence of ChoiceGroup
+        From :func:`choice_groups` or :func:`favour`.
+    rng : numpy.random.Generator
+    widths : {"common", "independent"}
+        "common": one uniformly drawn level for all maps. "independent": one for each of the coupling groups.
 
-    Raises UserError for an unknown way to draw widths.
+    Returns
+    -------
+    Draw
+
+    Raises
+    ------
+    UserError
+        If ``widths`` is unknown.
     """
     if widths not in WIDTHS:
         raise UserError(unknown_name("way to draw widths", widths, WIDTHS))
-    uniforms = rng.random(len(made)).tolist()
+    uniforms = rng.random(len(groups)).tolist()
     exit_ = int(rng.integers(len(architecture.points)))
-    groups = len(coupling_groups(architecture.topology))
-    count, different = width_levels(architecture.topology), widths == "independent"
-    levels = rng.integers(count, size=groups if different else 1).tolist() * (1 if different else groups)
-    return Draw(tuple(_pick(choice, u) for choice, u in zip(made, uniforms)), tuple(levels), exit_)
+    coupled, levels = len(coupling_groups(architecture.topology)), width_levels(architecture.topology)
+    if widths == "independent":
+        drawn = rng.integers(levels, size=coupled).tolist()
+    else:
+        drawn = rng.integers(levels, size=1).tolist() * coupled
+    return Draw(tuple(_pick(group, u) for group, u in zip(groups, uniforms)), tuple(drawn), exit_)
 
 
 def width_levels(topology: Topology) -> int:
-    """How many widths a subnetwork chooses from: the slices of the map that has most."""
+    """Number of width levels: the largest number of slices of a map."""
     return max(len(m.slices) for m in topology.maps)
 
 
-def subnetwork_of(architecture: Architecture, made: Sequence[Choice], drawn: Draw) -> Subnetwork:
-    """The subnetwork that a draw describes.
+def subnetwork_of(architecture: Architecture, groups: Sequence[ChoiceGroup], drawn: Draw) -> Subnetwork:
+    """The subnetwork that a draw describes, as a valid network.
 
-    Always a network on its own: what the draw leaves without input or output is trimmed, and where it cuts the input
-    off, the path to the output with the fewest operations that were not drawn is put back; an operating point shows
-    that there is one.
+    Operations that are on no path from the input to the output are trimmed. If the draw disconnects the input from the
+    output, the path with the fewest operations that were not drawn is put back; such a path exists, because the
+    operating point with this output has one.
     """
     topology, output = architecture.topology, architecture.points[drawn.exit].output
-    operations = picked_operations(topology, made, drawn.picks, output)
+    operations = picked_operations(topology, groups, drawn.picks, output)
     channels = _channels(topology, operations, output, drawn.levels)
     return trim_point(topology, Subnetwork(channels=channels, operations=operations, output=output))
 
 
-def draw_of(architecture: Architecture, made: Sequence[Choice], point: Subnetwork) -> Draw:
-    """A draw that describes a subnetwork, or comes near it: what is not live has no trace in it.
+def draw_of(architecture: Architecture, groups: Sequence[ChoiceGroup], point: Subnetwork) -> Draw:
+    """The draw that describes a subnetwork, or the closest one: operations that were trimmed leave no trace.
 
-    A width that the maps of a group do not share, as no draw would have it, is the widest among them.
+    If the maps of a coupling group have different widths, which no draw produces, the widest one is taken.
     """
     topology = architecture.topology
     live, width = set(point.operations), dict(zip(topology.declared, point.channels))
     picks = []
-    for choice in made:
-        there = [i for i, o in enumerate(choice.alternatives) if o in live]
-        absent = [i for i, o in enumerate(choice.alternatives) if o is None]
-        picks.append(([*there, *absent] or [0])[0])
+    for group in groups:
+        running = [i for i, o in enumerate(group.alternatives) if o in live]
+        absent = [i for i, o in enumerate(group.alternatives) if o is None]
+        picks.append(([*running, *absent] or [0])[0])
     levels = []
-    for group in coupling_groups(topology):
-        slices = [(topology.maps[index].slices, width[index]) for index in group if width[index]]
+    for maps in coupling_groups(topology):
+        slices = [(topology.maps[index].slices, width[index]) for index in maps if width[index]]
         levels.append(
             max((s.index(channels) for s, channels in slices if len(s) > 1), default=width_levels(topology) - 1)
         )
@@ -170,62 +211,40 @@ def draw_of(architecture: Architecture, made: Sequence[Choice], point: Subnetwor
     return Draw(tuple(picks), tuple(levels), outputs.index(point.output))
 
 
-def coupling_groups(topology: Topology) -> tuple[tuple[int, ...], ...]:
-    """The maps that share one width choice, in order: those joined by identities, poolings and grouped operations.
-
-    Concats are no part of any: what is active of them is derived.
-    """
-    parent = list(range(len(topology.maps)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            index = parent[index]
-        return index
-
-    declared = frozenset(topology.declared)
-    for operation in topology.operations:
-        joins = operation.groups > 1 or not kind(operation.kind).mixing
-        if joins and operation.source in declared and operation.target in declared:
-            low, high = sorted((root(operation.source), root(operation.target)))
-            parent[high] = low
-    groups: dict[int, list[int]] = {}
-    for index in topology.declared:
-        groups.setdefault(root(index), []).append(index)
-    return tuple(map(tuple, groups.values()))
-
-
 def expected_macs(
-    architecture: Architecture, made: Sequence[Choice], *, widths: str = "common", draws: int = 1000
+    architecture: Architecture, groups: Sequence[ChoiceGroup], *, widths: str = "common", draws: int = 1000
 ) -> float:
-    """Mean MACs of the subnetworks that are drawn, over so many of them; always the same draws."""
+    """Mean MACs of ``draws`` sampled subnetworks, with a fixed seed."""
     rng = np.random.default_rng(seed("expected macs", draws))
     topology = architecture.topology
-    sampled = (sample_subnetwork(architecture, made, rng, widths=widths) for _ in range(draws))
+    sampled = (sample_subnetwork(architecture, groups, rng, widths=widths) for _ in range(draws))
     return sum(subnetwork_macs(topology, point) for point in sampled) / draws
 
 
-def _pick(choice: Choice, uniform: float) -> int:
-    for index, probability in enumerate(choice.probabilities[:-1]):
+def _pick(group: ChoiceGroup, uniform: float) -> int:
+    for index, probability in enumerate(group.probabilities[:-1]):
         if uniform < probability:
             return index
         uniform -= probability
-    return len(choice.alternatives) - 1
+    return len(group.alternatives) - 1
 
 
-def picked_operations(topology: Topology, made: Sequence[Choice], picks: Sequence[int], output: int) -> tuple[int, ...]:
-    """The operations that a set of choices leaves, with a path to the output put back where they cut it off."""
+def picked_operations(
+    topology: Topology, groups: Sequence[ChoiceGroup], picks: Sequence[int], output: int
+) -> tuple[int, ...]:
+    """The operations that run with these picks; if they disconnect the output, a path to it is put back."""
     dropped = {
-        o for choice, pick in zip(made, picks) for i, o in enumerate(choice.alternatives) if i != pick and o is not None
+        o for group, pick in zip(groups, picks) for i, o in enumerate(group.alternatives) if i != pick and o is not None
     }
-    kept = tuple(o for o in range(len(topology.operations)) if o not in dropped)
-    if topology.live(kept, output):
-        return kept
-    return tuple(sorted({*kept, *_cheapest_path(topology, dropped, output)}))
+    remaining = tuple(o for o in range(len(topology.operations)) if o not in dropped)
+    if topology.live(remaining, output):
+        return remaining
+    return tuple(sorted({*remaining, *_cheapest_path(topology, dropped, output)}))
 
 
 def _cheapest_path(topology: Topology, dropped: set[int], output: int) -> list[int]:
-    """The path from the input to a map with the fewest dropped operations; the first of several."""
-    cost: dict[int, tuple[int, int]] = {0: (0, -1)}  # of each map: operations put back so far, operation it comes by
+    """The path from the input to a map with the fewest dropped operations; the first of equally short ones."""
+    cost: dict[int, tuple[int, int]] = {0: (0, -1)}  # per map: operations put back so far, last operation
     for index, incoming in enumerate(topology.incoming):
         for o in incoming:
             source = topology.operations[o].source
@@ -239,7 +258,7 @@ def _cheapest_path(topology: Topology, dropped: set[int], output: int) -> list[i
 
 
 def _channels(topology: Topology, operations: Sequence[int], output: int, levels: Sequence[int]) -> tuple[int, ...]:
-    """The width of every map that is no concat: its group's level of its slices, the output whole."""
+    """The width of every map that is not a concat: the level of its coupling group; input and output are whole."""
     width = {}
     for group, level in zip(coupling_groups(topology), levels, strict=True):
         for index in group:
@@ -252,7 +271,7 @@ def _channels(topology: Topology, operations: Sequence[int], output: int, levels
 
 
 def _make_groups_agree(topology: Topology, operations: Sequence[int], width: dict[int, int]) -> None:
-    """Use source and target of a grouped operation whole where its active groups differ, until none does."""
+    """Use source and target of a grouped operation whole if their active groups differ, until all agree."""
     grouped = [topology.operations[o] for o in operations if topology.operations[o].groups > 1]
     maps, again = topology.maps, True
     while again:

@@ -14,7 +14,7 @@ from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
 from nas.representation.kinds import kind
-from nas.representation.supernet import choices
+from nas.representation.supernet import choice_groups
 from nas.spaces.choices import Domains, Recorder, at_random
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=10)
@@ -88,7 +88,7 @@ def proposals(space: str, count: int) -> tuple[Architecture, ...]:
             architecture = made.architecture(Recorder(decide, domains), Task(input_shape=(3, 32, 32), num_classes=10))
         except InvalidArchitecture:
             continue
-        if choices(architecture.topology):
+        if choice_groups(architecture.topology):
             found.append(architecture)
     return tuple(found)
 

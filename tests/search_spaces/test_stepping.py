@@ -6,8 +6,8 @@ import pytest
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.representation.architecture import Architecture, macs
-from nas.representation.coupling import coupling_groups, with_slices
 from nas.representation.elements import Task
+from nas.representation.ownership import owned_groups, with_slices
 from nas.representation.reuse import stable_maps
 from search_spaces.stepping import BUDGETS, any_width, lenet5, lenet_3c1l, spread_budgets, vgg16
 
@@ -48,7 +48,7 @@ def test_points_are_within_their_budgets_and_near(name, norm):
 
 def test_filters_are_split_evenly():
     made = lenet_3c1l()
-    slices = [made.topology.maps[group[0]].slices for group in coupling_groups(made)]
+    slices = [made.topology.maps[group[0]].slices for group in owned_groups(made)]
     for level in zip(*slices):
         assert max(level) - min(level) <= 1
 
@@ -99,7 +99,7 @@ def test_settings_that_make_no_sense(changes, said):
 @pytest.mark.parametrize("base", MAKE)
 def test_an_any_width_network_has_uniform_slices_within_the_largest_budget(base):
     made = any_width(base, 32)
-    for group in coupling_groups(made):
+    for group in owned_groups(made):
         slices = made.topology.maps[group[0]].slices
         assert all(abs(n - slices[-1] * (k + 1) / 4) <= 0.75 for k, n in enumerate(slices))
     limit = 0.85 * macs(original(MAKE[base](32)))[0]

@@ -28,8 +28,8 @@ from nas.execution.layers import activate
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
-from nas.representation.coupling import coupling_groups, move_filters, with_slices
 from nas.representation.elements import Task, TrainingSpec
+from nas.representation.ownership import move_filters, owned_groups, with_slices
 from nas.representation.wiring import channel_mask
 from nas.workers.worker import checked
 from search_spaces.stepping import lenet_3c1l, vgg16
@@ -566,7 +566,7 @@ def test_one_level_is_a_network_of_less_width():
     made = construction(with_slices(proposal(), [(6,), (5,), (7,)]), gamma=1.0)
     train(made, range(30))
     assert macs(made.network.architecture)[0] <= macs(with_slices(proposal(), [(6,), (5,), (7,)]))[0]
-    assert coupling_groups(made.network.architecture) == made.groups
+    assert owned_groups(made.network.architecture) == made.groups
 
 
 def test_fewer_steps_than_rounds_still_meet_the_budgets():

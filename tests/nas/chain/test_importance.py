@@ -25,7 +25,7 @@ from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
 from nas.representation.kinds import kind
-from nas.representation.supernet import choices
+from nas.representation.supernet import choice_groups
 
 from ..supernets import (
     TASK,
@@ -71,7 +71,7 @@ def test_importance_agrees_with_listing_all_paths_of_all_draws(architecture):
 def test_important_path_is_the_best_of_all_listed(architecture):
     scores = chain_scores(architecture, subnetworks=16)
     chosen = set(important_operations(architecture, scores.importance))
-    offered = [o for choice in choices(architecture.topology) for o in choice.alternatives if o is not None]
+    offered = [o for choice in choice_groups(architecture.topology) for o in choice.alternatives if o is not None]
     average = scores.importance[offered].mean() if offered else 0.0
     sought = {o for o in chosen if scores.importance[o] > average + 1e-9}
     found = important_path(architecture, scores)
@@ -164,7 +164,7 @@ def test_operations_between_the_same_maps_are_alike_to_a_walk(walk):
 
 
 def test_large_chains_are_sampled_by_a_seed_of_the_network():
-    architecture = max(proposals("residual", 30), key=lambda a: len(choices(a.topology)))
+    architecture = max(proposals("residual", 30), key=lambda a: len(choice_groups(a.topology)))
     once, again = (sampled_graph(architecture, subnetworks=100) for _ in range(2))
     assert once == again
     assert len(once.live) == 100
@@ -193,7 +193,7 @@ def test_important_path_is_neither_the_trunk_nor_skips_alone(space, walk):
         operations = architecture.topology.operations
         path, best, body = important_share(architecture, walk, subnetworks=256)
         assert {o for o in path if operations[o].optional} <= best
-        if len(choices(architecture.topology)) < 2:
+        if len(choice_groups(architecture.topology)) < 2:
             assert not best.intersection(path)
             continue
         trunk.append(not best.intersection(path))

@@ -17,7 +17,7 @@ from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
 from nas.representation.elements import Subnetwork, Task
-from nas.representation.supernet import choices, draw, draw_of, subnetwork_of
+from nas.representation.supernet import choice_groups, draw, draw_of, subnetwork_of
 from nas.spaces.choices import Domains, Recorder, at_random
 from results.front import Score
 
@@ -33,7 +33,7 @@ def supernet(number: int = 0) -> Architecture:
             found = space.architecture(Recorder(decide, Domains()), TASK)
         except InvalidArchitecture:
             continue
-        if len(choices(found.topology)) >= 4:
+        if len(choice_groups(found.topology)) >= 4:
             return found
 
 
@@ -106,7 +106,7 @@ def test_nothing_is_chosen_where_everything_is_too_slow():
 def test_a_draw_comes_back_as_the_same_subnetwork():
     for number in range(3):
         architecture = supernet(number)
-        made, rng = choices(architecture.topology), np.random.default_rng(number)
+        made, rng = choice_groups(architecture.topology), np.random.default_rng(number)
         for widths in ("common", "independent"):
             for _ in range(50):
                 point = subnetwork_of(architecture, made, draw(architecture, made, rng, widths=widths))
@@ -189,7 +189,7 @@ def test_it_finds_what_random_measurement_does_not(number):
 
     measure, _, accuracy = made_up(architecture, number)
     found = reached(search_subnetworks(architecture, measure, evaluations=96).measured)
-    rng, made = np.random.default_rng(number), choices(architecture.topology)
+    rng, made = np.random.default_rng(number), choice_groups(architecture.topology)
     drawn = [subnetwork_of(architecture, made, draw(architecture, made, rng)) for _ in range(96)]
     random = score([subnetwork_macs(architecture.topology, s) for s in drawn], [accuracy(s) for s in drawn])
     assert found > random + 0.005

@@ -11,12 +11,12 @@ from nas.chain.importance import chain_scores, important_alternatives, random_al
 from nas.errors import UserError
 from nas.representation.builder import Builder
 from nas.representation.cost import subnetwork_macs
+from nas.representation.coupling import coupling_groups
 from nas.representation.liveness import check_point
 from nas.representation.supernet import (
     WIDTHS,
-    Choice,
-    choices,
-    coupling_groups,
+    ChoiceGroup,
+    choice_groups,
     expected_macs,
     favour,
     sample_subnetwork,
@@ -28,9 +28,9 @@ from ..supernets import TASK, all_optional, proposals, supernet, two_blocks
 
 
 def test_choices_are_what_a_draw_decides():
-    assert [c.alternatives for c in choices(two_blocks().topology)] == [(4, None), (8, None)]
-    assert [c.alternatives for c in choices(all_optional().topology)] == [(1, None), (2, 4), (3, None)]
-    assert choices(ALL["mobile"]().topology) == ()
+    assert [c.alternatives for c in choice_groups(two_blocks().topology)] == [(4, None), (8, None)]
+    assert [c.alternatives for c in choice_groups(all_optional().topology)] == [(1, None), (2, 4), (3, None)]
+    assert choice_groups(ALL["mobile"]().topology) == ()
 
 
 def test_choices_are_parallels_and_lone_optionals():
@@ -42,13 +42,13 @@ def test_choices_are_parallels_and_lone_optionals():
     builder.identity(y, z)
     builder.add("conv", x, z, kernel=1, optional=True)  # 5: or its absence
     builder.head(z)
-    assert [c.alternatives for c in choices(builder.topology())] == [(3, None), (5, None)]
-    assert [c.alternatives for c in choices(supernet().topology)] == [(3, 4), (7, 8), (11, 12)]
+    assert [c.alternatives for c in choice_groups(builder.topology())] == [(3, None), (5, None)]
+    assert [c.alternatives for c in choice_groups(supernet().topology)] == [(3, 4), (7, 8), (11, 12)]
 
 
 @pytest.mark.parametrize(("beta", "first"), [(0, (1 / 2, 1 / 3)), (0.5, (3 / 5, 3 / 7)), (2, (3 / 4, 3 / 5))])
 def test_probabilities_in_closed_form(beta, first):
-    even = [Choice(alternatives=tuple(range(n)), probabilities=(1 / n,) * n) for n in (2, 3)]
+    even = [ChoiceGroup(alternatives=tuple(range(n)), probabilities=(1 / n,) * n) for n in (2, 3)]
     favoured = favour(even, [0, 0], beta)
     assert [c.probabilities[0] for c in favoured] == pytest.approx(first)
     assert [sum(c.probabilities) for c in favoured] == pytest.approx([1, 1])
@@ -62,8 +62,8 @@ def test_a_wrong_beta_is_refused(beta):
 
 
 def test_frequencies_are_the_probabilities():
-    architecture = max(proposals("residual", 30), key=lambda a: len(choices(a.topology)))
-    made = choices(architecture.topology)
+    architecture = max(proposals("residual", 30), key=lambda a: len(choice_groups(a.topology)))
+    made = choice_groups(architecture.topology)
     made = favour(made, random_alternatives(architecture, np.random.default_rng(1)), 0.5)
     assert len(made) >= 8
     rng, count = np.random.default_rng(2), 4000
@@ -89,7 +89,7 @@ def test_every_draw_is_a_network(widths):
     rng = np.random.default_rng(3)
     for architecture in every_architecture():
         topology, outputs = architecture.topology, {point.output for point in architecture.points}
-        made = choices(topology)
+        made = choice_groups(topology)
         for beta in (0.0, 3.0):
             made = favour(made, random_alternatives(architecture, rng), beta)
             for _ in range(8):
@@ -104,7 +104,9 @@ def test_every_draw_is_a_network(widths):
 
 def test_what_is_cut_off_gets_the_path_with_the_fewest_operations_back():
     architecture = all_optional()
-    never = [Choice(alternatives=c.alternatives, probabilities=(0.0, 1.0)) for c in choices(architecture.topology)]
+    never = [
+        ChoiceGroup(alternatives=c.alternatives, probabilities=(0.0, 1.0)) for c in choice_groups(architecture.topology)
+    ]
     drawn = {sample_subnetwork(architecture, never, np.random.default_rng(s)).operations for s in range(9)}
     # Drawn: neither 1 nor 3, of 2 and 4 the latter. Putting 1 or 3 back costs one operation each; 3 is written first.
     assert drawn == {(0, 3, 5, 6)}
@@ -112,7 +114,7 @@ def test_what_is_cut_off_gets_the_path_with_the_fewest_operations_back():
 
 def test_common_widths_are_one_level_and_independent_ones_agree_within_coupling_groups():
     architecture = proposals("mobile", 1)[0]
-    topology, made = architecture.topology, choices(architecture.topology)
+    topology, made = architecture.topology, choice_groups(architecture.topology)
     rng, seen = np.random.default_rng(4), set()
     for _ in range(50):
         common, independent = (sample_subnetwork(architecture, made, rng, widths=w) for w in ("common", "independent"))
@@ -130,7 +132,7 @@ def test_common_widths_are_one_level_and_independent_ones_agree_within_coupling_
 
 def test_beta_zero_is_uniform():
     for architecture in proposals("residual", 5):
-        made = choices(architecture.topology)
+        made = choice_groups(architecture.topology)
         zero = favour(made, random_alternatives(architecture, np.random.default_rng(5)), 0.0)
         assert [c.probabilities for c in zero] == [pytest.approx(c.probabilities) for c in made]
         streams = (np.random.default_rng(6), np.random.default_rng(6))
@@ -142,7 +144,7 @@ def test_beta_zero_is_uniform():
 
 def test_a_random_path_favours_one_alternative_of_every_choice_as_the_chain_does():
     for architecture in proposals("residual", 5):
-        made = choices(architecture.topology)
+        made = choice_groups(architecture.topology)
         importance = chain_scores(architecture, subnetworks=64).importance
         chain = favour(made, important_alternatives(architecture, importance))
         drawn = [random_alternatives(architecture, np.random.default_rng(s)) for s in (7, 7, 8, 9, 10, 11)]
@@ -155,7 +157,7 @@ def test_a_random_path_favours_one_alternative_of_every_choice_as_the_chain_does
 def test_expected_macs_agree_with_the_exact_mean():
     architecture = two_blocks()
     topology = architecture.topology
-    made = favour(choices(topology), (0, 1), 0.5)
+    made = favour(choice_groups(topology), (0, 1), 0.5)
     mean = 0.0
     for level in range(3):
         full = architecture.points[level]
@@ -173,6 +175,6 @@ def test_expected_macs_agree_with_the_exact_mean():
 def test_names_are_checked():
     architecture = two_blocks()
     with pytest.raises(UserError, match="common"):
-        sample_subnetwork(architecture, choices(architecture.topology), np.random.default_rng(0), widths="any")
+        sample_subnetwork(architecture, choice_groups(architecture.topology), np.random.default_rng(0), widths="any")
     with pytest.raises(UserError, match="subnetworks=0"):
         sampled_graph(architecture, subnetworks=0)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from nas.errors import UserError
 from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
-from nas.representation.coupling import OwnershipMacs, coupling_groups, move_filters, with_slices
 from nas.representation.elements import Task
+from nas.representation.ownership import OwnershipMacs, move_filters, owned_groups, with_slices
 
 from ..hand_built import ALL, lenet
 
@@ -40,8 +40,8 @@ rows = st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=3), min_size=3,
 
 
 def test_coupling_groups_are_joined_by_skips_and_poolings():
-    assert coupling_groups(network()) == ((1, 3, 4), (2,), (5,))
-    assert coupling_groups(lenet()) == ((1,), (2,), (3,))
+    assert owned_groups(network()) == ((1, 3, 4), (2,), (5,))
+    assert owned_groups(lenet()) == ((1,), (2,), (3,))
 
 
 @given(rows)
@@ -94,30 +94,30 @@ def test_the_least_important_filters_move_and_no_more_than_needed():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("residual", "causal network alone"),
+        ("residual", "only in a causal network"),
         ("causal", "grouped operations"),
         ("causal_concat", "concats"),
-        ("gated_residual", "differ in widths alone"),
+        ("gated_residual", "differ in widths only"),
     ],
 )
 def test_networks_without_owned_filters_are_refused(name, said):
     with pytest.raises(UserError, match=said):
-        coupling_groups(ALL[name]())
+        owned_groups(ALL[name]())
 
 
-def test_joined_maps_of_other_widths_are_refused():
+def test_connected_maps_with_unequal_slices_are_refused():
     b = Builder(TASK)
     x = b.conv(b.input, (2, 4), wiring="causal")
     y = b.conv(x, (3, 6), wiring="causal")
     b.identity(x, y, wiring="causal")
     b.head(y)
-    with pytest.raises(UserError, match="same widths"):
-        coupling_groups(b.architecture(2, norm="shared"))
+    with pytest.raises(UserError, match="equal slices"):
+        owned_groups(b.architecture(2, norm="shared"))
 
 
 def test_a_network_without_hidden_filters_is_refused():
     b = Builder(TASK)
     b.add("global_avg_pool", b.input, b.map(3))
     b.add("linear", 1, b.map(5))
-    with pytest.raises(UserError, match="hidden filters"):
-        coupling_groups(b.architecture(1, norm="shared"))
+    with pytest.raises(UserError, match="only in hidden layers"):
+        owned_groups(b.architecture(1, norm="shared"))
