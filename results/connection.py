@@ -16,11 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from results import schema
 from results.errors import StoreError
 
 BUSY_TIMEOUT_SECONDS = 60.0
-SCHEMA_LOCK = 0x616E7974696D65  # "anytime": PostgreSQL's advisory lock for making the tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,44 +172,3 @@ def _postgresql_engine(location: Location) -> sa.Engine:
         raise StoreError(
             f"The store {location.label} needs PostgreSQL's driver: pip install 'anytime-nas[postgresql]'."
         ) from error
-
-
-def check_schema(connection: sa.Connection, location: Location) -> None:
-    """Raise StoreError unless the database is a store of a version that we can read."""
-    if not sa.inspect(connection).has_table("meta"):
-        raise StoreError(f"{location.label} must be a results store, and is a database of something else, or empty.")
-    version = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version"))
-    if version is None:
-        raise StoreError(f"{location.label} must be a results store, and its table 'meta' is something else's.")
-    if int(version) < schema.SCHEMA_VERSION:
-        raise StoreError(
-            f"The store {location.label} was written by an older version of this software (schema {version}; "
-            f"this one reads {schema.SCHEMA_VERSION}). Read it with that version, or name another store."
-        )
-    if int(version) > schema.SCHEMA_VERSION:
-        raise StoreError(
-            f"The store {location.label} was written by a newer version of this software (schema {version}; "
-            f"this one reads {schema.SCHEMA_VERSION}). Update anytime-nas."
-        )
-
-
-def create_schema(connection: sa.Connection, location: Location) -> None:
-    """Make the tables of a new store, inside the caller's transaction; check those of an old one, and add what it
-    lacks.
-
-    Raises StoreError where the database holds tables of the same names that are not ours.
-    """
-    if location.file is None:  # one process at a time; SQLite is locked as a whole
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-    present = set(sa.inspect(connection).get_table_names())
-    if "meta" in present:
-        check_schema(connection, location)
-        return
-    foreign = sorted(present & set(schema.metadata.tables))
-    if foreign:
-        raise StoreError(
-            f"{location.label} must be a results store or a new database, and is something else's, with tables "
-            f"{', '.join(foreign)}. Name another."
-        )
-    schema.metadata.create_all(connection)
-    connection.execute(sa.insert(schema.meta).values(key="schema_version", value=str(schema.SCHEMA_VERSION)))

@@ -1,94 +1,58 @@
-"""One writer per study: a lock that the system takes back when its holder dies, even by kill -9."""
+"""One writer per study: locks that the operating system or the database frees when the holder dies, even by kill -9."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import socket
-import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import sqlalchemy as sa
+from filelock import FileLock, Timeout
 
+from results.connection import Location
 from results.errors import StoreError
 
 
-def held_elsewhere(study: str, holder: str) -> StoreError:
-    """The error for a second writer; `holder` names the first."""
-    return StoreError(
-        f"A study has one writer at a time. Study {study!r} is being written by {holder}. "
-        "Wait for it, stop it, or use another study name."
-    )
+@contextmanager
+def study_lock(location: Location, study: str) -> Iterator[None]:
+    """Hold the lock file of a study in a SQLite store; does nothing for PostgreSQL, see `acquire_advisory`.
 
-
-class FileLock:
-    """An exclusive `flock` on a file that names its holder.
-
-    Forked children (data loaders) drop their copy at birth, so that they cannot keep the lock of a dead parent.
-    The file stays: unlinking it would let a third process lock a new one.
+    Raises StoreError with the process that holds it.
     """
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        _held.add(self)
-
-    @classmethod
-    def acquire(cls, path: Path, *, wait: bool = False) -> FileLock | str:
-        """Take the lock at `path`, creating folder and file; where another holds it, return who.
-
-        wait: block until it is free. Raises OSError where the file cannot be made.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            with file:
-                return _holder(file)
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        file.flush()
-        return cls(file)
-
-    def release(self) -> None:
-        """Give the lock back; may be called more than once."""
-        _held.discard(self)
-        self._file.close()
-
-    def __enter__(self) -> FileLock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
-
-
-def _drop_in_child() -> None:
-    for lock in list(_held):
+    if location.file is None:
+        yield
+        return
+    path = location.files / ".locks" / f"{study}.lock"
+    lock = _lock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise _held_elsewhere(study, _holder(path)) from error
+    try:
+        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        yield
+    finally:
         lock.release()
 
 
-os.register_at_fork(after_in_child=_drop_in_child)
-
-
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
-    try:
-        holder = json.loads(file.read())
-    except ValueError:  # its holder has only just taken it
-        return "another process"
-    return f"process {holder['pid']} on {holder['host']}"
+@contextmanager
+def creation_lock(location: Location) -> Iterator[None]:
+    """Let one process at a time make the tables of a SQLite store: SQLite does not queue the change to WAL."""
+    if location.file is None:
+        yield
+        return
+    with _lock(location.files / ".locks" / ".create.lock"):
+        yield
 
 
 def acquire_advisory(connection: sa.Connection, study: str) -> None:
-    """Take PostgreSQL's advisory lock for a study; the server frees it when the session ends.
+    """Take PostgreSQL's advisory lock of a study; the server frees it when the session ends.
 
-    Raises StoreError, naming the holder, where another session has it.
+    Raises StoreError with the process that holds it.
     """
     number = int.from_bytes(hashlib.sha256(f"anytime-nas/{study}".encode()).digest()[:8], "big", signed=True)
     if connection.scalar(sa.select(sa.func.pg_try_advisory_lock(number))):
@@ -102,4 +66,29 @@ def acquire_advisory(connection: sa.Connection, study: str) -> None:
         ),
         {"number": number},
     )
-    raise held_elsewhere(study, holder or "another process")
+    raise _held_elsewhere(study, holder or "another process")
+
+
+def _lock(path: Path) -> FileLock:
+    """An exclusive lock for all threads of this process; folder and file are created, and the file stays.
+
+    A forked child (a data loader) closes its copy at birth, so that it cannot keep the lock of a dead parent.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, thread_local=False, fallback_to_soft=False)
+
+
+def _held_elsewhere(study: str, holder: str) -> StoreError:
+    return StoreError(
+        f"A study has one writer at a time. Study {study!r} is being written by {holder}. "
+        "Wait for it, stop it, or use another study name."
+    )
+
+
+def _holder(path: Path) -> str:
+    """The process that wrote its name into a lock file."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # it has just taken the lock
+        return "another process"
+    return f"process {holder['pid']} on {holder['host']}"

@@ -13,8 +13,6 @@ import sqlalchemy as sa
 
 from results.errors import StoreError
 
-SCHEMA_VERSION = 3
-
 STATES = ("running", "finished", "interrupted", "failed")
 STATUSES = (
     "invalid",  # the space could not build it
@@ -131,6 +129,7 @@ studies = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("created_at", sa.String(40), nullable=False),  # UTC, ISO 8601
     sa.Column("updated_at", sa.String(40), nullable=False),
+    sa.Column("measures", Json),  # the evaluator's own: a list of name, unit, maximise
 )
 
 candidates = sa.Table(
@@ -188,6 +187,17 @@ points = sa.Table(
     sa.Column("test_fine_accuracy", Real),
     sa.Column("test_coarse_accuracy", Real),
     sa.Column("nonzero_macs", Whole),
+)
+
+point_measures = sa.Table(  # the evaluator's own measures of operating points
+    "point_measures",
+    metadata,
+    sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
+    sa.Column("fidelity", sa.Double, primary_key=True),
+    sa.Column("repeat", Whole, primary_key=True, autoincrement=False),
+    sa.Column("level", Whole, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(60), primary_key=True),
+    sa.Column("value", Measured),
 )
 
 policies = sa.Table(  # controllers that throttle a trained network

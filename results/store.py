@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import lock
+from results import migrations
 from results.errors import StoreError
 from results.front import Score
-from results.schema import candidates, evaluations, points, policies, studies
+from results.lock import acquire_advisory, study_lock
+from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +61,20 @@ class Store:
         file = self._location.file
         if file is not None and not file.is_file():
             raise StoreError(f"There must be a results store at {file}, and there is none. Check the path.")
-        with connections.clear_errors(self._location):
-            engine = connections.engine(self._location, writing=False)
+        with connections.clear_errors(self._location), self._current() as connection:
+            yield connection
+
+    @contextmanager
+    def _current(self) -> Iterator[sa.Connection]:
+        """A connection to the store, after an upgrade if its schema is of an older version."""
+        engine = connections.engine(self._location, writing=False)
+        with engine.connect() as connection:
+            current = migrations.stored_version(connection, self._location) == migrations.VERSION
+            if current:
+                yield connection
+        if not current:
+            migrations.upgrade_in_place(self._location)
             with engine.connect() as connection:
-                connections.check_schema(connection, self._location)
                 yield connection
 
     def studies(self) -> pd.DataFrame:
@@ -164,11 +175,10 @@ class Store:
         if self._location.file is not None and not self._location.file.exists():
             return False
         with connections.clear_errors(self._location):
-            engine = connections.engine(self._location, writing=False)
-            with engine.connect() as connection:
-                if not sa.inspect(connection).get_table_names():  # a process may have died before it made them
+            with connections.engine(self._location, writing=False).connect() as connection:
+                if not sa.inspect(connection).get_table_names():  # a process may have died before it created them
                     return False
-                connections.check_schema(connection, self._location)
+            with self._current() as connection:
                 return connection.scalar(sa.select(studies.c.id).where(studies.c.name == study)) is not None
 
     def settings(self, study: str) -> dict[str, Any]:
@@ -279,28 +289,15 @@ class Store:
             connections.engine(self._location, writing=True).begin() as connection,
         ):
             if self._location.file is None:
-                lock.acquire_advisory(connection, study)
+                acquire_advisory(connection, study)
             ids = sa.select(candidates.c.id).where(candidates.c.study_id == number)
-            for table in (points, evaluations, policies):
+            for table in (point_measures, points, evaluations, policies):
                 connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
             connection.execute(sa.delete(candidates).where(candidates.c.study_id == number))
             connection.execute(sa.delete(studies).where(studies.c.id == number))
         if self.files(study).exists():
             with connections.clear_errors(self._location):
                 shutil.rmtree(self.files(study))
-
-
-@contextmanager
-def study_lock(location: connections.Location, study: str) -> Iterator[None]:
-    """Hold the lock file of a study in a SQLite store. Raises StoreError naming the process that has it."""
-    if location.file is None:
-        yield
-        return
-    held = lock.FileLock.acquire(location.files / ".locks" / f"{study}.lock")
-    if isinstance(held, str):
-        raise lock.held_elsewhere(study, held)
-    with held:
-        yield
 
 
 def _study_row(connection: sa.Connection, study: str) -> sa.Row[Any]:

@@ -14,9 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import lock, schema, store
+from results import migrations, schema
 from results.errors import SettingsDiffer, StoreError
 from results.front import Score
+from results.lock import acquire_advisory, creation_lock, study_lock
 from results.schema import STATES, STATUSES, candidates, evaluations, points, policies, studies
 
 _DEFAULTS: dict[str, Any] = {
@@ -74,15 +75,15 @@ class StudyWriter:
             )
         if location.file is None:
             connection = opened.enter_context(connections.engine(location, writing=True).connect())
-            lock.acquire_advisory(connection, self.study)
+            acquire_advisory(connection, self.study)
             connection.commit()
         else:
-            opened.enter_context(store.study_lock(location, self.study))
-            with _creating(location):
+            opened.enter_context(study_lock(location, self.study))
+            with creation_lock(location):
                 connection = opened.enter_context(connections.engine(location, writing=True).connect())
         self.files.mkdir(parents=True, exist_ok=True)
-        with _creating(location), connection.begin():
-            connections.create_schema(connection, location)
+        with creation_lock(location), connection.begin():
+            migrations.create_or_upgrade(connection, location)
         return connection
 
     def _join(self, settings: dict[str, Any]) -> int:
@@ -253,7 +254,7 @@ class StudyWriter:
         }
         with self._statements() as connection:
             self._check_mine(candidate_id)
-            for table in (schema.points, evaluations):
+            for table in (schema.point_measures, schema.points, evaluations):
                 connection.execute(sa.delete(table).where(*(table.c[name] == place[name] for name in place)))
             connection.execute(sa.delete(policies).where(policies.c.candidate_id == int(candidate_id)))
             connection.execute(sa.insert(evaluations), [evaluation])
@@ -343,18 +344,6 @@ class StudyWriter:
         query = sa.select(candidates.c.id).where(candidates.c.id == candidate_id, candidates.c.study_id == self._number)
         if self._connection.scalar(query) is None:
             raise StoreError(f"A candidate must be of study {self.study!r}. Got {candidate_id=}, which is not.")
-
-
-@contextmanager
-def _creating(location: connections.Location) -> Iterator[None]:
-    """Let one process at a time turn an empty file into a store, which SQLite does not queue for."""
-    if location.file is None:
-        yield
-        return
-    held = lock.FileLock.acquire(location.files / ".locks" / ".create.lock", wait=True)
-    assert isinstance(held, lock.FileLock)
-    with held:
-        yield
 
 
 def _now() -> str:

@@ -239,19 +239,6 @@ def test_reading_what_is_no_store(tmp_path):
         results.open(path).writer("s", {})
 
 
-@pytest.mark.parametrize(
-    ("version", "said"), [("99", r"newer version.*schema 99.*Update"), ("1", r"older version.*schema 1;.*name another")]
-)
-def test_another_schema_is_refused(sqlite_store, tmp_path, version, said):
-    sqlite_store.writer("s", {}).close()
-    with sqlite3.connect(tmp_path / "nas.db") as connection:
-        connection.execute("UPDATE meta SET value = ?", (version,))
-    connection.close()
-    for call in (sqlite_store.studies, lambda: sqlite_store.writer("s", {})):
-        with pytest.raises(results.StoreError, match=said):
-            call()
-
-
 def _as_nobody(folder, queue):
     """In a child without root's rights: read, then try to write."""
     if os.getuid() == 0:

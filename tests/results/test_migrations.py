@@ -1,0 +1,130 @@
+"""Stores of older versions: each is upgraded in place, once, and holds the same as before."""
+
+import logging
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+import results
+from results import connection, migrations, schema
+
+STORES = Path(__file__).parent / "stores"
+VERSIONS = range(migrations.OLDEST, migrations.VERSION)
+
+
+@pytest.fixture
+def old(tmp_path):
+    """Copies the stored file of an older version and returns its path."""
+
+    def copy(version):
+        path = tmp_path / f"v{version}.db"
+        shutil.copy(STORES / path.name, path)
+        return path
+
+    return copy
+
+
+def rows(path):
+    """All rows of all tables but the version, by table."""
+    with closing(sqlite3.connect(path)) as opened:
+        tables = [name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: pd.read_sql(f"SELECT * FROM {name}", opened) for name in tables if name != "meta"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_older_store_is_upgraded_in_place(old, caplog, version):
+    path = old(version)
+    before = rows(path)
+    with caplog.at_level(logging.WARNING, logger="results"):
+        front = results.open(path).front("fashion")
+    assert front["macs"].tolist() == [10**6, 4 * 10**6, 8 * 10**6]
+    assert front["accuracy"].tolist() == pytest.approx([0.5, 0.7, 0.9])
+    assert caplog.messages == [f"The store {path} is upgraded from schema {version} to {migrations.VERSION}."]
+    after = rows(path)
+    for name, frame in before.items():
+        pd.testing.assert_frame_equal(after[name][frame.columns], frame)
+    caplog.clear()
+    assert len(results.open(path).policies("fashion")) == 1
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_upgraded_store_has_the_tables_of_a_new_one(old, version):
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    path = old(version)
+    results.open(path).studies()
+    with connection.engine(connection.locate(str(path)), writing=False).connect() as opened:
+        assert compare_metadata(MigrationContext.configure(opened), schema.metadata) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_writer_upgrades_and_continues_a_study(old, version):
+    store = results.open(old(version))
+    with store.writer("fashion", {"epochs": 10}) as writer:
+        assert writer.memo() == {"generations": 1, "seconds": 12.5}
+        writer.finish()
+    assert store.studies()["state"].tolist() == ["finished"]
+    store.delete("fashion")
+    assert store.studies().empty
+
+
+def test_several_processes_may_open_an_older_store_at_once(old):
+    path = old(migrations.OLDEST)
+    code = "import sys, results; print(len(results.open(sys.argv[1]).points('fashion')))"
+    readers = [
+        subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    answers = [reader.communicate() for reader in readers]
+    assert [out for out, _ in answers] == ["7\n"] * 3
+    assert "".join(errors for _, errors in answers).count("is upgraded from schema") == 1
+
+
+def test_an_upgrade_that_fails_changes_nothing(old, monkeypatch):
+    path = old(migrations.OLDEST)
+    before = rows(path)
+
+    def fails(operations):
+        migrations.to_4.upgrade(operations)
+        raise sa.exc.OperationalError("ALTER", {}, Exception("database or disk is full"))
+
+    with monkeypatch.context() as patched:
+        patched.setitem(migrations.UPGRADES, migrations.OLDEST + 1, fails)
+        with pytest.raises(results.StoreError, match=r"must be upgraded to schema 4 .*its disk is full"):
+            results.open(path).studies()
+    assert rows(path).keys() == before.keys()
+    assert results.open(path).holds("fashion")
+
+
+def test_a_read_only_store_that_needs_an_upgrade_is_refused(old, monkeypatch):
+    path = old(migrations.OLDEST)
+
+    def refused(operations):
+        raise sa.exc.OperationalError("ALTER", {}, Exception("attempt to write a readonly database"))
+
+    monkeypatch.setitem(migrations.UPGRADES, migrations.OLDEST + 1, refused)
+    with pytest.raises(results.StoreError, match=r"which needs write access\. .*must be writable, file and folder"):
+        results.open(path).studies()
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [("99", r"newer version.*schema 99; .*reads 3 to 4\. Update"), ("2", r"older version.*schema 2; .*another store")],
+)
+def test_other_versions_are_refused(sqlite_store, tmp_path, version, message):
+    sqlite_store.writer("s", {}).close()
+    with closing(sqlite3.connect(tmp_path / "nas.db")) as opened:
+        opened.execute("UPDATE meta SET value = ?", (version,))
+        opened.commit()
+    for call in (sqlite_store.studies, lambda: sqlite_store.writer("s", {})):
+        with pytest.raises(results.StoreError, match=message):
+            call()
