@@ -1,0 +1,229 @@
+"""Checks of search spaces; the contract is :class:`nas.spaces.contract.SearchSpace`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.representation.architecture import Architecture, params
+from nas.representation.cost import subnetwork_macs
+from nas.representation.elements import Task
+from nas.spaces.choices import Decide, Domains, Primitive, Recorder, at_random, replay
+from nas.spaces.contract import SearchSpace
+from nas.testing.checks import Check, Subject, global_randomness_untouched, has_docstring, named, require, run_all
+
+Choices = dict[str, Primitive]
+
+TASKS = (
+    *(
+        Task(input_shape=shape, num_classes=10)
+        for shape in ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 4, 4), (1, 16, 48), (3, 64, 64), (3, 4, 16, 16))
+    ),
+    Task(input_shape=(1, 8, 8), num_classes=10, hierarchy=((0, 1, 2, 3, 4) * 2, (0, 1, 0, 1, 0) * 2)),
+)
+"""Small and large, square and oblong, gray and coloured images, a video, and labels with a hierarchy. A space may
+refuse some of the tasks, but not all.
+"""
+PROPOSALS = 24
+"""Random proposals of each check, per task."""
+
+
+def search_space_checks(space: Any, tasks: Sequence[Task] = TASKS) -> list[Check]:
+    """The checks of a search space, for use as test parameters.
+
+    Parameters
+    ----------
+    space : object, type or str
+        A search space, its class, or its name or ``file.py:Name``.
+    tasks : sequence of Task
+        The tasks that proposals are made for. A task that the space refuses with a UserError is skipped.
+
+    Returns
+    -------
+    list of (str, callable)
+        Name and function of each check. The function takes no arguments and raises PluginError if the check fails.
+    """
+    return named(_CHECKS, _Space(Subject(space, "nas.search_spaces"), tuple(tasks)))
+
+
+def check_search_space(space: Any, tasks: Sequence[Task] = TASKS) -> None:
+    """Run all checks of a search space.
+
+    Parameters
+    ----------
+    space, tasks
+        As in :func:`search_space_checks`.
+
+    Raises
+    ------
+    PluginError
+        At the first check that fails.
+    """
+    run_all(search_space_checks(space, tasks))
+
+
+@dataclass(frozen=True)
+class _Space:
+    """A search space under test, with the tasks."""
+
+    subject: Subject
+    tasks: tuple[Task, ...]
+
+    def new(self) -> SearchSpace:
+        return self.subject.instance()
+
+    def proposals(self, points: int = 4) -> Iterator[tuple[Task, Choices, Architecture | None]]:
+        """Random proposals for every task that the space accepts; None for an architecture that was rejected."""
+        space, rng = self.new(), np.random.default_rng(0)
+        for task in self.tasks:
+            for _ in range(PROPOSALS):
+                try:
+                    yield task, *_propose(space, task, points, at_random(rng), Domains())
+                except _Refusal:
+                    break
+
+    def valid(self, points: int = 4) -> list[tuple[Task, Choices, Architecture]]:
+        """The random proposals that were not rejected."""
+        return [(task, choices, network) for task, choices, network in self.proposals(points) if network is not None]
+
+    def __str__(self) -> str:
+        return str(self.subject)
+
+
+class _Refusal(Exception):
+    """The space does not serve a task."""
+
+
+def _propose(
+    space: SearchSpace, task: Task, points: int, decide: Decide, domains: Domains
+) -> tuple[Choices, Architecture | None]:
+    recorder = Recorder(decide, domains)
+    try:
+        return recorder.choices, space.architecture(recorder, task, points=points)
+    except InvalidArchitecture:
+        return recorder.choices, None
+    except PluginError:
+        raise
+    except UserError as error:
+        raise _Refusal(str(error)) from error
+
+
+def _docstring(space: _Space) -> None:
+    has_docstring(space.subject.load())
+
+
+def _constructible(space: _Space) -> None:
+    good = isinstance(space.new(), SearchSpace)
+    require(good, "A space must have a method architecture(choose, task, *, points).")
+
+
+def _serves_or_refuses(space: _Space) -> None:
+    instance, refusals = space.new(), []
+    for task in space.tasks:
+        try:
+            _propose(instance, task, 4, at_random(np.random.default_rng(0)), Domains())
+        except _Refusal as refusal:
+            require(str(refusal).strip(), f"A refusal must have a message. Got none for {task.input_shape=}.")
+            refusals.append(str(refusal))
+    require(len(refusals) < len(space.tasks), f"A space must serve some task. It refused all: {refusals[:1]}.")
+
+
+def _returns_architectures(space: _Space) -> None:
+    for task, _, network in space.valid():
+        require(isinstance(network, Architecture), f"It must return an Architecture. Got {type(network).__name__}.")
+        require(network.task == task, f"The architecture must be for the requested task, {task}. Got {network.task}.")
+
+
+def _few_invalid(space: _Space) -> None:
+    rejected: dict[Task, list[bool]] = {}
+    for task, _, network in space.proposals():
+        rejected.setdefault(task, []).append(network is None)
+    for task, invalid in rejected.items():
+        share = sum(invalid) / len(invalid)
+        require(
+            share < 0.5,
+            "Fewer than half of random proposals may be rejected; refuse a whole task with a UserError. "
+            f"Got {share:.0%} for {task.input_shape=}.",
+        )
+
+
+def _points_as_asked(space: _Space) -> None:
+    for points in (1, 2, 3, 4):
+        for _, _, network in space.valid(points):
+            got = len(network.points)
+            require(got == points, f"The architecture must have {points} operating points, as requested. Got {got}.")
+
+
+def _options_stay(space: _Space) -> None:
+    instance, rng = space.new(), np.random.default_rng(0)
+    for task in space.tasks:
+        domains = Domains()
+        with contextlib.suppress(_Refusal):
+            for _ in range(PROPOSALS):
+                _propose(instance, task, 4, at_random(rng), domains)
+
+
+def _deterministic(space: _Space) -> None:
+    instance = space.new()
+    for task, choices, network in reversed(space.valid()):
+        for other, origin in ((instance, "the same object, in another order"), (space.new(), "a new object")):
+            again, repeated = _propose(other, task, 4, replay(choices), Domains())
+            same = repeated is not None and repeated.key == network.key and list(again) == list(choices)
+            require(same, f"Equal choices must give an equal architecture. They did not for {origin}: {choices}.")
+
+
+def _varied(space: _Space) -> None:
+    keys: dict[Task, set[str]] = {}
+    for task, _, network in space.valid():
+        keys.setdefault(task, set()).add(network.key)
+    same = [task.input_shape for task, distinct in keys.items() if len(distinct) == 1]
+    require(not same, f"Proposals must differ. All {PROPOSALS} were the same network for {same[:1]}.")
+
+
+def _costs_grow(space: _Space) -> None:
+    for points in (1, 4):
+        for _, choices, network in space.valid(points):
+            costs = [subnetwork_macs(network.topology, point) for point in network.points]
+            good = costs[0] > 0 and min(params(network)) > 0 and all(a < b for a, b in pairwise(costs))
+            require(good, f"Operating points must have positive, growing MACs. Got {costs=} for {choices}.")
+
+
+def _json_round_trip(space: _Space) -> None:
+    for _, choices, network in space.valid():
+        copy = Architecture.from_json(json.loads(json.dumps(network.to_json())))
+        require(copy == network and copy.key == network.key, f"JSON must restore the architecture. Got {choices}.")
+
+
+def _canonical(space: _Space) -> None:
+    for _, choices, network in space.valid():
+        require(
+            network.canonical == network,
+            "The architecture must have no operation, map or channel that no operating point uses: return its "
+            f"`canonical`. Got some for {choices}.",
+        )
+
+
+def _picklable(space: _Space) -> None:
+    copy = pickle.loads(pickle.dumps(space.new()))
+    for task, choices, network in space.valid()[:5]:
+        _, again = _propose(copy, task, 4, replay(choices), Domains())
+        same = again is not None and again.key == network.key
+        require(same, f"A pickled copy must propose the same architecture. It did not for {choices}.")
+
+
+def _global_randomness(space: _Space) -> None:
+    with global_randomness_untouched():
+        space.valid()
+
+
+_FORM = (_docstring, _constructible, _serves_or_refuses, _returns_architectures, _few_invalid, _points_as_asked)
+_BEHAVIOUR = (_options_stay, _deterministic, _varied, _costs_grow, _json_round_trip, _canonical, _picklable)
+_CHECKS = (*_FORM, *_BEHAVIOUR, _global_randomness)
