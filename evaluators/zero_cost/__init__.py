@@ -1,1 +1,1 @@
-"""Reference proxies that need weights or a batch."""
+"""Zero-cost proxies of the literature, which need an untrained network; one a file."""

@@ -17,18 +17,18 @@ import torch
 from evaluators.data.datasets import load
 from evaluators.zero_cost.naswot import NASWOT, SMALLEST_EIGENVALUE, code_kernel, log_determinant
 from evaluators.zero_cost.scoring import draw_batches, fresh_network
-from evaluators.zero_cost.synflow import SynFlow, synaptic_flow
+from evaluators.zero_cost.synflow import SynFlow, log_flow, synaptic_flow
 from evaluators.zero_cost.zico import ZiCo, gradients, log_steadiness
 from nas import testing
 from nas.errors import UserError
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
-from nas.proxies.learned_paths import learned_paths
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task, TrainingSpec
 from nas.spaces.choices import Domains, Recorder, at_random
 
+from ...benchmarks.scripts import BENCHMARKS
 from ...nas.hand_built import ALL
 
 IMAGES = "synthetic:n=900,classes=10,size=8,channels=1"
@@ -68,9 +68,9 @@ def unlearned() -> Architecture:
 
 
 def random_architectures(space: str, count: int, shape=(1, 8, 8)) -> list[Architecture]:
-    rng, made = np.random.default_rng(5), load_plugin("nas.search_spaces", space)()
+    rng, proposing = np.random.default_rng(5), load_plugin("nas.search_spaces", space)()
     task = Task(input_shape=shape, num_classes=10)
-    return [made.architecture(Recorder(at_random(rng), Domains()), task, points=2) for _ in range(count)]
+    return [proposing.architecture(Recorder(at_random(rng), Domains()), task, points=2) for _ in range(count)]
 
 
 # NASWOT
@@ -182,7 +182,7 @@ def test_flow_divides_between_branches():
     assert first + beside == pytest.approx(stem, rel=1e-12) == pytest.approx(head, rel=1e-12)
 
 
-def test_flow_with_unit_weights_is_the_chain_score():
+def test_flow_with_unit_weights_counts_learned_operations_on_paths():
     """On one channel, with all weights 1, the flow counts the learned operations on all paths, once a class."""
     builder = Builder(Task(input_shape=(1, 1, 1), num_classes=2))
     x = builder.conv(builder.input, 1, kernel=1)
@@ -197,6 +197,7 @@ def test_flow_with_unit_weights_is_the_chain_score():
     for o, layer in enumerate(network.operation_layers):
         if layer.weight is not None:
             set_weight(network, o, torch.ones_like(layer.weight))
+    learned_paths = load_proxy(f"{BENCHMARKS / 'controls.py'}:learned_paths")
     assert math.log(sum(synaptic_flow(network, 0).values())) == pytest.approx(learned_paths(architecture) + math.log(2))
 
 
@@ -221,22 +222,14 @@ def test_flow_scales_with_any_operation_on_every_path():
     assert sum(synaptic_flow(network, 1).values()) == pytest.approx(3 * before, rel=1e-6)
 
 
-def test_flow_is_cut_to_what_floats_hold(monkeypatch):
+def test_flow_is_clipped_to_the_range_of_floats():
     assert SynFlow()(unlearned()) == math.log(sys.float_info.min)
     for size, bound in ((1e38, sys.float_info.max), (1e-38, sys.float_info.min)):
-        deep = one_by_one((3, *[4] * 12))
-        monkeypatch.setattr(
-            "evaluators.zero_cost.scoring.fresh_network", lambda a, s, size=size: _scaled(fresh_network(a, s), size)
-        )
-        assert SynFlow()(deep) == math.log(bound)
-
-
-def _scaled(network, size):
-    with torch.no_grad():
-        for layer in network.operation_layers:
+        network = fresh_network(one_by_one((3, *[4] * 12)))
+        for o, layer in enumerate(network.operation_layers):
             if layer.weight is not None:
-                layer.weight.fill_(size)
-    return network
+                set_weight(network, o, torch.full_like(layer.weight, size))
+        assert log_flow(synaptic_flow(network, 0).values()) == math.log(bound)
 
 
 # ZiCo
@@ -256,8 +249,8 @@ def test_one_linear_layer_by_hand():
         exp_NK = np.exp(x_NC @ weight.T)
         error_NK = exp_NK / exp_NK.sum(1, keepdims=True) - np.eye(3)[y_N]
         by_hand.append((error_NK.T @ x_NC / 8).ravel())
-    (found,) = gradients(network, drawn, 0)
-    np.testing.assert_allclose(found.numpy(), by_hand, rtol=1e-4, atol=1e-6)
+    (gradient_BP,) = gradients(network, drawn, 0)
+    np.testing.assert_allclose(gradient_BP.numpy(), by_hand, rtol=1e-4, atol=1e-6)
     by_hand = np.array(by_hand)
     expected = np.log((np.abs(by_hand).mean(0) / by_hand.std(0)).sum())
     assert ZiCo(batches=3, batch_size=8)(architecture) == pytest.approx(expected, rel=1e-3)
@@ -271,7 +264,7 @@ def test_steadiness_by_hand():
     assert log_steadiness([first, 1000 * first]) == pytest.approx(2 * math.log(3))
 
 
-def test_what_does_not_vary_or_overflows_is_left_out():
+def test_constant_and_overflowing_gradients_are_left_out():
     assert log_steadiness([]) == 0.0
     assert log_steadiness([torch.tensor([[0.1]] * 3)]) == 0.0
     assert log_steadiness([torch.tensor([[1.0, math.inf, math.nan], [3.0, 1.0, 1.0]])]) == pytest.approx(math.log(2))
@@ -281,7 +274,7 @@ def test_what_does_not_vary_or_overflows_is_left_out():
     assert ZiCo(batch_size=4)(unlearned()) == 0.0
 
 
-def test_gradients_are_those_of_live_operations_and_leave_nothing_behind():
+def test_gradients_are_of_live_operations_and_leave_no_state_behind():
     architecture = ALL["gated_residual"]()
     network = fresh_network(architecture)
     drawn = draw_batches(architecture, 2, 4)
@@ -304,7 +297,7 @@ def test_finite_on_every_style(name, style):
 
 @pytest.mark.parametrize("name", ["naswot", "synflow", "zico"])
 @pytest.mark.parametrize("space", ["residual", "mobile", "slimmable"])
-def test_finite_and_telling_on_random_networks(name, space):
+def test_finite_and_different_on_random_networks(name, space):
     scores = [SMALL[name](architecture) for architecture in random_architectures(space, 4)]
     assert np.isfinite(scores).all()
     assert len(set(scores)) >= 3
@@ -334,7 +327,7 @@ def test_training_rule_and_unused_parts_do_not_matter(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_levels(name):
-    """The largest point alone by default; the mean is that of every point's own score."""
+    """The score of the largest point by default; else the mean of the scores of all points."""
     architecture = ALL["multi_exit"]()
     by_level = {
         "naswot": lambda network, level: log_determinant(
@@ -380,9 +373,11 @@ sys.meta_path.insert(0, Absent())
 import json, torch
 torch.set_num_threads(3)
 torch.manual_seed(99)
-from evaluators.zero_cost.proxies import NASWOT, SynFlow, ZiCo
+from evaluators.zero_cost.naswot import NASWOT
+from evaluators.zero_cost.synflow import SynFlow
+from evaluators.zero_cost.zico import ZiCo
 from nas.proxies.nn_mass import NNMass
-from nas.representation.topology import Architecture
+from nas.representation.architecture import Architecture
 architecture = Architecture.from_json(json.loads(sys.stdin.read()))
 print([p(architecture) for p in (ZiCo(batch_size=8), SynFlow(), NASWOT(batch_size=16), NNMass())])
 """
@@ -395,7 +390,7 @@ def test_the_same_in_another_process_with_few_packages():
     expected = [SMALL[name](architecture) for name in ("zico", "synflow", "naswot")] + [
         load_plugin("nas.proxies", "nn_mass")()(architecture)
     ]
-    told = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", ELSEWHERE.format(absent=absent)],
         input=json.dumps(architecture.to_json()),
         env={**os.environ, "PYTHONHASHSEED": "7"},
@@ -403,7 +398,7 @@ def test_the_same_in_another_process_with_few_packages():
         text=True,
         check=True,
     )
-    assert json.loads(told.stdout) == expected
+    assert json.loads(ended.stdout) == expected
 
 
 # Real images
@@ -434,8 +429,8 @@ def test_batches_of_few_images_are_smaller():
     assert {len(x) for x, _ in drawn} == {len(load(IMAGES).y_train) // 4}
 
 
-def test_what_is_refused():
-    with pytest.raises(UserError, match=r"those of the task.*'synthetic"):
+def test_bad_data_and_settings_are_rejected():
+    with pytest.raises(UserError, match=r"the task's shape.*'synthetic"):
         NASWOT(data=IMAGES)(ALL["residual"]())
     with pytest.raises(UserError, match="fill 1000 batches of two"):
         ZiCo(data=IMAGES, batches=1000)(random_architectures("slimmable", 1)[0])
