@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from controls import learned_paths, log_learned_paths
+from packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
 
-from nas.chain.graph import graph_of, log_learned_paths
-from nas.chain.packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
+from nas.chain.graph import graph_of
 from nas.chain.walks import WALKS, Graph, best_path, flow, log_path_totals, paths, undirected
 from nas.errors import InvalidArchitecture, UserError
 from nas.proxies.dtmc import dtmc
-from nas.proxies.learned_paths import learned_paths
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.cost import live_weights

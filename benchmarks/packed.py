@@ -134,7 +134,7 @@ def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
 
 
 def packed_learned_paths(packed: PackedGraphs) -> Floats:
-    """:func:`nas.chain.graph.log_learned_paths` of every level, shape (A, L); NaN where an architecture has fewer
+    """``controls.log_learned_paths`` of every level, shape (A, L); NaN where an architecture has fewer
     levels.
 
     Notes

@@ -40,7 +40,7 @@ from nas.audit.statistics import (
 )
 from nas.funnel.screening import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
-from nas.proxies.contract import load_proxy
+from nas.proxies.contract import Proxy, load_proxy
 from nas.representation.architecture import Architecture, macs
 from nas.representation.elements import Task
 from nas.seeds import seed
@@ -52,6 +52,12 @@ PROXIES = ("dtmc", "learned_paths", "macs", "params", "depth", "count", "nn_mass
 REFERENCES = 150  # random architectures of a space, for what size explains
 RESAMPLES = 2_000
 TIMED = 10  # networks of a space that every proxy is timed on
+CONTROLS = {"learned_paths": f"{Path(__file__).parent / 'controls.py'}:learned_paths"}
+
+
+def named(name: str) -> Proxy:
+    """An installed proxy, or one of the controls beside this file."""
+    return load_proxy(CONTROLS.get(name, name))
 
 
 def references(space: str, task: Task) -> list[Architecture]:
@@ -80,7 +86,7 @@ class Scores:
 
     def of(self, name: str, architectures: list[Architecture]) -> np.ndarray:
         """Shape (N,)."""
-        proxy, new = load_proxy(name), []
+        proxy, new = named(name), []
         if proxy.needs == "topology":
             return np.array([proxy(architecture) for architecture in architectures])
         for architecture in architectures:
@@ -97,7 +103,7 @@ def times(names: list[str], architectures: list[Architecture]) -> dict[str, floa
 
     As a search meets them: scored for the first time, when their costs are known and nothing else is.
     """
-    proxies, taken = {name: load_proxy(name) for name in names}, {name: [] for name in names}
+    proxies, taken = {name: named(name) for name in names}, {name: [] for name in names}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for architecture in architectures:

@@ -18,11 +18,12 @@ from statistics import fmean
 
 import numpy as np
 import pandas as pd
+from controls import log_learned_paths
 from population import read
 from ranking import ROWS, measures, references
 
 from nas.audit.statistics import kendall_tau, size_residuals, sizes_of
-from nas.chain.graph import graph_of, log_learned_paths
+from nas.chain.graph import graph_of
 from nas.chain.walks import WALKS
 from nas.representation.architecture import Architecture, params
 from nas.representation.cost import live_weights

@@ -24,7 +24,6 @@ from nas.chain.walks import Graph
 from nas.errors import UserError
 from nas.representation.architecture import Architecture
 from nas.representation.cost import live_weights
-from nas.representation.kinds import kind
 from nas.representation.supernet import choice_groups, picked_operations
 from nas.representation.topology import Topology
 from nas.seeds import seed
@@ -108,38 +107,6 @@ def _shares(topology: Topology, live: tuple[int, ...]) -> list[float]:
         shares[o] = share = visits[operation.source] / leaving[operation.source]
         visits[operation.target] += share
     return list(shares.values())
-
-
-def log_learned_paths(architecture: Architecture) -> tuple[float, ...]:
-    """Per level, the logarithm of the number of learned operations on all input→output paths together.
-
-    That is log(number of paths × expected number of learned operations on a path of the path-uniform walk). A level
-    without any learned operation has 0.0, as one with a single one.
-
-    Notes
-    -----
-    One pass over the operations in topological order, in exact integers; levels with the same operations share it.
-    """
-    found: dict[tuple[tuple[int, ...], int], float] = {}
-    levels = []
-    for point in architecture.points:
-        key = (point.operations, point.output)
-        if key not in found:
-            found[key] = _log_learned(architecture.topology, *key)
-        levels.append(found[key])
-    return tuple(levels)
-
-
-def _log_learned(topology: Topology, live: tuple[int, ...], output: int) -> float:
-    operations = topology.operations
-    number, learned = [0] * len(topology.maps), [0] * len(topology.maps)
-    number[0] = 1
-    for operation in sorted([operations[o] for o in live], key=lambda operation: operation.target):
-        source, target = operation.source, operation.target
-        ways = number[source]
-        number[target] += ways
-        learned[target] += learned[source] + ways if kind(operation.kind).learned else learned[source]
-    return math.log(max(1, learned[output]))
 
 
 SUBNETWORKS = 4096

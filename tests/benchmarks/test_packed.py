@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.chain.graph import graph_of, log_learned_paths, log_walk_weights
-from nas.chain.packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores, packed_walk_weights
+from nas.chain.graph import graph_of, log_walk_weights
 from nas.chain.walks import WALKS
 from nas.errors import UserError
 from nas.proxies.dtmc import dtmc
@@ -18,17 +17,24 @@ from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
 
-from .. import hand_built
-from ..random_networks import architectures
-from ..supernets import proposals, small_supernets
+from ..nas import hand_built
+from ..nas.random_networks import architectures
+from ..nas.supernets import proposals, small_supernets
+from .scripts import script
+
+log_learned_paths = script("controls").log_learned_paths
+packed_graphs = script("packed")
+PACKED_WALKS, pack = packed_graphs.PACKED_WALKS, packed_graphs.pack
+packed_dtmc, packed_learned_paths = packed_graphs.packed_dtmc, packed_graphs.packed_learned_paths
+packed_scores, packed_walk_weights = packed_graphs.packed_scores, packed_graphs.packed_walk_weights
 
 
-def check(made: list[Architecture], tolerance: float = 1e-12) -> None:
-    """What packed functions say is what the functions for one architecture say."""
-    packed = pack(made)
+def check(batch: list[Architecture], tolerance: float = 1e-12) -> None:
+    """Packed functions agree with the functions for one architecture."""
+    packed = pack(batch)
     paths_AL, weights_AL, scores_A = packed_learned_paths(packed), packed_walk_weights(packed), packed_dtmc(packed)
     walked = {walk: packed_scores(packed, walk) for walk in PACKED_WALKS}
-    for a, architecture in enumerate(made):
+    for a, architecture in enumerate(batch):
         count = len(architecture.points)
         for levels_AL, of in ((paths_AL, log_learned_paths), (weights_AL, log_walk_weights)):
             assert levels_AL[a, :count] == pytest.approx(of(architecture), rel=tolerance, abs=tolerance)
@@ -38,21 +44,21 @@ def check(made: list[Architecture], tolerance: float = 1e-12) -> None:
         maps, outputs = list(view.map_nodes), list(view.operation_nodes)
         for walk, scores in walked.items():
             expected = WALKS[walk](view.graph)
-            for found, visits in (
+            for packed_visits, visits in (
                 (scores.maps_GM[graphs], expected.visits_TN[:, maps]),
                 (scores.operations_GO[graphs], expected.visits_TN[:, outputs]),
                 (scores.tas_maps_AM[[a]], expected.nodes_N[None, maps]),
                 (scores.tas_outputs_AO[[a]], expected.nodes_N[None, outputs]),
             ):
                 size = visits.shape[1]
-                assert np.abs(found[:, :size] - visits).max() <= tolerance
-                assert not found[:, size:].any()
+                assert np.abs(packed_visits[:, :size] - visits).max() <= tolerance
+                assert not packed_visits[:, size:].any()
 
 
 @given(st.lists(architectures() | small_supernets(), max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_agrees_with_the_functions_for_one_architecture(made):
-    check(made)
+def test_agrees_with_the_functions_for_one_architecture(batch):
+    check(batch)
 
 
 def test_agrees_on_all_styles_and_on_shipped_spaces_together():
@@ -62,10 +68,10 @@ def test_agrees_on_all_styles_and_on_shipped_spaces_together():
 
 
 def test_the_order_of_architectures_does_not_matter():
-    made = [make() for make in hand_built.ALL.values()]
-    order = np.random.default_rng(0).permutation(len(made))
-    there, back = packed_dtmc(pack(made)), packed_dtmc(pack([made[i] for i in order]))
-    assert there[order].tolist() == back.tolist()
+    batch = [make() for make in hand_built.ALL.values()]
+    order = np.random.default_rng(0).permutation(len(batch))
+    scores, shuffled = packed_dtmc(pack(batch)), packed_dtmc(pack([batch[i] for i in order]))
+    assert scores[order].tolist() == shuffled.tolist()
 
 
 def test_levels_that_run_the_same_operations_share_a_graph():
@@ -99,7 +105,7 @@ def test_more_paths_than_a_float_can_count():
 
 @pytest.mark.parametrize("blocks", [40, 1200])
 def test_a_learned_path_among_very_many_keeps_its_precision(blocks):
-    """5 learned operations beside 3^1200 paths without any, which no float can tell from none."""
+    """5 learned operations beside 3^1200 paths without any: in floats, the sum of both equals the latter."""
     builder = stack(blocks, "max_pool", 3, 10)
     for _ in range(5):
         builder.add("conv", builder.input, blocks, kernel=1)

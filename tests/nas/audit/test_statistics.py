@@ -19,8 +19,7 @@ from nas.audit.statistics import (
     tau_within_bins,
 )
 from nas.errors import UserError
-from nas.proxies.learned_paths import learned_paths
-from nas.proxies.sizes import depth
+from nas.proxies.sizes import count, depth
 from nas.representation.architecture import macs as macs_of
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
@@ -232,10 +231,10 @@ def test_sample_of_architectures():
     architecture = builder.architecture(2)
     small, large = macs_of(architecture)
     assert sizes_of(architecture) == (math.log(small), math.log(large), 2)
-    sample = sample_of([architecture] * 3, {"paths": learned_paths, "depth": depth})
+    sample = sample_of([architecture] * 3, {"count": count, "depth": depth})
     assert sample.sizes.shape == (3, 3)
-    assert sample.proxies["paths"].tolist() == [math.log(2)] * 3
-    assert sample_of([], {"paths": learned_paths}).sizes.shape == (0, 3)
+    assert sample.proxies["count"].tolist() == [2.0] * 3
+    assert sample_of([], {"count": count}).sizes.shape == (0, 3)
 
 
 def test_bad_samples_are_refused():

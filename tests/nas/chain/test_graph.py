@@ -6,22 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from nas.chain.graph import graph_of, log_learned_paths, log_walk_weights
+from nas.chain.graph import graph_of, log_walk_weights
 from nas.chain.walks import WALKS, flow
-from nas.representation.builder import Builder
 from nas.representation.cost import live_weights
 
 from ..random_networks import architectures
-from ..supernets import TASK, learned, listed_paths, residual_stack, small_supernets, supernet
-
-
-@given(small_supernets())
-@settings(max_examples=60, deadline=None)
-def test_learned_paths_agree_with_listing_all_paths(architecture):
-    for level, point in enumerate(architecture.points):
-        listed = listed_paths(architecture, point.operations, point.output)
-        total = sum(learned(architecture, o) for path in listed for o in path)
-        assert log_learned_paths(architecture)[level] == pytest.approx(math.log(total))
+from ..supernets import supernet
 
 
 def test_graph_has_a_node_for_every_map_and_operation():
@@ -42,20 +32,6 @@ def test_only_what_is_live_counts(walk):
     conv1x1 = view.operation_nodes[3]
     assert scores.visits_TN[0, conv1x1] == 0
     assert scores.visits_TN[1, conv1x1] > 0
-
-
-def test_residual_stack_has_its_closed_form():
-    """2⁴ equally likely paths: the body of a block, two learned operations, is on half of them."""
-    assert log_learned_paths(residual_stack()) == pytest.approx((math.log(16 * (2 + 4 * 2 * 0.5)),))
-
-
-def test_early_exits_end_where_they_are_read():
-    builder = Builder(TASK)
-    x = builder.conv(builder.input, 8)
-    early = builder.head(x)
-    last = builder.head(builder.conv(x, 8))
-    architecture = builder.architecture([builder.point(0, output=early), builder.point(0, output=last)])
-    assert log_learned_paths(architecture) == pytest.approx((math.log(2), math.log(3)))
 
 
 @given(architectures())

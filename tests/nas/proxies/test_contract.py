@@ -5,11 +5,10 @@ import time
 
 import pytest
 
-from nas.chain.graph import log_learned_paths, log_walk_weights
+from nas.chain.graph import log_walk_weights
 from nas.errors import PluginError
 from nas.proxies.contract import evaluate, load_proxy, proxy
 from nas.proxies.dtmc import dtmc
-from nas.proxies.learned_paths import learned_paths
 from nas.proxies.sizes import count, depth, macs, params
 from nas.representation.architecture import macs as macs_of
 from nas.representation.architecture import params as params_of
@@ -17,7 +16,7 @@ from nas.representation.builder import Builder
 from nas.representation.elements import Task
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=10)
-NAMES = ("dtmc", "learned_paths", "macs", "params", "depth", "count")
+NAMES = ("dtmc", "macs", "params", "depth", "count")
 
 
 def stack(blocks, *, parallel=0, levels=2, skips=True):
@@ -37,7 +36,6 @@ def stack(blocks, *, parallel=0, levels=2, skips=True):
 
 def test_values_on_a_residual_stack():
     architecture = stack(3, parallel=1)
-    assert learned_paths(architecture) == pytest.approx(math.log(27 * (2 + 3 * (2 + 1 + 0) / 3)))
     walked = [9 * 3 * w + 3 * (2 * 9 * w**2 + w**2) / 3 + 10 * w for w in (4, 8)]  # a third of the walks each way
     assert dtmc(architecture) == pytest.approx((math.log(walked[0]) + math.log(walked[1])) / 2)
     assert depth(architecture) == 8
@@ -53,8 +51,6 @@ def test_levels_are_averaged():
     builder.add("conv", x, y, kernel=1, optional=True)
     builder.head(y)
     architecture = builder.architecture([builder.point(0, without=(2,)), builder.point(1)])
-    assert log_learned_paths(architecture) == pytest.approx((math.log(3), math.log(6)))
-    assert learned_paths(architecture) == pytest.approx((math.log(3) + math.log(6)) / 2)
     alone, beside = 27 * 4 + 9 * 4 * 4 + 10 * 4, 27 * 8 + (9 * 8 * 8 + 8 * 8) / 2 + 10 * 8
     assert log_walk_weights(architecture) == pytest.approx((math.log(alone), math.log(beside)))
     assert dtmc(architecture) == pytest.approx((math.log(alone) + math.log(beside)) / 2)
@@ -62,7 +58,7 @@ def test_levels_are_averaged():
     assert depth(architecture) == 3
 
 
-@pytest.mark.parametrize("name", ["learned_paths", "macs", "params", "count"])
+@pytest.mark.parametrize("name", ["macs", "params", "count"])
 def test_grows_with_added_learned_branches(name):
     score_of = load_proxy(name)
     scores = [score_of(stack(3, parallel=n)) for n in range(4)]
@@ -76,17 +72,12 @@ def test_grows_with_added_blocks(name):
     assert scores == sorted(set(scores))
 
 
-def test_skips_change_the_scores_of_the_chain_only():
-    """They add paths, and let walks pass by what there is to learn."""
+def test_skips_change_the_score_of_the_chain_only():
+    """Walks take them past learned operations."""
     plain, residual = stack(4, skips=False), stack(4)
-    assert learned_paths(residual) > learned_paths(plain)
     assert dtmc(residual) < dtmc(plain)
     for size in (macs, params, depth, count):
         assert size(residual) == size(plain)
-
-
-def test_many_paths_do_not_overflow():
-    assert learned_paths(stack(160, parallel=100)) > 160 * math.log(102)  # 102^160 > 10^321: no float
 
 
 def test_no_learned_operation_scores_zero():

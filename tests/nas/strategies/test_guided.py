@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.chain.graph import log_learned_paths
+from nas.chain.graph import graph_of
+from nas.chain.walks import log_path_totals
 from nas.errors import InvalidArchitecture, PluginError, UserError
 from nas.funnel.ranking import order_of_training
 from nas.plugins import load_plugin
@@ -61,7 +62,11 @@ def population():
 def worth(architecture):
     """A formula of ours for accuracy: saturates in paths and MACs, and dislikes depthwise convolutions."""
     depthwise = sum(o.groups > 1 for o in architecture.topology.operations)
-    quality = np.mean(log_learned_paths(architecture)) + 0.5 * math.log(macs(architecture)[-1]) - 0.3 * depthwise
+    quality = (
+        np.mean(log_path_totals(graph_of(architecture).graph))
+        + 0.5 * math.log(macs(architecture)[-1])
+        - 0.3 * depthwise
+    )
     return 0.95 - 0.8 * math.exp(-quality / 6)
 
 
