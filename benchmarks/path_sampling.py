@@ -36,13 +36,13 @@ from nas.errors import InvalidArchitecture
 from nas.evaluation.jobs import Job
 from nas.evaluation.operating_points import Selection
 from nas.execution.network import AnytimeNetwork
-from nas.funnel.screening import training_of
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
 from nas.representation.cost import subnetwork_macs
 from nas.representation.elements import Subnetwork, Task, TrainingSpec
 from nas.representation.supernet import choice_groups, sample_subnetwork
+from nas.screening.rule import parse_rule
 from nas.seeds import seed
 from nas.spaces.choices import Domains, Recorder, at_random
 from results.front import anytime_accuracy
@@ -130,7 +130,7 @@ def architecture_of(name: str, task: Task, width: int) -> Architecture:
 
 def trained_by(architecture: Architecture, rule: str, number: int) -> Architecture:
     """The architecture with a training rule; a random path is another one for every seed."""
-    training = training_of(rule)
+    training = parse_rule(rule)
     settings = dict(training.settings)
     if training.rule == "random_path_sampling":
         settings.setdefault("path", number)

@@ -32,11 +32,13 @@ import pandas as pd
 
 from evaluators.training.evaluator import Training
 from nas.evaluation.jobs import Job
-from nas.funnel.screening import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Task
+from nas.screening.constraints import Constraints
+from nas.screening.proposals import Proposal
+from nas.screening.screener import Screener
 from nas.seeds import seed
 from nas.spaces.choices import at_random
 from results.front import Score
@@ -70,7 +72,7 @@ GROUPS = ("free", "matched")
 
 
 def _group(space: str, group: str, size: int, task: Task) -> list[Candidate]:
-    funnel = Funnel(
+    screener = Screener(
         {space: load_plugin("nas.search_spaces", space)()},
         task,
         proxy=("dtmc", load_proxy("dtmc")),
@@ -79,7 +81,7 @@ def _group(space: str, group: str, size: int, task: Task) -> list[Candidate]:
     decide, found = at_random(np.random.default_rng(seed("population", space, group))), {}
     first = 0 if group == "free" else SIZES[space][0]
     while len(found) < size:
-        proposal = funnel.propose(decide)
+        proposal = screener.propose(decide)
         if isinstance(proposal, Proposal) and (group == "free" or abs(proposal.macs[-1] / MATCHED - 1) <= TOLERANCE):
             found.setdefault(proposal.key, proposal)
     return [Candidate(space=space, group=group, number=first + i, proposal=p) for i, p in enumerate(found.values())]

@@ -38,11 +38,13 @@ from nas.audit.statistics import (
     size_residuals,
     sizes_of,
 )
-from nas.funnel.screening import Constraints, Funnel, Proposal
 from nas.plugins import load_plugin
 from nas.proxies.contract import Proxy, load_proxy
 from nas.representation.architecture import Architecture, macs
 from nas.representation.elements import Task
+from nas.screening.constraints import Constraints
+from nas.screening.proposals import Proposal
+from nas.screening.screener import Screener
 from nas.seeds import seed
 from nas.spaces.choices import at_random
 from results.front import anytime_accuracy
@@ -62,7 +64,7 @@ def named(name: str) -> Proxy:
 
 def references(space: str, task: Task) -> list[Architecture]:
     """Random architectures of a space under the population's limits, always the same."""
-    funnel = Funnel(
+    screener = Screener(
         {space: load_plugin("nas.search_spaces", space)()},
         task,
         proxy=("macs", load_proxy("macs")),
@@ -70,7 +72,7 @@ def references(space: str, task: Task) -> list[Architecture]:
     )
     decide, found = at_random(np.random.default_rng(seed("ranking references", space))), {}
     while len(found) < REFERENCES:
-        proposal = funnel.propose(decide)
+        proposal = screener.propose(decide)
         if isinstance(proposal, Proposal):
             found.setdefault(proposal.key, proposal.architecture)
     return list(found.values())

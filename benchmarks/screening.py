@@ -1,9 +1,9 @@
 """How many proposals a second the funnel screens on one core: propose, build, dedupe, exact costs, constraints, score,
 order.
 
-Goes through the public path (`Funnel.pool` and `Shortlist`), as a search does. Prints a table of candidates a second,
-by CPU time (machines are shared) and by wall time, the share of each step, and the peak of memory against the size of
-the pool; writes raw rows to rows/screening.csv.
+Goes through the public path (`nas.screening.pool`, `Shortlist`), as a search does. Prints a table of candidates a
+second, by CPU time (machines are shared) and by wall time, the share of each step, and the peak of memory against the
+size of the pool; writes raw rows to rows/screening.csv.
 
     python benchmarks/screening.py [--pool 4000] [--repeats 3]
 """
@@ -19,13 +19,15 @@ import numpy as np
 import pandas as pd
 
 from nas.config import Config
-from nas.funnel.launch import load_spaces
 from nas.funnel.ranking import Entry, Shortlist
-from nas.funnel.screening import Funnel, Proposal, funnel_of
 from nas.plugins import load_plugin
 from nas.representation.architecture import macs
 from nas.representation.elements import Task
+from nas.screening.pool import pool
+from nas.screening.proposals import Proposal
+from nas.screening.screener import Screener, screener_of
 from nas.spaces.choices import Domains, Recorder, at_random
+from nas.spaces.loading import load_spaces
 
 TASKS = {
     "28x28x1": Task(input_shape=(1, 28, 28), num_classes=10),
@@ -34,20 +36,20 @@ TASKS = {
 CAPACITY = 36  # what a generation of nine shortlists
 
 
-def funnel(space: str, task: Task) -> Funnel:
-    """The funnel of a study of one space under a limit that a good half of its proposals keep."""
+def screener(space: str, task: Task) -> Screener:
+    """The screener of a study of one space under a limit that a good half of its proposals keep."""
     config = Config(spaces=(space,), max_macs=10e6)
-    return funnel_of(config, task, load_spaces(config.spaces, {}))
+    return screener_of(config, task, load_spaces(config.spaces, {}))
 
 
-def screen(space: str, task: Task, strategy: str, pool: int, seed: int) -> dict[str, float]:
+def screen(space: str, task: Task, strategy: str, size: int, seed: int) -> dict[str, float]:
     """One generation's screening: seconds, proposals and how many were feasible."""
-    made = funnel(space, task)
+    screening = screener(space, task)
     asked = load_plugin("nas.strategies", strategy)(seed=seed, history=())
     best: Shortlist[Proposal] = Shortlist(capacity=CAPACITY)
     wall, cpu = time.perf_counter(), time.process_time()
     count = feasible = 0
-    for proposal in made.pool(asked, pool, known=set(), rng=np.random.default_rng(seed)):
+    for proposal in pool(screening, asked, size, known=set(), rng=np.random.default_rng(seed)):
         count += 1
         if isinstance(proposal, Proposal):
             feasible += 1
@@ -63,13 +65,15 @@ def screen(space: str, task: Task, strategy: str, pool: int, seed: int) -> dict[
 
 def steps(space: str, task: Task, count: int) -> dict[str, float]:
     """Microseconds of CPU a proposal of each step, one after the other over the same proposals."""
-    made = funnel(space, task)
+    screening = screener(space, task)
     decide, domains = at_random(np.random.default_rng(0)), Domains()
     spent = {}
     start = time.process_time()
-    architectures = [made.spaces[space].architecture(Recorder(decide, domains), task, points=4) for _ in range(count)]
+    architectures = [
+        screening.spaces[space].architecture(Recorder(decide, domains), task, points=4) for _ in range(count)
+    ]
     spent["choose and build"] = time.process_time() - start
-    for name, step in (("costs", macs), ("key", lambda a: a.key), ("dtmc score", made.proxy)):
+    for name, step in (("costs", macs), ("key", lambda a: a.key), ("dtmc score", screening.proxy)):
         start = time.process_time()
         for architecture in architectures:
             step(architecture)

@@ -22,10 +22,10 @@ from resumable import Rows, paired_difference, parser_of
 
 from evaluators.training import Training as Trainer
 from nas.evaluation.jobs import Job
-from nas.funnel.screening import training_of
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Task, TrainingSpec
 from nas.representation.ownership import OwnershipMacs, with_slices
+from nas.screening.rule import parse_rule
 from nas.seeds import seed
 from search_spaces.stepping import BUDGETS, SMALLEST_UNPADDED, any_width, lenet_3c1l
 
@@ -52,7 +52,7 @@ def variant(name: str, task: Task, width: int) -> Architecture:
         return dense(proposal, width)
     if name == "even split":
         return replace(proposal, training=TrainingSpec(rule="joint"))
-    settings = dict(proposal.training.settings) | dict(training_of(name).settings)
+    settings = dict(proposal.training.settings) | dict(parse_rule(name).settings)
     return replace(proposal, training=TrainingSpec(rule="stepping", settings=tuple(sorted(settings.items()))))
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nas.execution.gate_policy import GatePolicy
     from nas.execution.network import AnytimeNetwork
     from nas.execution.serialization import load
-    from nas.funnel.launch import resume, search
+    from nas.launch import resume, search
     from nas.proxies.contract import Proxy
     from nas.representation.architecture import Architecture, macs, params
     from nas.representation.builder import Builder
@@ -56,7 +56,7 @@ _NAMES_OF_MODULE = {
     "nas.execution.gate_policy": ("GatePolicy",),
     "nas.execution.network": ("AnytimeNetwork",),
     "nas.execution.serialization": ("load",),
-    "nas.funnel.launch": ("resume", "search"),
+    "nas.launch": ("resume", "search"),
     "nas.proxies.contract": ("Proxy",),
     "nas.representation.architecture": ("Architecture", "macs", "params"),
     "nas.representation.builder": ("Builder",),

@@ -25,12 +25,16 @@ from nas.proxies.contract import load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
 from nas.representation.architecture import Architecture
 from nas.seeds import seed
+from nas.spaces.loading import load_spaces
 from results.front import Score, hypervolume
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from nas.execution.network import AnytimeNetwork
+
+STORE = "sqlite:///nas.db"
+"""The store if none is named: a file in the working directory."""
 
 REFERENCE_SAMPLE = 1_000  # random architectures that size is fitted on
 DEAR_SAMPLE = 100  # of them, for proxies that need weights
@@ -43,7 +47,7 @@ class Study:
     Raises results.StoreError when there is no such study.
     """
 
-    def __init__(self, name: str, *, store: str = "sqlite:///nas.db", spaces: Mapping[str, Any] | None = None):
+    def __init__(self, name: str, *, store: str = STORE, spaces: Mapping[str, Any] | None = None):
         self.name, self.url = name, store
         self._spaces = dict(spaces or {})
         self.store = results.open(store)
@@ -208,8 +212,6 @@ class Study:
         return Architecture.from_json(self.store.architecture(key))
 
     def _scorebook(self) -> Scorebook:
-        from nas.funnel.launch import load_spaces
-
         task = self._architecture(str(self.best().key)).task
         config = replace(self.config, low=self.score.low)
         return Scorebook(self.store.files(self.name), config, task, load_spaces(config.spaces, self._spaces))

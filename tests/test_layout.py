@@ -137,7 +137,7 @@ def test_imports_are_quick(module):
 
 def test_screening_needs_neither_torch_nor_a_database():
     loaded = run(
-        "import sys, nas.funnel.screening, search_spaces.residual, search_spaces.mobile; print(*sys.modules)"
+        "import sys, nas.screening.pool, search_spaces.residual, search_spaces.mobile; print(*sys.modules)"
     ).split()
     assert not {name.partition(".")[0] for name in loaded} & {"torch", "optuna", "sqlalchemy", "pandas", "matplotlib"}
 

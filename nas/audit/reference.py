@@ -24,10 +24,11 @@ import numpy as np
 from nas.audit.statistics import Floats, sizes_of
 from nas.config import Config
 from nas.errors import PluginError
-from nas.funnel.screening import Proposal, funnel_of
 from nas.proxies.contract import Proxy, evaluate
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Task
+from nas.screening.proposals import Proposal
+from nas.screening.screener import screener_of
 from nas.seeds import seed
 from nas.spaces.choices import at_random
 from nas.spaces.contract import SearchSpace
@@ -118,13 +119,13 @@ class Scorebook:
 
     def _draw(self, count: int) -> None:
         """Draw the sample from its beginning: it is a function of the study's seed alone."""
-        funnel = funnel_of(replace(self._config, proxy="macs"), self._task, self._spaces)
+        screener = screener_of(replace(self._config, proxy="macs"), self._task, self._spaces)
         decide = at_random(np.random.default_rng(seed(self._config.seed, "reference")))
         keys: list[str] = []
         attempts = 0
         while len(keys) < count and attempts < ATTEMPTS * count:
             attempts += 1
-            proposal = funnel.propose(decide)
+            proposal = screener.propose(decide)
             if isinstance(proposal, Proposal):
                 keys.append(proposal.key)
                 self._drawn[proposal.key] = proposal.architecture

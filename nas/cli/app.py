@@ -151,7 +151,7 @@ def search(
     if space:
         settings["spaces"] = tuple(space)
     from nas.config import Config
-    from nas.funnel.launch import preview, run
+    from nas.launch import preview, run
 
     made = Config(**({"study": _name_of(str(settings.get("data", "digits")))} | settings))
     if dry_run:
@@ -171,7 +171,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Continue a study where it stands; limits may be given anew."""
-    from nas.funnel.launch import resume as go_on
+    from nas.launch import resume as go_on
 
     given = {"train": train, "generations": generations, "hours": hours, "workers": workers}
     limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

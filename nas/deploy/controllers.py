@@ -18,8 +18,9 @@ from nas.evaluation.controllers import ControllerResult, ControlSettings
 from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
-from nas.funnel.launch import STORE, check_device
+from nas.launch import check_device
 from nas.progress import Progress, Silent, State
+from nas.study import STORE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,9 @@ from nas.evaluation.jobs import Diverged
 from nas.evaluation.operating_points import EVALUATIONS, Selection, SelectionResult
 from nas.execution.network import AnytimeNetwork
 from nas.execution.serialization import load
-from nas.funnel.launch import STORE, absolute_data, check_device, make_evaluator
+from nas.launch import absolute_data, check_device, make_evaluator
 from nas.progress import Progress, Silent, State
+from nas.study import STORE
 
 if TYPE_CHECKING:
     import pandas as pd

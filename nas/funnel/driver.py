@@ -28,11 +28,14 @@ from nas.funnel.estimates import Work
 from nas.funnel.finals import choose_finalists, epochs_within
 from nas.funnel.ranking import Entry, Shortlist, with_controls
 from nas.funnel.records import Ledger
-from nas.funnel.screening import Funnel, Proposal, Rejected, duplicate, made, outranked, scored
 from nas.plugins import load_plugin
 from nas.progress import Progress, State
 from nas.proxies.contract import evaluate, load_proxy
 from nas.representation.architecture import Architecture
+from nas.screening.pool import pool
+from nas.screening.proposals import Proposal, Rejected, duplicate, outranked
+from nas.screening.screener import Screener
+from nas.screening.strategy_calls import new_strategy, with_strategy_score
 from nas.seeds import seed
 from nas.spaces.choices import Domains
 from nas.strategies.contract import Strategy
@@ -76,7 +79,7 @@ class Driver:
         runner: Runner,
         evaluator: Evaluator,
         info: DataInfo,
-        funnel: Funnel,
+        screener: Screener,
         score: Score,
         progress: Progress,
     ):
@@ -87,12 +90,12 @@ class Driver:
         self._before = float(self.memo.get("seconds", 0.0))
         self.strategy: type[Strategy] = load_plugin("nas.strategies", config.strategy)
         self.proxies = {name: load_proxy(name) for name in dict.fromkeys((config.proxy, *AUDITED))}
-        self.funnel = funnel
-        funnel.domains = Domains(self.memo.get("domains"))
-        funnel.constraints = replace(funnel.constraints, low=score.low)
+        self.screener = screener
+        screener.domains = Domains(self.memo.get("domains"))
+        screener.constraints = replace(screener.constraints, low=score.low)
         writer.set_score(score)
         self.ledger = Ledger(config, writer, info, score)
-        self.book = Scorebook(writer.files, replace(config, low=score.low), info.task, funnel.spaces)
+        self.book = Scorebook(writer.files, replace(config, low=score.low), info.task, screener.spaces)
         self._work: Work | None = None
         if config.hours is None:
             done = int(self.memo.get("generations", 0))
@@ -128,7 +131,7 @@ class Driver:
         """Copy what was trained to Optuna; a copy that cannot be made is told, and made good by the next."""
         if self.config.optuna:
             try:
-                export(self.ledger.history(self.funnel.domains), self.config.optuna, self.config.study)
+                export(self.ledger.history(self.screener.domains), self.config.optuna, self.config.study)
             except Exception as error:  # whatever a database says
                 self.progress.say(f"Optuna's copy failed: {' '.join(f'{type(error).__name__}: {error}'.split()):.300}")
 
@@ -175,7 +178,7 @@ class Driver:
 
     def _remember(self, **changes: Any) -> None:
         """Keep what a resume needs."""
-        domains = {name: list(options) for name, options in self.funnel.domains.known.items()}
+        domains = {name: list(options) for name, options in self.screener.domains.known.items()}
         self.memo |= {"seconds": self.elapsed(), "domains": domains, **changes}
         self.writer.set_memo(self.memo)
 
@@ -237,24 +240,24 @@ class Driver:
         relied: whether the proxy counts. Where it does not, and the strategy has no score of its own either, the order
         is that of its proposals, and no more are asked for than are wanted.
         """
-        config, history = self.config, self.ledger.history(self.funnel.domains, with_proxy=relied)
-        strategy = made(self.strategy, seed(config.seed, "strategy", generation), history)
+        config, history = self.config, self.ledger.history(self.screener.domains, with_proxy=relied)
+        strategy = new_strategy(self.strategy, seed(config.seed, "strategy", generation), history)
         size = min(config.pool, strategy.pool_limit or config.pool)
         rng = np.random.default_rng(seed(config.seed, "mutation", generation))
         best: Shortlist[Proposal] = Shortlist(capacity=SHORTLIST * wanted)
         as_asked: list[Proposal] = []
         rejected: list[Rejected] = []
-        for proposal in self.funnel.pool(strategy, size, known=known, rng=rng):
+        for proposal in pool(self.screener, strategy, size, known=known, rng=rng):
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             else:
-                proposal = scored(strategy, proposal, with_proxy=relied)
-                if not (relied or proposal.alone):
+                proposal = with_strategy_score(strategy, proposal, with_proxy=relied)
+                if not (relied or proposal.ranked_by_strategy):
                     as_asked.append(proposal)
                     if len(as_asked) == wanted:
                         break
                     continue
-                cost = 1.0 if proposal.alone else proposal.macs[-1]  # equal costs: the order is by score alone
+                cost = 1.0 if proposal.ranked_by_strategy else proposal.macs[-1]  # 1.0: order by score only
                 entry = Entry(key=proposal.key, score=proposal.score, macs=cost, payload=proposal)
                 rejected += [outranked(dropped.payload) for dropped in best.extend([entry])]
             if len(rejected) >= CHUNK:
@@ -271,7 +274,7 @@ class Driver:
         for _ in range(self.config.pool):
             if len(found) == count:
                 break
-            proposal = self.funnel.propose(decide)
+            proposal = self.screener.propose(decide)
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             elif proposal.key in taken or proposal.key in found:

@@ -13,6 +13,7 @@ from nas.errors import UserError
 from nas.progress import duration
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
+from nas.study import STORE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from nas.study import Study
     from results.store import Store
 
-DEFAULT_STORE = "sqlite:///nas.db"
 MEAN_OF_LABELS = "Accuracy is the mean of fine and coarse labels; those that a point does not tell count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
 
@@ -54,12 +54,12 @@ def summary(study: Study) -> str:
 
 def store_option(url: str) -> str:
     """The option that names a store in a command, where it is needed."""
-    return "" if url == DEFAULT_STORE else f" --store {shlex.quote(url)}"
+    return "" if url == STORE else f" --store {shlex.quote(url)}"
 
 
 def store_argument(url: str) -> str:
     """The argument that names a store in Python, where it is needed."""
-    return "" if url == DEFAULT_STORE else f", store={json.dumps(url)}"
+    return "" if url == STORE else f", store={json.dumps(url)}"
 
 
 def front_table(front: pd.DataFrame) -> str:

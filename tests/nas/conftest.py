@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nas import launch, study
+from nas.audit import reliance
 from nas.cli import main
+from nas.screening import budgets
 
 from .searching import InProcess
 
@@ -22,9 +25,9 @@ def store(tmp_path):
 @pytest.fixture
 def in_process(monkeypatch):
     """Searches train in this process: a tenth of a second each."""
-    monkeypatch.setattr("nas.funnel.launch.LocalRunner", InProcess)
-    monkeypatch.setattr("nas.funnel.screening.BOUNDS_SAMPLE", 16)
-    monkeypatch.setattr("nas.audit.reliance.REFERENCES", 40)
+    monkeypatch.setattr(launch, "LocalRunner", InProcess)
+    monkeypatch.setattr(budgets, "SAMPLE", 16)
+    monkeypatch.setattr(reliance, "REFERENCES", 40)
 
 
 @pytest.fixture
@@ -32,8 +35,8 @@ def cli(capsys, monkeypatch, tmp_path):
     """Runs the program ``nas`` in this process, in an empty folder: arguments → (exit status, output, errors)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NAS_STORE", raising=False)
-    monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 50)  # of the audit: a second
-    monkeypatch.setattr("nas.study.DEAR_SAMPLE", 25)
+    monkeypatch.setattr(study, "REFERENCE_SAMPLE", 50)  # of the audit: a second
+    monkeypatch.setattr(study, "DEAR_SAMPLE", 25)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
 

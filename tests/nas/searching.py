@@ -17,7 +17,7 @@ from nas.config import Config
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Outcome
 from nas.funnel.driver import OutOfTime
-from nas.funnel.launch import run
+from nas.launch import run
 from nas.plugins import load_plugin
 from nas.study import Study
 from nas.workers.local import Failure

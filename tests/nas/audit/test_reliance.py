@@ -11,7 +11,7 @@ import results
 from nas.audit.reference import Scorebook
 from nas.audit.reliance import Reliance, audited, decide, relied_on
 from nas.audit.statistics import FEW
-from nas.funnel.launch import resume
+from nas.launch import resume
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
 from nas.representation.elements import Task
@@ -166,7 +166,7 @@ def test_the_decision_may_be_taken_back(store, in_process, monkeypatch):
         show = staticmethod(lambda state: None)
 
     monkeypatch.setattr("nas.funnel.driver.decide", scripted)
-    from nas.funnel.launch import run
+    from nas.launch import run
 
     study = run(config(train=16), store=str(store), progress=Heard())
     assert [about["relied"] for about in decisions_of(store).values()] == [True, True, False, True]
@@ -184,7 +184,7 @@ def test_a_resumed_study_decides_the_same(tmp_path, in_process, monkeypatch, str
     for train in (18, 24, 30, 36):
         for kept in parts.with_name("parts.db.files").rglob("scores.json"):
             kept.unlink()  # it is there to save time alone
-        monkeypatch.setattr("nas.funnel.launch.LocalRunner", InProcess)
+        monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
         resume("toy", store=str(parts), train=train)
     assert decisions_of(tmp_path / "whole.db") == decisions_of(parts)
     assert any(not about["relied"] for about in decisions_of(parts).values())

@@ -212,7 +212,7 @@ def test_settings_come_from_a_file_and_options_win(cli, in_process, tmp_path):
 )
 def test_a_study_is_named_like_its_data(monkeypatch, cli, data, name):
     found = []
-    monkeypatch.setattr("nas.funnel.launch.preview", lambda config: found.append(config.study) or "")
+    monkeypatch.setattr("nas.launch.preview", lambda config: found.append(config.study) or "")
     cli("search", "--dry-run", *(["--data", data] if data else []))
     assert found[0] == results.store.check_name(found[0])
     assert found == [name]
@@ -318,7 +318,7 @@ def test_a_signal_before_anything_is_stored(cli, monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nas.funnel.launch.bounds", interrupted)
+    monkeypatch.setattr("nas.screening.budgets.budget_range", interrupted)
     assert cli(*arguments("nas.db")) == (130, "", "\nStopped. Nothing was stored yet.\n")
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import results
-from nas.funnel.launch import prepared, stored_settings
+from nas.launch import prepared, stored_settings
+from nas.screening import budgets
 
 from ..searching import (
     PLUGINS,
@@ -287,9 +288,9 @@ def test_data_that_changed_are_another_study(mistake, tmp_path):
 
 @pytest.mark.parametrize("constraint", ["max_macs", "max_params", "low"])
 def test_constraints_that_nothing_satisfies_name_the_nearest(mistake, monkeypatch, constraint):
-    monkeypatch.setattr("nas.funnel.screening.BOUNDS_ATTEMPTS", 1000)
+    monkeypatch.setattr(budgets, "ATTEMPTS", 1000)
     line = mistake(*of(**{constraint: 5}))
-    assert "No network of the space 'Small' within the constraints" in line
+    assert "The space 'Small' must have networks within the constraints" in line
     nearest = [int(word.replace(",", "")) for word in line.split() if word.replace(",", "").isdigit()]
     assert len(nearest) == 3
     assert min(nearest) > 5

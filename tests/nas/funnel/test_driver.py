@@ -12,7 +12,7 @@ import nas
 import results
 from nas.errors import UserError
 from nas.funnel.driver import Driver
-from nas.funnel.launch import resume
+from nas.launch import resume
 from nas.plugins import installed, load_plugin
 from results.front import Score
 from results.writer import StudyWriter
@@ -27,7 +27,7 @@ STRATEGIES = tuple(installed("nas.strategies"))
 def study(tmp_path_factory):
     """A finished study of 40 candidates in eight generations, four of them random controls; not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.funnel.launch.LocalRunner", InProcess)
+        patch.setattr("nas.launch.LocalRunner", InProcess)
         return search(tmp_path_factory.mktemp("study") / "nas.db", train=40, generation=5, pool=30, finalists=3)
 
 
@@ -208,7 +208,7 @@ def test_a_plan_of_full_training_outlives_its_driver(store, in_process, monkeypa
         search(store, train=4, hours=1.0, final_epochs=20)
     monkeypatch.undo()
     monkeypatch.setattr("nas.funnel.driver.epochs_within", lambda finalists, **_: (finalists[:1], 9))
-    monkeypatch.setattr("nas.funnel.launch.LocalRunner", InProcess)
+    monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
     study = resume("toy", store=str(store))
     assert study.points().fidelity.max() == 5
 

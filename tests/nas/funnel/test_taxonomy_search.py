@@ -10,7 +10,7 @@ import torch
 
 import nas
 from evaluators.data.datasets import from_arrays, load
-from nas.funnel.launch import search
+from nas.launch import search
 from results.plots import front_figure
 
 from ..searching import TINY

@@ -9,10 +9,11 @@ import nas
 import results
 from nas.config import NOT_COMPARED, Config
 from nas.errors import DataError, UserError
-from nas.funnel.launch import absolute_data, check_device, default_workers, load_spaces, prepared, preview
+from nas.launch import absolute_data, check_device, default_workers, prepared, preview
 from nas.plugins import load_plugin
+from nas.spaces.loading import load_spaces
 
-from ..searching import SETTINGS, config, space, statuses, toy
+from .searching import SETTINGS, config, space, statuses, toy
 
 Small = load_plugin("nas.search_spaces", space("Small"))
 QUICK = {name: value for name, value in SETTINGS.items() if name not in ("data", "study")} | {"evaluator": toy()}
@@ -27,11 +28,11 @@ def arrays(count=60):
 
 
 def test_prepared_settings_leave_nothing_open():
-    made, _, info, funnel = prepared(config(workers=None, epochs=None, final_epochs=None), {})
+    made, _, info, screener = prepared(config(workers=None, epochs=None, final_epochs=None), {})
     assert made.workers == default_workers(made)
     assert (made.epochs, made.final_epochs) == (21, 42)
     assert info.train_images == 1000
-    assert list(funnel.spaces) == ["Small"]
+    assert list(screener.spaces) == ["Small"]
     assert prepared(made, {})[0] == made
 
 

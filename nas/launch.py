@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,19 +17,19 @@ from nas.config import NOT_COMPARED, Config
 from nas.errors import DataError, PluginError, UserError, unknown_name
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.funnel.driver import Driver, OutOfTime
-from nas.funnel.screening import Funnel, bounds, funnel_of, training_of
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
+from nas.screening import budgets
+from nas.screening.rule import make_rule, parse_rule
+from nas.screening.screener import Screener, screener_of
 from nas.spaces.contract import SearchSpace
+from nas.spaces.loading import Spaces, load_spaces, named_spaces
 from nas.strategies.contract import Strategy
 from nas.strategies.optuna_export import export
-from nas.study import Study
+from nas.study import STORE, Study
 from nas.workers.local import LocalRunner
 from results.connection import locate
 from results.front import Score
-
-STORE = "sqlite:///nas.db"
-Spaces = str | type | SearchSpace | Sequence[str | type | SearchSpace]
 
 
 def search(
@@ -54,7 +54,7 @@ def search(
     for name in settings:
         if name not in valid:
             raise UserError(unknown_name("setting", name, valid))
-    names, objects = _spaces(space)
+    names, objects = named_spaces(space)
     config = _canonical(Config(spaces=names, data="digits", **settings), objects)
     load_spaces(config.spaces, objects)  # before arrays are written
     opened = results.open(store)
@@ -73,7 +73,7 @@ def resume(
         if name not in NOT_COMPARED:
             raise UserError(f"{unknown_name('limit', name, NOT_COMPARED)} Other settings are those of the study.")
     config = Config.from_stored(study, results.open(store).settings(study))
-    return run(replace(config, **limits), store=store, spaces=_spaces(space)[1], progress=progress)
+    return run(replace(config, **limits), store=store, spaces=named_spaces(space)[1], progress=progress)
 
 
 def run(
@@ -86,13 +86,13 @@ def run(
     """Run a study with these settings. spaces: objects for the names that are no plug-ins."""
     progress = progress or Silent()
     progress.show(State(stage="loading the data", done=0, total=1, trained=0))
-    config, evaluator, info, funnel = prepared(config, spaces or {})
+    config, evaluator, info, screener = prepared(config, spaces or {})
     opened = results.open(store)
     score = opened.score(config.study) if opened.holds(config.study) else None
     if score is None:  # before anything is written: a mistake leaves no study behind
         progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
-        made = bounds(funnel, config.seed)
-        score = Score(low=made.low, high=made.high, floor=info.floor)
+        measured = budgets.budget_range(screener, config.seed)
+        score = Score(low=measured.low, high=measured.high, floor=info.floor)
     if config.optuna:
         check_optuna(config.optuna, config.study, store)
     with ExitStack() as stack:
@@ -107,7 +107,7 @@ def run(
             )
         )
         try:
-            reason = Driver(config, writer, runner, evaluator, info, funnel, score, progress).run()
+            reason = Driver(config, writer, runner, evaluator, info, screener, score, progress).run()
         except OutOfTime:
             writer.finish("interrupted", f"The limit of {config.hours:g} hours passed while something was training.")
         else:
@@ -115,10 +115,10 @@ def run(
     return Study(config.study, store=store, spaces=spaces)
 
 
-def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config, Evaluator, DataInfo, Funnel]:
+def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config, Evaluator, DataInfo, Screener]:
     """What a search works with, from settings that are checked as far as can be without training and without a store.
 
-    Returns the settings with all that they leave open, the evaluator, its data, and the funnel.
+    Returns the settings with all that they leave open, the evaluator, its data, and the screener.
     Raises UserError, also in place of what a plug-in raises.
     """
     config = _canonical(config, objects)
@@ -127,7 +127,7 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise PluginError(f"A strategy must be a subclass of nas.strategies.contract.Strategy. Got {strategy!r}.")
     if config.rule:
-        check_rule(config.rule)
+        make_rule(parse_rule(config.rule))
     spaces, evaluator = load_spaces(config.spaces, objects), make_evaluator(config)
     if (config.final_search or config.max_latency_ms) and not evaluator.selects:
         raise UserError(
@@ -147,13 +147,13 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
     config = replace(config, workers=config.workers or default_workers(config)).resolved(info.train_images)
-    return config, evaluator, info, funnel_of(config, info.task, spaces)
+    return config, evaluator, info, screener_of(config, info.task, spaces)
 
 
 def preview(config: Config) -> str:
     """What a search with these settings would do, without doing it: data, spaces, range of budgets."""
-    config, _, info, funnel = prepared(config, {})
-    found = bounds(funnel, config.seed)
+    config, _, info, screener = prepared(config, {})
+    budget_range = budgets.budget_range(screener, config.seed)
     shape = "×".join(map(str, info.task.input_shape))
     return "\n".join(
         (
@@ -164,9 +164,9 @@ def preview(config: Config) -> str:
             f"always the same answer scores {info.floor:.4f}.",
             *(
                 f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."
-                for name, median in found.notes.items()
+                for name, median in budget_range.medians.items()
             ),
-            f"Budgets: {found.low:,.0f} to {found.high:,.0f} MACs.",
+            f"Budgets: {budget_range.low:,.0f} to {budget_range.high:,.0f} MACs.",
             f"Per generation: {config.pool} proposals, {config.generation} trained; rungs at epochs {config.rungs()}; "
             f"{config.workers} workers.",
         )
@@ -230,41 +230,6 @@ def check_optuna(url: str, study: str, store: str) -> None:
         ) from error
 
 
-def check_rule(spec: str) -> None:
-    """Raise UserError unless the training rule takes these settings."""
-    training = training_of(spec)
-    made = load_plugin("nas.training_rules", training.rule)
-    try:
-        made(**dict(training.settings))
-    except TypeError as error:
-        raise UserError(f"The training rule {training.rule!r} must take its settings: {error}.") from error
-
-
-def load_spaces(names: Sequence[str], objects: Mapping[str, SearchSpace]) -> dict[str, Any]:
-    """Search spaces by the name that the store shows: a plug-in's name, or what follows the colon of
-    ``file.py:Name``.
-    """
-    found: dict[str, Any] = {}
-    for name in names:
-        space = objects[name] if name in objects else load_plugin("nas.search_spaces", name)
-        if isinstance(space, type):
-            try:
-                space = space()
-            except Exception as error:
-                raise PluginError(
-                    f"The space {name!r} must be made without arguments. Got {type(error).__name__}: {error}"
-                ) from error
-        if not callable(getattr(space, "architecture", None)):
-            raise PluginError(
-                f"A space must have a method architecture(choose, task, *, points). Got {space!r} from {name!r}."
-            )
-        short = name.rpartition(":")[2]
-        if short in found:
-            raise UserError(f"Two spaces must not have the same name. Got {short!r} twice; rename one.")
-        found[short] = space
-    return found
-
-
 def default_workers(config: Config) -> int:
     """As many trainings side by side as there are cores for them; one on an accelerator."""
     if config.device not in ("auto", "cpu"):
@@ -298,23 +263,6 @@ def absolute_data(spec: str) -> str:
     if colon and kind.endswith(".py"):
         return canonical_spec("nas.data", spec)
     return spec
-
-
-def _spaces(space: Spaces) -> tuple[tuple[str, ...], dict[str, SearchSpace]]:
-    """Names, and the objects behind those that are no plug-ins."""
-    given: Any = [space] if isinstance(space, str | type) or hasattr(space, "architecture") else space
-    if not isinstance(given, Sequence):
-        raise UserError(f"space must be one or more names, classes or objects. Got {space!r}.")
-    names: list[str] = []
-    objects: dict[str, SearchSpace] = {}
-    for item in given:
-        if isinstance(item, str):
-            names.append(item)
-        else:
-            name = (item if isinstance(item, type) else type(item)).__name__
-            names.append(name)
-            objects[name] = item
-    return tuple(names), objects
 
 
 def _data_spec(data: Any, files: Path) -> str:

@@ -1,0 +1,67 @@
+"""The training rule of a study, given in its settings, in place of the rules that its spaces name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from nas.errors import UserError
+from nas.plugins import canonical_spec, load_plugin
+from nas.representation.elements import Setting, TrainingSpec
+
+
+def parse_rule(text: str) -> TrainingSpec:
+    """Parse a training rule with settings, as given on the command line.
+
+    Parameters
+    ----------
+    text
+        The rule's name or ``file.py:Name``, then ``:`` and settings as ``name=value``, separated by commas.
+
+    Raises
+    ------
+    PluginError
+        For an unknown rule.
+    UserError
+        For malformed settings. The rule itself checks their values: see :func:`make_rule`.
+
+    Examples
+    --------
+    >>> parse_rule("sandwich:sampled=2,soft=true")
+    TrainingSpec(rule='sandwich', settings=(('sampled', 2), ('soft', True)))
+    """
+    name, _, rest = text.rpartition(":")
+    if "=" not in rest:
+        name, rest = text, ""
+    settings = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise UserError(f"Settings of a rule must be like sandwich:sampled=2,soft=true. Got {text!r}.")
+        settings[key.strip()] = _value(value.strip())
+    return TrainingSpec(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
+
+
+def make_rule(training: TrainingSpec) -> Any:
+    """The training rule with its settings. Raises UserError if it rejects their names or values."""
+    made = load_plugin("nas.training_rules", training.rule)
+    try:
+        return made(**dict(training.settings))
+    except TypeError as error:
+        raise UserError(f"The training rule {training.rule!r} must accept its settings: {error}.") from error
+
+
+def replaced(of_space: TrainingSpec, of_study: TrainingSpec) -> TrainingSpec:
+    """The study's training rule; for the same rule, the space's settings fill the missing ones."""
+    if of_space.rule != of_study.rule:
+        return of_study
+    return replace(of_study, settings=tuple(sorted((dict(of_space.settings) | dict(of_study.settings)).items())))
+
+
+def _value(text: str) -> Setting:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return text if isinstance(value, list | dict) else value

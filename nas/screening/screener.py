@@ -1,0 +1,159 @@
+"""One proposal: build the architecture, check it, compute its costs, constraints and proxy score."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from nas.config import Config
+from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.plugins import canonical_spec
+from nas.proxies.contract import Proxy, evaluate, load_proxy
+from nas.representation.architecture import Architecture, macs
+from nas.representation.elements import Task, TrainingSpec
+from nas.screening.constraints import UNCONSTRAINED, Constraints
+from nas.screening.proposals import Proposal, Rejected
+from nas.screening.rule import make_rule, parse_rule, replaced
+from nas.spaces.choices import Decide, Domains, Recorder
+from nas.spaces.contract import SearchSpace
+
+BROKEN_AFTER = 20  # failures of a plug-in that has never worked
+
+
+class Screener:
+    """Turns decisions into proposals.
+
+    Parameters
+    ----------
+    spaces
+        Search spaces by name. Choices are named ``space/name``; with several spaces, the choice ``space`` comes first.
+    task
+        Of the data.
+    points
+        Operating points of every architecture.
+    proxy
+        Name and function of the proxy that scores the proposals.
+    constraints
+        Limits on the costs.
+    domains
+        Options of every choice of the study so far.
+    training
+        Replaces the training rule of the spaces.
+    """
+
+    def __init__(
+        self,
+        spaces: Mapping[str, SearchSpace],
+        task: Task,
+        *,
+        points: int = 4,
+        proxy: tuple[str, Proxy],
+        constraints: Constraints = UNCONSTRAINED,
+        domains: Domains | None = None,
+        training: TrainingSpec | None = None,
+    ):
+        self.spaces, self.task, self.points = dict(spaces), task, points
+        self.proxy_name, self.proxy = proxy
+        self.constraints, self.training = constraints, training
+        self.domains = domains or Domains()
+        self._names = tuple(self.spaces)
+        self._valid_rules: set[str] = set()
+        self._working: set[str] = set()  # plug-ins that have served a proposal
+        self._failures = 0  # of plug-ins that never worked
+
+    def propose(self, decide: Decide, space: str | None = None) -> Proposal | Rejected:
+        """The proposal of these decisions.
+
+        Parameters
+        ----------
+        decide
+            Answers the choices of the space.
+        space
+            Name of the space; None: one of the choices.
+
+        Raises
+        ------
+        PluginError
+            If a space changes its options, or if the space or the proxy has failed on every proposal so far. Other
+            failures are rejections with their traceback.
+        UserError
+            From the space, if it cannot serve the task.
+        """
+        recorder = Recorder(decide, self.domains)
+        if space is None:
+            space = recorder("space", self._names) if len(self._names) > 1 else self._names[0]
+        assert space is not None
+        prefix = space + "/"
+        origin: dict[str, Any] = {"space": space, "choices": recorder.choices}
+        try:
+            architecture = self._checked(
+                self.spaces[space].architecture(lambda n, o: recorder(prefix + n, o), self.task, points=self.points)
+            )
+            costs = macs(architecture)
+            violation = self.constraints.violation(architecture, costs)
+        except InvalidArchitecture as error:
+            return Rejected(status="invalid", reason=str(error), **origin)
+        except UserError:
+            raise
+        except Exception as error:  # a plug-in that worked before has failed on this proposal only
+            return self._failed(f"space {space!r}", error, origin)
+        self._working.add(f"space {space!r}")
+        if violation:
+            return Rejected(status="infeasible", reason=violation, **origin)
+        try:
+            score = evaluate(architecture, {self.proxy_name: self.proxy})[self.proxy_name]
+        except PluginError as error:
+            return self._failed(f"proxy {self.proxy_name!r}", error, origin)
+        self._working.add(f"proxy {self.proxy_name!r}")
+        return Proposal(architecture=architecture, key=architecture.key, macs=costs, score=score, **origin)
+
+    def _checked(self, architecture: Any) -> Architecture:
+        """The architecture in canonical form, with the study's training rule."""
+        if not isinstance(architecture, Architecture):
+            raise TypeError(f"A space must return an Architecture. Got {type(architecture).__name__}.")
+        if len(architecture.points) != self.points:
+            raise ValueError(
+                f"The architecture must have {self.points} operating points. Got {len(architecture.points)}."
+            )
+        if architecture.task != self.task:
+            raise ValueError(f"The architecture must be for the requested task, {self.task}. Got {architecture.task}.")
+        if self.training is not None:
+            architecture = replace(architecture, training=replaced(architecture.training, self.training))
+        if (rule := architecture.training.rule) not in self._valid_rules:
+            canonical_spec("nas.training_rules", rule)  # raises for an unknown rule
+            self._valid_rules.add(rule)
+        return architecture.canonical
+
+    def _failed(self, plugin: str, error: Exception, origin: dict[str, Any]) -> Rejected:
+        """The rejection after a plug-in raised. Raises PluginError if it never worked."""
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if plugin not in self._working:
+            self._failures += 1
+        if self._failures >= BROKEN_AFTER:
+            raise PluginError(
+                f"The {plugin} failed on {self._failures} proposals and worked on none, the last with {reason}"
+            ) from error
+        return Rejected(status="failed", reason=reason, traceback=traceback.format_exc(), **origin)
+
+
+def screener_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> Screener:
+    """The screener of a study's settings."""
+    training = parse_rule(config.rule) if config.rule else None
+    needs_other_points = None if config.max_latency_ms is None else "--max-latency-ms"
+    if training is not None and getattr(make_rule(training), "samples_subnetworks", False):
+        needs_other_points = needs_other_points or f"the rule {training.rule}"
+    return Screener(
+        spaces,
+        task,
+        points=config.points,
+        proxy=(config.proxy, load_proxy(config.proxy)),
+        constraints=Constraints(
+            max_macs=config.max_macs,
+            max_params=config.max_params,
+            low=config.low,
+            needs_other_points=needs_other_points,
+        ),
+        training=training,
+    )

@@ -1,0 +1,53 @@
+"""The range of budgets: medians of random proposals, or the settings; messages name the nearest costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas.errors import Unsatisfiable
+from nas.representation.architecture import params
+from nas.screening import budgets
+from nas.screening.budgets import BudgetRange, budget_range
+from nas.screening.constraints import Constraints
+from nas.screening.proposals import Proposal
+
+from .screeners import drawn, screener_over
+
+
+def test_bounds_are_the_median_cheapest_and_the_largest_cost(monkeypatch):
+    monkeypatch.setattr(budgets, "SAMPLE", 101)
+    screener = screener_over("Small", "Six")
+    found = budget_range(screener, 7)
+    assert found == budget_range(screener_over("Small", "Six"), 7)
+    assert found != budget_range(screener, 8)
+    assert set(found.medians) == {"Small", "Six"}
+    assert found.low == max(found.medians.values())
+    six = sorted(p.macs for p in drawn(screener_over("Six"), 100) if isinstance(p, Proposal))
+    assert found.medians["Six"] in {costs[0] for costs in six}
+    assert found.high >= max(costs[-1] for costs in six)
+
+
+def test_given_bounds_are_kept(monkeypatch):
+    monkeypatch.setattr(budgets, "SAMPLE", 20)
+    found = budget_range(screener_over("Small", constraints=Constraints(low=30_000, max_macs=900_000)), 0)
+    assert found == BudgetRange(low=30_000, high=900_000, medians=found.medians)
+    assert found.medians["Small"] <= 30_000
+
+
+@pytest.mark.parametrize("constraints", [Constraints(max_macs=9), Constraints(max_params=9), Constraints(low=9)])
+def test_the_nearest_cost_that_a_space_reaches_is_named(monkeypatch, constraints):
+    monkeypatch.setattr(budgets, "ATTEMPTS", 2000)
+    with pytest.raises(Unsatisfiable) as told:
+        budget_range(screener_over("Small", constraints=constraints), 0)
+    numbers = [int(word.replace(",", "")) for word in str(told.value).split() if word.replace(",", "").isdigit()]
+    found = [p for p in drawn(screener_over("Small"), 400) if isinstance(p, Proposal)]
+    cheapest = min(p.macs[-1] for p in found)
+    assert numbers == [cheapest, min(params(p.architecture)[-1] for p in found), min(p.macs[0] for p in found)]
+    reachable = Constraints(max_macs=numbers[0], max_params=numbers[1], low=numbers[2])
+    assert any(reachable.violation(p.architecture, p.macs) is None for p in found)
+
+
+def test_one_of_several_spaces_that_fits_nothing_is_named(monkeypatch):
+    monkeypatch.setattr(budgets, "ATTEMPTS", 200)
+    with pytest.raises(Unsatisfiable, match="space 'Invalid' must offer networks"):
+        budget_range(screener_over("Small", "Invalid"), 0)
