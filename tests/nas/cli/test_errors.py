@@ -123,7 +123,7 @@ def test_wrong_usage(mistake, words):
         ({"space": space("Nonsense")}, ["must return an Architecture. Got dict"]),
         ({"space": space("ChangesOptions")}, ["same options every time", "width"]),
         ({"space": space("WrongPoints")}, ["must have 4 operating points. Got 3"]),
-        ({"space": space("WrongTask")}, ["for the task it was asked for"]),
+        ({"space": space("WrongTask")}, ["for the requested task"]),
         ({"space": space("NoOptions")}, ["must not be empty"]),
         ({"space": space("Unmakeable")}, ["made without arguments", "width"]),
         ({"space": space("NoMethod")}, ["method architecture"]),
