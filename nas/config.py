@@ -1,171 +1,207 @@
-"""The settings of a search: one frozen dataclass behind Python's ``nas.search``, the command line and the store."""
+"""The settings of a search, each defined once: type, default, help, limits, and whether it may change on resuming.
+
+The command line, the signatures of :func:`nas.search` and :func:`nas.resume`, the TOML file and the documentation are
+made from the fields of :class:`Config`.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from types import UnionType
+from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 from nas.errors import UserError
 
-NOT_COMPARED = ("train", "hours", "generations", "workers", "optuna")
-"""Limits, and what does not change results: a study may be continued with others."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
-_TEXT = (
-    "study",
-    "data",
-    "strategy",
-    "proxy",
-    "evaluator",
-    "rule",
-    "device",
-    "layout",
-    "hierarchy",
-    "augment",
-    "precision",
-    "optuna",
-)
-_WHOLE = (  # with the largest that is no slip of the keyboard
-    *(("points", 32), ("workers", 1_000), ("threads", 1_000), ("seeds", 1_000), ("pool", 10_000_000)),
-    *((name, 100_000) for name in ("generation", "finalists", "epochs", "final_epochs", "batch_size")),
-    *((name, 2**63 - 1) for name in ("train", "generations", "images")),
-)
-_POSITIVE = ("max_macs", "max_params", "max_latency_ms", "low", "hours", "validation", "learning_rate")
+LARGEST = 2**63 - 1
+"""Largest whole number that a database stores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Description of a setting, in the metadata of a field of :class:`Config`.
+
+    Parameters
+    ----------
+    help
+        One line for the command line and the documentation, without the default.
+    default
+        The default in words, for defaults that depend on the data; None if the default of the field says it.
+    least, most
+        Limits of a whole number. Real numbers must be positive and finite.
+    evaluator
+        Whether the setting is passed to the evaluator.
+    """
+
+    help: str
+    default: str | None = None
+    least: int = 1
+    most: int = LARGEST
+    evaluator: bool = False
+
+
+def setting(value: Any, help: str, /, **description: Any) -> Any:
+    """A field of :class:`Config` with its default and the description of a :class:`Setting`."""
+    return field(default=value, metadata={"setting": Setting(help=help, **description)})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """What a study searches, on what, how long. Names are those of the command line's options.
+class RunSettings:
+    """Settings of one run of a study: limits, and settings that do not change results. Resuming may change them."""
 
-    study: its name in the store. spaces: names or ``file.py:Name``. data: a data specification.
-    max_macs, max_params: limits on the largest operating point. low: the budget, in MACs, from which on a network must
-        answer: the lower end of the anytime accuracy; None takes the median cheapest point of random proposals.
-    max_latency_ms: limit on the measured latency of every operating point, for one example on the device of the
-        training; kept by the final search.
-    points: operating points per network. strategy, proxy, evaluator: plug-ins.
-    rule: training rule with its settings, such as "sandwich:sampled=2,soft=true", in place of the space's own;
-        what a space says of the same rule stands where nothing else is given.
-    pool: proposals screened per generation. generation: candidates trained per generation. train, generations, hours:
-        limits, whichever ends first.
-    epochs: of partial training, over at most ``images`` training images. finalists: how many are trained in full, for
-        ``final_epochs`` over all training images, ``seeds`` times each. None: see :meth:`resolved`.
-    final_search: subnetworks measured to choose the operating points of each finalist, 0 for those proposed; None: 192
-        where the training rule samples subnetworks, or a latency limit must be kept.
-    seed: of everything random. device, threads: of one training; workers: trainings side by side.
-    hierarchy: JSON file with the coarse label of every class, by number or name: small points answer in coarse labels,
-        large ones in fine; None: that of the data, if they have one.
-    layout, validation, batch_size, learning_rate, augment, precision: see ``evaluators.training.evaluator``.
-    optuna: URL of an Optuna storage that trained candidates are copied to, for optuna-dashboard.
+    train: int | None = setting(None, "Limit: candidates to train in total.", default="36 if there is no other limit")
+    generations: int | None = setting(None, "Limit: generations.")
+    hours: float | None = setting(None, "Limit: wall-clock hours, including the full training of the finalists.")
+    workers: int | None = setting(None, "Trainings that run in parallel.", default="cores / threads", most=1_000)
+    optuna: str | None = setting(
+        None, "URL of an Optuna storage to which trained candidates are copied, for optuna-dashboard."
+    )
 
-    Raises UserError on values of other types, and on numbers that make no sense.
+    def __post_init__(self) -> None:
+        own: Any = type(self)
+        types = _types(own)
+        for each in fields(self):
+            description = each.metadata.get("setting")
+            value = getattr(self, each.name)
+            if description is not None and not (value is None and each.default is None):
+                _check(each.name, value, types[each.name], description)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings(RunSettings):
+    """Settings that determine the results of a study: a study with other values is another study."""
+
+    study: str = setting("search", "Name of the study.", default="the name of the data")
+    max_macs: float | None = setting(None, "Upper limit on the multiply-accumulates of the largest operating point.")
+    max_params: float | None = setting(None, "Upper limit on the parameters of the largest operating point.")
+    max_latency_ms: float | None = setting(
+        None,
+        "Upper limit on the milliseconds of each operating point, for one example; the final search measures them.",
+    )
+    low: float | None = setting(
+        None,
+        "Lowest budget in MACs at which a network must answer.",
+        default="the median cheapest point of random proposals",
+    )
+    points: int = setting(4, "Operating points per network.", most=32)
+    strategy: str = setting("tpe", "Strategy that proposes candidates: tpe, nsga2, random, guided or a plug-in.")
+    proxy: str = setting("dtmc", "Proxy that orders the training.")
+    evaluator: str = setting("training", "Evaluator that trains and measures candidates.")
+    rule: str | None = setting(
+        None,
+        "Training rule with its settings, such as joint or sandwich:sampled=2,soft=true.",
+        default="the rule of the space",
+    )
+    pool: int = setting(500, "Proposals screened per generation.", most=10_000_000)
+    generation: int = setting(9, "Candidates trained per generation.", most=100_000)
+    epochs: int | None = setting(None, "Epochs of partial training.", default="9, small data 21", most=100_000)
+    images: int = setting(10_000, "Training images used in partial training.")
+    finalists: int = setting(4, "Candidates trained in full at the end.", most=100_000)
+    final_epochs: int | None = setting(
+        None, "Upper limit on the epochs of full training.", default="20, small data 42", most=100_000
+    )
+    final_search: int | None = setting(
+        None,
+        "Subnetworks measured to choose the operating points of each finalist; 0 keeps the proposed points.",
+        default="192 if the rule samples subnetworks or latency is limited",
+        least=0,
+        most=1_000_000,
+    )
+    seeds: int = setting(1, "Repeats of full training, for error bars.", most=1_000)
+    seed: int = setting(0, "Seed of all random numbers.", least=0)
+    device: str = setting("auto", "Device of the training: auto, cpu, cuda, …", evaluator=True)
+    threads: int = setting(1, "Threads of one training.", most=1_000, evaluator=True)
+    layout: str | None = setting(None, "Axes of the images, if their shape is ambiguous.", evaluator=True)
+    hierarchy: str | None = setting(
+        None,
+        "JSON file from class to coarse label: small points answer in coarse labels, large ones in fine.",
+        default="the hierarchy of the data",
+        evaluator=True,
+    )
+    validation: float | None = setting(
+        None,
+        "Share of the training images that choices are made on.",
+        default="0.15, small data up to 0.3",
+        evaluator=True,
+    )
+    batch_size: int | None = setting(
+        None, "Images per training step.", default="by the number of images", most=100_000, evaluator=True
+    )
+    learning_rate: float | None = setting(None, "Peak learning rate.", default="by the batch size", evaluator=True)
+    augment: str = setting("auto", "Augmentation: auto, none, crop, flip or crop+flip.", evaluator=True)
+    precision: str = setting(
+        "auto", "Precision of the training: auto (bfloat16 on a GPU), float32 or bfloat16.", evaluator=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_latency_ms is not None and self.final_search == 0:
+            raise UserError("--max-latency-ms needs the final search. Got --final-search 0: leave it out.")
+        if self.low is not None and self.max_macs is not None and self.low >= self.max_macs:
+            raise UserError(f"--low must be below --max-macs. Got {self.low:g} and {self.max_macs:g}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudySettings):
+    """All settings of a search; names are the options of the command line.
+
+    Raises
+    ------
+    UserError
+        A value has a wrong type or is outside its limits.
     """
 
-    study: str = "search"
-    spaces: tuple[str, ...] = ("residual",)
-    data: str = "digits"
-    max_macs: float | None = None
-    max_params: float | None = None
-    max_latency_ms: float | None = None
-    low: float | None = None
-    points: int = 4
-    strategy: str = "tpe"
-    proxy: str = "dtmc"
-    evaluator: str = "training"
-    rule: str | None = None
-    pool: int = 500
-    generation: int = 9
-    train: int | None = None
-    generations: int | None = None
-    hours: float | None = None
-    epochs: int | None = None
-    images: int = 10_000
-    finalists: int = 4
-    final_epochs: int | None = None
-    final_search: int | None = None
-    seeds: int = 1
-    seed: int = 0
-    device: str = "auto"
-    threads: int = 1
-    workers: int | None = None
-    layout: str | None = None
-    hierarchy: str | None = None
-    validation: float | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    augment: str = "auto"
-    precision: str = "auto"
-    optuna: str | None = None
+    spaces: tuple[str, ...] = setting(("residual",), "Search space: a name or file.py:Name; may be repeated.")
+    data: str = setting("digits", "Data specification, see `nas data`.")
 
     def __post_init__(self) -> None:
         if not (isinstance(self.spaces, tuple) and all(isinstance(name, str) for name in self.spaces)):
             raise UserError(f"Spaces must be names or file.py:Name. Got {self.spaces!r}.")
         if not self.spaces:
-            raise UserError("A search must have at least one space. Name one with --space.")
+            raise UserError("A search needs at least one space. Name one with --space.")
         if len(set(self.spaces)) != len(self.spaces):
             raise UserError(f"Each space must be named once. Got {', '.join(self.spaces)}.")
-        optional = {f.name for f in fields(self) if f.default is None}
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        given = {name: value for name, value in given.items() if value is not None or name not in optional}
-        for name in _TEXT:
-            if name in given and not (isinstance(given[name], str) and given[name]):
-                raise UserError(f"{_option(name)} must be text that is not empty. Got {given[name]!r}.")
-        for name, most in _WHOLE:
-            if name in given:
-                _check_whole(name, given[name], least=1, most=most)
-        _check_whole("seed", self.seed, least=0, most=2**63 - 1)
-        if self.final_search is not None:
-            _check_whole("final_search", self.final_search, least=0, most=1_000_000)
-        if self.max_latency_ms is not None and self.final_search == 0:
-            raise UserError("--max-latency-ms is kept by the final search: leave --final-search 0 out.")
-        for name in _POSITIVE:
-            if name in given and not (_is_number(value := given[name]) and 0 < value < math.inf):
-                raise UserError(f"{_option(name)} must be a positive, finite number. Got {value!r}.")
-        if self.low is not None and self.max_macs is not None and self.low >= self.max_macs:
-            raise UserError(f"--low must be below --max-macs. Got {self.low:g} and {self.max_macs:g}.")
+        super().__post_init__()
 
     def stored(self) -> dict[str, Any]:
-        """As plain data for the store; names that begin with _ may differ when the study is continued."""
-        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "study"}
-        return {f"_{name}" if name in NOT_COMPARED else name: value for name, value in data.items()}
+        """Plain data for the store; names that begin with _ may differ when the study is continued."""
+        data = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "study"}
+        return {f"_{name}" if name in CHANGEABLE else name: value for name, value in data.items()}
 
     @staticmethod
     def from_stored(study: str, data: dict[str, Any]) -> Config:
-        """The settings that ``stored`` wrote. Raises UserError for those of another version."""
-        names = {f.name for f in fields(Config)}
-        given = {name.removeprefix("_"): value for name, value in data.items() if name != "data_fingerprint"}
-        if unknown := given.keys() - names:
-            raise UserError(
-                f"Study {study!r} has settings that this version does not know: {', '.join(sorted(unknown))}."
-            )
-        return Config(study=study, **{**given, "spaces": tuple(given["spaces"])})
+        """Settings as written by :meth:`stored`. Raises UserError for settings of another version."""
+        names = {each.name for each in fields(Config)}
+        values = {name.removeprefix("_"): value for name, value in data.items() if name != "data_fingerprint"}
+        if unknown := values.keys() - names:
+            raise UserError(f"Study {study!r} has settings unknown to this version: {', '.join(sorted(unknown))}.")
+        return Config(study=study, **{**values, "spaces": tuple(values["spaces"])})
 
     def evaluator_settings(self) -> dict[str, Any]:
-        """What the evaluator is made with, beside the data."""
-        names = (
-            "device",
-            "threads",
-            "layout",
-            "hierarchy",
-            "validation",
-            "batch_size",
-            "learning_rate",
-            "augment",
-            "precision",
-        )
-        return {name: getattr(self, name) for name in names}
+        """Keyword arguments of the evaluator, beside the data."""
+        return {each.name: getattr(self, each.name) for each in settings_of(Config) if description_of(each).evaluator}
 
     def resolved(self, train_images: int) -> Config:
-        """With epochs for data of this size: small data need more of them; full training twice as many, at least 20.
+        """Settings with epochs for data of this size: more for small data; full training twice as many, at least 20.
 
-        Raises UserError where full training would be less than partial training: it could not be what is shown.
+        Raises
+        ------
+        UserError
+            Full training would be no longer than partial training.
         """
         epochs = self.epochs or min(21, max(9, 90_000 // min(self.images, train_images)))
         full = self.final_epochs or max(20, 2 * epochs)
         share = min(1.0, self.images / train_images)
         if full <= epochs * share:
             raise UserError(
-                f"Full training must be more than partial training, which is {epochs} epochs over {self.images:,} "
-                f"images: {epochs * share:g} passes over all. Got --final-epochs {full}."
+                f"Full training must be longer than partial training, which is {epochs} epochs over {self.images:,} "
+                f"images: {epochs * share:g} passes over all images. Got --final-epochs {full}."
             )
         return replace(self, epochs=epochs, final_epochs=full)
 
@@ -176,7 +212,7 @@ class Config:
         return self.final_epochs
 
     def rungs(self) -> tuple[int, ...]:
-        """Epochs after which candidates are compared and all but the best third stop; the last is the whole schedule.
+        """Epochs after which all but the best third of the candidates stop; the last is the whole schedule.
 
         >>> Config(epochs=9).rungs(), Config(epochs=2).rungs()
         ((1, 3, 9), (1, 2))
@@ -185,14 +221,83 @@ class Config:
         return tuple(sorted({math.ceil(self.epochs / 9), math.ceil(self.epochs / 3), self.epochs}))
 
 
-def _option(name: str) -> str:
+CHANGEABLE = tuple(each.name for each in fields(RunSettings))
+"""Names of the settings that resuming may change."""
+
+
+def settings_of(definition: type[RunSettings]) -> list[Any]:
+    """The fields that are settings, in the order of the command line: study, spaces and data first, limits last."""
+    described = [each for each in fields(definition) if "setting" in each.metadata]
+    return sorted(described, key=lambda each: (each.name in CHANGEABLE, each.name not in ("study", "spaces", "data")))
+
+
+def description_of(each: Any) -> Setting:
+    """The description of a field of :class:`Config`."""
+    description = each.metadata["setting"]
+    assert isinstance(description, Setting)
+    return description
+
+
+def default_of(each: Any) -> str | None:
+    """The default of a setting in words, None if there is none."""
+    if (text := description_of(each).default) is not None:
+        return text
+    if each.default is None:
+        return None
+    return ", ".join(each.default) if isinstance(each.default, tuple) else str(each.default)
+
+
+def option(name: str) -> str:
+    """The option of the command line for a setting.
+
+    >>> option("max_macs")
+    '--max-macs'
+    """
     return "--" + name.replace("_", "-")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def takes(definition: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function the signature of a dataclass: for type checkers, for help() and for the documentation."""
+
+    def decorate(function: Callable[..., R]) -> Callable[P, R]:
+        parameters = inspect.signature(function).parameters.values()
+        explicit = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        names = {p.name for p in explicit}
+        kinds = inspect.Parameter
+        added = [
+            kinds(each.name, kinds.KEYWORD_ONLY, default=each.default, annotation=each.type)
+            for each in settings_of(definition)  # type: ignore[arg-type]
+            if each.name not in names
+        ]
+        first = [p for p in explicit if p.kind is not kinds.KEYWORD_ONLY]
+        rest = [p for p in explicit if p.kind is kinds.KEYWORD_ONLY]
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [*first, *rest, *added], return_annotation=inspect.signature(function).return_annotation
+        )
+        return function
+
+    return decorate
 
 
-def _check_whole(name: str, value: Any, *, least: int, most: int) -> None:
-    if not (_is_number(value) and isinstance(value, int) and least <= value <= most):
-        raise UserError(f"{_option(name)} must be a whole number from {least:,} to {most:,}. Got {value!r}.")
+@cache
+def _types(definition: type) -> dict[str, Any]:
+    """The type of each setting, without None."""
+    return {name: _without_none(hint) for name, hint in get_type_hints(definition).items()}
+
+
+def _without_none(hint: Any) -> Any:
+    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return next(member for member in members if member is not type(None))
+
+
+def _check(name: str, value: Any, type_: Any, description: Setting) -> None:
+    """Raise UserError unless a value is of the type of its setting and within its limits."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if type_ is str and not (isinstance(value, str) and value):
+        raise UserError(f"{option(name)} must be text that is not empty. Got {value!r}.")
+    if type_ is int and not (number and isinstance(value, int) and description.least <= value <= description.most):
+        raise UserError(
+            f"{option(name)} must be a whole number from {description.least:,} to {description.most:,}. Got {value!r}."
+        )
+    if type_ is float and not (number and 0 < value < math.inf):
+        raise UserError(f"{option(name)} must be a positive, finite number. Got {value!r}.")

@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import results
-from nas.config import NOT_COMPARED, Config
+from nas.config import CHANGEABLE, Config, RunSettings, StudySettings, takes
 from nas.errors import DataError, PluginError, UserError, unknown_name
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.funnel.driver import Driver, OutOfTime
@@ -32,6 +32,27 @@ from results.connection import locate
 from results.front import Score
 
 
+@dataclass(frozen=True)
+class _SearchArguments(StudySettings):
+    """The arguments of :func:`search`."""
+
+    data: Any = field(default="digits", kw_only=False)
+    space: Spaces = "residual"
+    store: str = STORE
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class _ResumeArguments(RunSettings):
+    """The arguments of :func:`resume`."""
+
+    study: str = field(kw_only=False)
+    space: Spaces = ()
+    store: str = STORE
+    progress: Progress | None = None
+
+
+@takes(_SearchArguments)
 def search(
     data: Any = "digits",
     *,
@@ -40,17 +61,36 @@ def search(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Study:
-    """Search for anytime networks; returns the study when a limit is reached.
+    """Search for anytime networks; return the study when a limit is reached.
 
-    data: a data specification such as "npz:FILE", arrays (x_train, y_train[, x_test, y_test]), or a Dataset.
-    space: one or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
-    store: URL or path of the results store. progress: see :mod:`nas.progress`; silent by default.
-    settings: as in :class:`nas.config.Config`, named like the command line's options.
+    A study of the same name continues where it stands. On Ctrl-C, all results so far are in the store.
 
-    A study of the same name continues where it stands; with other settings it is refused (results.SettingsDiffer).
-    Raises UserError or results.StoreError for a user's mistake; on Ctrl-C, everything done so far is in the store.
+    Parameters
+    ----------
+    data
+        A data specification such as "npz:FILE", arrays (x_train, y_train[, x_test, y_test]), or a Dataset.
+    space
+        One or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
+    store
+        URL or path of the results store.
+    progress
+        Display of the progress, see :mod:`nas.progress`; silent by default.
+    **settings
+        Settings as in :class:`nas.config.Config`, named like the options of the command line.
+
+    Returns
+    -------
+    Study
+        The results.
+
+    Raises
+    ------
+    UserError
+        A setting is unknown, or a value cannot be used.
+    results.StoreError
+        The store cannot be used; results.SettingsDiffer: the study exists with other settings.
     """
-    valid = {f.name for f in fields(Config)} - {"spaces", "data"}
+    valid = {each.name for each in fields(StudySettings)}
     for name in settings:
         if name not in valid:
             raise UserError(unknown_name("setting", name, valid))
@@ -62,16 +102,38 @@ def search(
     return run(config, store=store, spaces=objects, progress=progress)
 
 
+@takes(_ResumeArguments)
 def resume(
     study: str, *, space: Spaces = (), store: str = STORE, progress: Progress | None = None, **limits: Any
 ) -> Study:
-    """Continue a study where it stands, with the settings that it has; limits (train, hours, …) may be given anew.
+    """Continue a study where it stands, with its own settings; limits may be changed.
 
-    space: the classes or objects among the study's spaces, which the store knows by name alone.
+    Parameters
+    ----------
+    study
+        Name of the study.
+    space
+        The classes or objects among the study's spaces, of which the store holds only the names.
+    store, progress
+        As in :func:`search`.
+    **limits
+        Settings of :class:`nas.config.RunSettings`: train, generations, hours, workers, optuna.
+
+    Returns
+    -------
+    Study
+        The results.
+
+    Raises
+    ------
+    UserError
+        A limit is unknown, or a value cannot be used.
+    results.StoreError
+        The store or the study cannot be opened.
     """
     for name in limits:
-        if name not in NOT_COMPARED:
-            raise UserError(f"{unknown_name('limit', name, NOT_COMPARED)} Other settings are those of the study.")
+        if name not in CHANGEABLE:
+            raise UserError(f"{unknown_name('limit', name, CHANGEABLE)} Other settings cannot change.")
     config = Config.from_stored(study, results.open(store).settings(study))
     return run(replace(config, **limits), store=store, spaces=named_spaces(space)[1], progress=progress)
 

@@ -1,8 +1,8 @@
-"""Plug-ins: found by the name of an entry point, or as `path/file.py:Name` with no packaging at all.
+"""Discovery and loading of plug-ins: by the name of an entry point, or as `path/file.py:Name` without packaging.
 
 Groups: `nas.search_spaces`, `nas.evaluators`, `nas.data`, `nas.strategies`, `nas.proxies`, `nas.training_rules`,
-`nas.kinds`. In a checkout, the entry points of its own pyproject.toml count as installed, whatever the metadata of an
-(older) install say.
+`nas.kinds`. In a checkout, the entry points of its pyproject.toml count as installed, also if nothing is installed or
+the metadata of the installation are older.
 """
 
 from __future__ import annotations
@@ -32,23 +32,27 @@ def installed(group: str) -> dict[str, EntryPoint]:
 
 
 def load_plugin(group: str, spec: str) -> Any:
-    """The object that a name or a `path/file.py:Name` stands for: a class or a function, as its group's contract has
-    it.
+    """Import the object behind a name or a `path/file.py:Name`: a class or a function, see the contract of the group.
 
-    A file is imported once under a module name of its own; the same spec gives the same object until the file changes,
-    and a new one after that. Objects of the old one live on.
+    A file is imported once, under its own module name. The same spec gives the same object until the file changes.
 
     Parameters
     ----------
-    group: the entry point group that names are looked up in.
-    spec: the name of an entry point, or a Python file and a name in it. A relative path counts from the working
-      directory.
+    group
+        Entry point group in which names are looked up.
+    spec
+        Name of an entry point, or a Python file and a name in it. Relative paths start at the working directory.
+
+    Returns
+    -------
+    object
+        The plug-in.
 
     Raises
     ------
     PluginError
-        No such name (lists the valid ones), no such file, no such name in the file (lists the public ones), an import
-        that raises (its last line; the cause is chained), or a name that two installed distributions claim.
+        The name is unknown or two installed distributions claim it; the file or the name in it does not exist; or the
+        import fails (the cause is chained).
     """
     if _is_file(spec):
         path, name = _split(spec)
@@ -59,39 +63,40 @@ def load_plugin(group: str, spec: str) -> Any:
             raise PluginError(unknown_name(f"name in {path}:", name, _public_names(module))) from None
     candidates = _candidates(group)
     if spec not in candidates:
-        raise PluginError(f"{unknown_name(_what(group), spec, candidates)} A file works too: path/file.py:Name.")
+        raise PluginError(f"{unknown_name(_kind_of(group), spec, candidates)} A file works too: path/file.py:Name.")
     entry, *rivals = candidates[spec]
     if rivals:
         claims = ", ".join(f"{one.value} ({one.dist.name if one.dist else '?'})" for one in (entry, *rivals))
-        raise PluginError(f"A {_what(group)} name must be unique. Got {spec!r} from {claims}. Uninstall one of them.")
+        raise PluginError(
+            f"A {_kind_of(group)} name must be unique. Got {spec!r} from {claims}. Uninstall one of them."
+        )
     try:
         return entry.load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"The {_what(group)} {spec!r} ({entry.value}) does not import: {_last_line(error)}"
+            f"The {_kind_of(group)} {spec!r} ({entry.value}) does not import: {_last_line(error)}"
         ) from error
 
 
 def canonical_spec(group: str, spec: str) -> str:
-    """The spec as it is stored with a study: a file's path becomes absolute, so that any directory will do for
-    resuming.
+    """The spec with an absolute path, as stored with a study, so that it can be resumed from any directory.
 
     Raises
     ------
     PluginError
-        When a file or a name does not exist. Nothing is imported.
+        The file or the name does not exist. Nothing is imported.
     """
     if _is_file(spec):
         path, name = _split(spec)
         return f"{path}:{name}"
     names = installed(group)
     if spec not in names:
-        raise PluginError(f"{unknown_name(_what(group), spec, names)} A file works too: path/file.py:Name.")
+        raise PluginError(f"{unknown_name(_kind_of(group), spec, names)} A file works too: path/file.py:Name.")
     return spec
 
 
 def describe(group: str) -> dict[str, str]:
-    """The first line of every installed plug-in's docstring, by name; what is wrong with it, if it does not load."""
+    """The first line of the docstring of each installed plug-in, by name; the error, if it does not load."""
     lines = {}
     for name in installed(group):
         try:
@@ -103,15 +108,15 @@ def describe(group: str) -> dict[str, str]:
 
 
 def _candidates(group: str) -> dict[str, list[EntryPoint]]:
-    """By name, the entry points that claim it; more than one only where distributions differ about it."""
-    found: dict[str, list[EntryPoint]] = {entry.name: [entry] for entry in _checkout_entry_points(group)}
-    ours = set(found)
+    """The entry points that claim each name; more than one only if distributions disagree."""
+    candidates: dict[str, list[EntryPoint]] = {entry.name: [entry] for entry in _checkout_entry_points(group)}
+    ours = set(candidates)
     for entry in sorted(entry_points(group=group), key=lambda one: (one.dist.name if one.dist else "", one.value)):
         stale = entry.name in ours and entry.dist is not None and entry.dist.name == _DISTRIBUTION
-        claims = found.setdefault(entry.name, [])
+        claims = candidates.setdefault(entry.name, [])
         if not stale and entry.value not in {one.value for one in claims}:
             claims.append(entry)
-    return found
+    return candidates
 
 
 def _checkout_entry_points(group: str) -> Iterable[EntryPoint]:
@@ -120,7 +125,7 @@ def _checkout_entry_points(group: str) -> Iterable[EntryPoint]:
 
 @cache
 def _checkout_tables() -> dict[str, dict[str, str]]:
-    """`[project.entry-points]` of the pyproject.toml beside the package; empty where this is no checkout."""
+    """`[project.entry-points]` of the pyproject.toml beside the package; empty outside a checkout."""
     file = Path(__file__).resolve().parent.parent / "pyproject.toml"
     try:
         project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
@@ -140,14 +145,14 @@ def _split(spec: str) -> tuple[Path, str]:
     if not path.is_file():
         raise PluginError(f"A plug-in's file must exist. Got {spec!r}, which is {path}.")
     if not name.isidentifier():
-        raise PluginError(f"A file must come with the name of the object in it: {text}:Name. Got {spec!r}.")
+        raise PluginError(f"A file needs the name of the object in it: {text}:Name. Got {spec!r}.")
     return path, name
 
 
 def _module_of(path: Path) -> ModuleType:
     """The file as a module; in `sys.modules` while and after it runs, which dataclasses and pickle rely on."""
     source = path.read_bytes()
-    # Named by path and content: unique here, and the same in another process that loads the same file.
+    # Named by path and content: unique in this process, and equal in all processes that load the file.
     name = f"nas_plugin_{path.stem}_{sha256(str(path).encode() + source).hexdigest()[:12]}"
     if name in _loaded_files:
         return _loaded_files[name]
@@ -156,7 +161,7 @@ def _module_of(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        # Not through the loader: its bytecode cache tells versions apart by size and time only.
+        # Not through the loader: its bytecode cache distinguishes versions by size and time only.
         exec(compile(source, path, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
@@ -166,7 +171,7 @@ def _module_of(path: Path) -> ModuleType:
 
 
 def _public_names(module: ModuleType) -> list[str]:
-    """What the module offers: `__all__`, or the public classes and functions that it defines itself."""
+    """`__all__`, or the public classes and functions that the module defines."""
     if hasattr(module, "__all__"):
         return list(module.__all__)
     return [
@@ -176,7 +181,7 @@ def _public_names(module: ModuleType) -> list[str]:
     ]
 
 
-def _what(group: str) -> str:
+def _kind_of(group: str) -> str:
     return _SINGULAR.get(group) or group.removeprefix("nas.").replace("_", " ").removesuffix("s")
 
 

@@ -1,4 +1,4 @@
-"""What a user sees while a search runs: stage, counts, best so far, time left. Silent when not on a terminal."""
+"""Display of a running search: stage, counts, best result, estimated time left (ETA). Silent without a terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where a search stands.
+    """State of a running search.
 
-    stage: what it is doing, in words. done, total: share of the whole search, in the same unit. trained: candidates
-    trained so far. best: best anytime accuracy so far. seconds_left: None while unknown.
+    Parameters
+    ----------
+    stage
+        The present step, in words.
+    done, total
+        Finished and planned work, in the same unit.
+    trained
+        Candidates trained so far.
+    best
+        Best anytime accuracy so far.
+    seconds_left
+        Estimate (ETA); None while unknown.
     """
 
     stage: str
@@ -29,15 +39,17 @@ class State:
 
 
 class Progress(Protocol):
-    """Told by the driver, in its thread: lines of text that stay, and the state, often."""
+    """A display. The driver calls both methods in its own thread."""
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        """Print a line of text that stays."""
 
-    def show(self, state: State) -> None: ...
+    def show(self, state: State) -> None:
+        """Show the state; called often."""
 
 
 class Silent:
-    """Shows nothing."""
+    """A display that shows nothing."""
 
     def say(self, text: str) -> None:
         pass
@@ -47,8 +59,12 @@ class Silent:
 
 
 class Live:
-    """A progress bar on the terminal, at most ten updates a second; on anything else the lines of text alone, if asked
-    for.
+    """A progress bar on a terminal, updated at most ten times a second; without a terminal only lines of text.
+
+    Parameters
+    ----------
+    lines
+        Whether to print lines of text without a terminal.
     """
 
     def __init__(self, *, lines: bool = True) -> None:
@@ -100,7 +116,7 @@ class Live:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span for people.
+    """A time span in words.
 
     >>> duration(None), duration(42), duration(200), duration(7300)
     ('–', '42 s', '3 min 20 s', '2 h 01 min')

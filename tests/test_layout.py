@@ -25,7 +25,7 @@ ALLOWED = {
     "evaluators": {"nas", "results"},
 }
 """What a package may import of ours, beside itself."""
-COMPOSES = {"nas/cli/app.py": {"evaluators"}}
+COMPOSES = {"nas/cli/installed.py": {"evaluators"}}
 """The command line puts everything together, inside its functions."""
 HEAVY = (
     "torch",
@@ -169,7 +169,12 @@ def test_training_and_serving_need_no_search(tmp_path):
     network.save(tmp_path / "folder")
     absent = ("optuna", "sqlalchemy", "ray", "typer", "rich", "matplotlib", "sklearn", "scipy", "pandas", "networkx")
     load = "import nas, torch; print(*nas.load('folder')(torch.zeros(2, 1, 8, 8), level=0).shape)"
-    modules = ("nas.execution.network", "nas.workers.worker", "evaluators.training.evaluator", "evaluators.rules.plain")
+    modules = (
+        "nas.execution.network",
+        "nas.workers.worker",
+        "evaluators.training.evaluator",
+        "evaluators.rules.sandwich",
+    )
     code = BLOCKED.format(absent=absent, modules=modules, packages=("search_spaces",), more=load)
     assert run(code, folder=tmp_path).split() == ["2", "3"]
 

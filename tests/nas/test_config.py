@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import fields
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.config import NOT_COMPARED, Config
+import nas
+from nas.config import CHANGEABLE, Config, description_of, option, settings_of
 from nas.errors import UserError
 from nas.funnel.estimates import Work
 
-
-@pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.default is not None and f.name != "spaces"])
-def test_settings_with_a_default_may_not_be_none(name):
-    with pytest.raises(UserError, match=name.replace("_", "-")):
-        Config(**{name: None})
+NAMES = [each.name for each in settings_of(Config)]
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Config)])
+def refused(name, value):
+    """The message that a value is refused with."""
+    with pytest.raises(UserError) as caught:
+        Config(**{name: value})
+    return str(caught.value)
+
+
+def test_settings_with_a_default_may_not_be_none():
+    for each in settings_of(Config):
+        if each.default is not None and each.name != "spaces":
+            assert option(each.name) in refused(each.name, None)
+
+
 @pytest.mark.parametrize("value", [object(), [], {}, b"x"], ids=["object", "list", "dict", "bytes"])
-def test_settings_of_another_type_are_refused(name, value):
-    with pytest.raises(UserError):
-        Config(**{name: value})
+def test_settings_of_another_type_are_refused(value):
+    assert all(refused(name, value) for name in NAMES)
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Config) if isinstance(f.default, int)])
 @pytest.mark.parametrize("value", [True, 1.0, "1", math.nan, -1])
-def test_whole_numbers_are_whole(name, value):
-    with pytest.raises(UserError, match=f"--{name}"):
-        Config(**{name: value})
+def test_whole_numbers_are_whole(value):
+    for each in settings_of(Config):
+        if isinstance(each.default, int):
+            assert option(each.name) in refused(each.name, value)
+
+
+def test_every_setting_has_one_line_of_help():
+    for each in settings_of(Config):
+        text = description_of(each).help
+        assert text.endswith((".", "…"))
+        assert "\n" not in text
+
+
+def test_python_has_the_settings_of_the_command_line():
+    python = set(inspect.signature(nas.search).parameters)
+    assert python - {"space", "store", "progress"} == set(NAMES) - {"spaces"}
+    assert set(inspect.signature(nas.resume).parameters) == {"study", "space", "store", "progress", *CHANGEABLE}
 
 
 @given(st.integers(1, 200), st.integers(1, 20_000), st.integers(1, 100_000))
@@ -75,10 +96,10 @@ def test_full_training_is_more_than_partial_training(settings, train_images, fit
 def test_stored_settings_come_back_and_tell_limits_apart():
     config = Config(study="x", spaces=("a", "b"), max_macs=1e6, train=7, hours=2.0)
     stored = config.stored()
-    assert {name for name in stored if name.startswith("_")} == {f"_{name}" for name in NOT_COMPARED}
+    assert {name for name in stored if name.startswith("_")} == {f"_{name}" for name in CHANGEABLE}
     assert Config.from_stored("x", {**stored, "data_fingerprint": "0"}) == config
     assert Config.from_stored("x", {**stored, "spaces": ["a", "b"]}) == config
-    with pytest.raises(UserError, match="does not know: colour"):
+    with pytest.raises(UserError, match="unknown to this version: colour"):
         Config.from_stored("x", {**stored, "colour": "red"})
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import nas
 import results
-from nas.config import NOT_COMPARED, Config
+from nas.config import CHANGEABLE, Config
 from nas.errors import DataError, UserError
 from nas.launch import absolute_data, check_device, default_workers, prepared, preview
 from nas.plugins import load_plugin
@@ -179,7 +179,7 @@ def test_limits_alone_may_be_given_anew(store):
     nas.search("nothing", space=space(), store=str(store), study="toy", **QUICK)
     with pytest.raises(UserError, match="Unknown limit 'epochs'") as told:
         nas.resume("toy", store=str(store), epochs=3)
-    assert all(name in str(told.value) for name in NOT_COMPARED)
+    assert all(name in str(told.value) for name in CHANGEABLE)
     with pytest.raises(results.StoreError, match="Got 'other'"):
         nas.resume("other", store=str(store))
     assert nas.resume("toy", store=str(store), generations=5).candidates().position.notna().sum() == 8  # train stays

@@ -1,0 +1,29 @@
+"""Commands that list installed plug-ins: spaces and data."""
+
+from __future__ import annotations
+
+from nas.cli.app import app
+
+
+@app.command()
+def spaces() -> None:
+    """The search spaces that are installed."""
+    _list("nas.search_spaces")
+    print(f"{'file.py:NAME':24} Your own: a class with a method architecture(choose, task, *, points).")
+
+
+@app.command()
+def data() -> None:
+    """The data that can be searched on."""
+    from evaluators.data.datasets import FORMS
+
+    _list("nas.data")
+    for form, text in FORMS.items():
+        print(f"{form:24} {text}")
+
+
+def _list(group: str) -> None:
+    from nas.plugins import describe
+
+    for name, text in describe(group).items():
+        print(f"{name:24} {text}")

@@ -1,0 +1,121 @@
+"""Commands that read the store: status, front, show, report; and delete."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.app import STORE, Quiet, Store, app
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(help="Name of a study. Default: list all.")] = None,
+    store: Store = STORE,
+) -> None:
+    """What the store holds: all studies, or how far one has come."""
+    import results
+    from nas.reporting.console import studies_table, study_status
+
+    opened = results.open(store)
+    print(study_status(opened, study) if study else studies_table(opened))
+
+
+@app.command()
+def front(
+    study: Annotated[list[str], typer.Argument(help="One study or more.")],
+    csv: Annotated[Path | None, typer.Option(help="Write the front to this CSV file.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write the front to this Parquet file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw front and candidates: .png, .svg or .pdf.")] = None,
+    cost: Annotated[str, typer.Option(help="macs, params or latency_ms.")] = "macs",
+    max_macs: Annotated[float | None, typer.Option(help="Only points within this many MACs.")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Only points within this many parameters.")] = None,
+    store: Store = STORE,
+) -> None:
+    """The Pareto front of one study or several: accuracy against cost."""
+    import results
+    from nas.reporting.console import front_table, write_frame
+
+    opened = results.open(store)
+    frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params)
+    for path in (csv, parquet):
+        if path is not None:
+            write_frame(frame, path, "parquet" if path is parquet else "csv")
+    if plot is not None:
+        from results.plots import plot_front
+
+        score = opened.score(study[0]) if len(study) == 1 else None
+        plot_front(opened.points(study), frame, plot, score=score, cost=cost, policies=opened.policies(study))
+    print(front_table(frame))
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="Key of a candidate, or the beginning of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The architecture as JSON, as training left it.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw topology and importance: .png, .svg or .pdf.")] = None,
+    store: Store = STORE,
+) -> None:
+    """One candidate: choices, results, topology."""
+    import results
+    from nas.reporting.console import candidate_text
+
+    opened = results.open(store)
+    if plot is not None:
+        from nas.reporting.topology.plot import draw_topology
+        from nas.representation.architecture import Architecture
+
+        draw_topology(Architecture.from_json(opened.architecture(opened.realised(key))), plot)
+    print(json.dumps(opened.architecture(opened.realised(key)), indent=1) if as_json else candidate_text(opened, key))
+
+
+@app.command()
+def report(
+    study: Annotated[list[str], typer.Argument(help="One study or more.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write. Default: STUDY.html.")] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Audited beside the study's own and the sizes: a name, file.py:Name or all; may be repeated. "
+            "Default: all."
+        ),
+    ] = None,
+    store: Store = STORE,
+    quiet: Quiet = False,
+) -> None:
+    """One HTML file: front, funnel, progress, proxy audit, topologies. Proxies are computed once and kept."""
+    from nas.progress import Live
+    from nas.reporting.html_report import write_report
+    from nas.study import Study
+
+    names = list(dict.fromkeys(study))
+    studies = [Study(name, store=store) for name in names]
+    path = out or Path(f"{'+'.join(names)[:100]}.html")
+    try:
+        with Live(lines=not quiet) as progress:
+            write_report(studies, path, proxies=proxy or ("all",), progress=progress)
+    except KeyboardInterrupt:
+        print("\nStopped. No report was written; scores computed so far are kept.", file=sys.stderr)
+        sys.exit(130)
+    if not quiet:
+        print(path)
+
+
+@app.command()
+def delete(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: Store = STORE,
+) -> None:
+    """Remove a study, its weights included."""
+    import results
+
+    opened = results.open(store)
+    opened.settings(study)
+    if not yes:
+        typer.confirm(f"Delete study {study!r} and its trained weights from {store}?", abort=True)
+    opened.delete(study)
