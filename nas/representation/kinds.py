@@ -1,9 +1,9 @@
-"""What an operation can be: each kind declares its shapes, its weights and how torch runs it.
+"""Kinds of operations: the shapes, the weights and the torch function of each.
 
-A kind is found by name through the entry point group ``nas.kinds``, so a new one needs no edit to the core. Wiring
-(which channel reads which) is not a kind's business: :mod:`nas.representation.wiring` owns it; a kind only says whether
-it *mixes* channels (every output channel may read every input channel of its group) or is *aligned* (channel c reads
-channel c).
+A kind is looked up by name in the entry point group ``nas.kinds``, so a new kind needs no edit here. A kind only
+declares whether it *mixes* channels (an output channel may read every input channel of its group) or is *aligned*
+(output channel c reads input channel c); :mod:`nas.representation.wiring` derives from that which channels an operation
+connects.
 """
 
 from __future__ import annotations
@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 
 
 class Kind(ABC):
-    """One kind of operation.
+    """One kind of operation; the contract of plug-ins in the group ``nas.kinds``.
 
-    learned: it has a weight of shape (target channels, source channels / groups, \\*weight_size(operation)), and mixes.
-    mixing: an output channel may read every input channel (of its group); otherwise channel c reads channel c.
+    A kind has no state: one object without arguments is made per process and shared by all networks.
+    :func:`nas.testing.check_kind` tests an implementation.
+
+    Attributes
+    ----------
+    learned : bool
+        Whether it has a weight, of shape (target channels, source channels / groups, \\*weight_size(operation)). A
+        learned kind mixes channels, and a weight of 0 means that the pair of channels is not connected.
+    mixing : bool
+        True if an output channel may read every input channel of its group; False if output channel c reads only input
+        channel c.
     """
 
     learned: ClassVar[bool]
@@ -32,28 +41,90 @@ class Kind(ABC):
 
     @abstractmethod
     def output_size(self, operation: Operation, size: Size) -> Size:
-        """Spatial size of the output for an input of spatial size ``size``. Raises InvalidArchitecture if none fits."""
+        """Spatial size of the output.
+
+        Called whenever a topology is built, so it must be quick, and must not import torch.
+
+        Parameters
+        ----------
+        operation : Operation
+            Its window (kernel, stride and padding) and its groups.
+        size : tuple of int
+            Spatial size of the input; () for a vector.
+
+        Returns
+        -------
+        tuple of int
+
+        Raises
+        ------
+        InvalidArchitecture
+            If the operation cannot read an input of this size.
+        """
 
     def weight_size(self, operation: Operation) -> Size:
-        """Trailing dimensions of the weight: its number of taps is one weight per connected pair of channels each."""
+        """Trailing dimensions of the weight, such as the kernel; () for one weight per connected pair of channels.
+
+        An operation costs one multiply-accumulate for each weight and output position.
+        """
         return ()
 
     @abstractmethod
     def apply(
         self, operation: Operation, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, groups: int
     ) -> torch.Tensor:
-        """Run it on x of shape (N, active source channels, \\*size) with a weight that is already cut to the active
-        part.
+        """Run the operation with torch.
+
+        Parameters
+        ----------
+        operation : Operation
+            Its kernel, stride and padding. ``operation.groups`` counts at full width; use ``groups`` instead.
+        x : Tensor
+            Active source channels, shape (N, source channels, \\*size). Must not be changed in place.
+        weight : Tensor or None
+            Cut to the active channels, shape (target channels, source channels / groups, \\*weight_size); None if the
+            kind is not learned.
+        bias : Tensor or None
+            Shape (target channels,); added to the output.
+        groups : int
+            Number of active groups.
+
+        Returns
+        -------
+        Tensor
+            Shape (N, target channels, \\*output_size); an aligned kind keeps the number of channels.
         """
 
 
 def _window(operation: Operation, size: Size) -> Size:
-    return _window_size(operation.kernel, operation.stride, operation.padding, size)
+    return window_size(operation.kernel, operation.stride, operation.padding, size)
 
 
-@lru_cache(maxsize=4096)
-def _window_size(kernel: Size, stride: Size, padding: Size, size: Size) -> Size:
-    """Size after a window; cached, because a search asks for the same few again and again."""
+@lru_cache(maxsize=4096)  # a search asks for the same few sizes thousands of times
+def window_size(kernel: Size, stride: Size, padding: Size, size: Size) -> Size:
+    """Spatial size of the output of a sliding window.
+
+    Parameters
+    ----------
+    kernel, stride, padding : tuple of int
+        One entry per spatial dimension.
+    size : tuple of int
+        Spatial size of the input, one to three dimensions.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    InvalidArchitecture
+        If a number is out of range or the window does not fit.
+
+    Examples
+    --------
+    >>> window_size((3, 3), (2, 2), (1, 1), (8, 7))
+    (4, 4)
+    """
     if not 1 <= len(size) <= 3:
         raise InvalidArchitecture(f"A window needs one to three spatial dimensions. Got a feature map of size {size}.")
     if not len(kernel) == len(stride) == len(padding) == len(size):
@@ -112,13 +183,15 @@ class Conv(Kind):
 
 
 class Linear(Kind):
-    """Fully connected layer from a vector, or from maps of spatial size 1, to a vector."""
+    """Fully connected layer from a vector, or from a map of spatial size 1, to a vector."""
 
     learned = True
     mixing = True
 
     def output_size(self, operation: Operation, size: Size) -> Size:
         _no_window(operation)
+        if operation.groups > 1:
+            raise InvalidArchitecture(f"A linear operation has no groups. Got {operation.groups=}.")
         if math.prod(size) != 1:
             raise InvalidArchitecture(
                 f"A linear operation must read a vector; pool the map first. Got spatial size {size}."
@@ -162,7 +235,7 @@ class MaxPool(Kind):
 
 
 class AvgPool(Kind):
-    """Mean over a window; padding does not count."""
+    """Mean over a window; padded positions are not counted."""
 
     learned = False
     mixing = False
@@ -175,7 +248,7 @@ class AvgPool(Kind):
         from torch.nn import functional as F
 
         kernel, stride, padding = operation.kernel, operation.stride, operation.padding
-        if len(kernel) == 3 and any(n < k for n, k in zip(x.shape[2:], kernel)):  # torch refuses that, padded or not
+        if len(kernel) == 3 and any(n < k for n, k in zip(x.shape[2:], kernel)):  # torch refuses this even with padding
             around = [p for p in reversed(padding) for _ in range(2)]
             inside = F.avg_pool3d(F.pad(torch.ones_like(x[:1, :1]), around), kernel, stride)
             return F.avg_pool3d(F.pad(x, around), kernel, stride) / inside
@@ -184,7 +257,7 @@ class AvgPool(Kind):
 
 
 class GlobalAvgPool(Kind):
-    """Mean over all positions: a map becomes a vector; a vector stays as it is."""
+    """Mean over all positions: a map becomes a vector; a vector is returned unchanged."""
 
     learned = False
     mixing = False
@@ -199,24 +272,40 @@ class GlobalAvgPool(Kind):
 
 @cache
 def kind(name: str) -> Kind:
-    """The kind of this name.
+    """The kind with this name.
 
-    Raises PluginError if none is installed under it, or if what is installed is not a Kind as described there.
+    Parameters
+    ----------
+    name : str
+        Name of an entry point in the group ``nas.kinds``, or ``path/file.py:Name``.
+
+    Returns
+    -------
+    Kind
+        The same object at every call.
+
+    Raises
+    ------
+    PluginError
+        If no kind has this name, or if the class does not declare what :class:`Kind` requires.
     """
     from nas.plugins import load_plugin
 
-    found = load_plugin("nas.kinds", name)
-    if not (isinstance(found, type) and issubclass(found, Kind)):
-        raise PluginError(
-            f"A kind must be a subclass of nas.representation.kinds.Kind. Got {found!r} under the name {name!r}."
-        )
-    declared = getattr(found, "learned", None), getattr(found, "mixing", None)
+    plugin = load_plugin("nas.kinds", name)
+    check_declared(plugin, name)
+    return plugin()
+
+
+def check_declared(plugin: object, name: str) -> None:
+    """Raise PluginError unless a plug-in is a class that declares and defines what :class:`Kind` requires."""
+    if not (isinstance(plugin, type) and issubclass(plugin, Kind)):
+        raise PluginError(f"A kind must be a subclass of nas.representation.kinds.Kind. Got {plugin!r} from {name!r}.")
+    declared = getattr(plugin, "learned", None), getattr(plugin, "mixing", None)
     if not all(isinstance(value, bool) for value in declared):
         raise PluginError(f"A kind must declare learned and mixing as True or False. Got {declared} from {name!r}.")
     if declared == (True, False):
         raise PluginError(
-            f"A learned kind mixes channels; one weight a channel is groups. Got {name!r}, which does not."
+            f"A learned kind must mix channels; use groups for one weight per channel. Got mixing=False from {name!r}."
         )
-    if missing := sorted(found.__abstractmethods__):
+    if missing := sorted(plugin.__abstractmethods__):
         raise PluginError(f"A kind must define {', '.join(missing)}. {name!r} does not.")
-    return found()

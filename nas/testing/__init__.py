@@ -11,6 +11,7 @@ its class, or the name or ``file.py:Name`` of the command line; it is loaded whe
 """
 
 from nas.testing.checks import Check
+from nas.testing.kinds import check_kind, kind_checks
 from nas.testing.proxies import check_proxy, proxy_checks, sample_architectures
 from nas.testing.spaces import TASKS, check_search_space, search_space_checks
 from nas.testing.strategies import check_strategy, strategy_checks
@@ -18,9 +19,11 @@ from nas.testing.strategies import check_strategy, strategy_checks
 __all__ = [
     "TASKS",
     "Check",
+    "check_kind",
     "check_proxy",
     "check_search_space",
     "check_strategy",
+    "kind_checks",
     "proxy_checks",
     "sample_architectures",
     "search_space_checks",

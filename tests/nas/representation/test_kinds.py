@@ -103,6 +103,7 @@ REFUSED: dict[str, tuple[Operation, tuple[int, ...]]] = {
     ),
     "The kind 'linear' has no window": (_operation("linear", kernel=(3,)), ()),
     "The kind 'global_avg_pool' has no window": (_operation("global_avg_pool", stride=(2, 2)), (4, 4)),
+    "A linear operation has no groups. Got operation.groups=2": (_operation("linear", groups=2), ()),
     "A linear operation must read a vector; pool the map first. Got spatial size (4, 4)": (
         _operation("linear"),
         (4, 4),
@@ -207,7 +208,7 @@ def test_a_kind_of_ones_own_needs_no_edit_here(own: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("LearnedButAligned", "A learned kind mixes channels"),
+        ("LearnedButAligned", "A learned kind must mix channels"),
         ("Undeclared", r"must declare learned and mixing as True or False. Got \(None, None\)"),
         ("Unfinished", "A kind must define apply"),
         ("function", "must be a subclass of nas.representation.kinds.Kind. Got <function"),

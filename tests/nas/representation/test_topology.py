@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import nas.representation.topology
+import nas
 from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.representation import architecture, elements, topology
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import FeatureMap, Operation, Subnetwork, Task, TrainingSpec
@@ -26,6 +28,7 @@ from nas.representation.topology import Topology
 
 from ..hand_built import ALL, TASK, residual
 from ..messages import untested
+from .test_gates import INVALID as INVALID_GATES
 
 IMAGE = FeatureMap(channels=3, size=(8, 8), slices=(3,))
 HIDDEN = FeatureMap(channels=4, size=(8, 8), slices=(2, 4))
@@ -193,8 +196,9 @@ def test_what_is_no_network_is_refused_in_words(message: str) -> None:
     assert message in _said(INVALID[message])
 
 
-def test_every_message_is_tested() -> None:
-    assert not untested(nas.representation.topology, map(_said, INVALID.values()))
+@pytest.mark.parametrize("module", [elements, topology, architecture], ids=lambda module: module.__name__)
+def test_every_message_is_tested(module: ModuleType) -> None:
+    assert not untested(module, [*map(_said, INVALID.values()), *INVALID_GATES])
 
 
 def test_the_network_that_the_table_breaks_is_one() -> None:
