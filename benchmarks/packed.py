@@ -155,7 +155,7 @@ def packed_learned_paths(packed: PackedGraphs) -> Floats:
 
 
 def packed_walk_weights(packed: PackedGraphs) -> Floats:
-    """:func:`nas.chain.graph.log_walk_weights` of every level, shape (A, L); NaN where an architecture has fewer
+    """:func:`nas.chain.scores.log_walk_weights` of every level, shape (A, L); NaN where an architecture has fewer
     levels.
     """
     passed_GO = _passes(packed, _shares_by_number(packed))[1]

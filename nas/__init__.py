@@ -25,6 +25,7 @@ def _check_siblings() -> None:
 _check_siblings()
 
 if TYPE_CHECKING:
+    from nas.chain.graph import to_networkx
     from nas.deploy.controllers import throttle
     from nas.deploy.select import select
     from nas.errors import InvalidArchitecture, UserError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from nas.study import Study
 
 _NAMES_OF_MODULE = {
+    "nas.chain.graph": ("to_networkx",),
     "nas.deploy.controllers": ("throttle",),
     "nas.deploy.select": ("select",),
     "nas.errors": ("InvalidArchitecture", "UserError"),
@@ -99,6 +101,7 @@ __all__ = [
     "search",
     "select",
     "throttle",
+    "to_networkx",
 ]
 
 

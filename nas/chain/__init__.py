@@ -1,1 +1,1 @@
-"""TIPS's Markov chain over a topology: graph, walks, importance."""
+"""The Markov chain of TIPS: graphs of architectures, random walks over them, scores, and importance of operations."""

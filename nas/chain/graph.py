@@ -1,40 +1,51 @@
-"""The graph that walks see of an architecture, and what learned computation lies on its walks and paths.
+"""The graphs of an architecture: for random walks, and for networkx.
 
-An operation's output is a node of its own, so that parallel alternatives are told apart, and at level k only what takes
-part in subnetwork k is live. What the chain finds important in such a graph is in :mod:`nas.chain.importance`; many
-graphs at once are in :mod:`nas.chain.packed`.
+In the graph of the walks the output of an operation is a node of its own, so that parallel operations are distinct
+nodes, and subnetwork k has only the operations that run at level k. :mod:`nas.chain.importance` computes importances
+from this graph.
 
 References
 ----------
 Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
-    (operations' outputs as nodes). Weights on a walk, and learned operations on all paths, are ours.
+    (outputs of operations as nodes, chains over sampled subnetworks).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, product
-from operator import mul
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas.chain.walks import Graph
 from nas.errors import UserError
 from nas.representation.architecture import Architecture
-from nas.representation.cost import live_weights
+from nas.representation.kinds import kind
 from nas.representation.supernet import choice_groups, picked_operations
-from nas.representation.topology import Topology
 from nas.seeds import seed
+
+if TYPE_CHECKING:
+    import networkx
+
+SUBNETWORKS = 4096
+"""Largest number of subnetworks of :func:`sampled_graph`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchitectureGraph:
-    """The graph of an architecture, and where its maps and operations are in it.
+    """The graph of an architecture, with the node of every map and operation.
 
-    graph: edge 2o leads from the source of operation o to its node, edge 2o + 1 from there to its target.
-    map_nodes, operation_nodes: the node of every map and of every operation.
+    Attributes
+    ----------
+    graph : Graph
+        Edge 2o leads from the source of operation o to the node of o, edge 2o + 1 from there to its target.
+    map_nodes : tuple of int
+        The node of every map.
+    operation_nodes : tuple of int
+        The node of every operation's output.
     """
 
     graph: Graph
@@ -43,11 +54,21 @@ class ArchitectureGraph:
 
 
 def graph_of(architecture: Architecture) -> ArchitectureGraph:
-    """The graph that walks see: maps and operations are nodes, operating points its subnetworks.
+    """The graph of the random walks.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Its operating points are the subnetworks of the graph.
+
+    Returns
+    -------
+    ArchitectureGraph
+        One node per map and per operation, numbered in topological order.
 
     Notes
     -----
-    O(V + E). Points hold live operations only (they are checked at birth), so nothing needs trimming.
+    O(V + E). Operating points contain live operations only (checked at construction), so no edge needs trimming.
     """
     topology = architecture.topology
     map_nodes, operation_nodes, node = [0] * len(topology.maps), [0] * len(topology.operations), 0
@@ -64,79 +85,125 @@ def graph_of(architecture: Architecture) -> ArchitectureGraph:
     graph = Graph(
         num_nodes=node,
         edges=tuple(chain.from_iterable(halves)),
-        live=tuple(tuple(e for o in point.operations for e in (2 * o, 2 * o + 1)) for point in architecture.points),
+        live=tuple(edges_of(point.operations) for point in architecture.points),
         sinks=tuple(map_nodes[point.output] for point in architecture.points),
         source=map_nodes[0],
     )
     return ArchitectureGraph(graph=graph, map_nodes=tuple(map_nodes), operation_nodes=tuple(operation_nodes))
 
 
-def log_walk_weights(architecture: Architecture) -> tuple[float, ...]:
-    """Per level, the logarithm of the number of weights that a walk is expected to meet.
+def edges_of(operations: Iterable[int]) -> tuple[int, ...]:
+    """The edges of operations in the graph of :func:`graph_of`.
 
-    The walk is that of :func:`nas.chain.walks.flow`: from the input, at every map each live operation that leaves it is
-    as likely as the others, up to the output. So the weights of an operation count by its importance, the share of
-    walks through it. A level without weights has 0.0, as one that meets a single one.
-
-    Notes
-    -----
-    O(V + E) a level; levels with the same operations share the walk.
+    >>> edges_of((0, 3))
+    (0, 1, 6, 7)
     """
-    topology = architecture.topology
-    known: dict[tuple[tuple[int, ...], int], list[float]] = {}  # levels mostly run the same operations
-    levels = []
-    for point in architecture.points:
-        key = (point.operations, point.output)
-        if key not in known:
-            known[key] = _shares(topology, point.operations)
-        weights = live_weights(topology, point)
-        levels.append(math.log(max(1.0, sum(map(mul, known[key], weights)))))
-    return tuple(levels)
-
-
-def _shares(topology: Topology, live: tuple[int, ...]) -> list[float]:
-    """The share of walks through each live operation of a subnetwork, in the same order."""
-    operations = topology.operations
-    leaving, visits = [0] * len(topology.maps), [0.0] * len(topology.maps)
-    for o in live:
-        leaving[operations[o].source] += 1
-    visits[0] = 1.0
-    shares = dict.fromkeys(live, 0.0)
-    for o in sorted(live, key=lambda o: operations[o].target):
-        operation = operations[o]
-        shares[o] = share = visits[operation.source] / leaving[operation.source]
-        visits[operation.target] += share
-    return list(shares.values())
-
-
-SUBNETWORKS = 4096
-"""Of the chain: all sets of choices where there are no more than these, else so many draws."""
+    return tuple(e for o in operations for e in (2 * o, 2 * o + 1))
 
 
 def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS) -> Graph:
-    """The graph that the chain walks: the nodes of :func:`nas.chain.graph.graph_of`, with drawn subnetworks G_1..G_T.
+    """The graph of :func:`graph_of` with sampled subnetworks G_1..G_T in place of the operating points.
 
-    Every set of choices once where there are at most ``subnetworks``, so that shares are exact; else so many uniform
-    draws, from a seed that is a function of the network. Widths play no part.
+    Parameters
+    ----------
+    architecture : Architecture
+        Subnetworks take one alternative of each of its choice groups, and the output of one of its points. Widths have
+        no influence.
+    subnetworks : int
+        Largest number of subnetworks. If there are no more combinations, each is taken once, so that shares are exact;
+        otherwise this number is drawn uniformly, with a seed derived from the network's key.
 
-    Raises UserError unless there is at least one subnetwork.
+    Returns
+    -------
+    Graph
+        With T ≤ ``subnetworks`` subnetworks.
+
+    Raises
+    ------
+    UserError
+        If ``subnetworks`` is less than 1.
     """
     if subnetworks < 1:
         raise UserError(f"A chain must have at least one subnetwork. Got {subnetworks=}.")
-    topology, made = architecture.topology, choice_groups(architecture.topology)
-    options = [range(len(choice.alternatives)) for choice in made]
+    topology, groups = architecture.topology, choice_groups(architecture.topology)
+    options = [range(len(group.alternatives)) for group in groups]
     outputs = sorted({point.output for point in architecture.points})
-    drawn: Iterable[tuple[int, ...]]
+    combinations: Iterable[tuple[int, ...]]
     if math.prod(map(len, options)) * len(outputs) <= subnetworks:
-        drawn = product(*options, range(len(outputs)))
+        combinations = product(*options, range(len(outputs)))
     else:
         rng = np.random.default_rng(seed("sampled graph", architecture.network_key))
         sizes = [*map(len, options), len(outputs)]
-        drawn = map(tuple, rng.integers(sizes, size=(subnetworks, len(sizes))).tolist())
+        combinations = map(tuple, rng.integers(sizes, size=(subnetworks, len(sizes))).tolist())
     live, sinks = [], []
     view = graph_of(architecture)
-    for *picks, exit_ in drawn:
-        operations = topology.live(picked_operations(topology, made, picks, outputs[exit_]), outputs[exit_])
-        live.append(tuple(e for o in operations for e in (2 * o, 2 * o + 1)))
-        sinks.append(view.map_nodes[outputs[exit_]])
+    for *picks, exit_ in combinations:
+        output = outputs[exit_]
+        live.append(edges_of(topology.live(picked_operations(topology, groups, picks, output), output)))
+        sinks.append(view.map_nodes[output])
     return replace(view.graph, live=tuple(live), sinks=tuple(sinks))
+
+
+def to_networkx(architecture: Architecture) -> networkx.MultiDiGraph:
+    """The architecture as a networkx graph: feature maps are nodes, operations are edges.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture. Maps and operations that no operating point uses are included.
+
+    Returns
+    -------
+    networkx.MultiDiGraph
+        Nodes are the indices of the maps, with 0 the input; keys of edges are the indices of the operations. Parallel
+        operations are parallel edges.
+
+        Attributes of the graph: ``key`` (of the architecture), ``input_shape``, ``num_classes``, ``norm``, and ``macs``
+        (per level).
+
+        Attributes of a node: the fields of :class:`nas.FeatureMap` (``channels``, ``size``, ``slices``, ``merge``,
+        ``activation``, ``scale``); ``active``, the active channels per level, 0 if the map is off; and ``output_of``,
+        the levels whose output it is.
+
+        Attributes of an edge: the fields of :class:`nas.Operation` except ``source`` and ``target`` (``kind``,
+        ``kernel``, ``stride``, ``padding``, ``groups``, ``before``, ``after``, ``wiring``, ``bias``, ``optional``);
+        ``learned``, if it has weights; and ``levels``, the levels at which it runs.
+
+    Notes
+    -----
+    O(V + E) per level. Changes of the graph do not change the architecture.
+
+    Examples
+    --------
+    >>> from nas import Builder, Task
+    >>> builder = Builder(Task(input_shape=(3, 8, 8), num_classes=10))
+    >>> x = builder.conv(builder.input, (4, 8))
+    >>> output = builder.head(x)
+    >>> graph = to_networkx(builder.architecture(2))
+    >>> [(source, target, kind) for source, target, kind in graph.edges(data="kind")]
+    [(0, 1, 'conv'), (1, 2, 'global_avg_pool'), (2, 3, 'linear')]
+    >>> graph.nodes[x]["active"], graph.nodes[output]["output_of"], graph.edges[0, 1, 0]["levels"]
+    ((4, 8), (0, 1), (0, 1))
+    """
+    import networkx
+
+    topology, points = architecture.topology, architecture.points
+    graph = networkx.MultiDiGraph(
+        key=architecture.key,
+        input_shape=architecture.task.input_shape,
+        num_classes=architecture.task.num_classes,
+        norm=architecture.norm,
+        macs=architecture.costs,
+    )
+    active = zip(*(topology.active(point) for point in points))
+    for index, (feature_map, channels) in enumerate(zip(topology.maps, active)):
+        output_of = tuple(level for level, point in enumerate(points) if point.output == index)
+        graph.add_node(index, **asdict(feature_map), active=channels, output_of=output_of)
+    levels_of: list[list[int]] = [[] for _ in topology.operations]
+    for level, point in enumerate(points):
+        for o in point.operations:
+            levels_of[o].append(level)
+    for o, operation in enumerate(topology.operations):
+        attributes = asdict(operation) | {"learned": kind(operation.kind).learned, "levels": tuple(levels_of[o])}
+        graph.add_edge(attributes.pop("source"), attributes.pop("target"), key=o, **attributes)
+    return graph

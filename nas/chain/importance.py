@@ -1,29 +1,28 @@
-"""What matters in a supernet: scores of its maps, operations and paths, and the alternatives and the path that they
-single out. One notion for training rules, drawings and reports.
+"""Importance of the operations of a supernet, its important alternatives, and its important path.
 
-It is read off the chain whose subnetworks G_1..G_T are draws of the choices
-(:func:`nas.chain.graph.sampled_graph`), not the operating points: where all operations are live at every
-point, the chain over points cannot tell alternatives apart. TAS sums to 1 over all nodes, so by summed TPS a path
-through every map, the trunk of a residual network, wins always, and by the mean that of skips alone. So what matters is
-told by operations that are alternatives, and four things follow from the structure of the walks:
+Training rules, drawings and reports share this definition. It comes from a chain over subnetworks G_1..G_T that are
+sampled from the choice groups (:func:`nas.chain.graph.sampled_graph`). A chain over the operating points could not
+distinguish alternatives if all operations are live at every point. TAS sums to 1 over all nodes, so the path with the
+highest summed TPS passes every map (the trunk of a residual network), and the path with the highest mean TPS takes
+every skip. Therefore alternatives are compared by the importance of their operations, and the structure of the walks
+determines how:
 
-- Operations between the same two maps carry the same share of walks, whatever the walk. Which of them is important is a
-  matter of how often they are live, so shares are taken over the subnetworks that an operation is live in, and ties go
-  to learned operations.
-- A skip always carries less of the *paths* walk than the operations that it bypasses, and never more of the *flow*:
-  against them, absence would win everywhere. So an optional operation is held against the *average optional operation
-  of the supernet*: those that walks use more are important, of the others the absence is. At least one is then always
-  important, and all only where walks tell none apart.
-- Under the *undirected* walk every operation spends the same time at its own node; what it has is the TAS of the maps
-  that it joins. That is their degree, but for how often they are live: expect what the degree says.
-- An operation that is *exactly* average, such as the only optional one, counts as present but is no reason for a path
-  to leave the body that it bypasses.
+- Operations between the same two maps carry the same share of walks, for every walk. They differ only in how often they
+  are live, so shares are averaged over the subnetworks in which an operation is live, and learned operations win ties.
+- A skip always carries a smaller share of the *paths* walk than the operations that it bypasses, and at most an equal
+  share of the *flow*, so a direct comparison would always drop it. An optional operation is therefore compared with the
+  *average optional operation of the supernet*: it is important if its share is larger, otherwise its absence is. So at
+  least one optional operation is important, and all are only if all shares are equal.
+- The *undirected* walk spends the same time at the node of every operation, so the importance of an operation is the
+  mean TAS of its two maps. This is their degree, weighted by how often they are live: expect results like degree.
+- An operation with *exactly* the average share, such as the only optional one, counts as present, but the important
+  path does not leave the body that it bypasses for it.
 
 References
 ----------
-Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023.
-    Nodes, TAS, TPS and the chain over sampled subnetworks are the paper's; the walks, the choices and the comparison
-    with the average are ours.
+Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023
+    (nodes, TAS, TPS, the chain over sampled subnetworks). The walks, the choice groups and the comparison with the
+    average are ours.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.chain.graph import SUBNETWORKS, graph_of, sampled_graph
+from nas.chain.graph import SUBNETWORKS, edges_of, graph_of, sampled_graph
 from nas.chain.walks import WALKS, Graph, best_path
 from nas.errors import UserError, unknown_name
 from nas.representation.architecture import Architecture
@@ -43,17 +42,22 @@ from nas.representation.supernet import ChoiceGroup, choice_groups
 
 Floats = NDArray[np.float64]
 
-_TIE = 9  # decimals in which two importances must differ to differ at all
+_DECIMALS = 9  # importances that differ only beyond these decimals are equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChainScores:
-    """What the chain over drawn subnetworks says of an architecture.
+    """Scores of an architecture by the chain over sampled subnetworks.
 
-    maps: TAS of every map, shape (num_maps,); outputs: of every operation's output, shape (num_operations,). Both
-        together sum to 1.
-    importance: of every operation, shape (num_operations,): the share of walks through it, over the subnetworks that it
-        is live in, 0 where it never is; for the undirected walk the mean TAS of its source and its target map.
+    Attributes
+    ----------
+    maps : ndarray, shape (num_maps,)
+        TAS of every map.
+    outputs : ndarray, shape (num_operations,)
+        TAS of every operation's output. ``maps`` and ``outputs`` together sum to 1.
+    importance : ndarray, shape (num_operations,)
+        The share of walks through an operation, averaged over the subnetworks in which it is live; 0 if it never is.
+        For the undirected walk: the mean TAS of its source and its target map.
     """
 
     maps: Floats
@@ -63,7 +67,17 @@ class ChainScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path:
-    """A path from input to output. operations: in order; maps: one more; total, mean: its TPS, operations included."""
+    """A path from input to output.
+
+    Attributes
+    ----------
+    operations : tuple of int
+        In order from the input.
+    maps : tuple of int
+        From the input to the output, one more than there are operations.
+    total, mean : float
+        Sum and mean of the TAS of its maps and operations (TPS).
+    """
 
     operations: tuple[int, ...]
     maps: tuple[int, ...]
@@ -72,15 +86,30 @@ class Path:
 
 
 def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks: int = SUBNETWORKS) -> ChainScores:
-    """The scores of all maps and operations by the chain over so many drawn subnetworks.
+    """Scores of all maps and operations by the chain over sampled subnetworks.
 
-    walk: a name in :data:`nas.chain.walks.WALKS`. subnetworks: see :func:`nas.chain.graph.sampled_graph`.
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture.
+    walk : str
+        A name in :data:`nas.chain.walks.WALKS`.
+    subnetworks : int
+        Largest number T of subnetworks, see :func:`nas.chain.graph.sampled_graph`.
 
-    Raises UserError when there is no walk of this name.
+    Returns
+    -------
+    ChainScores
+        The argument of the other functions of this module.
+
+    Raises
+    ------
+    UserError
+        If there is no walk with this name.
 
     Notes
     -----
-    O(T (V + E)): 0.2 s for 4,096 subnetworks of 40 operations. What is derived of it below costs next to nothing.
+    O(T (V + E)): 0.2 s for 4,096 subnetworks of 40 operations. The functions below take much less time.
     """
     if walk not in WALKS:
         raise UserError(unknown_name("walk", walk, WALKS))
@@ -96,9 +125,12 @@ def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks
 
 
 def degree_importance(architecture: Architecture) -> Floats:
-    """Importance without a chain: how many operations of the supernet end at either map of an operation.
+    """Importance without a chain: sum of the degrees of the two maps of an operation.
 
-    Shape (num_operations,).
+    Returns
+    -------
+    ndarray, shape (num_operations,)
+        The degree of a map is the number of operations that read or write it.
     """
     operations = architecture.topology.operations
     degree = np.bincount([m for o in operations for m in (o.source, o.target)]).astype(float)
@@ -106,60 +138,80 @@ def degree_importance(architecture: Architecture) -> Floats:
 
 
 def important_alternatives(architecture: Architecture, importance: Floats) -> tuple[int, ...]:
-    """The most important alternative of every choice, as its index; absence counts as the average optional operation.
+    """The most important alternative of every choice group.
 
-    importance: shape (num_operations,). Where it tells alternatives apart no more, presence goes before absence,
-    learned before unlearned, first before later.
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture.
+    importance : ndarray, shape (num_operations,)
+        Of every operation. The absence of an operation has the importance of the average optional operation. Between
+        equal importances, presence wins over absence, then learned over unlearned, then the first alternative.
+
+    Returns
+    -------
+    tuple of int
+        An index into ``alternatives`` for each of :func:`nas.representation.supernet.choice_groups`.
     """
-    made, operations = choice_groups(architecture.topology), architecture.topology.operations
-    typical = _average(made, importance)
+    groups, operations = choice_groups(architecture.topology), architecture.topology.operations
+    average = _average(groups, importance)
 
     def value(o: int | None) -> tuple[float, bool, bool]:
         if o is None:
-            return typical, False, False
-        return round(float(importance[o]), _TIE), True, kind(operations[o].kind).learned
+            return average, False, False
+        return round(float(importance[o]), _DECIMALS), True, kind(operations[o].kind).learned
 
     best = []
-    for choice in made:
-        values = [value(o) for o in choice.alternatives]
+    for group in groups:
+        values = [value(o) for o in group.alternatives]
         best.append(values.index(max(values)))
     return tuple(best)
 
 
 def random_alternatives(architecture: Architecture, rng: np.random.Generator) -> tuple[int, ...]:
-    """An alternative of every choice, drawn uniformly, as its index: what importance must beat."""
-    return tuple(int(rng.integers(len(choice.alternatives))) for choice in choice_groups(architecture.topology))
+    """An alternative of every choice group, drawn uniformly, as its index: the control for important alternatives."""
+    return tuple(int(rng.integers(len(group.alternatives))) for group in choice_groups(architecture.topology))
 
 
 def important_operations(architecture: Architecture, importance: Floats) -> tuple[int, ...]:
-    """The operations among the :func:`important_alternatives`, sorted: none for a choice whose absence is one."""
+    """The operations among the :func:`important_alternatives`, sorted.
+
+    importance: shape (num_operations,). A choice group whose important alternative is absence has no operation here.
+    """
     best = important_alternatives(architecture, importance)
-    chosen = (choice.alternatives[i] for choice, i in zip(choice_groups(architecture.topology), best))
-    return tuple(sorted(o for o in chosen if o is not None))
+    operations = (group.alternatives[i] for group, i in zip(choice_groups(architecture.topology), best))
+    return tuple(sorted(o for o in operations if o is not None))
 
 
 def walk_of(architecture: Architecture) -> str:
-    """The walk by which the training rule of an architecture samples paths, "paths" where it names none."""
-    named = dict(architecture.training.settings).get("walk")
-    return named if isinstance(named, str) and named in WALKS else "paths"
+    """The name of the walk in the settings of the architecture's training rule; "paths" by default."""
+    walk = dict(architecture.training.settings).get("walk")
+    return walk if isinstance(walk, str) and walk in WALKS else "paths"
 
 
 def important_path(architecture: Architecture, scores: ChainScores) -> Path:
-    """The path from the input to the largest point's output that runs through the important operations.
+    """The path from the input to the largest point's output through the important operations.
 
-    Of the paths with the fewest optional operations that are not important, and of these those with the most that are
-    more important than the average, the one with the highest summed TPS.
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture.
+    scores : ChainScores
+        From :func:`chain_scores`.
 
-    scores: from :func:`chain_scores`.
+    Returns
+    -------
+    Path
+        Paths are compared by the number of optional operations that are not important (fewer is better), then by the
+        number of operations with more than the average importance (more is better), then by summed TPS.
 
     Notes
     -----
-    Dynamic programming in topological order, O(E). No path is ever listed. The path may combine operations that no
-    single draw has together: it is one of the supernet.
+    Dynamic programming in topological order, O(E), without a list of paths. The path may combine operations that no
+    sampled subnetwork has together: it is a path of the supernet.
     """
-    view, made, topology = graph_of(architecture), choice_groups(architecture.topology), architecture.topology
-    important, average = important_operations(architecture, scores.importance), _average(made, scores.importance)
-    offered = {o for choice in made for o in choice.alternatives if o is not None}
+    view, groups, topology = graph_of(architecture), choice_groups(architecture.topology), architecture.topology
+    important, average = important_operations(architecture, scores.importance), _average(groups, scores.importance)
     output = architecture.points[-1].output
     live = topology.live(tuple(range(len(topology.operations))), output)
     nodes_N = np.zeros(view.graph.num_nodes)
@@ -168,14 +220,14 @@ def important_path(architecture: Architecture, scores: ChainScores) -> Path:
         Graph(
             num_nodes=view.graph.num_nodes,
             edges=view.graph.edges,
-            live=(tuple(e for o in live for e in (2 * o, 2 * o + 1)),),
+            live=(edges_of(live),),
             sinks=(view.map_nodes[output],),
             source=view.graph.source,
         ),
         nodes_N,
         sink=view.map_nodes[output],
-        avoid={view.operation_nodes[o] for o in offered.difference(important)},
-        prefer={view.operation_nodes[o] for o in important if round(float(scores.importance[o]), _TIE) > average},
+        avoid={view.operation_nodes[o] for o in _optional(groups).difference(important)},
+        prefer={view.operation_nodes[o] for o in important if round(float(scores.importance[o]), _DECIMALS) > average},
     )
     operation_of = {node: o for o, node in enumerate(view.operation_nodes)}
     operations = tuple(operation_of[node] for node in nodes[1::2])
@@ -190,16 +242,28 @@ def important_path(architecture: Architecture, scores: ChainScores) -> Path:
 def path_score(
     architecture: Architecture, operations: Iterable[int], scores: ChainScores, *, mean: bool = False
 ) -> float:
-    """TPS of a path: the sum of the TAS of its maps and operations, or their mean.
+    """TPS of a path: the sum, or the mean, of the TAS of its maps and operations.
 
-    operations: of the path, in order from the input. scores: from :func:`chain_scores`.
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture.
+    operations : iterable of int
+        The operations of the path, in order from the input.
+    scores : ChainScores
+        From :func:`chain_scores`.
+    mean : bool
+        Return the mean instead of the sum.
 
-    Raises UserError when the operations do not follow one another from the input.
+    Raises
+    ------
+    UserError
+        If the operations do not follow one another from the input.
     """
     parts, at = [float(scores.maps[0])], 0
     for o in operations:
         operation = architecture.topology.operations[o]
-        if not (operation.source == at):
+        if operation.source != at:
             raise UserError(
                 f"A path's operations must follow one another. Operation {o} reads map {operation.source}, not {at}."
             )
@@ -208,7 +272,12 @@ def path_score(
     return sum(parts) / len(parts) if mean else sum(parts)
 
 
-def _average(made: Sequence[ChoiceGroup], importance: Floats) -> float:
-    """Importance of the average optional operation, to the decimals that count."""
-    offered = sorted({o for choice in made for o in choice.alternatives if o is not None})
-    return round(float(importance[offered].mean()), _TIE) if offered else 0.0
+def _optional(groups: Sequence[ChoiceGroup]) -> set[int]:
+    """The operations of all choice groups."""
+    return {o for group in groups for o in group.alternatives if o is not None}
+
+
+def _average(groups: Sequence[ChoiceGroup], importance: Floats) -> float:
+    """Importance of the average optional operation, rounded; 0 without choice groups."""
+    optional = sorted(_optional(groups))
+    return round(float(importance[optional].mean()), _DECIMALS) if optional else 0.0

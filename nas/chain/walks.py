@@ -1,8 +1,8 @@
-"""Random walks over the subnetworks of a graph, and what they say of its nodes, edges and paths.
+"""Random walks over the subnetworks of a graph, and scores of its nodes, edges and paths.
 
-Three walks behind one interface, :class:`Walk`: *flow* (directed, back to the source after the sink), *paths* (every
-source→sink path equally likely) and *undirected* (the hyper-adjacency of TIPS). All are computed in closed form or by
-passes in topological order; no matrix is built and nothing is iterated. Suffixes: T subnetworks, N nodes, E edges.
+Three walks have one interface, :class:`Walk`: *flow* (directed, back to the source after the sink), *paths* (every path
+from source to sink has the same probability) and *undirected* (the hyper-adjacency of TIPS). All are computed in closed
+form or by passes in topological order, without matrices and iterations. Suffixes: T subnetworks, N nodes, E edges.
 
 References
 ----------
@@ -28,16 +28,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """A directed acyclic graph and the parts of it that are its subnetworks.
+    """A directed acyclic graph and its subnetworks.
 
-    num_nodes: nodes are numbered in topological order.
-    edges: pairs (u, v) with u < v; parallel edges are allowed.
-    live: per subnetwork, the indices of its edges.
-    sinks: per subnetwork, the node that it ends at (an early exit ends earlier).
-    source: the node that all of them start from.
-    weights: of the edges, positive; None is 1 for all.
+    Attributes
+    ----------
+    num_nodes : int
+        Nodes are numbered in topological order.
+    edges : tuple of (int, int)
+        Pairs (u, v) with u < v; parallel edges are allowed.
+    live : tuple of tuple of int
+        The indices of the edges of each subnetwork.
+    sinks : tuple of int
+        The last node of each subnetwork; an early exit has an earlier one.
+    source : int
+        The first node of all subnetworks.
+    weights : tuple of float, optional
+        Positive weights of the edges; all 1 by default.
 
-    Raises InvalidArchitecture unless every live edge lies on a path from the source to its subnetwork's sink.
+    Raises
+    ------
+    InvalidArchitecture
+        If a live edge is not on a path from the source to the sink of its subnetwork, or if fields do not fit together.
     """
 
     num_nodes: int
@@ -49,23 +60,23 @@ class Graph:
 
     def __post_init__(self) -> None:
         for u, v in self.edges:
-            if not (0 <= u < v < self.num_nodes):
+            if not 0 <= u < v < self.num_nodes:
                 raise InvalidArchitecture(
                     f"Edges must lead to a later one of the {self.num_nodes} nodes. Got {(u, v)}."
                 )
-        if not (1 <= len(self.live) == len(self.sinks)):
+        if not self.live or len(self.live) != len(self.sinks):
             raise InvalidArchitecture(
-                f"There must be subnetworks, each with a sink. Got {len(self.live)} and {len(self.sinks)} sinks."
+                f"A graph must have subnetworks, each with a sink. Got {len(self.live)} with {len(self.sinks)} sinks."
             )
         weights = self.weights
         if weights is not None and not (len(weights) == len(self.edges) and all(0 < w < math.inf for w in weights)):
-            raise InvalidArchitecture(f"Weights must be positive and finite, one an edge. Got {weights=}.")
+            raise InvalidArchitecture(f"Weights must be positive and finite, one per edge. Got {weights=}.")
         for level in range(len(self.live)):
             self._check_level(level)
 
     def _check_level(self, level: int) -> None:
         live = self.live[level]
-        if not (len(live) > 0 and len(set(live)) == len(live) and all(0 <= e < len(self.edges) for e in live)):
+        if not live or len(set(live)) < len(live) or not all(0 <= e < len(self.edges) for e in live):
             raise InvalidArchitecture(
                 f"Subnetwork {level} must have edges 0..{len(self.edges) - 1}, each once. Got {live}."
             )
@@ -78,13 +89,13 @@ class Graph:
             if v in needed:
                 needed.add(u)
         for u, v in ordered:
-            if not (u in reached and v in needed):
+            if u not in reached or v not in needed:
                 raise InvalidArchitecture(
                     f"Live edges must lie on a path from source to sink. Edge {(u, v)} of subnetwork {level} does not."
                 )
 
     def ordered(self, level: int) -> list[int]:
-        """The live edges of a subnetwork such that all edges into a node come before all edges out of it."""
+        """The live edges of a subnetwork, with all edges into a node before all edges out of it."""
         return sorted(self.live[level], key=self.edges.__getitem__)
 
     def weight(self, edge: int) -> float:
@@ -93,14 +104,20 @@ class Graph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scores:
-    """What a walk says of a graph.
+class WalkScores:
+    """WalkScores of the nodes and edges of a graph by a random walk.
 
-    nodes_N: TAS, the topological accumulated score: the long-run share of time at each node, all its copies together.
-        It sums to 1.
-    visits_TN: the probability that a walk through subnetwork k passes a node; for the undirected walk, which neither
-        starts nor ends, the share of its time in subnetwork k that it spends there.
-    edges_TE: the same for edges; for the undirected walk, the share of its steps inside subnetwork k, either way.
+    Attributes
+    ----------
+    nodes_N : ndarray, shape (N,)
+        TAS, the topological accumulated score: the long-run share of time at a node, summed over its copies in all
+        subnetworks. Sums to 1.
+    visits_TN : ndarray, shape (T, N)
+        Probability that a walk through a subnetwork passes a node. For the undirected walk, which neither starts nor
+        ends: the share of its time in the subnetwork that it spends at the node.
+    edges_TE : ndarray, shape (T, E)
+        Probability that a walk through a subnetwork passes an edge. For the undirected walk: the share of its steps
+        inside the subnetwork, in either direction.
     """
 
     nodes_N: Floats
@@ -111,18 +128,26 @@ class Scores:
 class Walk(Protocol):
     """A random walk over the subnetworks of a graph. Pure."""
 
-    def __call__(self, graph: Graph, /) -> Scores: ...
+    def __call__(self, graph: Graph, /) -> WalkScores: ...
 
 
-def flow(graph: Graph) -> Scores:
-    """The walk along the edges, by weight, that draws a subnetwork uniformly whenever it returns to the source.
+def flow(graph: Graph) -> WalkScores:
+    """The walk along the edges that draws a subnetwork uniformly whenever it returns to the source.
 
-    Returns the scores; TAS(v) = Σ_k Pr_k(pass v) / Σ_k E_k[nodes per walk].
+    Parameters
+    ----------
+    graph : Graph
+        The walk leaves a node by one of its live edges, with probability proportional to the weight of the edge.
+
+    Returns
+    -------
+    WalkScores
+        With TAS(v) = Σ_k Pr_k(pass v) / Σ_k E_k[nodes per walk].
 
     Notes
     -----
-    One pass per subnetwork in topological order, O(T (N + E log E)). Equals the stationary distribution of the chain
-    with the sink leading back to the sources of all subnetworks.
+    One pass per subnetwork in topological order, O(T (N + E log E)). TAS equals the stationary distribution of the
+    chain in which every sink leads back to the sources of all subnetworks.
 
     Examples
     --------
@@ -133,10 +158,18 @@ def flow(graph: Graph) -> Scores:
     return _directed(graph, [_shares_by_weight(graph, level) for level in range(len(graph.live))])
 
 
-def paths(graph: Graph) -> Scores:
-    """The walk that makes every path from source to sink equally likely (or as likely as the product of its weights).
+def paths(graph: Graph) -> WalkScores:
+    """The walk that takes every path from source to sink with the same probability.
 
-    Returns the scores; ``edges_TE`` is the share of the paths that use an edge.
+    Parameters
+    ----------
+    graph : Graph
+        If it has weights, the probability of a path is proportional to the product of its weights.
+
+    Returns
+    -------
+    WalkScores
+        ``edges_TE`` is the share of the paths that use an edge.
 
     Notes
     -----
@@ -151,23 +184,32 @@ def paths(graph: Graph) -> Scores:
     return _directed(graph, [_shares_by_paths(graph, level) for level in range(len(graph.live))])
 
 
-def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False) -> Scores:
-    """The walk of TIPS: along edges either way, and between the copies of a node in different subnetworks.
+def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False) -> WalkScores:
+    """The walk of TIPS: along edges in both directions, and between the copies of a node in different subnetworks.
 
-    coupling: weight λ of a step between two copies of a node.
-    every_copy: couple all copies of a node that is live anywhere, instead of only those live in both subnetworks.
+    Parameters
+    ----------
+    graph : Graph
+        If it has weights, the probability of a step along an edge is proportional to the weight of the edge.
+    coupling : float
+        Weight λ of a step between two copies of a node.
+    every_copy : bool
+        Couple all copies of a node that is live in some subnetwork. By default only copies that are live are coupled.
 
-    Returns the scores. With one subnetwork and no weights, TAS is node degree.
+    Returns
+    -------
+    WalkScores
+        With one subnetwork and no weights, TAS is proportional to the degree of a node.
 
     Raises
     ------
     UserError
-        For λ < 0, and for λ = 0 with several subnetworks, whose stationary distribution is not unique.
+        If λ < 0, or if λ = 0 with several subnetworks: the stationary distribution is not unique.
 
     Notes
     -----
-    The hyper-adjacency is symmetric, so π is proportional to strength: O(T (N + E)). Iterating P instead would not
-    converge for one or two subnetworks of a bipartite graph, which are periodic.
+    The hyper-adjacency is symmetric, so π is proportional to strength: O(T (N + E)). Iteration of P would not converge
+    for one or two subnetworks of a bipartite graph, because these chains are periodic.
 
     Examples
     --------
@@ -176,9 +218,9 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
     [0.25, 0.5, 0.25]
     """
     levels = len(graph.live)
-    if not (0 <= coupling < math.inf):
+    if not 0 <= coupling < math.inf:
         raise UserError(f"The coupling must be finite and not negative. Got {coupling=}.")
-    if not (coupling > 0 or levels == 1):
+    if coupling == 0 and levels > 1:
         raise UserError(
             f"Without coupling, {levels} subnetworks have no unique stationary distribution. Use coupling > 0."
         )
@@ -192,7 +234,7 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
     if every_copy:
         live_TN = np.broadcast_to(live_TN.any(axis=0), live_TN.shape)
     strength_TN = within_TN + coupling * live_TN * (live_TN.sum(axis=0) - 1)
-    return Scores(
+    return WalkScores(
         nodes_N=strength_TN.sum(axis=0) / strength_TN.sum(),
         visits_TN=strength_TN / strength_TN.sum(axis=1, keepdims=True),
         edges_TE=edges_TE / edges_TE.sum(axis=1, keepdims=True),
@@ -200,14 +242,25 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
 
 
 WALKS: Mapping[str, Walk] = {"flow": flow, "paths": paths, "undirected": undirected}
+"""The walks by name."""
 
 
 def log_path_totals(graph: Graph) -> Floats:
-    """Path diversity: the logarithm of the number, or of the total weight, of paths. Shape (T,), always finite.
+    """Path diversity: logarithm of the number of paths from source to sink, or of their total weight.
+
+    Parameters
+    ----------
+    graph : Graph
+        The weight of a path is the product of the weights of its edges.
+
+    Returns
+    -------
+    ndarray, shape (T,)
+        One finite value per subnetwork.
 
     Notes
     -----
-    O(T E). Without weights the number is counted exactly first, in integers of as many digits as it takes.
+    O(T E). Without weights the number is counted exactly, in integers of arbitrary size.
 
     Examples
     --------
@@ -227,21 +280,36 @@ def best_path(
     prefer: Collection[int] = (),
     mean: bool = False,
 ) -> tuple[int, ...]:
-    """The nodes of the path from source to sink, over edges live anywhere, with the highest score.
+    """The path from source to sink with the highest score.
 
-    scores: of the nodes, shape (N,); a path's score is their sum, with ``mean`` their mean.
-    avoid, prefer: of all paths those with the fewest nodes to avoid, of these those with the most nodes to prefer, and
-        only of these the one with the highest score.
+    Parameters
+    ----------
+    graph : Graph
+        The path uses edges that are live in at least one subnetwork.
+    scores : array_like, shape (N,)
+        Scores of the nodes.
+    sink : int
+        The last node of the path.
+    avoid, prefer : collection of int
+        Nodes to avoid and to prefer. Paths are compared by the number of avoided nodes (fewer is better), then by the
+        number of preferred nodes (more is better), then by score.
+    mean : bool
+        The score of a path is the mean of the scores of its nodes. By default it is their sum.
+
+    Returns
+    -------
+    tuple of int
+        The nodes of the path, in order.
 
     Raises
     ------
     InvalidArchitecture
-        When no path leads to the sink.
+        If no path leads to the sink.
 
     Notes
     -----
-    Dynamic programming in topological order, O(E); for the mean once per path length, O(N E). Ties go to the edge that
-    comes first.
+    Dynamic programming in topological order, O(E); for the mean once per path length, O(N E). Of paths with equal
+    scores, the path over earlier edges is taken.
 
     Examples
     --------
@@ -249,17 +317,16 @@ def best_path(
     >>> best_path(skip, [0.4, 0.2, 0.4], sink=2), best_path(skip, [0.4, 0.2, 0.4], sink=2, mean=True)
     ((0, 1, 2), (0, 2))
     """
-    values, shunned, sought = [float(s) for s in scores], frozenset(avoid), frozenset(prefer)
+    values, avoid, prefer = [float(s) for s in scores], frozenset(avoid), frozenset(prefer)
     edges = sorted({graph.edges[e] for live in graph.live for e in live})
-    # Per node and number of steps (0 for the sum, where it does not matter): (-avoided, preferred, score), and the node
-    # that it came from.
-    start = (-int(graph.source in shunned), int(graph.source in sought), values[graph.source])
+    # By node and number of steps (always 0 for the sum): (-avoided, preferred, score), and the node before.
+    start = (-int(graph.source in avoid), int(graph.source in prefer), values[graph.source])
     best: list[dict[int, tuple[tuple[int, int, float], int]]] = [{} for _ in range(graph.num_nodes)]
     best[graph.source][0] = (start, -1)
     for u, v in edges:
         for steps, ((avoided, preferred, score), _) in best[u].items():
             key = steps + 1 if mean else 0
-            candidate = (avoided - (v in shunned), preferred + (v in sought), score + values[v])
+            candidate = (avoided - (v in avoid), preferred + (v in prefer), score + values[v])
             if key not in best[v] or candidate > best[v][key][0]:
                 best[v][key] = (candidate, u)
     if not best[sink]:
@@ -272,8 +339,8 @@ def best_path(
     return tuple(reversed(path))
 
 
-def _directed(graph: Graph, shares: Iterable[Mapping[int, float]]) -> Scores:
-    """The scores of walks that leave every node by the given share of each of its edges."""
+def _directed(graph: Graph, shares: Iterable[Mapping[int, float]]) -> WalkScores:
+    """The scores of the walk that leaves nodes by their edges with these probabilities, per subnetwork."""
     levels = len(graph.live)
     visits_TN, edges_TE = np.zeros((levels, graph.num_nodes)), np.zeros((levels, len(graph.edges)))
     for level, share in enumerate(shares):
@@ -284,7 +351,7 @@ def _directed(graph: Graph, shares: Iterable[Mapping[int, float]]) -> Scores:
             used[e] = visits[u] * share[e]
             visits[v] += used[e]
         visits_TN[level], edges_TE[level] = visits, used
-    return Scores(nodes_N=visits_TN.sum(axis=0) / visits_TN.sum(), visits_TN=visits_TN, edges_TE=edges_TE)
+    return WalkScores(nodes_N=visits_TN.sum(axis=0) / visits_TN.sum(), visits_TN=visits_TN, edges_TE=edges_TE)
 
 
 def _shares_by_weight(graph: Graph, level: int) -> dict[int, float]:
@@ -295,7 +362,7 @@ def _shares_by_weight(graph: Graph, level: int) -> dict[int, float]:
 
 
 def _shares_by_paths(graph: Graph, level: int) -> dict[int, float]:
-    if graph.weights is None:  # exact, however many paths there are
+    if graph.weights is None:  # ratios of exact integers: no overflow for any number of paths
         counts = _counts(graph, level)
         return {e: counts[graph.edges[e][1]] / counts[graph.edges[e][0]] for e in graph.live[level]}
     totals = _log_totals(graph, level)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.chain.graph import log_walk_weights
+from nas.chain.scores import log_walk_weights
 from nas.proxies.contract import proxy
 from nas.representation.architecture import Architecture
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.chain.graph import graph_of, log_walk_weights
+from nas.chain.graph import graph_of
+from nas.chain.scores import log_walk_weights
 from nas.chain.walks import WALKS
 from nas.errors import UserError
 from nas.proxies.dtmc import dtmc

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from nas.chain.graph import log_walk_weights
+from nas.chain.scores import log_walk_weights
 from nas.errors import PluginError
 from nas.proxies.contract import evaluate, load_proxy, proxy
 from nas.proxies.dtmc import dtmc
