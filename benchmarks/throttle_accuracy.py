@@ -32,9 +32,9 @@ from resumable import Rows, paired_difference, parser_of
 
 import nas
 from evaluators.training.evaluator import Training as Trainer
-from nas.evaluation.controllers import SEES, ControlSettings
+from nas.evaluation.controllers import ControlSettings
 from nas.evaluation.jobs import Job
-from nas.execution.controller import actions
+from nas.execution.controller_architectures import SEES, actions
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Setting, Task
 from nas.seeds import seed

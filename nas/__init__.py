@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from nas.errors import InvalidArchitecture, UserError
     from nas.evaluation.evaluator import Evaluator
     from nas.evaluation.training_rules import TrainingRule
+    from nas.execution.controlled_network import ControlledNetwork
     from nas.execution.controller import Controller
     from nas.execution.gate_policy import GatePolicy
+    from nas.execution.loading import load
     from nas.execution.network import AnytimeNetwork
-    from nas.execution.serialization import load
     from nas.launch import resume, search
     from nas.proxies.contract import Proxy
     from nas.representation.architecture import Architecture, macs, params
@@ -54,10 +55,11 @@ _NAMES_OF_MODULE = {
     "nas.errors": ("InvalidArchitecture", "UserError"),
     "nas.evaluation.evaluator": ("Evaluator",),
     "nas.evaluation.training_rules": ("TrainingRule",),
+    "nas.execution.controlled_network": ("ControlledNetwork",),
     "nas.execution.controller": ("Controller",),
     "nas.execution.gate_policy": ("GatePolicy",),
     "nas.execution.network": ("AnytimeNetwork",),
-    "nas.execution.serialization": ("load",),
+    "nas.execution.loading": ("load",),
     "nas.launch": ("resume", "search"),
     "nas.proxies.contract": ("Proxy",),
     "nas.representation.architecture": ("Architecture", "macs", "params"),
@@ -77,6 +79,7 @@ __all__ = [
     "Architecture",
     "Builder",
     "Choose",
+    "ControlledNetwork",
     "Controller",
     "Evaluator",
     "FeatureMap",

@@ -88,7 +88,7 @@ class Study:
 
     def network(self, key: str | None = None, *, repeat: int | None = None) -> AnytimeNetwork:
         """A trained network of the study, the best by default."""
-        from nas.execution.serialization import load
+        from nas.execution.loading import load
 
         return load(key or str(self.best().key), store=self.url, repeat=repeat)
 

@@ -31,8 +31,9 @@ from evaluators.data.arrays import Batches, batches
 from evaluators.data.augmentation import augmentation
 from evaluators.data.datasets import split
 from nas.evaluation.controllers import ControllerResult, ControlSettings
-from nas.execution.controller import Controller, actions, controller_architecture, sureness
-from nas.execution.gate_policy import GatePolicy, gate_policy_architecture
+from nas.execution.controller import Controller, top_log_probabilities
+from nas.execution.controller_architectures import actions, controller_architecture, gate_policy_architecture
+from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing
 from nas.seeds import seed as derived_seed
@@ -134,7 +135,10 @@ class _Lessons:
         images = self._images(self.trainer.dataset.y_train[self.learning])
         train_gates(policy, self.network, images, penalty, settings, generator)
         made.eval()
-        rows = [{"utilization": u} | measure_gates(policy.at(u), self.network, self.loaders) for u in self.choices]
+        rows = [
+            {"utilization": u} | measure_gates(policy.with_utilization(u), self.network, self.loaders)
+            for u in self.choices
+        ]
         return policy, rows
 
     def _images(self, labels_N: np.ndarray) -> Batches:
@@ -148,8 +152,9 @@ class _Lessons:
     def _answers(self, labels_N: np.ndarray) -> Batches:
         """What a controller sees of the network's first answers to the same, as they are, with these labels."""
         loader = self.trainer.loader("train", self.learning, EVALUATION_BATCH)
-        first = self.network.at(self.choices[0])
-        seen_NC = torch.cat([sureness(self.network.answer(x, first)) for x, _ in loader.evaluate()])
+        smallest = self.network.subnetwork_at(self.choices[0])
+        with torch.no_grad():
+            seen_NC = torch.cat([top_log_probabilities(self.network(x, smallest)) for x, _ in loader.evaluate()])
         unchanged = Preprocessing(mean=(0.0,) * seen_NC.shape[1], std=(1.0,) * seen_NC.shape[1], scale=1.0)
         return self._batches(seen_NC.cpu().numpy(), labels_N, preprocessing=unchanged)
 
@@ -162,7 +167,7 @@ class _Lessons:
 def correct(network: AnytimeNetwork, loader: Batches, utilizations: Sequence[float]) -> Tensor:
     """Whether the network is right about each example at each utilization, (N, A), in the order of the loader."""
     found = [
-        torch.stack([network(x, network.at(u)).argmax(1) == y for u in utilizations], dim=1)
+        torch.stack([network.forward_unfolded(x, network.subnetwork_at(u)).argmax(1) == y for u in utilizations], dim=1)
         for x, y in loader.evaluate()
     ]
     return torch.cat(found)

@@ -110,7 +110,7 @@ class _Measure:
         network.eval()
         right = RightAnswers(network.architecture.task)
         for x, y in self.validation.evaluate():
-            right.add(network(x), y)
+            right.add(network.forward_unfolded(x), y)
         return right.accuracies()["accuracy"], latency_ms(network.extract(0), shape) if self.timed else None
 
 

@@ -35,7 +35,7 @@ class Throttled:
 
     @property
     def controllers(self) -> Sequence[Controller | GatePolicy]:
-        """One for each penalty, ready for ``network(x, controller=…)``."""
+        """One for each penalty, to be used in a :class:`nas.ControlledNetwork`."""
         return self.controlled.controllers
 
     @cached_property

@@ -15,8 +15,8 @@ from nas.errors import UserError
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Diverged
 from nas.evaluation.operating_points import EVALUATIONS, Selection, SelectionResult
+from nas.execution.loading import load
 from nas.execution.network import AnytimeNetwork
-from nas.execution.serialization import load
 from nas.launch import absolute_data, check_device, make_evaluator
 from nas.progress import Progress, Silent, State
 from nas.study import STORE

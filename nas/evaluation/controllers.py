@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import UserError, unknown_name
+from nas.execution.controller_architectures import SEES
 
 if TYPE_CHECKING:
     from nas.execution.controller import Controller
@@ -17,10 +18,6 @@ LEARNERS = ("expected", "reinforce", "gates")
 """How controllers learn: as bandits, from the rewards of all choices or from that of one that they try; or as gate
 policies, from the gradients of gates.
 """
-
-
-SEES = ("answer", "input")
-"""answer: the network's, at the smallest utilization. input: what it is of."""
 
 
 SHAPES = ("linear", "hinge", "distance")

@@ -1,185 +1,156 @@
-"""A controller that throttles a network: for each input, it picks the utilization to answer it at.
+"""Controllers: for each input, a small network chooses the utilization at which the controlled network runs.
 
-It is a network of the one representation itself, whose classes are the utilizations: so its multiply-accumulates are
-exact, and they count. A network without gated modules is throttled over its operating points.
-
-A controller sees the input, as in the paper, or the answer at the smallest utilization, of which it reads how sure it
-is: where that will do, it is given; where not, the input is answered anew, and both passes count.
+A network without gated modules is throttled over its operating points. A controller sees the input, as in the paper,
+or the logits at the smallest utilization. In the second case an input that needs no larger utilization has its answer
+already; otherwise both passes count.
 
 References
 ----------
 Liu, Parajuli, Hostetler, Chai & Bhanu, Dynamically Throttleable Neural Networks (TNN), arXiv 2011.02836 (a controller
-trained apart from the data path, which picks one of u = 0.1 … 1.0). Its size is ours, and so is to see an answer.
+that is trained separately from the data path and chooses one of u = 0.1 … 1.0). Its size, and a controller that sees
+the logits, are ours.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.errors import UserError, unknown_name
-from nas.evaluation.controllers import SEES
+from nas.execution.controller_architectures import SEEN_CLASSES, SEES
 from nas.execution.network import AnytimeNetwork
-from nas.representation.architecture import Architecture
-from nas.representation.builder import Builder
-from nas.representation.elements import Task
-from nas.representation.gates import check_utilization, throttled
+from nas.execution.serialization import read_settings, write_settings
+from nas.representation.gates import check_utilization
 
-UTILIZATIONS = tuple(tenths / 10 for tenths in range(1, 11))
-SEEN_SIZE = 8
-"""Pixels in a side that a controller looks at, about."""
-SEEN_CLASSES = 10
-"""The most probable ones, of an answer."""
+SETTINGS = "controller.json"
 
 
-def actions(architecture: Architecture) -> tuple[float, ...]:
-    """The utilizations that a controller picks from: of 0.1 … 1.0 those that differ in what is on; of a network without
-    gated modules, or with norms of each point's own, one for each operating point.
-
-    Raises UserError where there is only one.
-    """
-    topology, points = architecture.topology, architecture.points
-    if topology.gated and architecture.norm == "shared":
-        found = tuple({throttled(topology, u, points[-1]): u for u in reversed(UTILIZATIONS)}.values())[::-1]
-    else:
-        found = tuple((level + 0.5) / len(points) for level in range(len(points)))
-    if len(found) < 2:
-        raise UserError("A controller needs two operating points or more to pick from. Got a network of one.")
-    return found
+def top_log_probabilities(logits: Tensor) -> Tensor:
+    """The ten largest log-probabilities, descending: (N, classes) -> (N, min(10, classes), 1, 1)."""
+    top = logits.float().log_softmax(1).topk(min(SEEN_CLASSES, logits.shape[1]), dim=1).values
+    return top[:, :, None, None]
 
 
-def controller_architecture(task: Task, choices: int, *, sees: str = "input", width: int = 8) -> Architecture:
-    """What a controller of so many choices is.
+class Controller(nn.Module):
+    """Chooses a utilization for each input; :class:`ControlledNetwork` executes the choices.
 
-    sees: "input": a pooling to about 8 pixels in a side and two 3×3 convolutions. "answer": one hidden layer over the
-        logarithms of the ten largest probabilities, in descending order, whichever classes they are of.
-    width: channels of the first convolution; the second has twice as many, and half the size, and so has the hidden
-        layer.
-    """
-    if sees == "answer":
-        seen = min(SEEN_CLASSES, task.num_classes)
-        builder = Builder(Task(input_shape=(seen, 1, 1), num_classes=choices))
-        builder.head(builder.conv(builder.input, 2 * width, kernel=1, before=("norm",), after=("norm", "relu")))
-        return builder.architecture(1, norm="shared")
-    builder = Builder(Task(input_shape=task.input_shape, num_classes=choices))
-    size = builder.size(builder.input)
-    window = tuple(max(1, side // SEEN_SIZE) for side in size)
-    x = builder.map(task.input_shape[0])
-    builder.add("avg_pool", builder.input, x, kernel=window, stride=window, padding=(0,) * len(size))
-    x = builder.conv(x, width, after=("norm", "relu"))
-    x = builder.conv(x, 2 * width, stride=2, after=("norm", "relu"))
-    builder.head(x)
-    return builder.architecture(1, norm="shared")
+    Parameters
+    ----------
+    network
+        Its logits are over the utilizations; its input is described in
+        :func:`nas.execution.controller_architectures.controller_architecture`.
+    utilizations
+        To choose from, ascending, each in [0, 1].
+    sees
+        ``"input"``, or ``"answer"``: the logits of the controlled network at the first of the utilizations.
 
+    Raises
+    ------
+    UserError
+        For utilizations that are not ascending, lie outside of [0, 1], or differ in number from the classes of the
+        network.
 
-def sureness(logits: Tensor) -> Tensor:
-    """What a controller sees of an answer, (N, classes) -> (N, ten at most, 1, 1): the logarithms of the largest
-    probabilities, descending.
-    """
-    found = logits.float().log_softmax(1).topk(min(SEEN_CLASSES, logits.shape[1]), dim=1).values
-    return found[:, :, None, None]
+    See Also
+    --------
+    nas.throttle : trains controllers.
 
-
-class Controller:
-    """Picks a utilization for every input: ``network(x, controller=controller)`` answers at those.
-
-    network: its logits are over the utilizations; what it takes, :func:`controller_architecture` says.
-    utilizations: what there is to pick from, ascending. sees: "input" or "answer", that at the first of them.
+    Notes
+    -----
+    A controller is separate from the network that it controls, which its methods receive as an argument: the network
+    stays unchanged, and can have several controllers.
     """
 
     def __init__(self, network: AnytimeNetwork, utilizations: Sequence[float], *, sees: str = "input"):
+        super().__init__()
         self.network, self.utilizations, self.sees = network, tuple(utilizations), sees
+        self.training = network.training
         if sees not in SEES:
             raise UserError(unknown_name("thing to see", sees, SEES))
         for utilization in self.utilizations:
             check_utilization(utilization)
         if any(a >= b for a, b in pairwise(self.utilizations)):
-            raise UserError(f"The utilizations that a controller picks from must ascend. Got {self.utilizations}.")
+            raise UserError(f"The utilizations of a controller must ascend. Got {self.utilizations}.")
         if len(self.utilizations) != network.architecture.task.num_classes:
             raise UserError(
                 "A controller's network must have a class for each utilization. "
-                f"Got {network.architecture.task.num_classes} and {len(self.utilizations)}."
+                f"Got {network.architecture.task.num_classes} classes for {len(self.utilizations)} utilizations."
             )
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of a choice, without those of the answer that it sees."""
+        """Multiply-accumulates of one choice, without the pass whose logits the controller sees."""
         return self.network.macs[-1]
 
     def costs(self, network: AnytimeNetwork) -> list[int]:
-        """Multiply-accumulates of an input for which each of the utilizations is picked: of all that runs."""
-        found = [network.macs_at(utilization) for utilization in self.utilizations]
-        first = found[0] if self.sees == "answer" else 0
-        return [self.macs + cost + (first if choice else 0) for choice, cost in enumerate(found)]
+        """Multiply-accumulates of one input for each choice: of the controller and all passes of the network."""
+        macs = [network.macs_at(utilization) for utilization in self.utilizations]
+        first_pass = macs[0] if self.sees == "answer" else 0
+        return [self.macs + cost + (first_pass if choice else 0) for choice, cost in enumerate(macs)]
 
     @torch.no_grad()
     def choices(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        """The choice for each input of a network, (N,), as an index into the utilizations: the likeliest one.
+        """The most probable choice for each input of a network, (N,), as an index into the utilizations.
 
-        Raises UserError where the controller is none for this network.
+        Raises UserError if the controller does not fit the network.
         """
         self._check(network)
-        return self._choose(x if self.sees == "input" else self._first(network, x))
+        return self._choose(x if self.sees == "input" else self._first_logits(network, x))
 
     @torch.no_grad()
     def answer(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        """The network's logits (N, num_classes), each at the utilization that its input is given; inputs of equal
-        utilization run together.
+        """Logits (N, num_classes) of a network, each at the utilization chosen for its input.
 
-        Raises UserError in training mode, and where the controller is none for this network.
+        Inputs with the same utilization run together. Raises UserError in training mode, and if the controller does not
+        fit the network.
         """
         if network.training or self.network.training:
-            raise UserError("A controller takes the stored statistics of norms: call eval() of network and controller.")
+            raise UserError("A controller needs evaluation mode: call eval() of network and controller.")
         self._check(network)
         if self.sees == "input":
             choices, out = self._choose(x), x.new_zeros(len(x), network.architecture.task.num_classes)
         else:
-            out = self._first(network, x)
+            out = self._first_logits(network, x)
             choices = self._choose(out)
         for choice in choices.unique().tolist():
             if choice == 0 and self.sees == "answer":
                 continue
             rows = (choices == choice).nonzero().flatten()
-            out[rows] = network.answer(x[rows], network.at(self.utilizations[choice])).to(out.dtype)
+            out[rows] = network(x[rows], network.subnetwork_at(self.utilizations[choice])).to(out.dtype)
         return out
 
     def _check(self, network: AnytimeNetwork) -> None:
-        task, takes = network.architecture.task, self.network.architecture.task.input_shape
-        wanted = task.input_shape if self.sees == "input" else (min(SEEN_CLASSES, task.num_classes), 1, 1)
-        if takes != wanted:
+        task, shape = network.architecture.task, self.network.architecture.task.input_shape
+        required = task.input_shape if self.sees == "input" else (min(SEEN_CLASSES, task.num_classes), 1, 1)
+        if shape != required:
             raise UserError(
-                f"A controller that sees the {self.sees} of this network takes {wanted}. Got one that takes {takes}."
+                f"A controller that sees the {self.sees} of this network must have input shape {required}. Got {shape}."
             )
         if any(network.architecture.labelling(point) for point in network.architecture.points):
-            raise UserError("A controller's network must answer in fine labels at all points. Got coarse ones at some.")
+            raise UserError("A controlled network must answer in fine labels at all points. Got coarse labels at some.")
 
-    def _first(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        return network.answer(x, network.at(self.utilizations[0]))
+    def _first_logits(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
+        return network(x, network.subnetwork_at(self.utilizations[0]))
 
     def _choose(self, seen: Tensor) -> Tensor:
         if self.sees == "answer":
-            seen = sureness(seen).to(self.network.operation_layers[-1].weight)
-        return self.network(seen).argmax(1)
+            seen = top_log_probabilities(seen).to(self.network.operation_layers[-1].weight)
+        return self.network.forward_unfolded(seen).argmax(1)
 
     def save(self, folder: str | Path) -> None:
-        """Write weights and utilizations to a folder, made if needed; :meth:`load` reads them back."""
+        """Write weights and utilizations to a folder, which is created if needed; :meth:`load` reads them."""
         self.network.save(folder)
-        described = {"utilizations": self.utilizations, "sees": self.sees}
-        Path(folder, "controller.json").write_text(json.dumps(described))
+        write_settings(Path(folder, SETTINGS), {"utilizations": self.utilizations, "sees": self.sees})
 
     @staticmethod
     def load(folder: str | Path) -> Controller:
-        """The controller that :meth:`save` wrote, in evaluation mode. Raises UserError when the folder holds none."""
-        try:
-            found = json.loads(Path(folder, "controller.json").read_text())
-            utilizations = [float(u) for u in found["utilizations"]]
-            return Controller(AnytimeNetwork.load(folder), utilizations, sees=found["sees"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{folder} must be a folder that controller.save wrote: {error}") from error
+        """Load what :meth:`save` wrote, in evaluation mode. Raises UserError if the folder contains no controller."""
+
+        def parse(settings: dict[str, object]) -> tuple[list[float], str]:
+            return [float(u) for u in settings["utilizations"]], str(settings["sees"])  # type: ignore[attr-defined]
+
+        utilizations, sees = read_settings(Path(folder, SETTINGS), parse, "controller.save")
+        return Controller(AnytimeNetwork.load(folder), utilizations, sees=sees)

@@ -1,6 +1,6 @@
 """Labels of a task with a hierarchy, from fine to coarse.
 
-Shape suffixes: N examples, K labels of a labelling. A labelling is told from others by its number of labels.
+Shape suffixes: N examples, K labels of a labelling. Each labelling has a different number of labels.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from nas.representation.elements import Task
 
 
 def join_labels(task: Task, labels_N: Tensor, labelling: int, *, finer: int = 0) -> Tensor:
-    """Labels of a labelling, (N,), from those of a finer one, the fine labels by default."""
+    """Labels of a labelling, (N,), from the labels of a finer labelling, (N,), by default the fine labels."""
     return labels_N if labelling == finer else _joined(task, finer, labelling, labels_N.device)[labels_N]
 
 
 def join_probabilities(task: Task, log_p_NK: Tensor, labelling: int) -> Tensor:
-    """Log-probabilities of a labelling's labels from those of a finer one: probabilities of joined labels add up."""
+    """Log-probabilities in a labelling from log-probabilities in a finer one: probabilities of joined labels add up."""
     finer = task.label_counts.index(log_p_NK.shape[1])
     if labelling == finer:
         return log_p_NK
@@ -29,15 +29,15 @@ def join_probabilities(task: Task, log_p_NK: Tensor, labelling: int) -> Tensor:
 
 
 def right_answers(task: Task, logits_NK: Tensor, labels_N: Tensor) -> list[int | None]:
-    """How many answers are right in each of the task's labellings, finest first; None for finer ones than they tell.
+    """Number of correct answers in each labelling of the task, finest first; None if finer than the logits.
 
-    An answer in fine labels is one in coarse labels too: those that its label belongs to. labels_N: fine labels.
+    A fine answer also counts as the coarse answer that contains its label. labels_N: fine labels.
     """
-    told, answers_N = task.label_counts.index(logits_NK.shape[1]), logits_NK.argmax(1)
+    own, answers_N = task.label_counts.index(logits_NK.shape[1]), logits_NK.argmax(1)
     return [
         None
-        if labelling < told
-        else int((join_labels(task, answers_N, labelling, finer=told) == join_labels(task, labels_N, labelling)).sum())
+        if labelling < own
+        else int((join_labels(task, answers_N, labelling, finer=own) == join_labels(task, labels_N, labelling)).sum())
         for labelling in range(len(task.label_counts))
     ]
 

@@ -1,6 +1,6 @@
-"""The torch side of one operation: weights and norms at full width, cut to the active channels of a subnetwork.
+"""Layers: the weights and norms of one operation at full width, cut to the active channels of a subnetwork.
 
-Shapes: N examples, C channels at full width, c active ones, K operating points.
+Shapes: N examples, C channels at full width, c active channels.
 """
 
 from __future__ import annotations
@@ -8,54 +8,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.execution.plan import Channels, Moves, Route, Step
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
 from nas.representation.wiring import channel_mask, is_causal
-
-if TYPE_CHECKING:
-    from nas.execution.plan import Step
 
 BATCH_NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
-    """Some channels of a tensor: ``count`` from ``start`` on, or those at ``index`` (count,) where there are holes."""
-
-    count: int
-    index: Tensor | None = None
-    start: int = 0
-
-    @staticmethod
-    def of(ranges: Sequence[tuple[int, int]], device: torch.device) -> Channels:
-        """From ranges (start, stop) of full-width channels; the index is on the device, once and for all."""
-        count = sum(stop - start for start, stop in ranges)
-        if not ranges or (len(ranges) == 1 and ranges[0][0] == 0):
-            return Channels(count)
-        return Channels(count, torch.cat([torch.arange(start, stop) for start, stop in ranges]).to(device))
-
-    @property
-    def positions(self) -> list[int]:
-        """Full-width channel of each active one."""
-        return list(range(self.start, self.start + self.count)) if self.index is None else self.index.tolist()
-
-    def take(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """These channels of a tensor: a view where they follow each other."""
-        if self.index is None:
-            return tensor if tensor.shape[dim] == self.count else tensor.narrow(dim, self.start, self.count)
-        return tensor.index_select(dim, self.index)
-
-
-@dataclass(frozen=True, slots=True)
 class NormMode:
-    """How norms act in one pass. row: whose statistics and affine parameters; momentum: None updates nothing."""
+    """The behaviour of norms in one pass.
+
+    row: operating point whose statistics and affine parameters apply. batch_statistics: normalise by the batch.
+    momentum: of the running statistics; None leaves them unchanged.
+    """
 
     row: int
     batch_statistics: bool
@@ -63,9 +35,9 @@ class NormMode:
 
 
 class Norm(nn.Module):
-    """Batch norm over the active channels, with statistics for every operating point that has its own.
+    """Batch norm over the active channels, shared by the operating points or with one row for each.
 
-    weight, bias: (affine rows, C). mean, var: (statistics rows, C); one row where the points share them.
+    weight, bias: (affine rows, C). mean, var: (statistics rows, C).
     """
 
     mean: Tensor
@@ -80,7 +52,7 @@ class Norm(nn.Module):
         self.register_buffer("var", torch.ones(statistics_rows, channels))
 
     def reset_statistics(self) -> None:
-        """Forget what was estimated, also where it was no number."""
+        """Reset the statistics to mean 0 and variance 1, NaN included."""
         self.mean.zero_()
         self.var.fill_(1)
 
@@ -92,12 +64,12 @@ class Norm(nn.Module):
         out = F.batch_norm(x, mean, var, weight, bias, mode.batch_statistics, mode.momentum or 0.0, BATCH_NORM_EPS)
         if mode.batch_statistics and channels.index is not None:  # mean and var were copies: write them back
             for statistics, moved in ((self.mean, mean), (self.var, var)):
-                # .data: as in batch_norm itself, a backward of an earlier pass that saw them is none the wiser
+                # .data hides the write from autograd, as batch_norm does: an earlier pass can still run backward
                 statistics.data[mode.row if self.own_statistics else 0].index_copy_(0, channels.index, moved)
         return out
 
     def cut(self, channels: Channels, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weight, bias, mean and variance of some channels at an operating point, each (c,)."""
+        """Weight, bias, mean and variance of the selected channels at an operating point, each of shape (c,)."""
         affine, statistics = row if self.own_affine else 0, row if self.own_statistics else 0
         return (
             channels.take(self.weight[affine]),
@@ -107,52 +79,10 @@ class Norm(nn.Module):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """Where the channels of an aligned operation arrive.
-
-    sizes: of the runs of source channels that stay together. order: what the target's channels are: the run of this
-    number, or, where it is negative, so many zeros.
-    """
-
-    sizes: tuple[int, ...]
-    order: tuple[int, ...]
-
-    @staticmethod
-    def of(to: Sequence[int], wanted: int) -> Moves | None:
-        """From each source channel's place among the ``wanted`` channels of the target, -1 where it has none; None
-        where the first channels of the one become the first of the other.
-        """
-        arriving = [(at, place) for at, place in enumerate(to) if place >= 0]
-        if arriving == [(at, at) for at in range(min(len(to), wanted))]:
-            return None
-        starts = [at for at in range(len(to)) if at == 0 or to[at] != (to[at - 1] + 1 if to[at - 1] >= 0 else -1)]
-        sizes = tuple(stop - start for start, stop in pairwise([*starts, len(to)]))
-        order, end = [], 0
-        for first, run in sorted((to[start], run) for run, start in enumerate(starts)):
-            if first >= 0:
-                order += [end - first, run] if first > end else [run]
-                end = first + sizes[run]
-        return Moves(sizes, tuple([*order, end - wanted] if end < wanted else order))
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What an operation reads and writes in one subnetwork.
-
-    source, target: active channels. groups: those active. moves: for aligned kinds.
-    """
-
-    source: Channels
-    target: Channels
-    groups: int
-    moves: Moves | None = None
-
-
 class Layer(nn.Module):
-    """One operation at full width; runs any subnetwork's part of it.
+    """One operation at full width; executes the part of it that is active in a subnetwork.
 
-    weight: (target channels, source channels / groups, \\*taps); only its live entries start and stay away from zero.
+    weight: (target channels, source channels / groups, \\*taps); entries without a connection start and stay at zero.
     """
 
     mask: Tensor | None
@@ -180,7 +110,7 @@ class Layer(nn.Module):
         self.after = Norm(targets, **rows) if "norm" in operation.after else None
 
     def reset(self, generator: torch.Generator | None) -> None:
-        """Kaiming initialisation with each row's own fan-in: a causal slice that reads little starts no smaller."""
+        """Kaiming initialisation with the fan-in of each row, so that narrow causal slices keep their scale."""
         if self.weight is None:
             return
         wired = torch.ones_like(self.weight) if self.mask is None else self.mask.expand_as(self.weight)
@@ -191,13 +121,13 @@ class Layer(nn.Module):
 
     @property
     def shifts(self) -> bool:
-        """Whether it may write something where all that it reads is zero."""
+        """Whether the output can be nonzero for an input of zeros."""
         return self.bias is not None or self.after is not None
 
     def forward(self, x: Tensor, route: Route, mode: NormMode, mask: Tensor | None = None) -> Tensor:
         """x: (N, active source channels, \\*size) -> (N, active target channels, \\*size).
 
-        mask: what of the source each sample may read, (N, active source channels); everything by default.
+        mask: source channels that each sample may read, (N, active source channels); all by default.
         """
         x = self._steps(x, self.operation.before, self.before, route.source, mode)
         if mask is not None:
@@ -210,7 +140,7 @@ class Layer(nn.Module):
         return self._steps(x, self.operation.after, self.after, route.target, mode)
 
     def live_weight(self, route: Route) -> Tensor:
-        """The weight cut to the active channels, zero where the wiring has no connection."""
+        """The weight of the active channels; zero for pairs that the wiring does not connect."""
         assert self.weight is not None
         if self.operation.groups > 1:
             return route.target.take(self.weight)
@@ -224,33 +154,33 @@ class Layer(nn.Module):
         return x
 
 
-def place(x: Tensor, wanted: int, moves: Moves | None) -> Tensor:
-    """Put the channels of an aligned operation where the target has them; what receives nothing is zero.
+def place(x: Tensor, width: int, moves: Moves | None) -> Tensor:
+    """Arrange the channels of an aligned operation as in its target, which has ``width`` active channels.
 
-    wanted: active channels of the target.
+    Target channels without a source are zero.
     """
     if moves is not None:
         runs = x.split(moves.sizes, dim=1)
         return torch.cat([runs[run] if run >= 0 else _zeros(x, -run) for run in moves.order], dim=1)
-    if x.shape[1] >= wanted:
-        return x if x.shape[1] == wanted else x[:, :wanted]
-    return F.pad(x, (0, 0) * (x.dim() - 2) + (0, wanted - x.shape[1]))
+    if x.shape[1] >= width:
+        return x if x.shape[1] == width else x[:, :width]
+    return F.pad(x, (0, 0) * (x.dim() - 2) + (0, width - x.shape[1]))
 
 
 def _zeros(x: Tensor, channels: int) -> Tensor:
-    """Laid out like x: what is joined in one layout stays in it."""
+    """Zeros in the memory format of x, so that their concatenation keeps it."""
     out = x.new_zeros(x.shape[0], channels, *x.shape[2:])
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return out.to(memory_format=torch.channels_last) if last else out
 
 
 def over_positions(factor_NC: Tensor, like: Tensor) -> Tensor:
-    """A factor for every channel of a map, or (N, 1) for all, to multiply its values with, in their precision."""
+    """Reshape a factor, (N, C) or (N, 1), to broadcast over the positions of a map, in the precision of the map."""
     return factor_NC.to(like.dtype).reshape(*factor_NC.shape, *(1 for _ in like.shape[2:]))
 
 
 def merge(values: Sequence[Tensor], step: Step) -> Tensor:
-    """The value of a map from what arrives: stacked or summed, activated, scaled."""
+    """The value of a map from its inputs: concatenated or summed, activated, scaled."""
     if step.concat:
         x = torch.cat(list(values), dim=1)
     else:

@@ -1,9 +1,9 @@
-"""The masked path of throttleable networks: every component runs, and each sample's gates say what it gets to read.
+"""The masked pass of throttleable networks: all components run, and gates mask them for each sample.
 
-It trains what :meth:`nas.execution.network.AnytimeNetwork.throttle` runs: samples of one batch differ in what is on,
-and gates may carry gradients. A gate acts on what a reader has taken its steps on, or, where a map is off as a whole,
-on what an operation writes: what is off adds nothing, not even the shift of a norm. In training, norms see all samples
-of a batch.
+It trains the subnetworks that :meth:`nas.execution.network.AnytimeNetwork.throttle` executes: the samples of a batch
+have different components on, and gates may carry gradients. A gate multiplies the input of a reader after the steps
+that precede its operation; if a map is off as a whole, the gate multiplies the output of the operation, so that not
+even the shift of a norm is added. In training, the batch statistics of norms include all samples.
 
 Shapes: N examples, C channels of a map, n components of a module.
 """
@@ -12,29 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nas.errors import UserError
-from nas.execution.layers import Layer, NormMode, Route, merge, over_positions
+from nas.execution.layers import Layer, NormMode, merge, over_positions
+from nas.execution.plan import Plan, Route, Step
 from nas.representation.gates import gated_maps
 from nas.representation.kinds import kind
-
-if TYPE_CHECKING:
-    from nas.execution.plan import Plan, Step
-    from nas.representation.topology import Topology
+from nas.representation.topology import Topology
 
 
 def nested_gates(topology: Topology, utilization_N: Tensor) -> list[Tensor]:
-    """The gates of every module, each (N, n), at a utilization for every sample, (N,): the first components are on."""
+    """Nested gates, (N, n) for each module, at a utilization for each sample, (N,): the first components are on."""
     thresholds = (torch.tensor(module.thresholds, dtype=torch.float64) for module in topology.gated)
     return [(utilization_N[:, None] >= each.to(utilization_N.device)).float() for each in thresholds]
 
 
 class GatedPass:
-    """Runs a batch through all operations of a topology under gates.
+    """Executes all operations of a topology under gates.
 
     plan: of the subnetwork at utilization 1.
     """
@@ -49,7 +46,7 @@ class GatedPass:
         self.inside = frozenset(o for step in plan.steps for o, _, _ in step.inputs if self._is_inside(o))
 
     def run(self, layers: Sequence[Layer], x: Tensor, gates: Sequence[Tensor], mode: NormMode) -> Tensor:
-        """The value of the output map. gates: of every module, (N, n)."""
+        """The value of the output map. gates: (N, n) for each module."""
         self._check(gates, len(x))
         gates = [gate.to(x.dtype) for gate in gates]
         state = _State({0: x}, {0: None}, {0: None}, {0: None})
@@ -66,9 +63,9 @@ class GatedPass:
         return state.values[self.plan.output]
 
     def _is_inside(self, index: int) -> bool:
-        """Whether an operation leads from each slice of a map to that slice of another, with which it is switched.
+        """Whether an operation connects each slice of a map only with the same slice of a map in the same module.
 
-        What is off does not matter to it: it is off on the other side as well, so that its gate acts once.
+        The gate of such a slice need not mask the input: the slice is off in the target as well.
         """
         operation = self.topology.operations[index]
         source, target = (self.topology.maps[i] for i in (operation.source, operation.target))
@@ -85,29 +82,27 @@ class GatedPass:
         return used == 1 or (aligned and (operation.wiring == "causal" or read == written))
 
     def _scaled(self, value: Tensor, step: Step, on_N: Tensor | None) -> Tensor:
-        """With the factor for so many components in place of that for those at utilization 1, which the step has
-        applied.
-        """
+        """Replace the scale of utilization 1, which the step has applied, by the scale for the components on, (N,)."""
         if self.topology.maps[step.target].scale == "none" or on_N is None:
             return value
         of = len(step.inputs) if step.concat else len(self.switches[step.target].of_slices)
         return value * over_positions(of / on_N.clamp(min=1)[:, None], value)
 
     def _check(self, gates: Sequence[Tensor], samples: int) -> None:
-        wanted = [(samples, len(module.components)) for module in self.topology.gated]
-        got = [tuple(gate.shape) for gate in gates]
-        if not (wanted and got == wanted):
-            raise UserError(
-                "There must be gates of shape (samples, components) for every gated module of the network: "
-                f"{wanted or 'it has none'}. Got {got}."
-            )
+        expected = [(samples, len(module.components)) for module in self.topology.gated]
+        shapes = [tuple(gate.shape) for gate in gates]
+        if not expected:
+            raise UserError("Gates need a network with gated modules, for example of the space 'throttleable'.")
+        if shapes != expected:
+            raise UserError(f"Gates must have shape (samples, components) per module: {expected}. Got {shapes}.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Switch:
-    """How a map follows its module. of_slices, of_channels: the component of each, (slices,) and (C,).
+    """The link between a map and its module.
 
-    certain: some of it is on at every utilization.
+    of_slices, of_channels: component of each slice, (slices,), and of each channel, (C,). certain: part of the map is
+    on at every utilization.
     """
 
     module: int
@@ -127,11 +122,11 @@ class _Switch:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a pass knows of the maps so far; None stands for 1 throughout.
+    """The maps computed so far; None stands for ones.
 
-    values: of all channels, whether they are on or not. arrives: whether something is written, (N,). on: whether the
-    map is there, (N,): something is written, and a gate of it is on. masks: which channels a sample may read, (N, C),
-    of maps whose channels do not all come and go together.
+    values: of all channels, on or off. arrives: whether an input of the map is on, (N,). on: whether the map is on,
+    (N,): an input is on, and a gate of the map too. masks: channels that a sample may read, (N, C), of maps whose
+    channels are switched separately.
     """
 
     values: dict[int, Tensor]
@@ -140,7 +135,7 @@ class _State:
     masks: dict[int, Tensor | None]
 
     def read(self, layer: Layer, route: Route, source: int, mode: NormMode, inside: bool) -> Tensor:
-        """What an operation writes: nothing for the samples whose source is not there."""
+        """The output of an operation: zero for the samples whose source is off."""
         mask, on = (None, self.arrives[source]) if inside else (self.masks[source], self.on[source])
         out = layer(self.values[source], route, mode, mask)
         if on is None or (mask is not None and not layer.shifts):
@@ -148,20 +143,19 @@ class _State:
         return out * over_positions(on[:, None], out)
 
     def join(self, target: int, sources: Sequence[int]) -> Tensor:
-        """A concat: each part is there or not on its own. Returns how many are, (N,)."""
+        """Record a concat, whose sources are on or off independently. Returns the number of sources on, (N,)."""
         self.arrives[target] = self.on[target] = _any([self.on[s] for s in sources])
         self.masks[target] = None
         if any(self.masks[s] is not None or self.on[s] is not None for s in sources):
             self.masks[target] = torch.cat([self._mask(s) for s in sources], dim=1)
-        return torch.stack([self._whether(s) for s in sources]).sum(0)
+        return torch.stack([self._is_on(s) for s in sources]).sum(0)
 
     def switch(
         self, target: int, sources: Sequence[tuple[int, bool]], switch: _Switch | None, gates: Sequence[Tensor]
     ) -> Tensor | None:
-        """A sum: there where something arrives and, if it is gated, where its gates say so. Returns how many slices
-        are on, (N,), where there are gates.
+        """Record a sum: on if an input is on and, if the map is gated, a gate too.
 
-        sources: with whether they lead here inside of the components.
+        sources: with whether they connect slice to slice. Returns the number of slices on, (N,), if the map is gated.
         """
         arrives = _any([self.arrives[s] if inside else self.on[s] for s, inside in sources])
         self.arrives[target] = self.on[target] = arrives
@@ -178,13 +172,14 @@ class _State:
 
     def _mask(self, index: int) -> Tensor:
         mask = self.masks[index]
-        return self._whether(index)[:, None].expand(-1, self.values[index].shape[1]) if mask is None else mask
+        return self._is_on(index)[:, None].expand(-1, self.values[index].shape[1]) if mask is None else mask
 
-    def _whether(self, index: int) -> Tensor:
+    def _is_on(self, index: int) -> Tensor:
         on = self.on[index]
         return self.values[0].new_ones(len(self.values[0])) if on is None else on
 
 
-def _any(found: Sequence[Tensor | None]) -> Tensor | None:
-    known = [each for each in found if each is not None]
-    return torch.stack(known).amax(0) if len(known) == len(found) else None
+def _any(flags: Sequence[Tensor | None]) -> Tensor | None:
+    """Logical or of flags, (N,); None (ones) if one of them is None."""
+    tensors = [flag for flag in flags if flag is not None]
+    return torch.stack(tensors).amax(0) if len(tensors) == len(flags) else None

@@ -1,4 +1,4 @@
-"""From images as they are stored to what a network reads: a network keeps this with its weights.
+"""From stored images to the input of a network, which keeps its preprocessing with its weights.
 
 Shape suffixes: N examples, B examples of a batch, C channels, H height, W width, S all that follow C.
 """
@@ -20,11 +20,11 @@ _CHUNK_BYTES = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """(x · scale − mean) / std per channel: what a network expects done to raw images.
+    """(x · scale − mean) / std per channel: the preprocessing of raw images.
 
     mean, std: one number a channel, of training images times `scale`.
-    scale: 1/255 for uint8 images, 1.0 for floats. Images of the other kind are refused: a network that was trained on
-        0..255 answers nonsense for 0..1, and does so silently.
+    scale: 1/255 for uint8 images, 1.0 for floats. Images of the other type are rejected: a network that was trained on
+        0..255 gives wrong results for 0..1 without an error.
     """
 
     mean: tuple[float, ...]
@@ -65,7 +65,7 @@ class Preprocessing:
     def __call__(self, images_BCS: torch.Tensor) -> torch.Tensor:
         """Raw images (B, C, *S) standardised: float32, on the same device; 4-D ones in channels_last memory format.
 
-        Raises DataError for another number of channels, or uint8 where floats are expected or the reverse.
+        Raises DataError for another number of channels, or for uint8 instead of floats or the reverse.
         """
         import torch
 
@@ -95,7 +95,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Preprocessing:
-        """The reverse of `to_json`, exactly. Raises DataError where a field is missing, unknown or no number."""
+        """The reverse of `to_json`, exactly. Raises DataError for a field that is missing, unknown or not a number."""
         try:
             values = {name: float(data[name]) if name == "scale" else tuple(map(float, data[name])) for name in data}
             return cls(**values)  # type: ignore[arg-type]

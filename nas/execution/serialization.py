@@ -1,22 +1,85 @@
-"""From a key or a folder back to the trained network."""
+"""Files of networks and controllers: ``network.json``, ``weights.safetensors``, and the settings of a controller."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from nas.execution.network import AnytimeNetwork
+from torch import Tensor
+
+from nas.errors import UserError
+from nas.execution.preprocessing import Preprocessing
+from nas.representation.architecture import Architecture
+
+NETWORK, WEIGHTS = "network.json", "weights.safetensors"
+
+T = TypeVar("T")
 
 
-def load(key_or_folder: str | Path, *, store: str = "sqlite:///nas.db", repeat: int | None = None) -> AnytimeNetwork:
-    """A trained network, in evaluation mode, with ``preprocess`` for raw images.
+def write_network(
+    folder: str | Path, architecture: Architecture, preprocessing: Preprocessing | None, state: Mapping[str, Tensor]
+) -> None:
+    """Write a network to a folder, which is created if needed."""
+    from safetensors.torch import save_file
 
-    key_or_folder: the folder that ``network.save`` wrote, or the key (or an unambiguous prefix of it) of a candidate in
-        the store: then the very network whose accuracies are in the store, at its highest fidelity.
-    repeat: which training of a candidate, where there are several; by default the first that was kept.
-    Raises UserError or results.StoreError when there is none.
-    """
-    if Path(key_or_folder).is_dir():
-        return AnytimeNetwork.load(key_or_folder)
-    import results
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    description = {
+        "architecture": architecture.to_json(),
+        "preprocessing": preprocessing.to_json() if preprocessing else None,
+    }
+    (path / NETWORK).write_text(json.dumps(description, indent=1))
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path / WEIGHTS)
 
-    return AnytimeNetwork.load(results.open(store).weights(str(key_or_folder), repeat=repeat))
+
+def read_network(folder: str | Path) -> tuple[Architecture, Preprocessing | None]:
+    """Read architecture and preprocessing from a folder. Raises UserError if it contains no network."""
+    path = Path(folder)
+    try:
+        description = json.loads((path / NETWORK).read_text())
+        architecture = Architecture.from_json(description["architecture"])
+        preprocessing = description["preprocessing"]
+        return architecture, Preprocessing.from_json(preprocessing) if preprocessing else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} must be a folder that network.save wrote: {_summary(error)}") from error
+
+
+def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises UserError unless it holds tensors of the expected names and shapes."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} must be a file of weights: {_summary(error)}") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    stored = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in sorted(shapes.keys() | stored.keys()):
+        if shapes.get(name) != stored.get(name):
+            raise UserError(
+                f"{path} must hold the weights of this very network. "
+                f"Got shape {stored.get(name)} for {name}, expected {shapes.get(name)}."
+            )
+    return state
+
+
+def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a controller beside its network."""
+    path.write_text(json.dumps(settings))
+
+
+def read_settings(path: Path, parse: Callable[[dict[str, Any]], T], writer: str) -> T:
+    """Parse the settings of a controller. Raises UserError if the folder contains none. writer: named in the error."""
+    try:
+        return parse(json.loads(path.read_text()))
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path.parent} must be a folder that {writer} wrote: {_summary(error)}") from error
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

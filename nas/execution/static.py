@@ -1,37 +1,45 @@
-"""One operating point as a plain static module: only ordinary torch layers, only the weights that it uses."""
+"""One operating point as a static module: ordinary torch layers with only the weights that the point uses."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.execution.layers import BATCH_NORM_EPS, Channels, Layer, Norm, NormMode, Route, activate, merge, place
+from nas.execution.layers import BATCH_NORM_EPS, Layer, Norm, NormMode, activate, merge, place
+from nas.execution.plan import Channels, Plan, Route
+from nas.execution.preprocessing import Preprocessing
+from nas.representation.topology import Topology
 from nas.representation.wiring import channel_mask
-
-if TYPE_CHECKING:
-    from nas.execution.network import AnytimeNetwork
 
 
 class StaticNetwork(nn.Module):
-    """The network of one operating point, with its own copies of the weights it uses.
+    """The network of one operating point, with copies of the weights that it uses, in evaluation mode.
 
-    forward: x of shape (N, \\*input_shape) -> logits (N, num_classes).
+    forward: x of shape (N, \\*input_shape) -> logits (N, labels).
+
+    plan: of the operating point. row: its norm row. preprocess: from raw images to x.
     """
 
-    def __init__(self, network: AnytimeNetwork, level: int):
+    def __init__(
+        self,
+        topology: Topology,
+        layers: Sequence[Layer],
+        plan: Plan,
+        *,
+        row: int,
+        preprocess: Preprocessing | None = None,
+    ):
         super().__init__()
-        plan = network._plan(level, network.calibrated.device)
         self.steps, self.output = plan.steps, plan.output
-        self.preprocess = network.preprocess
-        layers, topology = network.operation_layers, network.architecture.topology
+        self.preprocess = preprocess
         mask_of = {o: channel_mask(topology, o) for o, layer in enumerate(layers) if layer.mask is not None}
         self.operations = nn.ModuleDict(
             {
-                str(o): StaticOperation(layers[o], route, NormMode(level, batch_statistics=False), mask_of.get(o))
+                str(o): StaticOperation(layers[o], route, NormMode(row, batch_statistics=False), mask_of.get(o))
                 for step in plan.steps
                 for o, _, route in step.inputs
                 if not step.concat
@@ -43,18 +51,18 @@ class StaticNetwork(nn.Module):
         values = {0: x}
         for step in self.steps:
             if step.concat:
-                arrived = [values[source] for _, source, _ in step.inputs]
+                inputs = [values[source] for _, source, _ in step.inputs]
             else:
-                arrived = [self.operations[str(o)](values[source]) for o, source, _ in step.inputs]
-            values[step.target] = merge(arrived, step)
+                inputs = [self.operations[str(o)](values[source]) for o, source, _ in step.inputs]
+            values[step.target] = merge(inputs, step)
         return values[self.output].flatten(1)
 
 
 class StaticOperation(nn.Module):
-    """One operation between its active channels: steps before, the operation, steps after.
+    """One operation on its active channels: steps before, the operation, steps after.
 
-    rows: of a learned operation, the blocks of target channels that read the same source channels; one where it is
-    dense.
+    rows: of a learned operation, the blocks of target channels that read the same source channels; one block if the
+    operation is dense.
     """
 
     def __init__(self, layer: Layer, route: Route, mode: NormMode, mask: np.ndarray | None):
@@ -75,7 +83,7 @@ class StaticOperation(nn.Module):
 
 
 def _parts(layer: Layer, route: Route, mask: np.ndarray | None) -> list[tuple[int, int, np.ndarray | None]]:
-    """(first row, row after the last, columns that they read: None for all) of each block of a learned operation."""
+    """(first row, row after the last, columns read, or None for all columns) of each block of a learned operation."""
     if layer.weight is None:
         return []
     if mask is None:
@@ -86,7 +94,7 @@ def _parts(layer: Layer, route: Route, mask: np.ndarray | None) -> list[tuple[in
 
 
 class Rows(nn.Module):
-    """Some target channels of a learned operation, and the source channels that they read: all, a prefix, or some."""
+    """Some target channels of a learned operation, which read all source channels, a prefix, or a selection."""
 
     columns: Tensor | None
 
@@ -99,8 +107,8 @@ class Rows(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.clone())
         prefix = columns is None or bool((columns == np.arange(len(columns))).all())
         self.prefix = None if columns is None else len(columns)
-        some = None if prefix or columns is None else torch.from_numpy(columns).to(weight.device)
-        self.register_buffer("columns", some, persistent=False)
+        selection = None if prefix or columns is None else torch.from_numpy(columns).to(weight.device)
+        self.register_buffer("columns", selection, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.columns is not None:

@@ -125,7 +125,7 @@ def throttle_text(made: Throttled, folder: Path) -> str:
         made.points.to_string(index=False, formatters=formats)
         + "\n\nWith controllers, mean MACs of an example, all that runs included:\n"
         + made.policies.to_string(index=False, formatters=formats)
-        + f"\nSaved: {network}(x, controller=nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
+        + f"\nSaved: nas.ControlledNetwork({network}, nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
     )
 
 

@@ -13,8 +13,9 @@ from evaluators.controllers.training import correct, policy_loss, train_policy
 from evaluators.data.arrays import batches
 from evaluators.training.evaluator import Training
 from nas.errors import UserError
-from nas.evaluation.controllers import SEES, ControlSettings
-from nas.execution.controller import actions, controller_architecture
+from nas.evaluation.controllers import ControlSettings
+from nas.execution.controlled_network import ControlledNetwork
+from nas.execution.controller_architectures import SEES, actions, controller_architecture
 from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing
 from nas.representation.elements import Task
@@ -103,7 +104,7 @@ def test_controllers_leave_the_data_path_bit_identical_and_are_measured_as_they_
         right, flops, count = 0, 0, 0
         for x, y in loader.evaluate():
             with FlopCounterMode(display=False) as counter:
-                right += int((network(x, controller=controller).argmax(1) == y).sum())
+                right += int((ControlledNetwork(network, controller)(x).argmax(1) == y).sum())
             flops += counter.get_total_flops()
             count += len(y)
         assert policy["test_accuracy"] == pytest.approx(right / count)
@@ -141,7 +142,7 @@ def test_what_is_right_where(trainer: Training, network: AnytimeNetwork) -> None
 def test_the_points_of_another_network_are_its_actions(trainer: Training) -> None:
     slimmable = Slimmable().architecture(lambda name, options: options[0], trainer.dataset.task)
     other = AnytimeNetwork(slimmable).eval()
-    assert [other.at(u) for u in actions(slimmable)] == [0, 1, 2, 3]
+    assert [other.subnetwork_at(u) for u in actions(slimmable)] == list(slimmable.points)
     found = trainer.control(other, ControlSettings(penalties=(30.0,), epochs=20))
     assert [row["macs"] for row in found.fixed] == list(other.macs)
     assert found.policies[0]["macs"] == other.macs[0] + found.controllers[0].macs

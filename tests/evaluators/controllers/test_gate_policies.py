@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from evaluators.controllers.gate_policies import mean_gate, measure_gates, penalty, train_gates
 from evaluators.data.arrays import batches
 from nas.evaluation.controllers import SHAPES, ControlSettings
-from nas.execution.gate_policy import GatePolicy, gate_policy_architecture
+from nas.execution.controller_architectures import gate_policy_architecture
+from nas.execution.gate_policy import GatePolicy
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing
@@ -63,6 +64,6 @@ def test_training_spends_less_at_small_utilizations_and_leaves_the_data_path_alo
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     policy.network.eval()
-    spent = {u: measure_gates(policy.at(u), network, {"": images})["macs"] for u in (0.0, 1.0)}
+    spent = {u: measure_gates(policy.with_utilization(u), network, {"": images})["macs"] for u in (0.0, 1.0)}
     assert spent[0.0] < spent[1.0] - 0.2 * network.macs[-1] if shape == "distance" else spent[0.0] <= spent[1.0]
     assert spent[0.0] < policy.macs + network.macs[0] + 0.2 * network.macs[-1]

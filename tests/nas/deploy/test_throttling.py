@@ -56,7 +56,7 @@ def test_the_command_trains_records_and_saves(study, cli, tmp_path):
     assert (after.state, after.reason) == (before.state, before.reason)
     network, controller = nas.load(out), nas.Controller.load(out / "controllers" / "0.1")
     assert controller.macs == recorded.controller_macs[0]
-    assert network(torch.zeros(2, 1, 8, 8), controller=controller).shape == (2, 3)
+    assert nas.ControlledNetwork(network, controller)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
     weights = nas.load(key, store=study.url).state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
     assert cli("front", "s", "--store", study.url, "--plot", str(tmp_path / "f.png"))[0] == 0
@@ -173,8 +173,8 @@ def test_gate_policies_are_recorded_by_utilization(study, tmp_path):
     assert found.utilization.tolist() == made.points.utilization.tolist() == made.policies.utilization.tolist()
     assert found.test_macs.tolist() == made.policies.test_macs.tolist()
     made.save(tmp_path)
-    policy = nas.GatePolicy.load(tmp_path / "controllers" / "3").at(0.5)
-    assert made.network(torch.zeros(2, 1, 8, 8), controller=policy).shape == (2, 3)
+    policy = nas.GatePolicy.load(tmp_path / "controllers" / "3").with_utilization(0.5)
+    assert nas.ControlledNetwork(made.network, policy)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
 
 
 def test_videos_of_moving_digits_from_end_to_end(tmp_path):
@@ -199,5 +199,5 @@ def test_videos_of_moving_digits_from_end_to_end(tmp_path):
     assert found.test_macs[10.0] == cheapest + found.controller_macs[10.0] < found.test_macs[0.01]
     x = made.network.preprocess(torch.from_numpy(trainer.dataset.x_test))
     for controller, reached in zip(made.controllers, found.test_accuracy):
-        right = made.network(x, controller=controller).argmax(1).numpy() == trainer.dataset.y_test
+        right = nas.ControlledNetwork(made.network, controller)(x).argmax(1).numpy() == trainer.dataset.y_test
         assert right.mean() == pytest.approx(reached)

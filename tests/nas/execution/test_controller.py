@@ -7,8 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import UserError
-from nas.evaluation.controllers import SEES
-from nas.execution.controller import UTILIZATIONS, Controller, actions, controller_architecture, sureness
+from nas.execution.controlled_network import ControlledNetwork
+from nas.execution.controller import Controller, top_log_probabilities
+from nas.execution.controller_architectures import SEES, UTILIZATIONS, actions, controller_architecture
 from nas.execution.network import AnytimeNetwork
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
@@ -26,7 +27,7 @@ def _controller(name: str, sees: str = "input") -> tuple[AnytimeNetwork, Control
     picks = AnytimeNetwork(controller_architecture(network.architecture.task, len(choices), sees=sees)).eval()
     x = random_images(network, 24)
     with torch.no_grad():
-        seen = x if sees == "input" else sureness(network(x, network.at(choices[0])))
+        seen = x if sees == "input" else top_log_probabilities(network(x, network.subnetwork_at(choices[0])))
         picks.operation_layers[-1].bias.sub_(picks(seen).mean(0))
     return network, Controller(picks, choices, sees=sees)
 
@@ -39,7 +40,7 @@ every_sight = pytest.mark.parametrize("sees", SEES)
 def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str, sees: str) -> None:
     network, controller = _controller(name, sees)
     x = random_images(network, 24)
-    choices, found = controller.choices(network, x), network(x, controller=controller)
+    choices, found = controller.choices(network, x), ControlledNetwork(network, controller)(x)
     assert len(choices.unique()) > 1
     for sample, choice in enumerate(choices.tolist()):
         network.throttle(controller.utilizations[choice])
@@ -50,11 +51,11 @@ def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str, sees
 def test_only_what_is_on_runs(monkeypatch: pytest.MonkeyPatch, sees: str) -> None:
     """As many passes as different picks, each over its own inputs alone; what was seen is not run again."""
     network, controller = _controller("gated_concat", sees)
-    x, ran, answer = random_images(network, 24), [], network.answer
+    x, ran, forward = random_images(network, 24), [], network.forward
     counts = controller.choices(network, x).bincount(minlength=len(controller.utilizations)).tolist()
-    monkeypatch.setattr(network, "answer", lambda x, level: ran.append(len(x)) or answer(x, level))
+    monkeypatch.setattr(network, "forward", lambda x, level: ran.append(len(x)) or forward(x, level))
     with FlopCounterMode(display=False) as counter:
-        network(x, controller=controller)
+        ControlledNetwork(network, controller)(x)
     passes = [len(x), *counts[1:]] if sees == "answer" else counts
     assert sorted(ran) == sorted(filter(None, passes))
     costs = controller.costs(network)
@@ -64,7 +65,7 @@ def test_only_what_is_on_runs(monkeypatch: pytest.MonkeyPatch, sees: str) -> Non
 @every_sight
 def test_no_input_no_answer(sees: str) -> None:
     network, controller = _controller("gated_concat", sees)
-    assert network(random_images(network, 0), controller=controller).shape == (0, 5)
+    assert ControlledNetwork(network, controller)(random_images(network, 0)).shape == (0, 5)
 
 
 def test_actions_are_tenths_that_differ() -> None:
@@ -77,13 +78,13 @@ def test_actions_are_tenths_that_differ() -> None:
 
 def test_actions_of_a_network_without_gates_are_its_points() -> None:
     network = AnytimeNetwork(ALL["multi_exit"]())
-    assert [network.at(u) for u in actions(network.architecture)] == [0, 1, 2]
+    assert [network.subnetwork_at(u) for u in actions(network.architecture)] == list(network.architecture.points)
 
 
 def test_one_point_leaves_nothing_to_pick() -> None:
     b = Builder(TASK)
     b.head(b.conv(b.input, 4))
-    with pytest.raises(UserError, match="two operating points or more"):
+    with pytest.raises(UserError, match="at least two operating points"):
         actions(b.architecture(1))
 
 
@@ -106,7 +107,7 @@ def test_a_folder_gives_the_controller_back(tmp_path, sees: str) -> None:
     found, x = Controller.load(tmp_path / "c"), random_images(network, 24)
     assert (found.utilizations, found.sees) == (controller.utilizations, sees)
     assert found.macs == controller.macs == controller.network.macs[0]
-    assert torch.equal(network(x, controller=found), network(x, controller=controller))
+    assert torch.equal(ControlledNetwork(network, found)(x), ControlledNetwork(network, controller)(x))
 
 
 def test_folders_without_a_controller_are_refused(tmp_path) -> None:
@@ -117,7 +118,7 @@ def test_folders_without_a_controller_are_refused(tmp_path) -> None:
     (tmp_path / "controller.json").write_text('{"utilizations": [0.1, 2.0], "sees": "input"}')
     with pytest.raises(UserError, match="between 0 and 1"):
         Controller.load(tmp_path)
-    with pytest.raises(UserError, match=r"a class for each utilization. Got 4 and 2"):
+    with pytest.raises(UserError, match=r"a class for each utilization. Got 4 classes for 2"):
         Controller(controller.network, (0.1, 1.0))
     with pytest.raises(UserError, match=r"thing to see.*'labels'.*answer"):
         Controller(controller.network, controller.utilizations, sees="labels")
@@ -127,8 +128,8 @@ def test_folders_without_a_controller_are_refused(tmp_path) -> None:
 def test_a_controller_of_another_network_is_refused(sees: str) -> None:
     _, controller = _controller("gated_concat", sees)
     other = AnytimeNetwork(vgg(8, (1,), 4, task=Task(input_shape=(1, 8, 8), num_classes=3))).eval()
-    for way in (lambda x: other(x, controller=controller), lambda x: controller.choices(other, x)):
-        with pytest.raises(UserError, match=f"sees the {sees} of this network takes"):
+    for way in (ControlledNetwork(other, controller), lambda x: controller.choices(other, x)):
+        with pytest.raises(UserError, match=f"sees the {sees} of this network must have input shape"):
             way(random_images(other, 2))
 
 
@@ -138,7 +139,7 @@ def test_coarse_answers_are_refused(sees: str) -> None:
     network = AnytimeNetwork(sparse_resnext(1, 8, 1, 8, levels=4, task=task)).eval()
     _, controller = _controller("gated_concat", sees)
     with pytest.raises(UserError, match="must answer in fine labels at all points"):
-        network(random_images(network, 2), controller=controller)
+        ControlledNetwork(network, controller)(random_images(network, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
@@ -147,7 +148,7 @@ def test_other_precisions(dtype: torch.dtype, sees: str) -> None:
     network, controller = _controller("gated_concat", sees)
     network.to(dtype)
     controller.network.to(dtype)
-    assert network(random_images(network, 4), controller=controller).dtype == dtype
+    assert ControlledNetwork(network, controller)(random_images(network, 4)).dtype == dtype
 
 
 def test_utilizations_must_ascend() -> None:
@@ -159,4 +160,4 @@ def test_utilizations_must_ascend() -> None:
 def test_training_mode_is_refused() -> None:
     network, controller = _controller("gated_concat")
     with pytest.raises(UserError, match=r"call eval\(\) of network and controller"):
-        network.train()(random_images(network), controller=controller)
+        ControlledNetwork(network.train(), controller)(random_images(network))

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from nas.errors import UserError
-from nas.execution.gate_policy import GatePolicy, gate_policy_architecture
+from nas.execution.controlled_network import ControlledNetwork
+from nas.execution.controller_architectures import gate_policy_architecture
+from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
 from nas.representation.elements import Task
 from nas.representation.gates import module_shares, switched
@@ -35,7 +37,7 @@ def _policy(name: str) -> tuple[AnytimeNetwork, GatePolicy, torch.Tensor]:
     with torch.no_grad():
         shifted = made(torch.cat([x, torch.full((24, 1, 8, 8), 0.5)], dim=1)).mean(0)
         made.operation_layers[-1].bias.sub_(shifted)
-    return network, policy.at(0.5), x
+    return network, policy.with_utilization(0.5), x
 
 
 @every_network
@@ -57,7 +59,7 @@ def test_what_a_policy_picks_really_runs(name: str) -> None:
     masked = network.forward_gated(x, policy.gates(x, torch.full((24,), 0.5)))
     ran: list[int] = []
     network.operation_layers[0].register_forward_hook(lambda _, __, out: ran.append(len(out)))
-    torch.testing.assert_close(network(x, controller=policy), masked)
+    torch.testing.assert_close(ControlledNetwork(network, policy)(x), masked)
     assert sorted(ran) == sorted(policy(x).unique(dim=0, return_counts=True)[1].tolist())
 
 
@@ -74,7 +76,7 @@ def test_the_utilization_asked_for_is_seen() -> None:
     _, policy, x = _policy("vgg")
     with torch.no_grad():
         policy.network.operation_layers[1].weight[:, -1].fill_(3.0)
-    assert not torch.equal(policy.at(0.0)(x), policy.at(1.0)(x))
+    assert not torch.equal(policy.with_utilization(0.0)(x), policy.with_utilization(1.0)(x))
 
 
 def test_shares_are_of_the_cost_that_can_be_saved() -> None:
@@ -92,19 +94,21 @@ def test_a_folder_gives_the_policy_back(tmp_path) -> None:
     found = GatePolicy.load(tmp_path)
     assert found.utilization == 1.0
     assert found.macs == policy.macs
-    assert torch.equal(network(x, controller=found.at(0.5)), network(x, controller=policy))
+    assert torch.equal(
+        ControlledNetwork(network, found.with_utilization(0.5))(x), ControlledNetwork(network, policy)(x)
+    )
 
 
 def test_what_cannot_be_is_refused(tmp_path) -> None:
     network, policy, x = _policy("vgg")
     with pytest.raises(UserError, match="needs a network with gated modules"):
         gate_policy_architecture(ALL["residual"]())
-    with pytest.raises(UserError, match=r"norms that all utilizations share. Got 'recalibrated'"):
+    with pytest.raises(UserError, match=r"norms that all utilizations share.* Got 'recalibrated'"):
         gate_policy_architecture(replace(network.architecture, norm="recalibrated"))
     with pytest.raises(UserError, match=r"between 0 and 1. Got 1.5"):
-        policy.at(1.5)
+        policy.with_utilization(1.5)
     without_gates = random_network(ALL["residual"]()).eval()
-    with pytest.raises(UserError, match=r"whose modules are .* Got one of \(\)"):
+    with pytest.raises(UserError, match=r"a network with modules .* Got \(\)"):
         policy.subnetworks(without_gates, policy(x))
     for sizes in ([], [(4, 9)], [(-4, 1)], [(1, 0)]):
         with pytest.raises(UserError, match="an output for each component that can be off"):
@@ -112,9 +116,9 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match=r"must be a folder that policy.save wrote"):
         GatePolicy.load(tmp_path)
     with pytest.raises(UserError, match=r"call eval\(\) of network and policy"):
-        network.train()(x, controller=policy)
+        ControlledNetwork(network.train(), policy)(x)
 
 
 def test_no_input_no_answer() -> None:
     network, policy, x = _policy("vgg")
-    assert network(x[:0], controller=policy).shape == (0, 5)
+    assert ControlledNetwork(network, policy)(x[:0]).shape == (0, 5)

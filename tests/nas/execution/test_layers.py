@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.execution.layers import Moves, place
+from nas.execution.layers import place
+from nas.execution.plan import Moves
 
 
 @given(st.permutations(range(7)), st.integers(1, 7), st.integers(1, 7))

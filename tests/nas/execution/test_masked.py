@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.errors import UserError
-from nas.execution.controller import actions
+from nas.execution.controller_architectures import actions
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
@@ -171,7 +171,7 @@ def test_where_points_have_norms_of_their_own_utilizations_stand_for_points(norm
     assert actions(made) == (0.25, 0.75)
     narrow = trim_point(made.topology, replace(made.points[0], channels=(3, 2, *made.points[0].channels[2:])))
     other = _network(made.with_points([narrow, made.points[1]]))  # what no gates switch has its place all the same
-    assert [other.at(u) for u in actions(other.architecture)] == [0, 1]
+    assert [other.subnetwork_at(u) for u in actions(other.architecture)] == list(other.architecture.points)
 
 
 def test_throttling_leaves_levels_alone() -> None:
@@ -188,9 +188,9 @@ def test_gates_that_do_not_fit_are_refused() -> None:
     network = _network(ALL["gated_concat"]())
     x = random_images(network, 2)
     for gates in ([], [torch.ones(2, 3)], [torch.ones(1, 4)], [torch.ones(2, 4)] * 2):
-        with pytest.raises(UserError, match=r"every gated module of the network: \[\(2, 4\)\]. Got"):
+        with pytest.raises(UserError, match=r"must have shape \(samples, components\) per module: \[\(2, 4\)\]. Got"):
             network.forward_gated(x, gates)
-    with pytest.raises(UserError, match="it has none"):
+    with pytest.raises(UserError, match="need a network with gated modules"):
         _network(ALL["causal"]()).forward_gated(x, [])
     with pytest.raises(UserError, match=r"norm must be 'shared'. Got 'per_point'"):
         _network(ALL["gated_residual"]()).forward_gated(x, [torch.ones(2, 3)])

@@ -86,7 +86,7 @@ def test_maps_that_count_as_shared_are_shared(architecture: Architecture) -> Non
         _, top = masked_forward(network, x, network.levels - 1, training=False)
         for level, shared in enumerate(stable_maps(architecture)):
             _, values = masked_forward(network, x, level, training=False)
-            plan = network._plan(level, x.device)
+            plan = network.plans.plan(architecture.points[level], x.device)
             for index in shared:
                 _close(plan.channels[index].take(top[index], dim=1), plan.channels[index].take(values[index], dim=1))
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nas.errors import InvalidArchitecture, UserError
 from nas.execution.layers import BATCH_NORM_EPS, Norm
 from nas.execution.network import MOMENTUM, AnytimeNetwork
+from nas.execution.plan_cache import PlanCache
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Subnetwork
@@ -136,7 +137,9 @@ def test_calibration_is_the_mean_over_batches(name: str, norm: str) -> None:
     for level in range(network.levels):
         for o, (mean, var) in _expected_statistics(network, batches, level).items():
             layer = network.operation_layers[o]
-            channels = network._plan(level, batches[0].device).channels[layer.operation.source]
+            channels = network.plans.plan(network.architecture.points[level], batches[0].device).channels[
+                layer.operation.source
+            ]
             row = layer.before.mean[level], layer.before.var[level]
             torch.testing.assert_close(channels.take(row[0]), channels.take(mean))
             torch.testing.assert_close(channels.take(row[1]), channels.take(var))
@@ -206,7 +209,7 @@ def test_calibration_needs_images(batches: Iterable[Tensor]) -> None:
 
 def test_shared_norms_are_not_calibrated() -> None:
     network = _policy(residual, "shared")
-    with pytest.raises(UserError, match="statistics of training"):
+    with pytest.raises(UserError, match="need no calibration"):
         network.calibrate([random_images(network)])
 
 
@@ -275,15 +278,12 @@ def test_what_is_no_subnetwork_of_this_topology_is_refused() -> None:
             network(x, wrong)
 
 
-def test_sampled_subnetworks_do_not_fill_the_memory(monkeypatch) -> None:
-    monkeypatch.setattr("nas.execution.network.REMEMBERED_PLANS", 8)
-    network = _policy(residual, "shared").train()
-    x = random_images(network)
-    for a in (4, 8, 12):
-        for b in (4, 8, 12):
-            for c in (8, 16, 20):
-                network(x, replace(_mixed(), channels=(3, a, b, a, c, c, 5)))
-                assert len(network._plans) <= 8
+def test_plans_of_sampled_subnetworks_do_not_accumulate() -> None:
+    cache, device = PlanCache(residual(), max_plans=8), torch.device("cpu")
+    sampled = [replace(_mixed(), channels=(3, a, b, a, c, c, 5)) for a in (4, 8, 12) for b in (4, 8) for c in (8, 16)]
+    plans = [cache.plan(point, device) for point in sampled]
+    assert all(cache.plan(point, device) is plan for point, plan in zip(sampled[-8:], plans[-8:]))
+    assert not any(cache.plan(point, device) is plan for point, plan in zip(sampled[:-8], plans[:-8]))
 
 
 # Statistics themselves -------------------------------------------------------------------------------------------

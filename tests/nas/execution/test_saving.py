@@ -141,11 +141,11 @@ BROKEN: dict[str, Any] = {
     "another network's weights": (_others_weights, "must hold the weights of this very network. Got shape"),
     "a weight too few": (
         lambda f: _edit_weights(f, lambda w: w.pop("layers.0.weight")),
-        r"Got shape None for layers.0.weight, where it has \(12, 3, 3, 3\)",
+        r"Got shape None for layers.0.weight, expected \(12, 3, 3, 3\)",
     ),
     "a weight too many": (
         lambda f: _edit_weights(f, lambda w: w.update(more=torch.ones(2))),
-        r"Got shape \(2,\) for more, where it has None",
+        r"Got shape \(2,\) for more, expected None",
     ),
 }
 
