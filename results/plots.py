@@ -154,10 +154,10 @@ def _curves(points: pd.DataFrame, cost: str) -> pd.DataFrame:
     return groups[[cost, "accuracy"]].mean().reset_index().dropna(subset=[cost, "accuracy"])
 
 
-def _engineering(value: float, _: object = None) -> str:
+def engineering(value: float, _: object = None) -> str:
     """Short form with a prefix: 1.5k, 20M, 3G; plain below a thousand.
 
-    >>> _engineering(1.5e6), _engineering(20e6), _engineering(0.25)
+    >>> engineering(1.5e6), engineering(20e6), engineering(0.25)
     ('1.5M', '20M', '0.25')
     """
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -179,7 +179,7 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, cost: str) -> 
     decades = math.log10(high / low * margin**2)
     subs = (1.0,) if decades > 4 else (1.0, 2.0, 5.0) if decades > 0.7 else tuple(float(n) for n in range(1, 10))
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
-    axes.xaxis.set_major_formatter(FuncFormatter(_engineering))
+    axes.xaxis.set_major_formatter(FuncFormatter(engineering))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if room > 0.06 else 1))
@@ -211,7 +211,7 @@ def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score) -> None:
         math.sqrt(left * right),
         0.025,
         f"anytime accuracy of the front {score(known[score.cost], values):.1%}\n"
-        f"over {_engineering(score.low)} to {_engineering(score.high)} {_UNITS[score.cost]}",
+        f"over {engineering(score.low)} to {engineering(score.high)} {_UNITS[score.cost]}",
         transform=axes.get_xaxis_transform(),
         ha="center",
         va="bottom",

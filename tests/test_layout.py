@@ -39,8 +39,13 @@ HEAVY = (
     "rich",
     "typer",
     "networkx",
+    "jinja2",
 )
 FILES = sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+DATA = ("nas/reporting/report.html.jinja", "nas/reporting/report.css")
+"""Files of the packages that are no modules."""
 
 
 def imports(path, *, at_top=False):
@@ -205,7 +210,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path):
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
-    for path in FILES:
+    for path in (*FILES, *DATA):
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_bytes((ROOT / path).read_bytes())
     for name in ("tests", "benchmarks", "examples", "runs"):  # what lies beside the packages stays out
@@ -217,6 +222,6 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path):
         held = set(opened.namelist())
         entries = opened.read(next(name for name in held if name.endswith("entry_points.txt"))).decode()
     assert {name.partition("/")[0] for name in held if ".dist-info/" not in name} == set(PACKAGES)
-    assert held >= set(FILES)
+    assert held >= {*FILES, *DATA}
     assert "nas = nas.cli:main" in entries
     assert any(name.endswith("licenses/LICENSE") for name in held)

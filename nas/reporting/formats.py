@@ -1,0 +1,41 @@
+"""Short forms of numbers and names, shared by the displays."""
+
+from __future__ import annotations
+
+import math
+
+
+def plugin_name(spec: str) -> str:
+    """The name of a plug-in without the path of its file.
+
+    >>> plugin_name("dtmc"), plugin_name("/home/me/own.py:Mine")
+    ('dtmc', 'Mine')
+    """
+    return spec.rpartition(":")[2]
+
+
+def fraction(value: float) -> str:
+    """A fraction with four digits, or a dash for NaN.
+
+    >>> fraction(0.98765), fraction(float("nan"))
+    ('0.9877', '–')
+    """
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def whole(value: float) -> str:
+    """A number without decimals, its thousands separated.
+
+    >>> whole(1234567.8)
+    '1,234,568'
+    """
+    return f"{value:,.0f}"
+
+
+def percent(value: float) -> str:
+    """A fraction in percent.
+
+    >>> percent(0.98765)
+    '98.77%'
+    """
+    return f"{value:.2%}"

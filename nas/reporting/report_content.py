@@ -1,0 +1,200 @@
+"""The data of a report as types, free of markup: `html_report` fills them, ``report.html.jinja`` renders them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from nas.audit.statistics import AuditRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An SVG document with its alternative text and its caption (plain text)."""
+
+    svg: str
+    alt: str
+    caption: str = ""
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as an image of its own, so that its element ids cannot clash with those of the page."""
+        return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontPoint:
+    """An operating point of a front. Accuracies are fractions; NaN if not measured.
+
+    hierarchy_accuracies: in the order of `Front.hierarchy`. candidate: key of the proposed architecture.
+    """
+
+    macs: int
+    params: int
+    accuracy: float
+    accuracy_sd: float
+    test_accuracy: float
+    hierarchy_accuracies: tuple[float, ...]
+    candidate: str
+    level: int
+    space: str
+    study: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """A Pareto front. num_omitted: points that are left out. repeated: whether some candidate was trained with several
+    seeds. hierarchy: columns with the accuracies of fine and coarse labels.
+    """
+
+    picture: Picture
+    points: tuple[FrontPoint, ...]
+    num_omitted: int
+    hierarchy: tuple[str, ...]
+    repeated: bool
+    several_studies: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The main results of a search. Accuracies are fractions; low, high: range of budgets in MACs."""
+
+    anytime_accuracy: float
+    test_anytime_accuracy: float | None
+    best: str
+    best_accuracy: float
+    low: float
+    high: float
+    trained: int
+    proposed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """A reason for a status, without its numbers, and the number of candidates that have it."""
+
+    text: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusCount:
+    """The candidates of one status. share: fraction of all proposals. reasons: the most frequent ones."""
+
+    status: str
+    candidates: int
+    share: float
+    reasons: tuple[Reason, ...]
+    num_omitted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationCount:
+    """A generation, numbered from 1. counts: candidates by status. relied: whether the proxy ranked it."""
+
+    number: int
+    counts: tuple[int, ...]
+    relied: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage of the search. share: fraction of the seconds of all stages."""
+
+    name: str
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funnel:
+    """Proposals by status and by generation, and the time that each stage took. search_seconds: wall clock."""
+
+    proposals: int
+    statuses: tuple[StatusCount, ...]
+    generations: tuple[GenerationCount, ...]
+    stages: tuple[Stage, ...]
+    search_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A proxy that could not score every network."""
+
+    proxy: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Whether a generation, numbered from 1, was ranked by the proxy. trained: candidates trained before it."""
+
+    generation: int
+    relied: bool
+    trained: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The audit of the proxies. problem: the reason if there is none. reference_counts: sizes of the reference samples.
+
+    picture: None if there are no rows.
+    """
+
+    problem: str = ""
+    sentences: tuple[str, ...] = ()
+    rows: tuple[AuditRow, ...] = ()
+    picture: Picture | None = None
+    failures: tuple[Failure, ...] = ()
+    reference_counts: tuple[int, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDrawing:
+    """A network of the front. choices: (name, option) pairs. num_front_points: its operating points on the front."""
+
+    key: str
+    space: str
+    anytime_accuracy: float
+    choices: tuple[tuple[str, Any], ...]
+    num_front_points: int
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyContent:
+    """The section of one study. Parts that need a trained candidate are None, or empty, without one.
+
+    store_option, store_argument: name the store in a command and in Python; empty for the default store.
+    undrawn: keys of the front's networks without a drawing.
+    """
+
+    name: str
+    state: str
+    reason: str
+    spaces: tuple[str, ...]
+    data: str
+    strategy: str
+    proxy: str
+    seed: int
+    url: str
+    store_option: str
+    store_argument: str
+    funnel: Funnel | None = None
+    headline: Headline | None = None
+    front: Front | None = None
+    progress: Picture | None = None
+    audit: Audit | None = None
+    networks: tuple[NetworkDrawing, ...] = ()
+    undrawn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContent:
+    """A whole report. front: of several studies together; None for one study, or if no candidate was trained."""
+
+    studies: tuple[StudyContent, ...]
+    front: Front | None = None
