@@ -1,4 +1,4 @@
-"""An anytime network: task, topology and operating points, checked; with its keys and its JSON."""
+"""The architecture: task, topology and operating points of an anytime network, with its content hash and its JSON."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from nas.representation.topology import Topology
 
 NORM_POLICIES = ("shared", "per_point", "recalibrated")
 
-
-_MAP_FIELDS = tuple(f.name for f in fields(FeatureMap))
-
-
-_OPERATION_FIELDS = tuple(f.name for f in fields(Operation))
-
-
-_POINT_FIELDS = tuple(f.name for f in fields(Subnetwork))
-
-
-_map_state, _operation_state, _point_state = (
-    attrgetter(*_MAP_FIELDS),
-    attrgetter(*_OPERATION_FIELDS),
-    attrgetter(*_POINT_FIELDS),
-)
+_map_state = attrgetter(*(f.name for f in fields(FeatureMap)))
+_operation_state = attrgetter(*(f.name for f in fields(Operation)))
+_point_state = attrgetter(*(f.name for f in fields(Subnetwork)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """An anytime network: task, topology and operating points from small to large.
+    """An anytime network: a task, a topology and its operating points.
 
-    norm: "shared": one norm for all points, legal where reuse is exact or modules are gated; "per_point": its own norm
-        for every point; "recalibrated": one norm whose statistics are re-estimated per point after training, without
-        which a point is refused.
-    training: the rule that trains it, with its settings.
+    Parameters
+    ----------
+    task : Task
+    topology : Topology
+        Its map 0 has the input shape of the task.
+    points : tuple of Subnetwork
+        The operating points, ascending in MACs. Each is a valid network without dead operations or maps;
+        :func:`nas.representation.liveness.trim_point` removes these.
+    norm : {"recalibrated", "shared", "per_point"}
+        "shared": one norm for all points; allowed if the points share their results exactly or differ in gated
+        components. "per_point": a norm for every point. "recalibrated": one norm, whose statistics are estimated again
+        for each point after training; a point without estimated statistics is refused.
+    training : TrainingSpec
+        The training rule with its settings.
 
-    Raises InvalidArchitecture when a point is not a network on its own (see :mod:`nas.representation.liveness`, which
-    trims what is not), when the points do not grow in MACs, or when they share norms that they cannot (see
-    :mod:`nas.representation.reuse`).
+    Raises
+    ------
+    InvalidArchitecture
+        If a point is not a valid network, if the points do not grow in MACs, or if they share norms but not the values
+        before them (:mod:`nas.representation.norms`).
     """
 
     task: Task
@@ -58,19 +58,24 @@ class Architecture:
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
     def __post_init__(self) -> None:
-        for name, what in (("task", Task), ("topology", Topology), ("training", TrainingSpec)):
-            if not isinstance(getattr(self, name), what):
-                raise InvalidArchitecture(f"{name} must be a {what.__name__}. Got {getattr(self, name)!r}.")
-        if not (type(self.points) is tuple and all(type(point) is Subnetwork for point in self.points)):
+        for name, part in (("task", Task), ("topology", Topology), ("training", TrainingSpec)):
+            if not isinstance(getattr(self, name), part):
+                raise InvalidArchitecture(f"{name} must be a {part.__name__}. Got {getattr(self, name)!r}.")
+        if type(self.points) is not tuple or any(type(point) is not Subnetwork for point in self.points):
             raise InvalidArchitecture(f"points must be a tuple of Subnetwork. Got {self.points!r}.")
-        first = self.topology.maps[0]
-        if not ((first.channels, *first.size) == self.task.input_shape):
+        input_shape = (self.topology.maps[0].channels, *self.topology.maps[0].size)
+        if input_shape != self.task.input_shape:
             raise InvalidArchitecture(
-                f"Map 0 must have the task's input shape {self.task.input_shape}. Got {(first.channels, *first.size)}."
+                f"Map 0 must have the task's input shape {self.task.input_shape}. Got {input_shape}."
             )
         if self.norm not in NORM_POLICIES:
             raise InvalidArchitecture(f"norm must be one of {NORM_POLICIES}. Got {self.norm!r}.")
-        if not (len(self.points) >= 1):
+        self._check_points()
+        if self.norm == "shared":
+            check_shared_norms(self.topology, self.points)
+
+    def _check_points(self) -> None:
+        if not self.points:
             raise InvalidArchitecture("An architecture must have at least one operating point.")
         for level, point in enumerate(self.points):
             try:
@@ -80,27 +85,28 @@ class Architecture:
         if self.topology.gated:
             check_throttled(self.topology, self.task, self.points[-1])
         for level, (before, after) in enumerate(pairwise(self.costs), start=1):
-            if not (before < after):
+            if before >= after:
                 raise InvalidArchitecture(
                     f"Operating points must grow in MACs. Got macs={self.costs} at levels {level - 1} and {level}."
                 )
-        if self.norm == "shared":
-            check_shared_norms(self.topology, self.points)
 
     def labelling(self, point: Subnetwork) -> int:
-        """Which of the task's labellings a point answers in, 0 the fine labels: told by how many its output tells."""
+        """The task's labelling that a point predicts, 0 for the fine labels; its number of labels equals the channels
+        of the point's output.
+        """
         return self.task.label_counts.index(self.topology.maps[point.output].channels)
 
     @cached_property
     def costs(self) -> tuple[int, ...]:
-        """Multiply-accumulates of one example at every operating point, as :func:`nas.macs` has it."""
+        """MACs of one example at every operating point, as :func:`nas.macs`."""
         return tuple(subnetwork_macs(self.topology, point) for point in self.points)
 
     @cached_property
     def canonical(self) -> Architecture:
-        """The same network without what no point uses: dead operations, maps and channels.
+        """The same network without operations, maps and channels that no operating point uses.
 
-        Equal keys mean equal networks; the converse is best effort (permuted maps are told apart).
+        Networks with equal keys are equal. The converse is best effort: networks whose maps are in a different order
+        have different keys.
         """
         topology, points = trim_unused(self.topology, self.points)
         unchanged = topology is self.topology and points is self.points
@@ -108,16 +114,17 @@ class Architecture:
 
     @cached_property
     def network_key(self) -> str:
-        """Identity of the network, 16 hexadecimal digits; the training rule is left out. It seeds the training."""
+        """Content hash without the training rule, 16 hexadecimal digits; it seeds the training."""
         return hashlib.sha256(repr(self._network_state()).encode()).hexdigest()[:16]
 
     @cached_property
     def key(self) -> str:
-        """Identity of the architecture, training rule included, 16 hexadecimal digits."""
+        """Content hash with the training rule, 16 hexadecimal digits."""
         state = (self.network_key, self.training.rule, self.training.settings)
         return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
     def _network_state(self) -> tuple[Any, ...]:
+        """The values that are hashed; their order and number must not change, or stored keys become invalid."""
         trimmed = self.canonical
         return (
             (self.task.input_shape, self.task.num_classes, self.task.hierarchy, self.task.metric),
@@ -143,13 +150,29 @@ class Architecture:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Architecture:
-        """The architecture that ``to_json`` wrote. Raises InvalidArchitecture when the data is no architecture."""
-        if not (isinstance(data, dict) and data.get("format") == 1):
+        """The architecture that :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        data : dict
+
+        Returns
+        -------
+        Architecture
+
+        Raises
+        ------
+        InvalidArchitecture
+            If the data does not describe a valid architecture, or has another format.
+        PluginError
+            If a kind of operation is not installed.
+        """
+        if not isinstance(data, dict) or data.get("format") != 1:
             got = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise InvalidArchitecture(f"This version reads architectures of format 1. Got format {got!r}.")
         try:
-            _only(data, "format", "task", "maps", "operations", "gated", "points", "norm", "training")
-            _only(data["training"], "rule", "settings")
+            _check_entries(data, "format", "task", "maps", "operations", "gated", "points", "norm", "training")
+            _check_entries(data["training"], "rule", "settings")
             return Architecture(
                 task=_from_dict(Task, data["task"]),
                 topology=Topology(
@@ -167,8 +190,18 @@ class Architecture:
             raise InvalidArchitecture(f"The data is not an architecture: {type(error).__name__} {error}.") from error
 
     def with_points(self, points: Sequence[Subnetwork]) -> Architecture:
-        """The same maps and operations with other operating points, the largest of which is at utilization 1:
-        components that are off there are gated no more.
+        """The same maps and operations with different operating points.
+
+        The largest new point is at utilization 1: components that are off there are no longer gated.
+
+        Parameters
+        ----------
+        points : sequence of Subnetwork
+            Ascending in MACs.
+
+        Returns
+        -------
+        Architecture
         """
         topology = self.topology
         if topology.gated and points:
@@ -176,32 +209,50 @@ class Architecture:
         return replace(self, topology=topology, points=tuple(points))
 
 
-def _to_dict(item: Any) -> dict[str, Any]:
-    return {f.name: value for f in fields(item) if (value := getattr(item, f.name)) != f.default}
-
-
-def _only(data: dict[str, Any], *names: str) -> None:
-    unknown = sorted(set(data).difference(names))
-    if unknown:
-        raise InvalidArchitecture(f"The data is not an architecture: it has unknown entries {unknown}.")
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(v) for v in value) if isinstance(value, list | tuple) else value
-
-
-def _from_dict(cls: type, data: dict[str, Any]) -> Any:
-    return cls(**{name: _tupled(value) for name, value in data.items()})
-
-
 def macs(architecture: Architecture) -> tuple[int, ...]:
-    """Multiply-accumulates of one example at every operating point.
+    """Multiply-accumulate operations (MACs) of one example at every operating point.
 
-    Equals half of what torch's flop counter says of ``network.extract(level)``.
+    Parameters
+    ----------
+    architecture : Architecture
+
+    Returns
+    -------
+    tuple of int
+        One per operating point, ascending. Half of the FLOPs that torch's flop counter reports for
+        ``network.extract(level)``.
     """
     return architecture.costs
 
 
 def params(architecture: Architecture) -> tuple[int, ...]:
-    """Weights, biases and norm parameters of every operating point on its own, as in ``network.extract(level)``."""
+    """Number of parameters of every operating point: weights, biases and norm parameters.
+
+    Parameters
+    ----------
+    architecture : Architecture
+
+    Returns
+    -------
+    tuple of int
+        One per operating point, as of ``network.extract(level)``.
+    """
     return tuple(subnetwork_params(architecture.topology, point) for point in architecture.points)
+
+
+def _to_dict(item: Any) -> dict[str, Any]:
+    return {f.name: value for f in fields(item) if (value := getattr(item, f.name)) != f.default}
+
+
+def _from_dict(cls: type, data: dict[str, Any]) -> Any:
+    return cls(**{name: _to_tuple(value) for name, value in data.items()})
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(_to_tuple(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _check_entries(data: dict[str, Any], *names: str) -> None:
+    unknown = sorted(set(data).difference(names))
+    if unknown:
+        raise InvalidArchitecture(f"The data is not an architecture: it has unknown entries {unknown}.")

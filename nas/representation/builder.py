@@ -36,7 +36,7 @@ class Builder:
     >>> x = builder.conv(builder.input, (8, 16), kernel=3, after=("norm", "relu"))
     >>> builder.head(x)
     3
-    >>> from nas.representation.cost import macs
+    >>> from nas.representation.architecture import macs
     >>> macs(builder.architecture(points=2))
     (4688, 9376)
     """

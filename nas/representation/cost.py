@@ -1,6 +1,6 @@
-"""Exact cost of operating points, without torch. "FLOPs" in the papers are multiply-accumulates: MACs.
+"""Exact cost of operating points, without torch. The "FLOPs" of the papers are multiply-accumulate operations (MACs).
 
-Skips, poolings, norms and activations cost no MACs; norms and biases are not counted as MACs either.
+Only weights cost MACs: skips, poolings, norms, activations and biases cost none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from nas.representation.wiring import pairs
 
 
 def subnetwork_macs(topology: Topology, point: Subnetwork) -> int:
-    """Multiply-accumulates of one example through a subnetwork."""
+    """MACs of one example through a subnetwork."""
     counts = topology.active(point)
     total = 0
     operations, each = topology.operations, topology.macs_per_pair
@@ -34,6 +34,6 @@ def subnetwork_params(topology: Topology, point: Subnetwork) -> int:
 
 
 def live_weights(topology: Topology, point: Subnetwork) -> list[int]:
-    """Weights of each operation of a subnetwork, biases apart, in the order of ``point.operations``."""
+    """Weights of each operation of a subnetwork, without biases, in the order of ``point.operations``."""
     counts, each, operations = topology.active(point), topology.weights_per_pair, topology.operations
     return [each[o] * pairs(topology, operations[o], point, counts) if each[o] else 0 for o in point.operations]

@@ -1,11 +1,11 @@
-"""Gated modules: which components of a network are on at a utilization u in [0, 1], and the subnetwork that they make.
+"""Gated modules: the components that are on at a utilization u in [0, 1], and the resulting subnetwork.
 
-A module has n components, the first few of which may be always on; at a utilization, the first
-c = min(always + ⌊u (n − always + 1)⌋, n) are (nested order). A component is a slice of a map, of several maps that go
-together, or maps as a whole: what is off is absent, as in any other subnetwork.
+A module has n components; the first ``always`` of them are always on. At utilization u the first
+c = min(always + ⌊u (n − always + 1)⌋, n) components are on (nested order). A component is a slice of a map, slices of
+several coupled maps, or whole maps. Components that are off are absent, as in any other subnetwork.
 
-Off means absent to the reader: a gate acts after the steps that a reader takes before it reads, and on what an
-operation writes after its own norm. So norms may stand anywhere, and to skip what is off is exact.
+A gate acts after the ``before`` steps of the operations that read a map, and after the ``after`` steps of the
+operations that write it. Norms may therefore stand anywhere, and skipping components that are off is exact.
 
 References
 ----------
@@ -27,36 +27,54 @@ from nas.representation.topology import Topology
 
 
 def check_utilization(utilization: float) -> None:
-    """Raise UserError unless it lies in [0, 1]."""
+    """Raise UserError unless the utilization is a number in [0, 1]."""
     number = isinstance(utilization, int | float) and not isinstance(utilization, bool)
     if not (number and 0 <= utilization <= 1):
         raise UserError(f"A utilization must lie between 0 and 1. Got {utilization!r}.")
 
 
 def distinct_utilizations(topology: Topology) -> tuple[float, ...]:
-    """The smallest utilization of every subnetwork that there is, ascending from 0.0."""
+    """The smallest utilization of every distinct subnetwork, ascending from 0.0."""
     return tuple(sorted({0.0}.union(*(module.thresholds for module in topology.gated))))
 
 
 def throttled(topology: Topology, utilization: float, largest: Subnetwork) -> Subnetwork:
-    """The subnetwork at a utilization: the largest operating point, at utilization 1, with fewer components on.
+    """The subnetwork at a utilization.
 
-    Raises InvalidArchitecture when the input does not reach the output, UserError for no utilization.
+    Parameters
+    ----------
+    topology : Topology
+    utilization : float
+        In [0, 1].
+    largest : Subnetwork
+        The subnetwork at utilization 1, with all components on.
+
+    Returns
+    -------
+    Subnetwork
+        The largest subnetwork without the components that are off.
+
+    Raises
+    ------
+    InvalidArchitecture
+        If the input does not reach the output.
+    UserError
+        If the utilization is outside [0, 1].
     """
     check_utilization(utilization)
     return switched(topology, [module.on(utilization) for module in topology.gated], largest)
 
 
 def switched(topology: Topology, on: Sequence[int], largest: Subnetwork) -> Subnetwork:
-    """The subnetwork with so many components of each module on, as :func:`throttled`."""
+    """As :func:`throttled`, for a given number of components of each module."""
     counts = dict(zip(topology.declared, largest.channels))
-    for module, first in zip(topology.gated, on, strict=True):
-        counts |= _widths(topology, module, first)
+    for module, components in zip(topology.gated, on, strict=True):
+        counts |= _widths(topology, module, components)
     return trim_point(topology, replace(largest, channels=tuple(counts.values())))
 
 
 def module_shares(topology: Topology, largest: Subnetwork) -> list[float]:
-    """What the switched components of each module cost, as shares of the multiply-accumulates that all of them do."""
+    """Share of each module in the MACs that switching off all components, one module at a time, saves; sums to 1."""
     whole = [len(module.components) for module in topology.gated]
     saved = []
     for m, module in enumerate(topology.gated):
@@ -71,8 +89,10 @@ def gated_maps(module: GatedModule) -> list[int]:
 
 
 def round_robin(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Components of several modules in one order, as (module, component): the first of each, last module first, then
-    the second of each, and so on.
+    """The components of several modules in one order, as (module, component).
+
+    The first component of each module comes first, from the last module to the first; then the second of each, and so
+    on.
 
     >>> round_robin([2, 1])
     [(1, 0), (0, 0), (0, 1)]
@@ -81,31 +101,21 @@ def round_robin(sizes: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def cut_to(topology: Topology, largest: Subnetwork) -> tuple[GatedModule, ...]:
-    """The modules without the components that are off at a subnetwork, which is to be the largest operating point;
-    those gone of which nothing is left to switch, or which it has on in no nested order.
+    """The modules without the components that are off in a subnetwork, which becomes the largest operating point.
+
+    A module is dropped if it has no component left to switch, or if its components are not on in nested order.
     """
-    found = []
+    modules = []
     for module in topology.gated:
-        fitting = (c for c in range(len(module.components), module.always, -1) if _is_on(topology, module, c, largest))
-        if on := next(fitting, 0):
-            found.append(replace(module, components=module.components[:on]))
-    return tuple(found)
-
-
-def _widths(topology: Topology, module: GatedModule, on: int) -> dict[int, int]:
-    """Active channels of the maps of a module with so many components on."""
-    named = Counter(index for component in module.components[:on] for index in component)
-    return {index: (0, *topology.maps[index].slices)[named[index]] for index in gated_maps(module)}
-
-
-def _is_on(topology: Topology, module: GatedModule, on: int, point: Subnetwork) -> bool:
-    counts = dict(zip(topology.declared, point.channels))
-    return all(counts[index] == width for index, width in _widths(topology, module, on).items())
+        counts = (c for c in range(len(module.components), module.always, -1) if _is_on(topology, module, c, largest))
+        if on := next(counts, 0):
+            modules.append(replace(module, components=module.components[:on]))
+    return tuple(modules)
 
 
 def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None:
-    """Raise InvalidArchitecture unless all components are on at the largest operating point, and there is a network at
-    every utilization.
+    """Raise InvalidArchitecture unless the largest operating point has all components on and the subnetwork at every
+    utilization is valid.
     """
     if not all(_is_on(topology, module, len(module.components), largest) for module in topology.gated):
         raise InvalidArchitecture("The largest operating point must have all components of all gated modules on.")
@@ -114,3 +124,14 @@ def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None
             check_point(topology, task, throttled(topology, utilization, largest))
         except InvalidArchitecture as error:
             raise InvalidArchitecture(f"At utilization {utilization:.3g}: {error}") from None
+
+
+def _widths(topology: Topology, module: GatedModule, on: int) -> dict[int, int]:
+    """Active channels of the maps of a module of which the first ``on`` components are on."""
+    slices_on = Counter(index for component in module.components[:on] for index in component)
+    return {index: (0, *topology.maps[index].slices)[slices_on[index]] for index in gated_maps(module)}
+
+
+def _is_on(topology: Topology, module: GatedModule, on: int, point: Subnetwork) -> bool:
+    counts = dict(zip(topology.declared, point.channels))
+    return all(counts[index] == width for index, width in _widths(topology, module, on).items())

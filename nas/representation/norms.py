@@ -1,4 +1,4 @@
-"""Whether operating points can share their norms."""
+"""Check that operating points can share their norms: the values before a norm must be equal at all points."""
 
 from __future__ import annotations
 
@@ -16,35 +16,37 @@ from nas.representation.wiring import active_mask, reads_any
 
 
 def check_shared_norms(topology: Topology, points: Sequence[Subnetwork]) -> None:
-    """Raise InvalidArchitecture unless one norm can serve all operating points: wherever a norm runs at two of them,
-    the channels that it has at both must have the same values.
+    """Raise InvalidArchitecture unless one norm can serve all operating points.
 
-    What comes and goes with gates is left aside: whole operations, and what is read of a gated map. There a norm sees a
-    mixture by design; of widths, it would be wrong at every one but those that it saw most.
+    A norm that runs at two points must have equal values before it, on the channels that are active at both.
+    Differences that come from gates are allowed: operations that are switched off as a whole, and gated maps that are
+    read with fewer components. There a norm averages over the combinations by design; after a varying width, its
+    statistics would be wrong at every width but the ones that training uses most.
     """
     live = [set(point.operations) for point in points]
-    found: dict[tuple[int, int], _Widths] = {}
+    comparisons: dict[tuple[int, int], _Comparison] = {}
     for index, operation in enumerate(topology.operations):
         if "norm" not in (*operation.before, *operation.after):
             continue
         for pair in pairwise(k for k in range(len(points)) if index in live[k]):
-            if pair not in found:
-                found[pair] = _Widths(topology, points[pair[0]], points[pair[1]])
-            why = found[pair].changed.get(operation.source)
-            if why is None and "norm" in operation.after:
-                why = found[pair].reads_others(index)
-            if why is not None:
+            if pair not in comparisons:
+                comparisons[pair] = _Comparison(topology, points[pair[0]], points[pair[1]])
+            reason = comparisons[pair].changed.get(operation.source)
+            if reason is None and "norm" in operation.after:
+                reason = comparisons[pair].reads_more(index)
+            if reason is not None:
                 raise InvalidArchitecture(
-                    "Points share their norms where what a norm sees stays what it is at larger points, or goes with "
-                    f"gates. That of {operation_name(topology, index)} sees other values at level {pair[1]} than at "
-                    f"level {pair[0]}: {why}. Wire it causally, or let norm be 'recalibrated' or 'per_point'."
+                    "Operating points may share a norm only if the values before it are equal at all of them, gates "
+                    f"apart. The norm of {operation_name(topology, index)} has different values at level {pair[1]} "
+                    f"than at level {pair[0]}: {reason}. Wire it causally, or set norm to 'recalibrated' or "
+                    "'per_point'."
                 )
 
 
-class _Widths:
-    """What widths change between two points, in the operations that both run.
+class _Comparison:
+    """The differences between two points that come from widths, in the operations that run at both.
 
-    changed: by map, why its channels, those that both have, have other values at one than at the other.
+    changed: for each map whose shared channels have different values at the two points, the reason.
     """
 
     def __init__(self, topology: Topology, *points: Subnetwork):
@@ -57,14 +59,14 @@ class _Widths:
         for o in sorted(common, key=lambda o: topology.operations[o].target):
             operation = topology.operations[o]
             if operation.source in self.changed and not self._gated(operation.source):
-                self.changed.setdefault(operation.target, f"what {operation_name(topology, o)} reads has changed")
-            elif topology.maps[operation.target].merge != "concat" and (why := self.reads_others(o)):
-                self.changed.setdefault(operation.target, why)
+                self.changed.setdefault(operation.target, f"the input of {operation_name(topology, o)} changes")
+            elif topology.maps[operation.target].merge != "concat" and (reason := self.reads_more(o)):
+                self.changed.setdefault(operation.target, reason)
             elif self._is_rescaled(operation.target):
-                self.changed.setdefault(operation.target, "its values are scaled by how many components are on")
+                self.changed.setdefault(operation.target, "its scale depends on the number of active components")
 
-    def reads_others(self, index: int) -> str | None:
-        """Why an operation reads, for channels that it writes at both points, channels that one of them has not."""
+    def reads_more(self, index: int) -> str | None:
+        """The reason, if target channels that are active at both points read source channels that only one has."""
         topology, operation = self.topology, self.topology.operations[index]
         source, target = topology.maps[operation.source], topology.maps[operation.target]
         read = [counts[operation.source] for counts in self.counts]
@@ -72,24 +74,26 @@ class _Widths:
         if (prefix and read[0] == read[1]) or self._gated(operation.source):
             return None
         written = min(counts[operation.target] for counts in self.counts)
-        if operation.wiring == "causal" and prefix and min(read) and written:
-            others = target.slices.index(written) > source.slices.index(min(read))  # it reads slices up to its own
+        if operation.wiring == "causal" and prefix and min(read) and written:  # it reads slices up to its own
+            more = target.slices.index(written) > source.slices.index(min(read))
         else:
             rows = np.logical_and(*(active_mask(topology, point, operation.target) for point in self.points))
             columns = np.logical_xor(*(active_mask(topology, point, operation.source) for point in self.points))
-            others = reads_any(topology, index, rows, columns)
-        if not others:
+            more = reads_any(topology, index, rows, columns)
+        if not more:
             return None
-        wiring = f"its wiring is {operation.wiring!r}"
         name = operation_name(topology, index)
-        return f"{name} reads {read[0]} channels at the smaller, {read[1]} at the larger, and {wiring}"
+        return (
+            f"{name} reads {read[0]} channels at the smaller, {read[1]} at the larger, and its wiring is "
+            f"{operation.wiring!r}"
+        )
 
     def _is_rescaled(self, index: int) -> bool:
         scaled, counts = self.topology.maps[index].scale != "none", {counts[index] for counts in self.counts}
         return scaled and len(counts) > 1 and not self._gated(index)
 
     def _gated(self, index: int) -> bool:
-        """Whether what is active of a map is components that a gate switches, rather than a width."""
+        """Whether a gate, rather than a width, determines the active channels of a map."""
         if self.topology.maps[index].merge == "concat":
             sources = [self.topology.operations[o].source for o in self.topology.incoming[index]]
             return all(len({counts[s] for counts in self.counts}) == 1 or self._gated(s) for s in sources)

@@ -1,4 +1,4 @@
-"""Which results of a larger operating point a smaller one shares: derived from the wiring, never declared."""
+"""Reuse: the results of an operating point that a larger one shares, derived from the wiring."""
 
 from __future__ import annotations
 
@@ -11,72 +11,96 @@ from nas.representation.topology import Topology, operation_name
 from nas.representation.wiring import active_mask, reads_any
 
 LINEAR_KINDS = ("conv", "linear")
-"""Learned kinds whose answer is a sum over what they read, so that what is new can be added to what was known."""
+"""Learned kinds whose output is a sum over their input channels: a larger point can add the terms of new channels."""
+
+Changes = dict[int, str | None]
+"""For each live map, the reason why its active channels have different values at a later point; None if they do not."""
 
 
 def stable_maps(architecture: Architecture) -> tuple[frozenset[int], ...]:
-    """For every level, the maps whose active channels have the same values as in a pass through the largest point.
+    """The maps whose active channels have the same values as at the largest operating point, for every level.
 
-    A channel is shared iff its live inputs, norm and scale never change after its birth. In a causal network with
-    shared norms these are all maps but the classifier's, so that one pass answers for every level.
+    In a causal network with shared norms these are all maps but the logits, so that one pass of the largest point
+    serves every level.
+
+    Parameters
+    ----------
+    architecture : Architecture
+
+    Returns
+    -------
+    tuple of frozenset of int
+        Map indices, one set per operating point.
 
     Notes
     -----
-    One sweep in topological order per level over channel masks, O(operations x channels²).
+    A channel is shared iff its live inputs, its norm and its scale are the same at both points. One sweep in
+    topological order per level over channel masks: O(operations × channels²).
     """
     top = architecture.points[-1]
     return tuple(
-        frozenset(index for index, why in _changes(architecture, point, top).items() if why is None)
+        frozenset(index for index, reason in _changes(architecture, point, top).items() if reason is None)
         for point in architecture.points
     )
 
 
 def accumulating_maps(architecture: Architecture) -> frozenset[int]:
-    """The maps to whose values a larger point only adds: the logits of a causal network. Their bias is added once.
+    """The maps to whose values larger points only add terms, such as the logits of a causal network.
 
-    Raises UserError unless every point builds on the results of those before it, exactly: all other maps that two
-    points share must have the same values in both.
+    Their bias is added once.
+
+    Parameters
+    ----------
+    architecture : Architecture
+
+    Returns
+    -------
+    frozenset of int
+
+    Raises
+    ------
+    UserError
+        If a map that two consecutive points share neither keeps its values nor accumulates: the results of the smaller
+        point cannot be reused.
     """
-    found: set[int] = set()
-    changes: dict[tuple[int, int], dict[int, str | None]] = {}
+    accumulating: set[int] = set()
+    changes: dict[tuple[int, int], Changes] = {}
     for index in range(1, len(architecture.topology.maps)):
         levels = [k for k, point in enumerate(architecture.points) if _is_live(architecture.topology, point, index)]
         for pair in pairwise(levels):
             before, after = (architecture.points[k] for k in pair)
             if pair not in changes:
                 changes[pair] = _changes(architecture, before, after)
-            why = changes[pair][index]
-            if why is None:
+            reason = changes[pair][index]
+            if reason is None:
                 continue
             if not _accumulates(architecture, before, after, index, changes[pair]):
                 raise UserError(
-                    "The results of an operating point must stay what they are at the larger ones to be reused. "
-                    f"Those of map {index} are others at level {pair[1]} than at level {pair[0]}: {why}. "
+                    f"Results cannot be reused: feature map {index} has different values at level {pair[1]} than at "
+                    f"level {pair[0]}: {reason}. "
                     "Run and train each level on its own: network(x, level), rules like joint."
                 )
-            found.add(index)
-    return frozenset(found)
+            accumulating.add(index)
+    return frozenset(accumulating)
 
 
 def _is_live(topology: Topology, point: Subnetwork, index: int) -> bool:
     return any(topology.operations[o].target == index for o in point.operations)
 
 
-def _changes(architecture: Architecture, point: Subnetwork, later: Subnetwork) -> dict[int, str | None]:
-    """For each live map of a point, why its active channels have other values at a later one; None where they do
-    not.
-    """
+def _changes(architecture: Architecture, point: Subnetwork, later: Subnetwork) -> Changes:
     topology, live = architecture.topology, set(point.operations)
-    found: dict[int, str | None] = {0: None}
+    changes: Changes = {0: None}
     for index in range(1, len(topology.maps)):
         if any(o in live for o in topology.incoming[index]):
-            found[index] = _change(architecture, point, later, index, found)
-    return found
+            changes[index] = _change(architecture, point, later, index, changes)
+    return changes
 
 
 def _change(
-    architecture: Architecture, point: Subnetwork, later: Subnetwork, index: int, changes: dict[int, str | None]
+    architecture: Architecture, point: Subnetwork, later: Subnetwork, index: int, changes: Changes
 ) -> str | None:
+    """The reason why a map has different values at a later point; changes: of the maps before it."""
     topology = architecture.topology
     live, later_live = set(point.operations), set(later.operations)
     incoming, feature_map = topology.incoming[index], topology.maps[index]
@@ -85,21 +109,19 @@ def _change(
         if o in live and o not in later_live:
             return f"{operation_name(topology, o)} runs at the smaller one only"
         if o in live and changes[topology.operations[o].source] is not None:
-            return f"what {operation_name(topology, o)} reads has changed"
+            return f"the input of {operation_name(topology, o)} changes"
     if feature_map.merge != "concat" and counts > later_counts:
         return f"it has fewer channels, {later_counts} instead of {counts}"
     if feature_map.scale != "none" and counts != later_counts:
-        return f"its scale {feature_map.scale!r} goes with the number of its active components"
+        return f"its scale {feature_map.scale!r} depends on the number of active components"
     if feature_map.merge == "concat":
         return None
     reasons = (_difference(architecture, point, later, o, o in live) for o in incoming if o in later_live)
-    return next((why for why in reasons if why is not None), None)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _difference(architecture: Architecture, point: Subnetwork, later: Subnetwork, index: int, live: bool) -> str | None:
-    """Why an operation of a later point gives the active target channels of a smaller one other values; None where it
-    does not.
-    """
+    """The reason why an operation of a later point changes the target channels that the smaller point has."""
     topology = architecture.topology
     operation, name = topology.operations[index], operation_name(topology, index)
     normed = "norm" in operation.before or "norm" in operation.after
@@ -119,9 +141,9 @@ def _difference(architecture: Architecture, point: Subnetwork, later: Subnetwork
 
 
 def _accumulates(
-    architecture: Architecture, point: Subnetwork, later: Subnetwork, index: int, changes: dict[int, str | None]
+    architecture: Architecture, point: Subnetwork, later: Subnetwork, index: int, changes: Changes
 ) -> bool:
-    """Whether the values of a map at a later point are those here and a sum over what is new."""
+    """Whether the values of a map at a later point are its values at this point plus a sum over new channels."""
     topology = architecture.topology
     feature_map, later_live = topology.maps[index], set(later.operations)
     operations = [(o, topology.operations[o]) for o in topology.incoming[index] if o in later_live]

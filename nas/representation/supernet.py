@@ -40,7 +40,7 @@ WIDTHS = ("common", "independent")
 class ChoiceGroup:
     """Alternative operations of which a subnetwork runs one.
 
-    Attributes
+    Parameters
     ----------
     alternatives : tuple of (int or None)
         Indices of the optional operations; None stands for running none of them.
@@ -114,7 +114,7 @@ def favour(groups: Sequence[ChoiceGroup], important: Sequence[int], beta: float 
 class Draw:
     """The decisions that determine a subnetwork of a supernet.
 
-    Attributes
+    Parameters
     ----------
     picks : tuple of int
         Index of the alternative that runs, one per choice group.

@@ -39,11 +39,9 @@ REFUSED: dict[str, Any] = {
         b.input, 4, kernel=11, padding=0
     ),
     "An operation must lead to a later map. Got 1 -> 0": lambda b: b.identity(b.conv(b.input, 4), b.input),
-    "whole numbers. Got self.channels=np.int64(4)": lambda b: (b.conv(b.input, np.int64(4)), b.topology()),
-    "whole numbers. Got self.channels=4.0": lambda b: (b.conv(b.input, 4.0), b.topology()),
-    "must be whole numbers. Got 0, 1, 1, kernel=(np.int64(3), np.int64(3))": lambda b: b.conv(
-        b.input, 4, kernel=np.int64(3)
-    ),
+    "tuples of int. Got self.channels=np.int64(4)": lambda b: (b.conv(b.input, np.int64(4)), b.topology()),
+    "tuples of int. Got self.channels=4.0": lambda b: (b.conv(b.input, 4.0), b.topology()),
+    "must be ints. Got 0, 1, 1, kernel=(np.int64(3), np.int64(3))": lambda b: b.conv(b.input, 4, kernel=np.int64(3)),
     "must be tuples": lambda b: b.conv(b.input, 4, after="norm"),
 }
 

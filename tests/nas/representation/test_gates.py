@@ -164,8 +164,8 @@ def _with(*modules: GatedModule, name: str = "gated_dense") -> Topology:
 
 ONE = GatedModule(components=((1,),))
 INVALID = {
-    "components must be a tuple of tuples of maps, none of them empty. Got ()": lambda: GatedModule(components=()),
-    "none of them empty. Got ((),)": lambda: GatedModule(components=((),)),
+    "components must be a tuple of non-empty tuples of maps. Got ()": lambda: GatedModule(components=()),
+    "non-empty tuples of maps. Got ((),)": lambda: GatedModule(components=((),)),
     "Got ((1.0,),)": lambda: GatedModule(components=((1.0,),)),  # type: ignore[arg-type]
     "Got [(1,)]": lambda: GatedModule(components=[(1,)]),  # type: ignore[arg-type]
     "The maps of a component must ascend, each once. Got ((2, 1),)": lambda: GatedModule(components=((2, 1),)),
@@ -174,13 +174,11 @@ INVALID = {
     "to switch. Got -1": lambda: GatedModule(components=((1,),), always=-1),
     "to switch. Got True": lambda: GatedModule(components=((1,), (1,)), always=True),
     "gated must be a tuple of GatedModule": lambda: replace(_with(), gated=[ONE]),
-    "Gated maps are sums, not the input and no concats. Got map 0": lambda: _with(replace(ONE, components=((0,),))),
-    "not the input and no concats. Got map 99": lambda: _with(replace(ONE, components=((99,),))),
-    "not the input and no concats. Got map 3": lambda: _with(replace(ONE, components=((3,),))),
-    "A map belongs to one gated module. Got map 1 in two": lambda: _with(ONE, ONE),
-    "Map 1 may be in as many components as it has slices, 1. Got 2": lambda: _with(
-        replace(ONE, components=((1,),) * 2)
-    ),
+    "Gated maps must be sums, and not the input. Got map 0": lambda: _with(replace(ONE, components=((0,),))),
+    "must be sums, and not the input. Got map 99": lambda: _with(replace(ONE, components=((99,),))),
+    "must be sums, and not the input. Got map 3": lambda: _with(replace(ONE, components=((3,),))),
+    "A map must belong to one gated module only. Got map 1 in two": lambda: _with(ONE, ONE),
+    "Map 1 may be in at most 1 components, one per slice. Got 2": lambda: _with(replace(ONE, components=((1,),) * 2)),
     "At utilization 0: The input does not reach the output": lambda: _gated(always=0),
     "At utilization 0: All classes of the output map must be active": _gated_output,
     "At utilization 0: Operation 1 must have the same groups active": _half_of_a_depthwise,

@@ -114,14 +114,14 @@ def test_live_operations_are_those_on_a_path(architecture: Architecture) -> None
             assert set(live_operations(topology, operations, output)) == _on_a_path(topology, operations, output)
 
 
-def test_what_is_remembered_of_sampled_operations_is_bounded(monkeypatch) -> None:
-    monkeypatch.setattr("nas.representation.topology.REMEMBERED_QUESTIONS", 4)
+def test_the_cache_of_live_operations_is_bounded(monkeypatch) -> None:
+    monkeypatch.setattr(nas.representation.topology, "LIVE_CACHE_SIZE", 4)
     topology = ALL["residual"]().topology
     everything = tuple(range(len(topology.operations)))
     for operations in combinations(everything, len(everything) - 1):
         output = len(topology.maps) - 1
         assert set(topology.live(operations, output)) == _on_a_path(topology, operations, output)
-        assert len(topology._live) <= 4
+        assert len(topology.live_cache) <= 4
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -257,7 +257,7 @@ def test_sharing_ends_with_norms_before_a_causal_block_of_another_policy() -> No
 
 
 @pytest.mark.parametrize("name", ["causal", "causal_concat", "lenet", "multi_exit", "gated_residual"])
-def test_what_sees_the_same_at_all_points_may_share_a_norm(name: str) -> None:
+def test_equal_values_at_all_points_may_share_a_norm(name: str) -> None:
     replace(ALL[name](), norm="shared")
 
 
@@ -266,7 +266,9 @@ def test_gated_modules_may_share_a_norm(name: str) -> None:
     assert ALL[name]().norm == "shared"
 
 
-WIDER = r"operation 1 \(conv 1 -> 2\) sees other values at level 1 than at level 0: operation 1 .* reads \d+ channels"
+WIDER = (
+    r"operation 1 \(conv 1 -> 2\) has different values at level 1 than at level 0: operation 1 .* reads \d+ channels"
+)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ WIDER = r"operation 1 \(conv 1 -> 2\) sees other values at level 1 than at level
         ("mobile", WIDER),
         (
             "i_resnext",
-            r"\(global_avg_pool 5 -> 6\) sees other values .*: what operation 5 \(avg_pool 4 -> 5\) reads has",
+            r"\(global_avg_pool 5 -> 6\) has different values .*: the input of operation 5 \(avg_pool 4 -> 5\) changes",
         ),
         ("cell", WIDER),
     ],
@@ -304,10 +306,10 @@ def test_a_map_that_is_narrower_at_the_larger_point_changes_what_is_read_of_it()
         _points(builder, (3, 4, 2, 2, 5), (3, 2, 16, 16, 5))
 
 
-def test_a_norm_that_reads_gated_components_is_told_from_one_that_reads_a_width() -> None:
+def test_a_norm_after_gated_components_may_be_shared_and_after_a_width_may_not() -> None:
     for scale in ("mean", "none"):
         assert _after_a_module(scale, gated=True).norm == "shared"
-        with pytest.raises(InvalidArchitecture, match="Wire it causally, or let norm be 'recalibrated' or 'per_point'"):
+        with pytest.raises(InvalidArchitecture, match="Wire it causally, or set norm to 'recalibrated' or 'per_point'"):
             _after_a_module(scale, gated=False)
 
 

@@ -62,16 +62,16 @@ def _grouped(source: tuple[int, ...], target: tuple[int, ...], groups: int, **re
 
 INVALID = {
     # tasks
-    "input_shape must be a tuple of channels": lambda: Task(input_shape=(3,), num_classes=2),
-    "whole numbers, all positive. Got (3, 0)": lambda: Task(input_shape=(3, 0), num_classes=2),
-    "all positive. Got [3, 8, 8]": lambda: Task(input_shape=[3, 8, 8], num_classes=2),  # type: ignore[arg-type]
-    "all positive. Got (3, 8.0, 8)": lambda: Task(input_shape=(3, 8.0, 8), num_classes=2),  # type: ignore[arg-type]
+    "input_shape must be a tuple of positive ints": lambda: Task(input_shape=(3,), num_classes=2),
+    "at least one spatial size. Got (3, 0)": lambda: Task(input_shape=(3, 0), num_classes=2),
+    "spatial size. Got [3, 8, 8]": lambda: Task(input_shape=[3, 8, 8], num_classes=2),  # type: ignore[arg-type]
+    "spatial size. Got (3, 8.0, 8)": lambda: Task(input_shape=(3, 8.0, 8), num_classes=2),  # type: ignore[arg-type]
     "A task must have at least two classes. Got self.num_classes=1": lambda: replace(TASK, num_classes=1),
     "at least two classes. Got self.num_classes=2.5": lambda: replace(TASK, num_classes=2.5),
-    "hierarchy must be a tuple of tuples of labels. Got [": lambda: replace(TASK, hierarchy=[(0, 0, 1, 1, 1)]),
-    "of tuples of labels. Got ((0, 0, 1, 1, 1.0),)": lambda: replace(TASK, hierarchy=((0, 0, 1, 1, 1.0),)),
-    "Each level of the hierarchy must give every one of the 5 labels": lambda: replace(TASK, hierarchy=((0, 1),)),
-    "a coarse label 0..n-1, none left out. Got (0, 0, 2, 2, 2)": lambda: replace(TASK, hierarchy=((0, 0, 2, 2, 2),)),
+    "hierarchy must be a tuple of tuples of int labels. Got [": lambda: replace(TASK, hierarchy=[(0, 0, 1, 1, 1)]),
+    "of tuples of int labels. Got ((0, 0, 1, 1, 1.0),)": lambda: replace(TASK, hierarchy=((0, 0, 1, 1, 1.0),)),
+    "Each level of the hierarchy must give each of the 5 fine labels": lambda: replace(TASK, hierarchy=((0, 1),)),
+    "a coarse label 0..n-1, and use all n. Got (0, 0, 2, 2, 2)": lambda: replace(TASK, hierarchy=((0, 0, 2, 2, 2),)),
     "fewer labels than the one before it, and at least two. Got 5, 1 labels": lambda: replace(
         TASK, hierarchy=((0, 0, 0, 0, 0),)
     ),
@@ -90,8 +90,8 @@ INVALID = {
     "Got finer=0, coarser=1": lambda: TASK.joined(0, 1),
     "metric must be a name. Got None": lambda: replace(TASK, metric=None),
     # maps
-    "channels must be a whole number, size and slices": lambda: replace(HIDDEN, channels=4.0, slices=(2, 4.0)),
-    "tuples of whole numbers. Got self.channels=4, size=(8, 8), slices=[2, 4]": lambda: replace(HIDDEN, slices=[2, 4]),
+    "channels must be an int, size and slices tuples of int": lambda: replace(HIDDEN, channels=4.0, slices=(2, 4.0)),
+    "tuples of int. Got self.channels=4, size=(8, 8), slices=[2, 4]": lambda: replace(HIDDEN, slices=[2, 4]),
     "size=(8, True), slices=(2, 4)": lambda: replace(HIDDEN, size=(8, True)),
     "size=(8, 8), slices=(2, nan)": lambda: replace(HIDDEN, slices=(2, math.nan)),
     "slices=(2, np.int64(4))": lambda: replace(HIDDEN, slices=(2, np.int64(4))),
@@ -102,16 +102,16 @@ INVALID = {
     "end at channels=4. Got slices=(2, 2, 4)": lambda: replace(HIDDEN, slices=(2, 2, 4)),
     "end at channels=4. Got slices=(0, 4)": lambda: replace(HIDDEN, slices=(0, 4)),
     "merge must be 'sum' or 'concat'. Got 'mean'": lambda: replace(HIDDEN, merge="mean"),
-    "What is active of a concat is derived: it has one slice. Got": lambda: replace(HIDDEN, merge="concat"),
+    "A concat must have one slice: its sources determine the rest. Got": lambda: replace(HIDDEN, merge="concat"),
     "activation must be one of ('none', 'relu'": lambda: replace(HIDDEN, activation="norm"),
     "scale must be one of": lambda: replace(HIDDEN, scale="sum"),
     # operations
     "kernel, stride, padding, before and after must be tuples. Got": lambda: replace(CONV, kernel=[3, 3]),
     "self.before='norm'": lambda: replace(CONV, before="norm"),
-    "source, target, groups, kernel, stride and padding must be whole": lambda: replace(CONV, groups=2.0),
+    "source, target, groups, kernel, stride and padding must be ints": lambda: replace(CONV, groups=2.0),
     "kernel=(3, 3.0)": lambda: replace(CONV, kernel=(3, 3.0)),
-    "kind must be a name, bias and optional must be true or false. Got 7": lambda: replace(CONV, kind=7),
-    "true or false. Got 'conv', 1, False": lambda: replace(CONV, bias=1),
+    "kind must be a name, bias and optional must be bool. Got 7": lambda: replace(CONV, kind=7),
+    "must be bool. Got 'conv', 1, False": lambda: replace(CONV, bias=1),
     "An operation must lead to a later map. Got 1 -> 1": lambda: replace(CONV, source=1),
     "to a later map. Got -1 -> 1": lambda: replace(CONV, source=-1),
     "groups must be at least 1. Got self.groups=0": lambda: replace(CONV, groups=0),
@@ -119,24 +119,24 @@ INVALID = {
     "Steps before and after an operation must be among ('norm', 'relu'": lambda: replace(CONV, after=("none",)),
     "at most one norm before and one after it. Got": lambda: replace(CONV, before=("norm", "relu", "norm")),
     # subnetworks
-    "channels and operations must be tuples of whole numbers, output": lambda: replace(SMALL, channels=[3, 2, 2, 5]),
+    "channels and operations must be tuples of int, output an int": lambda: replace(SMALL, channels=[3, 2, 2, 5]),
     "operations=(0, 1, 2.0)": lambda: replace(SMALL, operations=(0, 1, 2.0)),
     "self.output=None": lambda: replace(SMALL, output=None),
     # topologies
     "maps must be a tuple of FeatureMap. Got [": lambda: replace(NET, maps=list(NET.maps)),
     "operations must be a tuple of Operation. Got (None,)": lambda: replace(NET, operations=(None,)),
     "A topology must have an input and an output map. Got 1 maps": lambda: Topology(maps=(IMAGE,), operations=()),
-    "Map 0 is the input: no concat, activation or scale. Got": lambda: _maps(replace(IMAGE, activation="relu"), IMAGE),
+    "Map 0, the input, must have no concat, activation": lambda: _maps(replace(IMAGE, activation="relu"), IMAGE),
     "Operation 0 leads to map 7 of 2": lambda: _maps(IMAGE, IMAGE, target=7),
     "Operation 0 (conv 0 -> 1): It produces size (4, 4), but the target map has size (8, 8)": lambda: _maps(
         IMAGE, HIDDEN, kind="conv", kernel=(3, 3), stride=(2, 2), padding=(1, 1)
     ),
-    "Every map but the input must be written. Nothing writes map 2": lambda: _maps(IMAGE, IMAGE, IMAGE),
+    "An operation must write every map but the input. None writes map 2": lambda: _maps(IMAGE, IMAGE, IMAGE),
     "Concat 2 must have the 6 channels of its sources. Got 7": lambda: _concat(7),
     "Only plain identities may feed a concat: put an intermediate map": lambda: _concat(6, before=("relu",)),
     "An identity into a concat is a view: its wiring must be 'dense'": lambda: _concat(6, wiring="causal"),
-    "Only learned operations have a bias": lambda: _maps(IMAGE, IMAGE, bias=True),
-    "Only learned operations that mix channels have groups": lambda: _maps(IMAGE, IMAGE, groups=3),
+    "Only learned operations may have a bias": lambda: _maps(IMAGE, IMAGE, bias=True),
+    "Only learned operations that mix channels may have groups": lambda: _maps(IMAGE, IMAGE, groups=3),
     "A grouped operation cannot read a concat": lambda: replace(
         _concat(6),
         maps=(*_concat(6).maps, FeatureMap(channels=6, size=(8, 8), slices=(6,))),
@@ -151,11 +151,11 @@ INVALID = {
         (2, 4), (2, 3, 4), 1, wiring="causal"
     ),
     # training rules
-    "A training rule is a name. Got None": lambda: TrainingSpec(rule=None),  # type: ignore[arg-type]
-    "Settings must be pairs of a name and a text, a finite number": lambda: TrainingSpec(settings=(("a", math.inf),)),
-    "truth value or nothing. Got (('a', [1]),)": lambda: TrainingSpec(settings=(("a", [1]),)),  # type: ignore[arg-type]
-    "truth value or nothing. Got ((1, 1),)": lambda: TrainingSpec(settings=((1, 1),)),  # type: ignore[arg-type]
-    "truth value or nothing. Got {}": lambda: TrainingSpec(settings={}),  # type: ignore[arg-type]
+    "A training rule must be a name. Got None": lambda: TrainingSpec(rule=None),  # type: ignore[arg-type]
+    "Settings must be pairs of a name and a str, finite number": lambda: TrainingSpec(settings=(("a", math.inf),)),
+    "bool or None. Got (('a', [1]),)": lambda: TrainingSpec(settings=(("a", [1]),)),  # type: ignore[arg-type]
+    "bool or None. Got ((1, 1),)": lambda: TrainingSpec(settings=((1, 1),)),  # type: ignore[arg-type]
+    "bool or None. Got {}": lambda: TrainingSpec(settings={}),  # type: ignore[arg-type]
     "Settings must be sorted by name, each once. Got ['b', 'a']": lambda: TrainingSpec(settings=(("b", 1), ("a", 1))),
     "each once. Got ['a', 'a']": lambda: TrainingSpec(settings=(("a", 1), ("a", 2))),
     # architectures
