@@ -1,0 +1,66 @@
+"""Directives whose content is read from the code: settings and columns. Plots are drawn from the rows of benchmarks.
+
+In a page::
+
+    ```{nas-settings}
+    ```
+
+The functions return Markdown; ``tests/test_docs.py`` compares it with the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def settings_markdown() -> str:
+    """All settings: name, option, type, default, meaning, and whether resuming may change them."""
+    rows = []
+    for each in settings_of(Config):
+        form = {"study": "argument `STUDY`", "spaces": "`--space`"}.get(each.name, f"`{option(each.name)}`")
+        default = default_of(each)
+        rows.append(
+            (
+                f"`{'space' if each.name == 'spaces' else each.name}`",
+                form,
+                each.type.removesuffix(" | None").replace("tuple[str, ...]", "str"),
+                default if default is not None else "none",
+                description_of(each).help,
+                "yes" if each.name in CHANGEABLE else "",
+            )
+        )
+    return table(("setting", "option", "type", "default", "meaning", "changes on resume"), rows)
+
+
+class Generated(SphinxDirective):
+    """A directive that shows the Markdown of a function."""
+
+    has_content = False
+    markdown: ClassVar[Callable[[], str]]
+
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(type(self).markdown(), allow_section_headings=True)
+
+
+def generated(function: Callable[[], str]) -> type[Generated]:
+    """The directive of a function."""
+    return type(function.__name__, (Generated,), {"markdown": staticmethod(function)})
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Add the directives."""
+    app.add_directive("nas-settings", generated(settings_markdown))
+    return {"parallel_read_safe": True, "version": "1"}
