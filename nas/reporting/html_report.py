@@ -5,7 +5,6 @@ This module collects the data from the studies; ``report.html.jinja`` and ``repo
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,13 +18,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.audit import wording
 from nas.audit.reliance import relied_on
-from nas.audit.savings import Savings
-from nas.audit.statistics import FEW, AuditRow, Comparison
 from nas.errors import UserError
 from nas.progress import Progress, duration
 from nas.proxies.contract import load_proxy
 from nas.reporting import formats
 from nas.reporting.audit_plot import audit_figure
+from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
 from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, store_argument, store_option
 from nas.reporting.formats import plugin_name
 from nas.reporting.report_content import (
@@ -138,7 +136,7 @@ def render(report: ReportContent) -> str:
         "percent": formats.percent,
         "plugin_name": plugin_name,
         "tau": wording.number,
-        "verdict": _verdict,
+        "verdict": short_verdict,
         "whole": formats.whole,
     }
     template = environment.get_template("report.html.jinja")
@@ -326,8 +324,8 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
         picture = Picture(svg=as_svg(audit_figure(rows, proxy=proxy)), alt=alt)
     return Audit(
         sentences=(
-            _verdict_sentence(proxy, own),
-            *_comparison_sentences(*study.compared()),
+            verdict_sentence(proxy, own),
+            *comparison_sentences(*study.compared()),
             *(wording.reliance_sentence(plugin_name(proxy), *change) for change in changes),
         ),
         rows=tuple(rows),
@@ -344,36 +342,6 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
             for generation, decision in decisions.items()
         ),
     )
-
-
-def _verdict(row: AuditRow) -> str:
-    return "too few candidates" if row.n < FEW else wording.VERDICTS[row.verdict]
-
-
-def _verdict_sentence(proxy: str, row: AuditRow | None) -> str:
-    """The verdict on the study's own proxy for readers who do not know the method."""
-    name = plugin_name(proxy)
-    if row is None or row.n < FEW:
-        return f"{name}: {wording.told(row)}."
-    verdict = {
-        "earned": f"{name} earned its keep: among networks of similar size, it prefers the more accurate ones",
-        "undecided": f"Undecided: the candidates do not show whether {name} contains information beyond size",
-        "worthless": f"{name} is worth nothing beyond size: among networks of similar size, it does not prefer the "
-        "more accurate ones",
-    }[row.verdict]
-    behind = f" {row.behind} is significantly better." if row.behind else ""
-    return f"{verdict} ({wording.numbers(row)}).{behind}"
-
-
-def _comparison_sentences(comparison: Comparison, savings: Savings) -> list[str]:
-    """Ranked candidates compared with random controls."""
-    difference = f"Ranked against random candidates, at the first rung: {wording.compared(comparison)}."
-    saved = wording.saved(savings).capitalize()
-    if math.isnan(savings.saved):
-        return [difference, f"{saved}."]
-    worth = "more than the method can measure" if math.isinf(savings.worth) else f"{savings.worth:.2g}"
-    chance = "" if savings.low > 0 or savings.high < 0 else "; chance can explain this"
-    return [difference, f"{saved}. One ranked candidate was worth {worth} random ones{chance}."]
 
 
 # Topologies ----------------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
-"""Where everything goes in the drawing of a topology: plain coordinates in inches, without a plotting library.
+"""The coordinates of maps, operations and labels in the drawing of a topology, in inches; no plotting library.
 
-A layered layout that needs no crossing heuristics for the networks at hand. A map's row is its depth (the longest path
-from the input); the longest path of all, the trunk, is a straight column, and what is beside it fills columns of its
-own. An operation between neighbours of one column is a straight line; every other one runs down a *lane*, a vertical
-track beside the column: lanes hold one operation at any height, shorter ones lie inside, and each operation takes the
-side where it crosses fewer. Labels sit in the gaps between rows and horizontal lines at the height of rows, so that no
-line runs through a label or a map. A deep network is folded into panels, like a text into columns. What goes where is
-decided in :mod:`nas.reporting.topology.lanes`; here it gets coordinates.
+A layered layout, which needs no heuristics against crossings for the networks at hand. The row of a map is its depth;
+the longest path, the trunk, is a straight column, and the remaining maps fill columns of their own. An operation
+between neighbours of one column is a straight line; any other operation runs down a lane beside a column: lanes hold
+one operation at any height, shorter operations lie inside, and each operation takes the side with fewer crossings.
+Labels are in the gaps between rows and horizontal lines at the height of rows, so that no line runs through a label or
+a map. A deep network is folded into panels, like a text into columns. :mod:`nas.reporting.topology.ranks` and
+:mod:`nas.reporting.topology.routing` choose rows, columns and lanes; this module assigns coordinates.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from nas.reporting.topology.captions import levels_text, live_levels, map_ends, operation_label, size_text, text_width
-from nas.reporting.topology.lanes import LEFT_OF, Lane, Plan, Route, even_cuts, planned
+from nas.reporting.topology.labels import map_ends, map_labels, operation_labels, size_text, text_width
+from nas.reporting.topology.ranks import Grid, grid_of, panel_starts
+from nas.reporting.topology.routing import LEFT_OF, Lane, LaneRoute
 from nas.representation.architecture import Architecture
-from nas.representation.gates import gated_maps
 
 Point = tuple[float, float]
 
@@ -28,11 +28,11 @@ NODE_POINTS, LABEL_POINTS = 7.5, 7.0
 NODE_HEIGHT, LABEL_HEIGHT = 0.25, 0.175
 BAR_PITCH = 0.05
 _GAP, _TRACK, _FOLD, _PAD = 0.34, 0.075, 0.34, 0.14
-_LANE_PAD, _NARROWEST_LANE = 0.11, 0.15
+_LANE_PAD, _MIN_LANE_WIDTH = 0.11, 0.15
 _COLUMN_PAD = 0.14
 _PANEL_GAP = 0.22
-_TALLEST, _ASPECT = 9.0, 1.45
-_MOST_PANELS = 6
+_MAX_HEIGHT, _ASPECT = 9.0, 1.45
+_MAX_PANELS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +86,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """An operation. pieces: polylines from source to target, more than one where it runs over a fold.
+    """An operation. pieces: polylines from source to target, one in each panel that it crosses.
 
-    text, label: what it is called, and the box of that. straight: it is part of its column.
+    text, label: the label and its box. straight: whether it is part of its column.
     """
 
     operation: int
@@ -100,7 +100,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A stretch of one spatial size, in one panel. stage: counts the changes of size."""
+    """Consecutive rows of one spatial size, in one panel. stage: number of changes of size before it."""
 
     stage: int
     text: str
@@ -109,7 +109,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """A topology with places for everything. nodes, edges: in the order of maps and operations of `architecture`."""
+    """A topology with coordinates. nodes, edges: in the order of maps and operations of `architecture`."""
 
     architecture: Architecture
     nodes: tuple[Node, ...]
@@ -120,20 +120,21 @@ class Drawing:
 
 
 def layout(architecture: Architecture, *, margin: Point = (0.0, 0.0)) -> Drawing:
-    """The places of all maps and operations of the canonical architecture. Deterministic.
+    """Coordinates of all maps and operations of the canonical architecture. Deterministic.
 
-    margin: width and height, in inches, of what will stand beside and above the drawing: the number of panels is the
-        one that makes the whole figure fit a screen best.
+    margin: width and height, in inches, reserved beside and above the drawing. The number of panels is chosen so that
+        the figure with its margin comes closest to the proportions of a screen.
 
     Notes
     -----
-    O(E²) in the number of operations, for the lanes; some milliseconds at 60.
+    O(E²) in the number of operations E, for the lanes; some milliseconds at E = 60.
     """
-    plan = planned(architecture.canonical)
-    whole = _placed(plan, ())
-    if whole.height + margin[1] <= _TALLEST:
-        return whole
-    folded = [_placed(plan, even_cuts(plan, n)) for n in range(1, 1 + min(_MOST_PANELS, max(1, plan.num_rows // 6)))]
+    grid = grid_of(architecture.canonical)
+    unfolded = _drawing(grid, ())
+    if unfolded.height + margin[1] <= _MAX_HEIGHT:
+        return unfolded
+    most_panels = min(_MAX_PANELS, max(1, grid.num_rows // 6))
+    folded = [_drawing(grid, panel_starts(grid, panels)) for panels in range(1, 1 + most_panels)]
 
     def misfit(drawing: Drawing) -> float:
         return abs(math.log((drawing.width + margin[0]) / (drawing.height + margin[1]) / _ASPECT))
@@ -141,40 +142,11 @@ def layout(architecture: Architecture, *, margin: Point = (0.0, 0.0)) -> Drawing
     return min(folded, key=misfit)
 
 
-def _node_texts(plan: Plan) -> list[str]:
-    """Channels at every level; what is not the size of its band says so."""
-    architecture = plan.architecture
-    maps, points = architecture.topology.maps, architecture.points
-    gated = {index for module in architecture.topology.gated for index in gated_maps(module)}
-    exits: dict[int, list[int]] = {}
-    for level, point in enumerate(points):
-        exits.setdefault(point.output, []).append(level)
-    texts = []
-    for index, counts in enumerate(plan.channels):
-        there = sorted({n for n in counts if n})
-        if len(set(counts)) == 1:
-            text = str(counts[0])
-        elif len(counts) <= 4:
-            text = "/".join(str(n) if n else "–" for n in counts)
-        else:
-            text = f"{min(counts)}…{there[-1]}"
-        if index == 0:
-            text = f"input {text}"
-        elif index in exits:
-            which = ",".join(map(str, exits[index]))
-            text = f"{there[-1]} classes" if len(exits) == 1 else f"exit {which}: {there[-1]} classes"
-        elif maps[index].merge == "concat":
-            text = f"concat {text}"
-        text += " · gated" * (index in gated)
-        if maps[index].size != plan.sizes[plan.rows[index]] and index not in exits:
-            text += f" · {size_text(maps[index].size)}"
-        texts.append(text)
-    return texts
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Panel:
-    """A stretch of rows. x: of columns (by place) and lanes; left, right, bottom: its frame; strip: room for sizes."""
+    """Consecutive rows. x: of columns (by position) and lanes; left, right, bottom: its frame; strip: width of the
+    strip with spatial sizes.
+    """
 
     first: int
     last: int
@@ -185,57 +157,49 @@ class _Panel:
     x: dict[int | Lane, float]
 
 
-def _placed(plan: Plan, cuts: Sequence[int]) -> Drawing:
-    """Coordinates for a plan that is folded before the given rows."""
-    texts, labels = _node_texts(plan), _labels(plan.architecture)
+def _drawing(grid: Grid, cuts: Sequence[int]) -> Drawing:
+    """The drawing of a grid that is folded before the given rows."""
+    texts, labels = map_labels(grid), operation_labels(grid.architecture)
     label_widths = [text_width(text, LABEL_POINTS) + 0.11 for text in labels]
-    ends = map_ends(plan.architecture)
-    bars = [0.0 if o in ends else bars_width(counts) for o, counts in enumerate(plan.channels)]
+    ends = map_ends(grid.architecture)
+    bars = [0.0 if o in ends else bars_width(counts) for o, counts in enumerate(grid.channels)]
     node_widths = [text_width(text, NODE_POINTS) + 0.2 + width for text, width in zip(texts, bars)]
-    y, heights = _heights(plan, cuts)
-    panels = _panels(plan, cuts, label_widths, node_widths, heights)
-    panel_of = [next(p for p, panel in enumerate(panels) if row < panel.last) for row in range(plan.num_rows)]
-    wide = [max(w for w, c in zip(node_widths, plan.columns) if c == column) for column in plan.columns]
+    y, heights = _heights(grid, cuts)
+    panels = _panels(grid, cuts, label_widths, node_widths, heights)
+    panel_of = [next(p for p, panel in enumerate(panels) if row < panel.last) for row in range(grid.num_rows)]
+    column_widths = [max(w for w, c in zip(node_widths, grid.columns) if c == column) for column in grid.columns]
     nodes = []
     for index, text in enumerate(texts):
-        row, column = plan.rows[index], plan.columns[index]
-        box = Box(x=panels[panel_of[row]].x[plan.place[column]], y=y[row], width=wide[index], height=NODE_HEIGHT)
-        nodes.append(Node(map=index, row=row, column=column, channels=tuple(plan.channels[index]), text=text, box=box))
+        row, column = grid.rows[index], grid.columns[index]
+        x = panels[panel_of[row]].x[grid.positions[column]]
+        box = Box(x=x, y=y[row], width=column_widths[index], height=NODE_HEIGHT)
+        nodes.append(Node(map=index, row=row, column=column, channels=tuple(grid.channels[index]), text=text, box=box))
     return Drawing(
-        architecture=plan.architecture,
+        architecture=grid.architecture,
         nodes=tuple(nodes),
-        edges=_edges(plan, nodes, labels, label_widths, panels, panel_of),
-        bands=_bands(plan, panels, y),
+        edges=_edges(grid, nodes, labels, label_widths, panels, panel_of),
+        bands=_bands(grid, panels, y),
         width=panels[-1].right,
         height=max(heights),
     )
 
 
-def _labels(architecture: Architecture) -> list[str]:
-    """Operations with the levels that they run at, where those are not all."""
-    labels = []
-    for o, operation in enumerate(architecture.topology.operations):
-        levels = levels_text(live_levels(architecture, o), len(architecture.points))
-        labels.append(f"{operation_label(architecture.topology, operation)} {levels}".rstrip())
-    return labels
-
-
 def _edges(
-    plan: Plan,
+    grid: Grid,
     nodes: Sequence[Node],
     labels: Sequence[str],
     label_widths: Sequence[float],
     panels: Sequence[_Panel],
     panel_of: Sequence[int],
 ) -> tuple[Edge, ...]:
-    """Every operation, with its label in the gap below the middle row of those that it passes."""
+    """The operations. A label is in the gap below the middle one of the rows that its operation passes."""
     heights = {node.row: node.box.y for node in nodes}
-    ports, tracks = _ports(plan, nodes, panels, panel_of), _tracks(plan)
-    topology, edges = plan.architecture.topology, []
-    for route, text, width in zip(plan.routes, labels, label_widths):
+    ports, tracks = _ports(grid, nodes, panels, panel_of), _tracks(grid)
+    topology, edges = grid.architecture.topology, []
+    for route, text, width in zip(grid.routes, labels, label_widths):
         operation = topology.operations[route.operation]
         source, target = nodes[operation.source], nodes[operation.target]
-        key = route.lanes[0] if route.lanes else plan.place[source.column]
+        key = route.lanes[0] if route.lanes else grid.positions[source.column]
         row = (route.top + route.bottom - 1) // 2
         y = heights[row] + NODE_HEIGHT / 2 + _GAP / 2
         label = Box(x=panels[panel_of[row]].x[key], y=y, width=width, height=LABEL_HEIGHT)
@@ -246,30 +210,30 @@ def _edges(
 
 
 def bars_width(channels: Sequence[int]) -> float:
-    """The room, in inches, of the bars that show a map's channels at every level: none where they are all the same."""
+    """The width, in inches, of the bars that show a map's channels at every level; 0 if all levels are equal."""
     return len(channels) * BAR_PITCH + 0.04 if len(set(channels)) > 1 else 0.0
 
 
-def _heights(plan: Plan, cuts: Sequence[int]) -> tuple[list[float], list[float]]:
-    """y of every row, and the height of every panel."""
-    tracks = _tracks(plan)
+def _heights(grid: Grid, cuts: Sequence[int]) -> tuple[list[float], list[float]]:
+    """The y of every row, and the height of every panel."""
+    tracks = _tracks(grid)
     y: list[float] = []
     heights = []
-    for first, last in pairwise((0, *cuts, plan.num_rows)):
-        at = _FOLD if first else _PAD
+    for first, last in pairwise((0, *cuts, grid.num_rows)):
+        current = _FOLD if first else _PAD
         for row in range(first, last):
-            at += _TRACK * sum(plan.routes[o].bottom == row for o in tracks) + NODE_HEIGHT / 2
-            y.append(at)
-            at += NODE_HEIGHT / 2 + _GAP
-        heights.append(at - _GAP + _PAD if last == plan.num_rows else at + _FOLD - 0.1)
+            current += _TRACK * sum(grid.routes[o].bottom == row for o in tracks) + NODE_HEIGHT / 2
+            y.append(current)
+            current += NODE_HEIGHT / 2 + _GAP
+        heights.append(current - _GAP + _PAD if last == grid.num_rows else current + _FOLD - 0.1)
     return y, heights
 
 
-def _tracks(plan: Plan) -> dict[int, int]:
-    """Of every operation that passes columns, the number of its horizontal track above the row it leads to."""
+def _tracks(grid: Grid) -> dict[int, int]:
+    """For every operation that passes columns, the number of its horizontal track above the row of its target."""
     numbers: dict[int, int] = {}
     rows: dict[int, int] = {}
-    for route in plan.routes:
+    for route in grid.routes:
         if len(route.lanes) == 2:
             numbers[route.operation] = rows.get(route.bottom, 0)
             rows[route.bottom] = numbers[route.operation] + 1
@@ -277,25 +241,25 @@ def _tracks(plan: Plan) -> dict[int, int]:
 
 
 def _panels(
-    plan: Plan,
+    grid: Grid,
     cuts: Sequence[int],
     label_widths: Sequence[float],
     node_widths: Sequence[float],
     heights: Sequence[float],
 ) -> list[_Panel]:
-    """The panels from left to right: each as wide as the columns and lanes that it needs."""
+    """The panels from left to right, each as wide as its columns and lanes."""
     panels, left = [], 0.0
-    for (first, last), height in zip(pairwise((0, *cuts, plan.num_rows)), heights):
-        columns, lanes = _widths(plan, first, last, label_widths, node_widths)
-        strip = 0.16 + max(text_width(size_text(plan.sizes[row]), 8) for row in range(first, last))
+    for (first, last), height in zip(pairwise((0, *cuts, grid.num_rows)), heights):
+        columns, lanes = _widths(grid, first, last, label_widths, node_widths)
+        strip = 0.16 + max(text_width(size_text(grid.row_sizes[row]), 8) for row in range(first, last))
         x: dict[int | Lane, float] = {}
         right = left + strip
-        for gap in range(len(plan.place) + 1):
-            own = sorted(lane for lane in lanes if lane[0] == gap)
-            for lane in sorted(own, key=lambda lane: (lane[1], -lane[2] if lane[1] == LEFT_OF else lane[2])):
+        for gap in range(len(grid.positions) + 1):
+            in_gap = sorted(lane for lane in lanes if lane[0] == gap)
+            for lane in sorted(in_gap, key=lambda lane: (lane[1], -lane[2] if lane[1] == LEFT_OF else lane[2])):
                 x[lane] = right + (lanes[lane] + _LANE_PAD) / 2
                 right += lanes[lane] + _LANE_PAD
-            if gap < len(plan.place):
+            if gap < len(grid.positions):
                 pad = _COLUMN_PAD if columns[gap] else 0.0
                 x[gap] = right + pad + columns[gap] / 2
                 right += columns[gap] + 2 * pad
@@ -306,47 +270,49 @@ def _panels(
 
 
 def _widths(
-    plan: Plan, first: int, last: int, label_widths: Sequence[float], node_widths: Sequence[float]
+    grid: Grid, first: int, last: int, label_widths: Sequence[float], node_widths: Sequence[float]
 ) -> tuple[list[float], dict[Lane, float]]:
-    """Of the columns, 0 where nothing is, and of the lanes of the panel with these rows."""
-    operations = plan.architecture.topology.operations
-    columns = [0.0] * len(plan.place)
-    for index, row in enumerate(plan.rows):
+    """Widths of columns (0 for an empty one) and of lanes in the panel with the rows from first to last - 1."""
+    operations = grid.architecture.topology.operations
+    columns = [0.0] * len(grid.positions)
+    for index, row in enumerate(grid.rows):
         if first <= row < last:
-            at = plan.place[plan.columns[index]]
-            columns[at] = max(w for w, c in zip(node_widths, plan.columns) if plan.place[c] == at)
+            column = grid.positions[grid.columns[index]]
+            columns[column] = max(w for w, c in zip(node_widths, grid.columns) if grid.positions[c] == column)
     lanes: dict[Lane, float] = {}
-    for route, width in zip(plan.routes, label_widths):
-        here = first <= (route.top + route.bottom - 1) // 2 < last
+    for route, width in zip(grid.routes, label_widths):
+        labelled = first <= (route.top + route.bottom - 1) // 2 < last
         if not route.lanes:
-            at = plan.place[plan.columns[operations[route.operation].source]]
-            columns[at] = max(columns[at], width if here else 0.0)
+            column = grid.positions[grid.columns[operations[route.operation].source]]
+            columns[column] = max(columns[column], width if labelled else 0.0)
         for n, lane in enumerate(route.lanes):
             top = route.top if n == 0 else route.bottom
             if top < last and route.bottom >= first:
-                lanes[lane] = max(lanes.get(lane, _NARROWEST_LANE), width if here and n == 0 else 0.0)
+                lanes[lane] = max(lanes.get(lane, _MIN_LANE_WIDTH), width if labelled and n == 0 else 0.0)
     return columns, lanes
 
 
 Ports = dict[tuple[int, bool], tuple[bool, float]]
-"""Of (operation, whether it arrives): whether it is at the right side of its map, and y."""
+"""By (operation, whether it arrives): whether the port is at the right side of its map, and its y."""
 
 
-def _ports(plan: Plan, nodes: Sequence[Node], panels: Sequence[_Panel], panel_of: Sequence[int]) -> Ports:
-    """Where lanes meet maps. What arrives does so in the upper half, the nearest lane on top; what leaves in the lower
-    half, the nearest lane at the bottom: so lines that turn into neighbouring lanes do not cross. All that meets a row
-    from one gap has a height of its own, whichever of the two columns it leads to.
+def _ports(grid: Grid, nodes: Sequence[Node], panels: Sequence[_Panel], panel_of: Sequence[int]) -> Ports:
+    """The points at which lanes meet maps.
+
+    Arriving operations meet the upper half of a map, the nearest lane at the top; leaving ones the lower half, the
+    nearest lane at the bottom. So lines that turn into neighbouring lanes do not cross. All ends that meet a row from
+    one gap have different heights, whichever of the two columns they lead to.
     """
-    meeting: dict[tuple[int, int, bool], list[tuple[bool, float, int, float]]] = {}
-    for route in plan.routes:
-        operation = plan.architecture.topology.operations[route.operation]
+    ends_of: dict[tuple[int, int, bool], list[tuple[bool, float, int, float]]] = {}
+    for route in grid.routes:
+        operation = grid.architecture.topology.operations[route.operation]
         for arrives, index in ((False, operation.source), (True, operation.target)) if route.lanes else ():
             lane, node = route.lanes[-1 if arrives else 0], nodes[index]
-            away = panels[panel_of[node.row]].x[lane] - node.box.x
-            end = away > 0, abs(away), route.operation, node.box.y
-            meeting.setdefault((lane[0], node.row, arrives), []).append(end)
+            distance = panels[panel_of[node.row]].x[lane] - node.box.x
+            end = distance > 0, abs(distance), route.operation, node.box.y
+            ends_of.setdefault((lane[0], node.row, arrives), []).append(end)
     ports: Ports = {}
-    for (_, _, arrives), ends in meeting.items():
+    for (_, _, arrives), ends in ends_of.items():
         step = min(0.07, 0.36 * NODE_HEIGHT / len(ends))
         for n, (right, _, o, y) in enumerate(sorted(ends)):
             middle = 0.22 * NODE_HEIGHT + step * ((len(ends) - 1) / 2 - n)
@@ -355,9 +321,9 @@ def _ports(plan: Plan, nodes: Sequence[Node], panels: Sequence[_Panel], panel_of
 
 
 def _pieces(
-    route: Route, key: int | Lane, ends: tuple[Node, Node], ports: Ports, panels: Sequence[_Panel], track: int
+    route: LaneRoute, key: int | Lane, ends: tuple[Node, Node], ports: Ports, panels: Sequence[_Panel], track: int
 ) -> tuple[tuple[Point, ...], ...]:
-    """The polylines of an operation: cut at the bottom of a panel, going on at the top of the next."""
+    """The polylines of an operation: interrupted at the bottom of a panel, continued at the top of the next."""
     source, target = ends
     pieces: list[list[Point]] = [[]]
     if route.lanes:
@@ -371,9 +337,9 @@ def _pieces(
     if route.lanes:
         right, y = ports[route.operation, True]
         if len(route.lanes) == 2:
-            other = panels[-1].x[route.lanes[1]]
+            second = panels[-1].x[route.lanes[1]]
             height = target.box.top - 0.06 - _TRACK * track
-            pieces[-1] += [(panels[-1].x[key], height), (other, height), (other, y)]
+            pieces[-1] += [(panels[-1].x[key], height), (second, height), (second, y)]
         else:
             pieces[-1].append((panels[-1].x[key], y))
         pieces[-1].append((target.box.right if right else target.box.left, y))
@@ -382,21 +348,21 @@ def _pieces(
     return tuple(map(tuple, pieces))
 
 
-def _bands(plan: Plan, panels: Sequence[_Panel], y: Sequence[float]) -> tuple[Band, ...]:
-    """The stretches of one size, from right above their first map to right above that of the next."""
+def _bands(grid: Grid, panels: Sequence[_Panel], y: Sequence[float]) -> tuple[Band, ...]:
+    """The bands of one size, each from directly above its first map to directly above the first map of the next."""
     bands = []
     stage = 0
     for panel in panels:
         starts = [panel.first]
-        starts += [r for r in range(panel.first + 1, panel.last) if plan.sizes[r] != plan.sizes[r - 1]]
+        starts += [r for r in range(panel.first + 1, panel.last) if grid.row_sizes[r] != grid.row_sizes[r - 1]]
         edges = [0.0, *(y[r] - NODE_HEIGHT / 2 - 0.065 for r in starts[1:]), panel.bottom]
         for n, row in enumerate(starts):
-            stage += row > 0 and plan.sizes[row] != plan.sizes[row - 1]
+            stage += row > 0 and grid.row_sizes[row] != grid.row_sizes[row - 1]
             box = Box(
                 x=(panel.left + panel.right) / 2,
                 y=(edges[n] + edges[n + 1]) / 2,
                 width=panel.right - panel.left,
                 height=edges[n + 1] - edges[n],
             )
-            bands.append(Band(stage=stage, text=size_text(plan.sizes[row]), box=box))
+            bands.append(Band(stage=stage, text=size_text(grid.row_sizes[row]), box=box))
     return tuple(bands)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from nas.errors import UserError
-from nas.reporting.topology.captions import levels_text, operation_label, text_width
+from nas.reporting.topology.labels import levels_text, operation_label, text_width
 from nas.reporting.topology.layout import Box, layout
 from nas.reporting.topology.plot import draw_topology, topology_figure
 from nas.representation.builder import Builder

@@ -1,0 +1,115 @@
+"""The marks of a topology's figure: colours, lines, arrow heads, boxes and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
+from matplotlib.path import Path as Curve
+
+from nas.reporting.topology.layout import LABEL_POINTS, Box, Point
+
+INK, MUTED, LINE = "#1b1f24", "#6b7280", "#aab2bd"
+BANDS = ("#f3f5f8", "#e9edf2")
+PATH, BARS = "#f2a541", "#8593a6"
+IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#b8c9dc", "#7fa6cd", "#3f78b5", "#24528a", "#132f57"])
+_WHITE_FROM = 0.45  # share of importance above which white text has more contrast than ink
+
+
+def stroke(
+    axes: Axes, curve: Curve, colour: Any, width: float, zorder: float, *, dashed: bool = False, alpha: float = 1.0
+) -> None:
+    """A line along a curve. width: in points."""
+    axes.add_patch(
+        PathPatch(
+            curve,
+            facecolor="none",
+            edgecolor=colour,
+            linewidth=width,
+            linestyle=(0, (2.4, 1.2)) if dashed else "solid",
+            capstyle="butt",
+            joinstyle="round",
+            zorder=zorder,
+            alpha=None if alpha == 1.0 else alpha,
+        )
+    )
+
+
+def draw_arrow_head(axes: Axes, piece: Sequence[Point], size: float, colour: Any, zorder: float) -> None:
+    """The head of an arrow at the end of a polyline. size: its length in inches."""
+    (x0, y0), (x, y) = piece[-2:]
+    length = max(abs(x - x0), abs(y - y0)) or 1.0
+    dx, dy = size * (x - x0) / length, size * (y - y0) / length
+    corners = [(x, y), (x - dx - 0.45 * dy, y - dy - 0.45 * dx), (x - dx + 0.45 * dy, y - dy + 0.45 * dx)]
+    axes.add_patch(Polygon(corners, closed=True, facecolor=colour, linewidth=0, zorder=zorder))
+
+
+def shortened(piece: Sequence[Point], length: float) -> list[Point]:
+    """A polyline shortened at its end, to leave room for the head of the arrow."""
+    (x0, y0), (x, y) = piece[-2:]
+    whole = max(abs(x - x0), abs(y - y0)) or 1.0
+    share = max(0.0, 1 - length / whole)
+    return [*piece[:-1], (x0 + share * (x - x0), y0 + share * (y - y0))]
+
+
+def rounded(points: Sequence[Point], radius: float = 0.09) -> Curve:
+    """A polyline with round corners."""
+    vertices, codes = [points[0]], [Curve.MOVETO]
+    for before, corner, after in zip(points, points[1:], points[2:]):
+        vertices += [_towards(corner, before, radius), corner, _towards(corner, after, radius)]
+        codes += [Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
+    return Curve([*vertices, points[-1]], [*codes, Curve.LINETO])
+
+
+def _towards(start: Point, end: Point, distance: float) -> Point:
+    """The point at this distance from the start, but at most half way to the end."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    share = min(0.5, distance / max(abs(dx), abs(dy), 1e-9))
+    return start[0] + share * dx, start[1] + share * dy
+
+
+def draw_box(
+    axes: Axes, box: Box, face: Any, border: Any, rounding: float, *, linewidth: float = 0.9, zorder: float = 6
+) -> None:
+    """A box with round corners. rounding: their radius in inches."""
+    axes.add_patch(
+        FancyBboxPatch(
+            (box.left, box.top),
+            box.width,
+            box.height,
+            boxstyle=f"round,pad=0,rounding_size={rounding}",
+            facecolor=face,
+            edgecolor=border,
+            linewidth=linewidth,
+            zorder=zorder,
+        )
+    )
+
+
+def draw_label(axes: Axes, box: Box, text: str, share: float, learned: bool, won: bool, gid: str | None) -> None:
+    """The label of an operation: filled if it has weights, framed if it won. share: its importance. gid: its SVG id."""
+    colour = IMPORTANCE(share)
+    if won:
+        frame = Box(x=box.x, y=box.y, width=box.width + 0.03, height=box.height + 0.03)
+        draw_box(axes, frame, "white", PATH, 0.055, linewidth=2.2)
+    draw_box(axes, box, colour if learned else "white", colour, 0.04, zorder=6.1)
+    axes.text(
+        box.x,
+        box.y + 0.004,
+        text,
+        fontsize=LABEL_POINTS,
+        color="white" if learned and share > _WHITE_FROM else INK,
+        ha="center",
+        va="center_baseline",
+        zorder=7,
+        gid=gid,
+    )
+
+
+def draw_fold_tag(axes: Axes, x: float, y: float, letter: str, colour: Any) -> None:
+    """A letter in a circle, at an end of an interrupted line."""
+    axes.add_patch(Circle((x, y), 0.075, facecolor="white", edgecolor=colour, linewidth=1, zorder=5))
+    axes.text(x, y + 0.004, letter, fontsize=6.5, ha="center", va="center_baseline", zorder=6)
