@@ -15,7 +15,8 @@ from typing import Any
 from resumable import Rows, paired_difference, parser_of
 
 import nas
-from evaluators.training.evaluator import Training as Trainer
+from evaluators.training import Training as Trainer
+from evaluators.training.measurement import measure_points
 from nas.evaluation.jobs import Job
 from nas.seeds import seed
 from search_spaces.throttleable import vgg
@@ -52,8 +53,8 @@ def run(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
     trainer.evaluate(job, lambda epoch: None)
     found = []
     for name, other in trainers.items():
-        images = other.calibration(other.training_rows(options.images), job.seed)
-        points = other.measure(nas.load(folder), images, test=True)
+        images = other.source.calibration(other.source.training_subset(options.images), job.seed)
+        points = measure_points(nas.load(folder), other.source, images, test=True)
         found += [point | {"statistics": name} for point in points]
     trainer.discard(Path(folder))
     return found

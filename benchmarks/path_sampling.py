@@ -32,6 +32,7 @@ from resumable import Rows, paired_difference, parser_of
 
 from evaluators.rules.path_sampling import SubnetworkSampling
 from evaluators.training import Training as Trainer
+from evaluators.training.measurement import measure_points
 from nas.errors import InvalidArchitecture
 from nas.evaluation.jobs import Job
 from nas.evaluation.operating_points import Selection
@@ -162,8 +163,8 @@ def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> li
 
 def measure(trainer: Trainer, network: AnytimeNetwork, points: list[Subnetwork], images: int) -> list[dict[str, Any]]:
     """Accuracy of subnetworks of a trained network on validation and test images, each with norms of its own."""
-    calibration = trainer.calibration(trainer.training_rows(images), 0)
-    return trainer.measure(network.with_points(points), calibration, test=True)
+    calibration = trainer.source.calibration(trainer.source.training_subset(images), 0)
+    return measure_points(network.with_points(points), trainer.source, calibration, test=True)
 
 
 def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, done: set[int]) -> Iterator[list[dict]]:

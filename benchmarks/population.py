@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "rows" / "population.csv")
     options = parser.parse_args()
     trainer = Training(options.data)
-    images = len(trainer.training_rows(options.images))
+    images = len(trainer.source.training_subset(options.images))
     about = {"data": trainer.dataset.name, "epochs": options.epochs, "images": images}
     done: set[tuple[str, int]] = set()
     if options.csv.exists():

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.data.arrays import Batches
+from evaluators.data.batches import Batches
 from nas.evaluation.controllers import ControlSettings
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from evaluators.controllers.gate_policies import measure_gates, train_gates
-from evaluators.data.arrays import Batches, batches
-from evaluators.data.augmentation import augmentation
-from evaluators.data.datasets import split
+from evaluators.data.batches import Batches, batches
+from evaluators.data.source import ImageSource
+from evaluators.data.splitting import split
 from nas.evaluation.controllers import ControllerResult, ControlSettings
 from nas.execution.controller import Controller, top_log_probabilities
 from nas.execution.controller_architectures import actions, controller_architecture, gate_policy_architecture
@@ -38,15 +38,12 @@ from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing
 from nas.seeds import seed as derived_seed
 
-if TYPE_CHECKING:
-    from evaluators.training.evaluator import Training
-
-BATCH, EVALUATION_BATCH = 128, 512
+BATCH = 128
 LEARNING_RATE, WEIGHT_DECAY = 1e-2, 1e-3
 
 
 def control(
-    trainer: Training,
+    source: ImageSource,
     network: AnytimeNetwork,
     settings: ControlSettings,
     *,
@@ -55,9 +52,9 @@ def control(
 ) -> ControllerResult:
     """A controller, or a gate policy, for every penalty, measured beside the fixed utilizations.
 
-    The network goes to the trainer's device and into evaluation mode, and is otherwise left as it is.
+    The network goes to the images' device and into evaluation mode, and is otherwise left as it is.
     """
-    lessons = _Lessons(trainer, network.to(trainer.device).eval())
+    lessons = _Lessons(source, network.to(source.device).eval())
     train = lessons.gate_policy if settings.learner == "gates" else lessons.bandit
     controllers: list[Any] = []
     policies: list[dict[str, Any]] = []
@@ -80,13 +77,13 @@ class _Lessons:
     about each of those at each choice, (N, A).
     """
 
-    def __init__(self, trainer: Training, network: AnytimeNetwork):
-        self.trainer, self.network, self.choices = trainer, network, actions(network.architecture)
-        data, validation = trainer.dataset, trainer.parts[1]
+    def __init__(self, source: ImageSource, network: AnytimeNetwork):
+        self.source, self.network, self.choices = source, network, actions(network.architecture)
+        data, validation = source.dataset, source.validation_rows
         self.learning, held = (validation[part] for part in split(data.y_train[validation], fraction=0.5, seed=0))
         self.loaders = {
-            "": trainer.loader("train", held, EVALUATION_BATCH),
-            "test_": trainer.loader("test", np.arange(len(data.y_test)), EVALUATION_BATCH),
+            "": source.validation(held),
+            "test_": source.test(),
         }
         self.right = {part: correct(network, loader, self.choices) for part, loader in self.loaders.items()}
         self.macs_A = torch.tensor([float(network.macs_at(u)) for u in self.choices], dtype=torch.float64)
@@ -94,7 +91,7 @@ class _Lessons:
     @cached_property
     def learned_NA(self) -> Tensor:
         """Whether the network is right about the images to learn from at each choice."""
-        return correct(self.network, self.trainer.loader("train", self.learning, EVALUATION_BATCH), self.choices)
+        return correct(self.network, self.source.validation(self.learning), self.choices)
 
     def fixed(self) -> list[dict[str, Any]]:
         """What each choice costs and reaches, taken for every input."""
@@ -108,7 +105,7 @@ class _Lessons:
         self, penalty: float, settings: ControlSettings, generator: torch.Generator
     ) -> tuple[Controller, list[dict[str, Any]]]:
         """A controller, and the row of what it reaches."""
-        task, sees, device = self.network.architecture.task, settings.seen, self.trainer.device
+        task, sees, device = self.network.architecture.task, settings.seen, self.source.device
         shape = controller_architecture(task, len(self.choices), sees=sees, width=settings.width)
         controller = Controller(AnytimeNetwork(shape, generator=generator).to(device), self.choices, sees=sees)
         costs_A = torch.tensor(controller.costs(self.network), dtype=torch.float64, device=device)
@@ -130,9 +127,9 @@ class _Lessons:
         """A gate policy, and a row for each utilization that it is asked for."""
         architecture = self.network.architecture
         shape = gate_policy_architecture(architecture, width=settings.width)
-        made = AnytimeNetwork(shape, generator=generator).to(self.trainer.device)
+        made = AnytimeNetwork(shape, generator=generator).to(self.source.device)
         policy = GatePolicy.for_modules(made, architecture.topology.gated)
-        images = self._images(self.trainer.dataset.y_train[self.learning])
+        images = self._images(self.source.dataset.y_train[self.learning])
         train_gates(policy, self.network, images, penalty, settings, generator)
         made.eval()
         rows = [
@@ -143,24 +140,27 @@ class _Lessons:
 
     def _images(self, labels_N: np.ndarray) -> Batches:
         """What there is to learn from, in batches, with these labels."""
-        trainer, change = self.trainer, None
-        if trainer.augment != "none":
-            change = augmentation(trainer.augment, trainer.dataset.task)
-        images = trainer.dataset.x_train[self.learning]
-        return self._batches(images, labels_N, preprocessing=trainer.preprocessing, augment=change)
+        images = self.source.dataset.x_train[self.learning]
+        return self.source.batches(images, labels_N, size=self._batch_size, augmented=True)
 
     def _answers(self, labels_N: np.ndarray) -> Batches:
         """What a controller sees of the network's first answers to the same, as they are, with these labels."""
-        loader = self.trainer.loader("train", self.learning, EVALUATION_BATCH)
+        loader = self.source.validation(self.learning)
         smallest = self.network.subnetwork_at(self.choices[0])
         with torch.no_grad():
             seen_NC = torch.cat([top_log_probabilities(self.network(x, smallest)) for x, _ in loader.evaluate()])
         unchanged = Preprocessing(mean=(0.0,) * seen_NC.shape[1], std=(1.0,) * seen_NC.shape[1], scale=1.0)
-        return self._batches(seen_NC.cpu().numpy(), labels_N, preprocessing=unchanged)
+        return batches(
+            seen_NC.cpu().numpy(),
+            labels_N,
+            size=self._batch_size,
+            device=self.source.device,
+            preprocessing=unchanged,
+        )
 
-    def _batches(self, x: np.ndarray, labels_N: np.ndarray, **rest: Any) -> Batches:
-        size = min(BATCH, max(2, len(self.learning) // 4))
-        return batches(x, labels_N, size=size, device=self.trainer.device, **rest)
+    @property
+    def _batch_size(self) -> int:
+        return min(BATCH, max(2, len(self.learning) // 4))
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
-"""Data sets: loading, checking, augmenting, batching."""
+"""Data sets: loading, checks, augmentation, batches."""
 
-from evaluators.data.datasets import Dataset, digits, load, synthetic
+from evaluators.data.datasets import Dataset, from_arrays
+from evaluators.data.generated import synthetic
+from evaluators.data.loading import digits, load
 
-__all__ = ["Dataset", "digits", "load", "synthetic"]
+__all__ = ["Dataset", "digits", "from_arrays", "load", "synthetic"]

@@ -1,8 +1,8 @@
 """Augmentation of a whole batch at once, on its device: random crops with zero padding, and horizontal flips.
 
-It works on raw images, before standardisation. There, padding is black, as in the recipes that accuracies are
-compared with; uint8 moves a quarter of the bytes of float32; and the training statistics stay those of whole images.
-For float images, 0 is black where they lie in 0..1, and about the mean where they came standardised: both do.
+It works on raw images, before standardisation, for three reasons: padding is black, as in the recipes of the field;
+uint8 images need a quarter of float32's memory traffic; and the training statistics are computed from whole images.
+In float images, the padding of 0 is black if they lie in 0..1, and about the mean if they are already standardised.
 Shape suffixes: B batch, F channels (times frames, for videos), H height, W width.
 
 References
@@ -24,15 +24,19 @@ if TYPE_CHECKING:
     from nas.representation.elements import Task
 
 NAMES = ("auto", "none", "crop", "flip", "crop+flip")
-"""What `augmentation` takes."""
+"""Valid names for :func:`augmentation`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Shifts each image by up to `pad` pixels, filling with 0, and mirrors every second one on average.
+    """Random shift of each image, filled with 0, and random mirroring.
 
-    pad: largest shift in pixels, (vertical, horizontal); (0, 0) does not crop.
-    flip: whether images are mirrored left to right, with probability 1/2.
+    Parameters
+    ----------
+    pad
+        Largest shift in pixels, (vertical, horizontal); (0, 0): no crop.
+    flip
+        Mirror left to right with probability 1/2.
     """
 
     pad: tuple[int, int] = (0, 0)
@@ -43,9 +47,10 @@ class Augmentation:
             raise DataError(f"Padding must be two numbers of pixels ≥ 0. Got {self.pad=}.")
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Images (B, C, H, W) or videos (B, C, T, H, W), all frames of a video alike; same shape, dtype and device.
+        """Augment images (B, C, H, W) or videos (B, C, T, H, W), all frames of a video alike.
 
-        Numbers are drawn where `generator` lives: one on the CPU gives the same images on every device.
+        Shape, dtype and device are kept. Numbers are drawn on the generator's device: a CPU generator gives equal
+        images on every device.
         """
         x_BFHW = images.flatten(1, -3)
         if any(self.pad):
@@ -56,10 +61,21 @@ class Augmentation:
 
 
 def augmentation(name: str, task: Task) -> Augmentation:
-    """The augmentation called `name`, sized for the images of `task`: shifts of up to an eighth, at least one pixel.
+    """The augmentation of this name for the images of a task.
 
-    `auto` crops, and flips where there are at least three channels: photographs mostly keep their class in the mirror,
-    digits and letters, mostly grey, do not. Colour images of text (SVHN) want `crop`. Raises DataError.
+    Parameters
+    ----------
+    name
+        One of :data:`NAMES`. "auto" crops, and also flips images of at least three channels: photographs mostly keep
+        their class when mirrored, digits and letters, which are mostly grey, do not. Use "crop" for colour images of
+        text (SVHN).
+    task
+        Determines the largest shift: an eighth of the image, at least one pixel.
+
+    Raises
+    ------
+    DataError
+        Unknown name.
     """
     if name not in NAMES:
         raise DataError(unknown_name("augmentation", name, NAMES))

@@ -1,4 +1,4 @@
-"""A label hierarchy: the coarse label of every class, told by coarse labels of examples or by a mapping file."""
+"""Label hierarchies: the coarse label of every class, from coarse labels of examples or from a mapping file."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ from evaluators.data.arrays import labels, one_line, some
 from nas.errors import DataError, unknown_name
 
 Hierarchy = tuple[tuple[int, ...], ...]
-"""The coarse label of every class, once for every coarser labelling, finest first: see
+"""The coarse label of every class, for every coarser labelling, finest first: see
 :class:`nas.representation.elements.Task`.
 """
 
-EXAMPLE = '{"0": "even", "1": "odd"}'
+_EXAMPLE = '{"0": "even", "1": "odd"}'
 
 
 def from_coarse_labels(y_N: np.ndarray, coarse: Any, name: str) -> Hierarchy:
-    """The hierarchy that coarse labels of examples tell.
+    """The hierarchy that follows from coarse labels of examples.
 
-    y_N: labels (N,) of classes 0..K-1, each at least once. coarse: whole numbers (N,), or (N, H) for H coarser
-    labellings, finest first. name: of the array, for messages.
+    Parameters
+    ----------
+    y_N
+        Labels (N,) of classes 0..K-1, each at least once.
+    coarse
+        Whole numbers (N,), or (N, H) for H coarser labellings, finest first.
+    name
+        Name of the array, for messages.
 
-    Raises DataError, also where examples of one class have different coarse labels.
+    Raises
+    ------
+    DataError
+        The shape is wrong, or examples of one class have different coarse labels.
     """
     columns = np.asarray(coarse)
     columns = columns[:, None] if columns.ndim == 1 else columns
@@ -39,64 +48,76 @@ def _of_classes(y_N: np.ndarray, coarse_N: np.ndarray, name: str) -> tuple[int, 
     if len(coarse_N) != len(y_N):
         raise DataError(f"{name} must have a label for each of the {len(y_N)} examples. Got {len(coarse_N)}.")
     classes, first = np.unique(y_N, return_index=True)
-    found = coarse_N[first]
-    odd = coarse_N != found[np.searchsorted(classes, y_N)]
-    if odd.any():
-        label = int(y_N[odd][0])
+    coarse_of_class = coarse_N[first]
+    differs_N = coarse_N != coarse_of_class[np.searchsorted(classes, y_N)]
+    if differs_N.any():
+        label = int(y_N[differs_N][0])
         raise DataError(
             f"{name} must give all examples of a class one coarse label. "
             f"Got {some(coarse_N[y_N == label])} for class {label}. Check that the labels belong together."
         )
-    return tuple(found.tolist())
+    return tuple(coarse_of_class.tolist())
 
 
 def check_coarse_labels(hierarchy: Hierarchy, y_N: np.ndarray, coarse: Any, name: str) -> None:
-    """Raises DataError unless coarse labels of other examples are those of the hierarchy."""
-    given = np.asarray(coarse)
+    """Raise DataError unless the coarse labels of test examples agree with the hierarchy."""
+    actual = np.asarray(coarse)
     expected = np.array([np.array(labelling)[y_N] for labelling in hierarchy]).T
-    if not np.array_equal(given[:, None] if given.ndim == 1 else given, expected):
-        raise DataError(
-            f"{name} must give every class the coarse label that it has in training. It does not. Save both alike, or "
-            f"leave {name} out."
-        )
+    if not np.array_equal(actual[:, None] if actual.ndim == 1 else actual, expected):
+        raise DataError(f"{name} must give every class the coarse label of its training examples. Correct or omit it.")
 
 
 def read_mapping(path: str | Path, num_classes: int, class_names: Sequence[str] = ()) -> tuple[int, ...]:
-    """The coarse label 0..n-1 of every class from a JSON file that maps classes, by number or name, to coarse labels.
+    """Read the coarse label of every class from a JSON file.
 
-    Coarse labels in the file are names or whole numbers; they are numbered in their order. Raises DataError.
+    Parameters
+    ----------
+    path
+        File with a JSON object from classes, by number or name, to coarse labels: names or whole numbers.
+    num_classes, class_names
+        Number of classes, and their names if they have any.
+
+    Returns
+    -------
+    tuple of int
+        Coarse label 0..n-1 of every class; numbered in sorted order.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, a class is missing, unknown or repeated, or the labels are not coarser.
     """
-    wanted = f"{path} must hold a JSON object with the coarse label of every class, such as {EXAMPLE}"
+    form = f"{path} must hold a JSON object with the coarse label of every class, such as {_EXAMPLE}"
     try:
         pairs = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{wanted}. It cannot be read: {one_line(error)}.") from error
+        raise DataError(f"{form}. It cannot be read: {one_line(error)}.") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{wanted}. Got no JSON: {one_line(error)}.") from error
+        raise DataError(f"{form}. Got no JSON: {one_line(error)}.") from error
     if not isinstance(pairs, _Pairs):
-        raise DataError(f"{wanted}. Got a {type(pairs).__name__}.")
-    found: dict[int, str | int] = {}
+        raise DataError(f"{form}. Got a {type(pairs).__name__}.")
+    coarse_of_class: dict[int, str | int] = {}
     for name, coarse in pairs:
         if type(coarse) not in (str, int):
-            raise DataError(f"{wanted}: a name or a whole number. Got {json.dumps(coarse, default=list)} for {name!r}.")
+            raise DataError(f"{form}: a name or a whole number. Got {json.dumps(coarse, default=list)} for {name!r}.")
         label = _class(path, name, num_classes, class_names)
-        if label in found:
+        if label in coarse_of_class:
             raise DataError(f"{path} must name each class once. Got class {label} twice, the second time as {name!r}.")
-        found[label] = coarse
-    if missing := [_told(label, class_names) for label in range(num_classes) if label not in found]:
-        left = f", and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise DataError(f"{wanted}. Missing: {', '.join(missing[:5])}{left}.")
-    groups = sorted(set(found.values()), key=lambda coarse: (isinstance(coarse, str), coarse))
+        coarse_of_class[label] = coarse
+    if missing := [_display_name(label, class_names) for label in range(num_classes) if label not in coarse_of_class]:
+        rest = f", and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise DataError(f"{form}. Missing: {', '.join(missing[:5])}{rest}.")
+    groups = sorted(set(coarse_of_class.values()), key=lambda coarse: (isinstance(coarse, str), coarse))
     if not 2 <= len(groups) < num_classes:
         raise DataError(
-            f"{path} must tell at least 2 coarse labels, and fewer than the {num_classes} classes. Got {len(groups)}. "
+            f"{path} must have at least 2 coarse labels, and fewer than the {num_classes} classes. Got {len(groups)}. "
             "Join some classes, not all."
         )
-    return tuple(groups.index(found[label]) for label in range(num_classes))
+    return tuple(groups.index(coarse_of_class[label]) for label in range(num_classes))
 
 
 class _Pairs(list):
-    """A JSON object as its pairs: of a name that comes twice, a dict would keep the last."""
+    """The pairs of a JSON object, so that repeated names are seen."""
 
 
 def _class(path: str | Path, name: str, num_classes: int, class_names: Sequence[str]) -> int:
@@ -104,9 +125,9 @@ def _class(path: str | Path, name: str, num_classes: int, class_names: Sequence[
         return class_names.index(name)
     if name.isascii() and name.isdigit() and len(name) < 20 and int(name) < num_classes:
         return int(name)
-    known = class_names or [str(label) for label in range(num_classes)]
-    raise DataError(f"{path}: {unknown_name('class', name, known)}")
+    valid = class_names or [str(label) for label in range(num_classes)]
+    raise DataError(f"{path}: {unknown_name('class', name, valid)}")
 
 
-def _told(label: int, class_names: Sequence[str]) -> str:
+def _display_name(label: int, class_names: Sequence[str]) -> str:
     return class_names[label] if class_names else str(label)

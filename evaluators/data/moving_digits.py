@@ -1,8 +1,8 @@
 """Videos of moving digits: scikit-learn's 8×8 digits, bouncing over a larger black frame.
 
-The class is the digit and the axis that it moves along. A digit starts anywhere, moves at one or two pixels a frame,
-and turns round at the edges; across its axis it stays where it is. Phases of this to and fro are drawn evenly for both
-axes, moving or not, so that a single frame is distributed alike for both and tells the digit alone.
+The class is the pair of digit and axis of motion. A digit starts at a random place, moves one or two pixels per frame
+along its axis, and turns back at the edges. The phases of this motion are drawn uniformly for both axes, also for the
+axis without motion, so that a single frame has the same distribution for both classes and shows only the digit.
 
 Shape suffixes: N videos, C channels, T frames, H height, W width.
 
@@ -21,22 +21,36 @@ import numpy as np
 from nas.errors import DataError
 
 MOVING_DIGITS = {"n": 2000, "digits": 5, "frames": 8, "size": 16, "seed": 0}
-"""Options, with their defaults."""
+"""Options of `moving_digits`, with their defaults."""
 
 AXES = ("sideways", "up and down")
 SIDE = 8
-"""Of a digit, in pixels."""
+"""Height and width of a digit, in pixels."""
 SPEEDS = (1, 2)
-"""Pixels a frame."""
+"""Pixels per frame."""
 HELD_OUT = 0.2
+"""Share of the test videos."""
 
 
 def moving_digits(*, n: int, digits: int, frames: int, size: int, seed: int) -> dict[str, Any]:
-    """The arguments of :func:`evaluators.data.datasets.from_arrays`, the same on every call: videos 1×frames×size×size,
-    uint8.
+    """Keyword arguments of :func:`evaluators.data.datasets.from_arrays`, equal on every call.
 
-    n: videos, a fifth of them for testing, of the last fifth of scikit-learn's images, which are not trained on.
-    digits: how many, from 0 on; class 2 · digit + axis. Raises DataError for options out of range.
+    Parameters
+    ----------
+    n
+        Videos, a fifth of them for testing. Test videos use the last fifth of scikit-learn's images, training videos
+        only the others.
+    digits
+        Number of digits, from 0 on; the class is 2 · digit + axis.
+    frames, size
+        Shape of the videos, 1×frames×size×size, uint8.
+    seed
+        Of labels and motions.
+
+    Raises
+    ------
+    DataError
+        An option is out of range.
     """
     if not (2 <= digits <= 10 and frames >= 3 and size >= 12 and n >= 20 * digits and n * frames * size**2 <= 2**30):
         raise DataError(
@@ -63,7 +77,7 @@ def moving_digits(*, n: int, digits: int, frames: int, size: int, seed: int) -> 
 def _videos(
     images_NHW: np.ndarray, y_N: np.ndarray, labels_N: np.ndarray, frames: int, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """A video (1, T, H, W) for each label, of random images of its digit."""
+    """One video (1, T, H, W) per label, of a random image of its digit."""
     room = size - SIDE
     x_NCTHW = np.zeros((len(labels_N), 1, frames, size, size), dtype=np.uint8)
     for video, label in zip(x_NCTHW[:, 0], labels_N):

@@ -1,4 +1,4 @@
-"""How long a network takes to answer, measured."""
+"""Measured latency of a module."""
 
 from __future__ import annotations
 
@@ -13,20 +13,33 @@ WARM_UP, RUNS = 3, 15
 
 @torch.no_grad()
 def latency_ms(module: nn.Module, input_shape: tuple[int, ...], *, batch: int = 1, runs: int = RUNS) -> float:
-    """Median milliseconds of a forward pass on the device of the module, with the torch threads that are set.
+    """Median time of a forward pass, on the module's device and with the current number of torch threads.
 
-    module: in evaluation mode, such as ``network.extract(level)``: what would be deployed. input_shape: without batch.
-    Medians stand a few runs that something else disturbs; on a busy machine all are.
+    Parameters
+    ----------
+    module
+        In evaluation mode, as deployed: for example ``network.extract(level)``.
+    input_shape
+        Shape of one example.
+    batch
+        Examples per pass.
+    runs
+        Measured passes, after a few unmeasured ones.
+
+    Returns
+    -------
+    float
+        Milliseconds. The median is robust to a few disturbed passes, but not to a busy machine.
     """
     tensors = [*module.parameters(), *module.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
     x = torch.randn(batch, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    taken = []
+    seconds = []
     for _ in range(WARM_UP + runs):
         wait()
         started = time.perf_counter()
         module(x)
         wait()
-        taken.append(time.perf_counter() - started)
-    return 1e3 * median(taken[WARM_UP:])
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * median(seconds[WARM_UP:])

@@ -1,17 +1,18 @@
-"""The final search on a trained supernet: measures subnetworks and makes the best ones its operating points."""
+"""The final search on a trained supernet: measures subnetworks and makes the best of them the operating points."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
-from evaluators.data.arrays import Batches, channels_last
-from evaluators.data.datasets import subset
-from evaluators.training.accuracy import RightAnswers
+from evaluators.data.batches import Batches, channels_last
+from evaluators.data.source import ImageSource
+from evaluators.data.splitting import subset
+from evaluators.training.accuracy import AccuracyCounter, constant_accuracy
 from evaluators.training.latency import latency_ms
+from evaluators.training.measurement import calibrate
 from nas.deploy.subnetwork_search import choose_points, search_subnetworks
 from nas.evaluation.jobs import Diverged
 from nas.evaluation.operating_points import Found, Measured, Selection
@@ -19,17 +20,18 @@ from nas.execution.network import AnytimeNetwork
 from nas.representation.elements import Subnetwork
 from results.front import Score, non_dominated_rank
 
-if TYPE_CHECKING:
-    from evaluators.training.evaluator import Training
-
-QUICK_CALIBRATION = 512  # training images for the norms of a subnetwork in the search
-QUICK_VALIDATION = 2_000  # validation images
-SLACK = 1.1  # measured again, latency may be that much better
-SHORTLIST = 6  # times the operating points are measured again, on all validation images
+QUICK_CALIBRATION = 512
+"""Training images for the norms of a subnetwork during the search."""
+QUICK_VALIDATION = 2_000
+"""Validation images during the search."""
+LATENCY_TOLERANCE = 1.1
+"""Subnetworks up to this factor over the latency limit are measured again."""
+SHORTLIST = 6
+"""Subnetworks that are measured again on all validation images, per operating point."""
 
 
 def select_points(
-    trainer: Training,
+    source: ImageSource,
     network: AnytimeNetwork,
     selection: Selection,
     *,
@@ -38,32 +40,50 @@ def select_points(
     points: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[AnytimeNetwork, list[Measured], Found]:
-    """The trained network with the operating points that a final search chose, not yet calibrated; the points as they
-    were measured; and all that it saw.
+    """Search operating points for a trained network.
 
-    Every subnetwork is recalibrated before it counts. The search measures on a part of the validation images; what it
-    finds on its front, and the network's own points, are measured again on all of them, and the operating points are
-    chosen by that: as many as the network has, or ``points``.
+    Parameters
+    ----------
+    source
+        Images for the calibration of norms and for validation.
+    network
+        The trained supernet.
+    selection
+        Settings of the search.
+    images
+        Number of training images of the network's training, for calibration; None: all.
+    seed
+        Of the search and the calibration images.
+    points
+        Number of operating points; None: as before.
+    report
+        See :func:`nas.deploy.subnetwork_search.search_subnetworks`.
 
-    images: training images that the network was trained on, for calibration. report: see
-    :func:`nas.deploy.subnetwork_search.search_subnetworks`.
+    Returns
+    -------
+    network
+        The network with the selected operating points, not yet calibrated.
+    measured
+        The selected subnetworks with their costs and measures.
+    search
+        All measured subnetworks.
 
-    Raises Diverged when fewer subnetworks than that keep the limits, and UserError where points have norms of their
-    own, or where no subnetwork keeps the limits on MACs and parameters.
+    Raises
+    ------
+    Diverged
+        Fewer subnetworks than ``points`` are within the limits.
+    UserError
+        Every operating point has its own norms, or no subnetwork is within the limits on MACs and parameters.
+
+    Notes
+    -----
+    Every subnetwork is recalibrated before its measurement. The search measures on a part of the validation images.
+    Its Pareto-optimal subnetworks and the network's present points are then measured on all of them, and the operating
+    points are selected by these values.
     """
-    wanted = points or network.levels
-    timed = selection.limits.max_latency_ms is not None
-    rows = trainer.training_rows(images)
-    validation = trainer.parts[1]
-    part = subset(trainer.dataset.y_train[validation], size=min(QUICK_VALIDATION, len(validation)), seed=0)
-    quick = _Measure(
-        trainer.calibration(rows, seed, images=QUICK_CALIBRATION),
-        trainer.loader("train", validation[part], 512),
-        network,
-        timed,
-    )
-    whole = _Measure(trainer.calibration(rows, seed), trainer.loader("train", validation, 512), network, timed)
-    found = search_subnetworks(
+    count = points or network.levels
+    quick, exact = _measures(source, network, selection, images, seed)
+    search = search_subnetworks(
         network.architecture,
         quick,
         limits=selection.limits,
@@ -72,27 +92,42 @@ def select_points(
         report=report,
     )
     limit = selection.limits.max_latency_ms or math.inf
-    quick_enough = [m for m in found.measured if (m.latency_ms or 0.0) <= SLACK * limit]
-    short = _shortlist(quick_enough, network.architecture.points, SHORTLIST * wanted, limit)
-    again = [
+    near = [m for m in search.measured if (m.latency_ms or 0.0) <= LATENCY_TOLERANCE * limit]
+    candidates = shortlist(near, network.architecture.points, SHORTLIST * count, limit)
+    measured = [
         Measured(subnetwork=m.subnetwork, macs=m.macs, params=m.params, accuracy=accuracy, latency_ms=latency)
-        for m, (accuracy, latency) in zip(short, whole([m.subnetwork for m in short]))
+        for m, (accuracy, latency) in zip(candidates, exact([m.subnetwork for m in candidates]))
     ]
-    costs = [m.macs for m in again] or [1]
+    costs = [m.macs for m in measured] or [1]
     low = min(costs) if selection.low is None else selection.low
     high = 1.01 * max(low, *costs) if selection.high is None else selection.high
-    chosen = choose_points(again, wanted, Score(low=low, high=high, floor=trainer.info().floor), selection.limits)
-    if len(chosen) < wanted:
+    floor = constant_accuracy(source.dataset.task, source.dataset.y_train[source.validation_rows])
+    selected = choose_points(measured, count, Score(low=low, high=high, floor=floor), selection.limits)
+    if len(selected) < count:
         raise Diverged(
-            f"The final search must find {wanted} operating points within the limits. Of {len(found.measured)} "
-            f"subnetworks measured, {len(quick_enough)} were near them and {len(chosen)} kept them: raise the limits, "
-            "or ask for fewer points."
+            f"The final search must find {count} operating points within the limits. Of {len(search.measured)} "
+            f"measured subnetworks, {len(near)} were near the limits and {len(selected)} within: raise the limits, "
+            "or request fewer points."
         )
-    return network.with_points([m.subnetwork for m in chosen]), chosen, found
+    return network.with_points([m.subnetwork for m in selected]), selected, search
 
 
-class _Measure:
-    """Measures subnetworks one by one, each as a network with norms of its own."""
+def _measures(
+    source: ImageSource, network: AnytimeNetwork, selection: Selection, images: int | None, seed: int
+) -> tuple[_SubnetworkMeasure, _SubnetworkMeasure]:
+    """The quick measure of the search, and the measure on all validation images."""
+    timed = selection.limits.max_latency_ms is not None
+    rows, validation = source.training_subset(images), source.validation_rows
+    part = subset(source.dataset.y_train[validation], size=min(QUICK_VALIDATION, len(validation)), seed=0)
+    calibration = source.calibration(rows, seed, images=QUICK_CALIBRATION)
+    return (
+        _SubnetworkMeasure(calibration, source.validation(validation[part]), network, timed),
+        _SubnetworkMeasure(source.calibration(rows, seed), source.validation(), network, timed),
+    )
+
+
+class _SubnetworkMeasure:
+    """Measures subnetworks one by one, each with recalibrated norms."""
 
     def __init__(self, calibration: Batches, validation: Batches, network: AnytimeNetwork, timed: bool):
         self.calibration, self.validation, self.network, self.timed = calibration, validation, network, timed
@@ -108,20 +143,17 @@ class _Measure:
         if network.architecture.norm == "recalibrated":
             calibrate(network, self.calibration)
         network.eval()
-        right = RightAnswers(network.architecture.task)
+        counter = AccuracyCounter(network.architecture.task)
         for x, y in self.validation.evaluate():
-            right.add(network.forward_unfolded(x), y)
-        return right.accuracies()["accuracy"], latency_ms(network.extract(0), shape) if self.timed else None
+            counter.add(network.forward_unfolded(x), y)
+        return counter.accuracies()["accuracy"], latency_ms(network.extract(0), shape) if self.timed else None
 
 
-def calibrate(network: AnytimeNetwork, images: Batches) -> None:
-    """Estimate the norms' statistics of every operating point; the same ones whenever it is done."""
-    network.calibrate(x for x, _ in images.train(torch.Generator().manual_seed(0)))
+def shortlist(measured: list[Measured], points: tuple[Subnetwork, ...], count: int, limit: float) -> list[Measured]:
+    """The subnetworks to measure again, at most ``count``.
 
-
-def _shortlist(measured: list[Measured], points: tuple[Subnetwork, ...], count: int, limit: float) -> list[Measured]:
-    """Those to measure again: the network's own points first, then the best by rank in accuracy and MACs; what is over
-    the latency limit after all that keeps it.
+    Order: within the latency limit before over it; the network's present ``points`` before other subnetworks; then by
+    Pareto rank in accuracy and MACs.
     """
     if not measured:
         return []

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.data.arrays import batches, channels_last
-from evaluators.data.datasets import Dataset, load
+from evaluators.data.batches import batches, channels_last
+from evaluators.data.datasets import Dataset
+from evaluators.data.loading import load
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
 from nas.execution.preprocessing import Preprocessing

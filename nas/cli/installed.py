@@ -15,7 +15,7 @@ def spaces() -> None:
 @app.command()
 def data() -> None:
     """The data that can be searched on."""
-    from evaluators.data.datasets import FORMS
+    from evaluators.data.loading import FORMS
 
     _list("nas.data")
     for form, text in FORMS.items():

@@ -63,7 +63,7 @@ def test_loaded_networks_have_exactly_the_stored_accuracies(study, url):
     """Validation and test accuracy and loss of all points of all that is kept, by the evaluator's own measure."""
     evaluator = Training("digits", device="cpu")
     x, y = evaluator.dataset.x_train, evaluator.dataset.y_train
-    rows = evaluator.parts[1]
+    rows = evaluator.source.validation_rows
     for key, points in study.points().query("fidelity == 3").groupby("candidate"):
         network = nas.load(key, store=url)
         assert not network.training

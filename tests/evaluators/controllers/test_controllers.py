@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from evaluators.controllers.training import correct, policy_loss, train_policy
-from evaluators.data.arrays import batches
+from evaluators.data.batches import batches
 from evaluators.training.evaluator import Training
 from nas.errors import UserError
 from nas.evaluation.controllers import ControlSettings
@@ -77,7 +77,7 @@ def network(trainer: Training) -> AnytimeNetwork:
     """Trained a little: it separates some images, and more of them at larger utilizations."""
     architecture = vgg(8, (1, 1), 4, task=trainer.dataset.task)
     made = AnytimeNetwork(architecture, generator=_generator())
-    loader = trainer.loader("train", trainer.parts[0], 64)
+    loader = trainer.source.training(trainer.source.training_rows, 64, augmented=False)
     optimiser = torch.optim.SGD(made.parameters(), lr=0.1, momentum=0.9)
     for _ in range(2):
         for x, y in loader.train(_generator(1)):
@@ -85,7 +85,7 @@ def network(trainer: Training) -> AnytimeNetwork:
                 optimiser.zero_grad()
                 torch.nn.functional.cross_entropy(made.train()(x, level), y).backward()
                 optimiser.step()
-    made.preprocess = trainer.preprocessing
+    made.preprocess = trainer.source.preprocessing
     return made.eval()
 
 
@@ -99,7 +99,7 @@ def test_controllers_leave_the_data_path_bit_identical_and_are_measured_as_they_
     found = trainer.control(network, settings, seed=1, report=lambda *at: seen.append(at))
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert seen == [(0, 2), (1, 2)]
-    loader = trainer.loader("test", np.arange(len(trainer.dataset.y_test)), 512)
+    loader = trainer.source.test()
     for controller, policy in zip(found.controllers, found.policies):
         right, flops, count = 0, 0, 0
         for x, y in loader.evaluate():
@@ -126,10 +126,10 @@ def test_equal_seeds_give_equal_controllers(trainer: Training, network: AnytimeN
 
 def test_what_is_right_where(trainer: Training, network: AnytimeNetwork) -> None:
     rows, choices = np.arange(100), actions(network.architecture)
-    found = correct(network, trainer.loader("test", rows, 64), choices)
+    found = correct(network, trainer.source.test(rows), choices)
     assert found.shape == (100, len(choices))
     x, y = (
-        trainer.preprocessing(torch.from_numpy(trainer.dataset.x_test[:100])),
+        trainer.source.preprocessing(torch.from_numpy(trainer.dataset.x_test[:100])),
         torch.from_numpy(trainer.dataset.y_test),
     )
     network.throttle(choices[1])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.controllers.gate_policies import mean_gate, measure_gates, penalty, train_gates
-from evaluators.data.arrays import batches
+from evaluators.data.batches import batches
 from nas.evaluation.controllers import SHAPES, ControlSettings
 from nas.execution.controller_architectures import gate_policy_architecture
 from nas.execution.gate_policy import GatePolicy

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.data.arrays import Preprocessing, batches
 from evaluators.data.augmentation import Augmentation
+from evaluators.data.batches import batches
 from nas.errors import DataError
+from nas.execution.preprocessing import Preprocessing
 
 RNG = np.random.default_rng(0)
 Y = np.arange(50) % 5

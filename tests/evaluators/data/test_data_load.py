@@ -8,7 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from evaluators.data.datasets import from_arrays, load
+from evaluators.data import arrays
+from evaluators.data.datasets import from_arrays
+from evaluators.data.loading import load
 from nas.errors import DataError, PluginError
 
 Y = np.arange(30) % 3
@@ -127,7 +129,7 @@ def test_npy_that_is_refused(tmp_path, monkeypatch):
     refuses(f"npy:{tmp_path / 'cut'}", "must hold whole arrays of numbers")
     nan = X.astype(np.float32)
     nan[-1, -1, -1, -1] = np.nan
-    monkeypatch.setattr("evaluators.data.arrays._CHUNK_BYTES", 5000)  # several chunks
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 5000)  # several chunks
     folder = save(tmp_path / "nan", **ARRAYS | {"x_train": nan, "x_test": X[:9].astype(np.float32)})
     refuses(f"npy:{folder}", "x_train must be finite")
 
@@ -257,7 +259,7 @@ def test_plugin(plugin, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("three", "must give a Dataset or arrays (x_train, y_train[, x_test, y_test]). Got a tuple of 3"),
+        ("three", "must return a Dataset or arrays (x_train, y_train[, x_test, y_test]). Got a tuple of 3"),
         ("nonsense", "Got str"),
         ("raises", "failed. Got KeyError: 'no such thing"),
         ("needs", "failed. Got TypeError"),

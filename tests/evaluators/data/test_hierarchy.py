@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.data.datasets import Dataset, from_arrays, load
+from evaluators.data.datasets import Dataset, from_arrays
 from evaluators.data.hierarchy import read_mapping
+from evaluators.data.loading import load
 from nas.errors import DataError
 
 Y = np.arange(60) % 6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from evaluators.data.datasets import FORMS, load
+from evaluators.data.loading import FORMS, load
 from nas.errors import DataError
 
 SPEC = "moving_digits:n=400,digits=3,frames=10,size=14,seed=3"

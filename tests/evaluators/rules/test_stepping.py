@@ -20,7 +20,7 @@ import nas
 from evaluators.rules.permutation import Permuted, channel_groups
 from evaluators.rules.stepping import Stepping, SteppingConstruction
 from evaluators.training import Training as Trainer
-from evaluators.training.evaluator import _default_rate, _Run
+from evaluators.training.schedule import default_learning_rate
 from nas.errors import UserError
 from nas.evaluation.jobs import Job
 from nas.evaluation.training_rules import ConstructingRule, Construction
@@ -483,9 +483,9 @@ def test_what_is_pruned_is_told_in_macs(settings, tmp_path, prune, pruned):
 
 def test_a_classifier_that_reads_positions_one_by_one_learns_at_a_lower_rate():
     """At the full rate, LeNet-3C1L on CIFAR-10 pushes its last features below zero in an epoch, and guesses."""
-    assert _default_rate(64, vgg16()) == pytest.approx(0.2)
-    assert _default_rate(64, lenet_3c1l()) == pytest.approx(0.2 / 5)  # 5x5 positions
-    assert _default_rate(64, lenet_3c1l(norm=False)) == pytest.approx(0.2 / 5 / 4)
+    assert default_learning_rate(64, vgg16()) == pytest.approx(0.2)
+    assert default_learning_rate(64, lenet_3c1l()) == pytest.approx(0.2 / 5)  # 5x5 positions
+    assert default_learning_rate(64, lenet_3c1l(norm=False)) == pytest.approx(0.2 / 5 / 4)
 
 
 def test_a_network_without_norms_learns_by_default_settings(tmp_path):
@@ -507,11 +507,11 @@ def test_a_rung_in_the_midst_of_construction_is_within_the_budgets(settings, tmp
 
 
 def test_measuring_a_rung_changes_nothing(settings, tmp_path):
-    one = _Run(settings, job(tmp_path / "1", proposal(construction=0.9)))
+    one = settings.start(job(tmp_path / "1", proposal(construction=0.9)))
     one.train_epoch(0)
     state = {name: tensor.clone() for name, tensor in one.state.state_dict().items()}
     architecture = one.network.architecture
-    one._finished(one.construction)
+    one.current_network()
     assert one.network.architecture is architecture
     assert all(torch.equal(state[name], tensor) for name, tensor in one.state.state_dict().items())
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.training.accuracy import RightAnswers, constant_accuracy
+from evaluators.training.accuracy import AccuracyCounter, constant_accuracy
 from nas.representation.elements import Task
 
 FLAT = Task(input_shape=(1, 8, 8), num_classes=6)
@@ -30,7 +30,7 @@ def _counted(task: Task, answers: list[int], labelling: int) -> list[float]:
 @pytest.mark.parametrize("labelling", [0, 1, 2])
 def test_an_answer_counts_in_every_labelling_that_it_tells(labelling: int) -> None:
     logits = torch.randn(60, DEEP.label_counts[labelling], generator=torch.Generator().manual_seed(labelling))
-    right = RightAnswers(DEEP)
+    right = AccuracyCounter(DEEP)
     for part in range(3):
         right.add(logits[part::3], LABELS[part::3])
     shares = _counted(DEEP, logits.argmax(1).tolist(), labelling)
@@ -41,7 +41,7 @@ def test_an_answer_counts_in_every_labelling_that_it_tells(labelling: int) -> No
 
 def test_without_a_hierarchy_it_is_the_accuracy() -> None:
     logits = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
-    right = RightAnswers(FLAT)
+    right = AccuracyCounter(FLAT)
     right.add(logits, LABELS)
     assert right.accuracies() == {"accuracy": float((logits.argmax(1) == LABELS).double().mean())}
 
@@ -51,7 +51,7 @@ def test_the_best_constant_answer(task: Task) -> None:
     labels = np.array([0, 1, 2, 3, 4, 5, 5, 2, 4, 4, 1])
     found = []
     for label in range(6):
-        right = RightAnswers(task)
+        right = AccuracyCounter(task)
         right.add(torch.eye(6)[[label] * len(labels)], torch.from_numpy(labels))
         found.append(right.accuracies()["accuracy"])
     assert constant_accuracy(task, labels) == pytest.approx(max(found))

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from evaluators.training import Training as Trainer
+from evaluators.training import run
 from evaluators.training.latency import latency_ms
-from evaluators.training.selection import _shortlist, select_points
+from evaluators.training.run import TrainingRun
+from evaluators.training.selection import select_points, shortlist
 from nas.errors import UserError
 from nas.evaluation.jobs import Diverged, Job
 from nas.evaluation.operating_points import Measured, Selection
@@ -60,12 +62,10 @@ def test_what_is_saved_is_the_realised_network_with_the_accuracies_that_are_told
 def test_killed_in_the_search_it_searches_again_without_training(trainer, tmp_path, monkeypatch):
     whole = trainer.evaluate(job(tmp_path / "whole"), lambda epoch: None)
     with monkeypatch.context() as patched:
-        patched.setattr(
-            "evaluators.training.evaluator.select_points", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patched.setattr(run, "select_points", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trainer.evaluate(job(tmp_path / "part"), lambda epoch: None)
-    monkeypatch.setattr("evaluators.training.evaluator._Run.train_epoch", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(TrainingRun, "train_epoch", lambda *_: pytest.fail("it trained"))
     again = trainer.evaluate(job(tmp_path / "part"), lambda epoch: None)
     assert again.realised == whole.realised
     assert again.points == whole.points
@@ -96,7 +96,7 @@ def test_a_latency_limit_that_nothing_keeps_is_told(trainer, tmp_path):
 
 def test_as_many_points_as_wanted(trainer):
     network = AnytimeNetwork(supernet())
-    chosen, _, found = select_points(trainer, network, Selection(evaluations=20), images=300, seed=0, points=5)
+    chosen, _, found = select_points(trainer.source, network, Selection(evaluations=20), images=300, seed=0, points=5)
     assert chosen.levels == 5
     assert len(found.measured) == 20
     assert list(chosen.macs) == sorted(chosen.macs)
@@ -142,7 +142,7 @@ def test_what_is_too_slow_does_not_crowd_out_what_keeps_the_limit():
     quick = [measured(20 + i, 10 + i, 0.5 + 0.01 * i, 0.9) for i in range(3)]
     mine = measured(1, 50, 0.2, 0.99)
     own = mine.subnetwork
-    chosen = _shortlist([*slow, *quick, mine], (own,), 6, 1.0)
+    chosen = shortlist([*slow, *quick, mine], (own,), 6, 1.0)
     assert chosen[0] == mine
     assert {m.subnetwork for m in chosen[1:4]} == {m.subnetwork for m in quick}
     assert all(m in slow for m in chosen[4:])

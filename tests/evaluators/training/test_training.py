@@ -25,9 +25,10 @@ from torch.nn import functional as F
 
 import nas
 from evaluators.data.datasets import from_arrays
-from evaluators.training import evaluator as module
-from evaluators.training.evaluator import Training, _decayed, _Run, schedule
-from evaluators.training.selection import calibrate
+from evaluators.training.evaluator import Training
+from evaluators.training.measurement import calibrate, measure_points
+from evaluators.training.run import TrainingRun
+from evaluators.training.schedule import default_batch_size, default_learning_rate, schedule, split_by_decay
 from nas.errors import UserError
 from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.execution.network import AnytimeNetwork
@@ -158,8 +159,8 @@ def test_an_interruption_at_any_report_costs_at_most_an_epoch(settings: Training
 def test_a_checkpoint_with_the_outcome_is_the_outcome(settings: Training, tmp_path: Path, monkeypatch) -> None:
     wanted = job(tmp_path)
     first = run(settings, wanted)
-    monkeypatch.setattr(_Run, "train_epoch", lambda *_: pytest.fail("it trained"))
-    monkeypatch.setattr(Training, "measure", lambda *_: pytest.fail("it measured"))
+    monkeypatch.setattr(TrainingRun, "train_epoch", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(TrainingRun, "outcome", lambda *_: pytest.fail("it measured"))
     told: list[int] = []
     assert run(settings, wanted, told.append) == first
     assert told == []
@@ -169,7 +170,7 @@ def test_an_outcome_without_test_images_is_measured_again_for_them(
     settings: Training, tmp_path: Path, monkeypatch
 ) -> None:
     first = run(settings, job(tmp_path))
-    monkeypatch.setattr(_Run, "train_epoch", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(TrainingRun, "train_epoch", lambda *_: pytest.fail("it trained"))
     tested = run(settings, job(tmp_path, test=True))
     assert {"test_accuracy", "test_loss"} <= tested.points[0].keys()
     assert not {"test_accuracy", "test_loss"} & first.points[0].keys()
@@ -275,7 +276,7 @@ def test_a_damaged_checkpoint_is_not_used(settings: Training, tmp_path: Path, na
 def test_nothing_half_written_counts(settings: Training, tmp_path: Path, monkeypatch) -> None:
     run(settings, job(tmp_path, until=1))
     before = checkpoint(tmp_path).read_bytes()
-    monkeypatch.setattr(module.os, "replace", lambda *_: (_ for _ in ()).throw(_Stop()))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(_Stop()))
     with pytest.raises(_Stop):
         run(settings, job(tmp_path, until=2))
     assert checkpoint(tmp_path).read_bytes() == before
@@ -300,7 +301,7 @@ def test_equal_jobs_give_equal_outcomes_and_other_seeds_others(settings: Trainin
 
 
 def test_two_rules_start_from_the_same_weights(settings: Training, tmp_path: Path) -> None:
-    runs = [_Run(settings, job(tmp_path, architecture=small(rule=rule))) for rule in ("joint", "sandwich")]
+    runs = [settings.start(job(tmp_path, architecture=small(rule=rule))) for rule in ("joint", "sandwich")]
     joint, sandwich = ([*run_.network.state_dict().values()] for run_ in runs)
     assert all(torch.equal(a, b) for a, b in zip(joint, sandwich))
 
@@ -348,11 +349,11 @@ def test_a_training_that_leaves_the_numbers_has_diverged(tmp_path: Path, rate: f
 
 
 def test_weights_that_are_no_numbers_are_not_measured(settings: Training, tmp_path: Path) -> None:
-    run_ = _Run(settings, job(tmp_path))
+    run_ = settings.start(job(tmp_path))
     with torch.no_grad():
         run_.network.operation_layers[0].weight.fill_(math.nan)
     with pytest.raises(Diverged, match="The loss of level 0 is nan after training"):
-        settings.measure(run_.network, run_.calibration, test=False)
+        measure_points(run_.network, settings.source, run_.calibration, test=False)
 
 
 # Data ------------------------------------------------------------------------------------------------------------
@@ -375,7 +376,8 @@ def _on_disk(folder: Path, form: str = "npz", **changes: np.ndarray) -> Training
 
 
 def test_what_is_not_for_training_cannot_change_it(settings: Training, tmp_path: Path) -> None:
-    arrays, (train, validation) = _arrays(), settings.parts
+    arrays, source = _arrays(), settings.source
+    train, validation = source.training_rows, source.validation_rows
     assert not set(train) & set(validation)
     poisoned = arrays["x_train"].copy()
     poisoned[validation] = 255 - poisoned[validation] // 2
@@ -386,7 +388,7 @@ def test_what_is_not_for_training_cannot_change_it(settings: Training, tmp_path:
         x_test=255 - arrays["x_test"] // 3,
         y_test=(arrays["y_test"] + 1) % 3,
     )
-    assert other.preprocessing == plain.preprocessing
+    assert other.source.preprocessing == plain.source.preprocessing
     first, second = (run(s, job(tmp_path / n, test=True)) for s, n in ((plain, "a"), (other, "b")))
     assert same_weights(tmp_path / "a", tmp_path / "b")
     for one, two in zip(first.points, second.points):
@@ -405,26 +407,31 @@ def test_test_labels_change_the_test_measures_alone(tmp_path: Path) -> None:
 
 def test_training_images_do_change_it(tmp_path: Path, settings: Training) -> None:
     arrays = _arrays()
-    arrays["x_train"][settings.parts[0][0]] ^= 255
+    arrays["x_train"][settings.source.training_rows[0]] ^= 255
     other = _on_disk(tmp_path / "other", **arrays)
     run(settings, job(tmp_path / "a")), run(other, job(tmp_path / "b"))
     assert not same_weights(tmp_path / "a", tmp_path / "b")
 
 
 def test_standardisation_is_of_the_training_images(settings: Training) -> None:
-    x = settings.dataset.x_train[settings.parts[0]] / 255
-    np.testing.assert_allclose(settings.preprocessing.mean, x.mean((0, 2, 3)), rtol=1e-6)
-    np.testing.assert_allclose(settings.preprocessing.std, x.std((0, 2, 3)), rtol=1e-6)
+    x = settings.dataset.x_train[settings.source.training_rows] / 255
+    np.testing.assert_allclose(settings.source.preprocessing.mean, x.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(settings.source.preprocessing.std, x.std((0, 2, 3)), rtol=1e-6)
 
 
 def test_subsets_are_nested_and_of_the_training_images(settings: Training, tmp_path: Path) -> None:
-    train = set(settings.parts[0].tolist())
-    sets = [set(settings.training_rows(n).tolist()) for n in (10, 50, 100, len(train))]
+    source = settings.source
+    train = set(source.training_rows.tolist())
+    sets = [set(source.training_subset(n).tolist()) for n in (10, 50, 100, len(train))]
     assert [len(s) for s in sets] == [10, 50, 100, len(train)]
     assert sets[0] < sets[1] < sets[2] < sets[3] == train
-    assert set(settings.training_rows(None).tolist()) == set(settings.training_rows(10**6).tolist()) == train
+    assert (
+        set(settings.source.training_subset(None).tolist())
+        == set(settings.source.training_subset(10**6).tolist())
+        == train
+    )
     assert run(settings, job(tmp_path, images=50, until=1)).images == 50
-    assert np.bincount(settings.dataset.y_train[settings.training_rows(50)]).min() >= 15
+    assert np.bincount(settings.dataset.y_train[source.training_subset(50)]).min() >= 15
 
 
 def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
@@ -437,14 +444,14 @@ def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
 
 def test_the_norms_of_data_sorted_by_class_are_calibrated_on_all_classes() -> None:
     trainer = Training("synthetic:n=5000,classes=3,size=8,channels=1", device="cpu")
-    rows = np.sort(trainer.parts[0])
-    chosen = trainer.calibration(rows, 3).rows.numpy()
+    rows = np.sort(trainer.source.training_rows)
+    chosen = trainer.source.calibration(rows, 3).rows.numpy()
     assert len(chosen) == len(set(chosen.tolist())) == 2048
     assert set(chosen.tolist()) <= set(rows.tolist())
     for batch in np.split(chosen, 8):
         assert abs(np.mean(batch) - rows.mean()) < 300
-    assert np.array_equal(chosen, trainer.calibration(rows, 3).rows)
-    assert not np.array_equal(chosen, trainer.calibration(rows, 4).rows)
+    assert np.array_equal(chosen, trainer.source.calibration(rows, 3).rows)
+    assert not np.array_equal(chosen, trainer.source.calibration(rows, 4).rows)
 
 
 def test_norms_are_calibrated_on_images_changed_as_in_training() -> None:
@@ -454,7 +461,7 @@ def test_norms_are_calibrated_on_images_changed_as_in_training() -> None:
     networks = []
     for trainer in (plain, changed, changed):
         network = AnytimeNetwork(small()).train()
-        calibrate(network, trainer.calibration(trainer.parts[0], 0))
+        calibrate(network, trainer.source.calibration(trainer.source.training_rows, 0))
         networks.append(network.state_dict())
     means = [name for name in networks[0] if name.endswith("mean")]
     assert any(not torch.allclose(networks[0][name], networks[1][name], atol=1e-3) for name in means)
@@ -470,7 +477,7 @@ def test_calibrated_statistics_are_near_those_of_all_training_images(settings: T
     run(sorted_data, job(tmp_path / "n"))
     network = nas.load(tmp_path / "n")
     first = network.operation_layers[0]
-    x = network.preprocess(torch.from_numpy(sorted_data.dataset.x_train[sorted_data.parts[0]]))
+    x = network.preprocess(torch.from_numpy(sorted_data.dataset.x_train[sorted_data.source.training_rows]))
     with torch.no_grad():
         y = F.conv2d(x, first.weight, stride=2, padding=1)
     torch.testing.assert_close(first.after.mean[2], y.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
@@ -484,7 +491,7 @@ def test_calibrated_statistics_are_near_those_of_all_training_images(settings: T
 def test_what_is_measured_is_what_is_saved(settings: Training, tmp_path: Path, kind: str) -> None:
     outcome = run(settings, job(tmp_path, architecture=KINDS[kind], test=True))
     network, data = nas.load(tmp_path), settings.dataset
-    validation = settings.parts[1]
+    validation = settings.source.validation_rows
     for prefix, x, y in (
         ("", data.x_train[validation], data.y_train[validation]),
         ("test_", data.x_test, data.y_test),
@@ -497,7 +504,7 @@ def test_what_is_measured_is_what_is_saved(settings: Training, tmp_path: Path, k
                 assert math.isclose(point[f"{prefix}loss"], float(F.cross_entropy(logits, labels)), rel_tol=1e-4)
                 assert (point["level"], point["macs"]) == (level, network.macs[level])
                 assert point["params"] == network.params[level]
-    assert outcome.images == len(settings.parts[0])
+    assert outcome.images == len(settings.source.training_rows)
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -526,7 +533,7 @@ def test_labels_with_a_hierarchy_are_measured_at_every_labelling(tmp_path: Path)
     settings = Training(DATA, hierarchy=str(tmp_path / "hierarchy.json"), augment="none")
     task = settings.dataset.task
     assert task.hierarchy == ((1, 0, 1),)
-    counts = np.bincount(settings.dataset.y_train[settings.parts[1]])
+    counts = np.bincount(settings.dataset.y_train[settings.source.validation_rows])
     assert settings.info().floor == pytest.approx(
         max(counts[0] + counts[0] + counts[2], 2 * counts[1]) / counts.sum() / 2
     )
@@ -553,17 +560,19 @@ def test_only_the_weights_of_operations_decay() -> None:
     task = Task(input_shape=(1, 8, 8), num_classes=2)
     for norm in ("recalibrated", "per_point"):
         network = AnytimeNetwork(small(norm, task=task, points=4))
-        decayed, kept = ({id(p) for p in group} for group in _decayed(network))
+        decayed, kept = ({id(p) for p in group} for group in split_by_decay(network))
         names = {name for name, p in network.named_parameters() if id(p) in decayed}
         assert names == {"layers.0.weight", "layers.1.weight", "layers.4.weight"}
         assert len(decayed) + len(kept) == len(list(network.parameters()))
 
 
 def test_decay_shrinks_weights_and_nothing_else(tmp_path: Path) -> None:
-    runs = [_Run(Training(DATA, weight_decay=d), job(tmp_path)) for d in (0.0, 0.5)]
+    runs = [Training(DATA, weight_decay=d).start(job(tmp_path)) for d in (0.0, 0.5)]
     for one in runs:
         one.train_epoch(0)
-    norms = [[sum(float(p.detach().square().sum()) for p in group) for group in _decayed(r.network)] for r in runs]
+    norms = [
+        [sum(float(p.detach().square().sum()) for p in group) for group in split_by_decay(r.network)] for r in runs
+    ]
     assert norms[1][0] < 0.9 * norms[0][0]
     assert [group["weight_decay"] for group in runs[1].optimiser.param_groups] == [0.5, 0.0]
 
@@ -586,19 +595,19 @@ def test_the_schedule_is_over_the_whole_training_and_not_a_rung(
     monkeypatch.setattr(torch.optim.SGD, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self))[1])
     for until in (1, 2, 3):
         run(settings, job(tmp_path, until=until))
-    run_ = _Run(settings, job(tmp_path / "other"))
+    run_ = settings.start(job(tmp_path / "other"))
     total = 3 * run_.batches.steps
-    assert rates == [run_.rate * schedule(n / total) for n in range(total)]
+    assert rates == [run_.learning_rate * schedule(n / total) for n in range(total)]
 
 
 @pytest.mark.parametrize(("images", "batch"), [(100, 32), (1999, 32), (2000, 64), (19_999, 64), (20_000, 128)])
 def test_the_number_of_images_decides_batch_and_rate(images: int, batch: int) -> None:
-    assert module._default_batch(images) == batch
-    assert module._default_rate(batch, small()) == pytest.approx(0.2 * math.sqrt(batch / 64))
+    assert default_batch_size(images) == batch
+    assert default_learning_rate(batch, small()) == pytest.approx(0.2 * math.sqrt(batch / 64))
 
 
 def test_every_level_gets_gradients_of_its_own(settings: Training, tmp_path: Path) -> None:
-    run_ = _Run(settings, job(tmp_path, architecture=small("per_point", "joint")))
+    run_ = settings.start(job(tmp_path, architecture=small("per_point", "joint")))
     first = run_.network.operation_layers[0].after
     old = first.weight.detach().clone()
     run_.train_epoch(0)
@@ -608,15 +617,14 @@ def test_every_level_gets_gradients_of_its_own(settings: Training, tmp_path: Pat
 # Odd cases -------------------------------------------------------------------------------------------------------
 
 
-def _own(tmp_path: Path, x: np.ndarray, y: np.ndarray, layout: str) -> Training:
+def _own(tmp_path: Path, x: np.ndarray, y: np.ndarray, layout: str, **settings: Any) -> Training:
     np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    return Training(f"npz:{tmp_path / 'own.npz'}", layout=layout)
+    return Training(f"npz:{tmp_path / 'own.npz'}", layout=layout, **settings)
 
 
 def test_two_classes_one_point_and_a_batch_larger_than_the_data(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
-    settings = _own(tmp_path, x, np.arange(20) % 2, "NHW")
-    settings.batch_size = 512
+    settings = _own(tmp_path, x, np.arange(20) % 2, "NHW", batch_size=512)
     architecture = small(task=settings.dataset.task, points=1)
     outcome = run(settings, job(tmp_path / "n", architecture=architecture, test=True))
     assert len(outcome.points) == 1
@@ -644,13 +652,13 @@ def test_images_of_floats(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it has such a device")
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"device must be one that torch has here. Got 'cuda': .*CUDA"):
+    with pytest.raises(UserError, match=r"device must be available to torch. Got 'cuda': .*CUDA"):
         run(Training(DATA, device="cuda"), job(tmp_path))
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta"])
 def test_a_device_that_is_none(tmp_path: Path, device: str) -> None:
-    with pytest.raises(UserError, match=f"device must be one that torch has here. Got '{device}'"):
+    with pytest.raises(UserError, match=f"device must be available to torch. Got '{device}'"):
         run(Training(DATA, device=device), job(tmp_path))
 
 
@@ -658,13 +666,13 @@ def test_a_device_that_is_none(tmp_path: Path, device: str) -> None:
     ("changes", "message"),
     [
         ({"validation": 0.0}, "validation must be a share"),
-        ({"validation": 1.0}, "between 0 and 1. Got validation=1.0"),
-        ({"validation": math.nan}, "Got validation=nan"),
+        ({"validation": 1.0}, "between 0 and 1. Got 1.0"),
+        ({"validation": math.nan}, "Got nan"),
         ({"batch_size": 1}, "batch_size must be at least 2, for batch norm"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"learning_rate": math.inf}, "Got learning_rate=inf"),
+        ({"learning_rate": math.inf}, "Got inf"),
         ({"weight_decay": -1e-4}, "weight_decay must be at least 0"),
-        ({"weight_decay": math.nan}, "Got weight_decay=nan"),
+        ({"weight_decay": math.nan}, "Got nan"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"precision": "half"}, "Unknown precision 'half'. Valid: auto, bfloat16, float32"),
         ({"augment": "cutout"}, "Unknown augmentation 'cutout'.* Valid: auto"),

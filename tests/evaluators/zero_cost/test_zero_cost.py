@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.data.datasets import load
+from evaluators.data.loading import load
 from evaluators.zero_cost.naswot import NASWOT, SMALLEST_EIGENVALUE, code_kernel, log_determinant
 from evaluators.zero_cost.scoring import draw_batches, fresh_network
 from evaluators.zero_cost.synflow import SynFlow, log_flow, synaptic_flow

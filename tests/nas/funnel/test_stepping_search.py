@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import nas
-from evaluators.data.datasets import load
+from evaluators.data.loading import load
 from nas.representation.architecture import Architecture, macs
 
 from ..searching import TINY

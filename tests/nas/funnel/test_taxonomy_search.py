@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import nas
-from evaluators.data.datasets import from_arrays, load
+from evaluators.data.datasets import from_arrays
+from evaluators.data.loading import load
 from nas.launch import search
 from results.plots import front_figure
 

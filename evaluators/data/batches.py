@@ -1,0 +1,196 @@
+"""Batches of images for training and evaluation: standardised, from memory or from disk, with equal bits.
+
+torch is imported on use.
+Shape suffixes: N examples, B examples of a batch, C channels, T frames, H height, W width, S all axes after C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.errors import DataError
+from nas.execution.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batches:
+    """Examples in batches: moved to the device as raw pixels, standardised there. Made by :func:`batches`.
+
+    Notes
+    -----
+    `train` draws from its generator in this order: the permutation of the epoch, then the augmentation of each batch.
+    A CPU generator gives equal batches on every device. A checkpoint between epochs needs only the generator's state.
+    Do not iterate from several threads with one generator.
+    """
+
+    source: _Resident | _Streamed
+    rows: torch.Tensor
+    size: int
+    device: torch.device
+    preprocessing: Preprocessing
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.rows)
+
+    @property
+    def steps(self) -> int:
+        """Number of batches in one epoch of `train`."""
+        return len(self._training_sizes())
+
+    def train(self, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch in random order, augmented.
+
+        Parameters
+        ----------
+        generator
+            Source of the order and of the augmentation.
+
+        Yields
+        ------
+        x, y
+            Images (B, C, *S) float32 and labels (B,) int64 on the device. An incomplete last batch is left out if it
+            is smaller than half a batch or has one example, on which batch norm cannot be trained. If all examples
+            fit into one batch, all are used.
+
+        Raises
+        ------
+        DataError
+            Fewer than two examples in a batch.
+        """
+        import torch
+
+        sizes = self._training_sizes()
+        order = torch.randperm(len(self.rows), generator=generator, device=generator.device).to(self.rows.device)
+        for x, y in self._read(self.rows[order[: sum(sizes)]].split(sizes)):
+            yield self.preprocessing(x if self.augment is None else self.augment(x, generator)), y
+
+    def evaluate(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every example once, in the order of `rows`, not augmented; yields the same types as `train`."""
+        for x, y in self._read(self.rows.split(self.size)):
+            yield self.preprocessing(x), y
+
+    def _training_sizes(self) -> list[int]:
+        size = min(self.size, len(self.rows))
+        if size < 2:
+            raise DataError(
+                f"Training batches need 2 examples or more, for batch norm. Got {self.size=}, {len(self)=}."
+            )
+        full, rest = divmod(len(self.rows), size)
+        return [size] * full + [rest] * (rest >= max(2, size / 2))
+
+    def _read(self, order: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for x, y in self.source.read(order):
+            yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+
+def channels_last(module: torch.nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Give the weights the memory layout of batches of images, so that convolutions need not reorder them at each step.
+
+    input_shape: of one example, channels first. Modules for vectors and videos are not changed.
+    """
+    import torch
+
+    if len(input_shape) == 3:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+
+
+def batches(
+    x_NCS: np.ndarray,
+    y_N: np.ndarray,
+    *,
+    size: int,
+    preprocessing: Preprocessing,
+    rows: np.ndarray | None = None,
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+    device: str | torch.device = "cpu",
+    workers: int = 0,
+) -> Batches:
+    """Examples in batches, from one raw tensor on the device, or read batch by batch if the images are a memmap.
+
+    Parameters
+    ----------
+    x_NCS, y_N
+        Images (N, C, *S) uint8 or float32, and labels (N,) int64. In memory on the CPU they are not copied.
+    size
+        Examples per batch.
+    preprocessing
+        Standardisation of raw batches.
+    rows
+        Indices (n,) of the examples to use; None: all.
+    augment
+        Transformation of raw training batches, see :mod:`evaluators.data.augmentation`; None: none.
+    device
+        Device of the batches.
+    workers
+        Processes that read ahead from a memmap; 0 reads in this process.
+
+    Raises
+    ------
+    DataError
+        Numbers of images and labels differ, or a size below 1.
+    """
+    import torch
+
+    if size < 1 or len(x_NCS) != len(y_N):
+        raise DataError(f"Batches need size ≥ 1 and a label for every image. Got {size=}, {len(x_NCS)=}, {len(y_N)=}.")
+    device = torch.device(device)
+    used = torch.arange(len(y_N)) if rows is None else torch.from_numpy(np.array(rows, dtype=np.int64))
+    source: _Resident | _Streamed
+    if isinstance(x_NCS, np.memmap):
+        source = _Streamed(x_NCS, _tensor(y_N), device, workers)
+    elif device.type == "cpu":
+        source = _Resident(_tensor(x_NCS), _tensor(y_N))
+    else:  # only used examples are copied to the device
+        source = _Resident(_tensor(x_NCS)[used].to(device), _tensor(y_N)[used].to(device))
+        used = torch.arange(len(used), device=device)
+    return Batches(source=source, rows=used, size=size, device=device, preprocessing=preprocessing, augment=augment)
+
+
+class _Resident:
+    """Images and labels in one tensor each, on the device."""
+
+    def __init__(self, x_NCS: torch.Tensor, y_N: torch.Tensor) -> None:
+        self.x_NCS, self.y_N = x_NCS, y_N
+
+    def read(self, order: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for rows_B in order:
+            yield self.x_NCS[rows_B], self.y_N[rows_B]
+
+
+class _Streamed:
+    """Images on disk and labels in memory: a map-style data set, indexed by whole batches."""
+
+    def __init__(self, x_NCS: np.ndarray, y_N: torch.Tensor, device: torch.device, workers: int) -> None:
+        self.x_NCS, self.y_N, self.device, self.workers = x_NCS, y_N, device, workers
+
+    def __getitem__(self, rows_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return _tensor(self.x_NCS[rows_B.numpy()]), self.y_N[rows_B]
+
+    def read(self, order: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        import torch
+
+        yield from torch.utils.data.DataLoader(
+            self,  # type: ignore[arg-type]  # __getitem__ is enough for it
+            sampler=order,
+            batch_size=None,  # an index is a batch: one fancy-index read
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # without one, every epoch draws from the global state
+        )
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor that shares the array's memory; a copy if the array is read-only or has negative strides."""
+    import torch
+
+    shareable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(np.asarray(array) if shareable else np.array(array))

@@ -1,0 +1,219 @@
+"""Loading of data by their specification: files, torchvision, generated data, and plug-ins.
+
+Shape suffixes: N examples, H height, W width.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluators.data.arrays import one_line
+from evaluators.data.datasets import Dataset, from_arrays
+from evaluators.data.generated import SYNTHETIC, synthetic
+from evaluators.data.hierarchy import read_mapping
+from evaluators.data.moving_digits import MOVING_DIGITS, moving_digits
+from nas.errors import DataError, unknown_name
+from nas.plugins import installed, load_plugin
+
+GENERATED = {"synthetic": SYNTHETIC, "moving_digits": MOVING_DIGITS}
+"""Generated data, with their options."""
+
+FORMS = {
+    "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1. "
+    "y_train_coarse for a label hierarchy.",
+    "npy:FOLDER": "The same arrays as .npy files, read from disk as needed: for data larger than memory.",
+    "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, if torchvision is installed.",
+    f"synthetic[:{','.join(f'{option}={value}' for option, value in SYNTHETIC.items())}]": "Images, with options.",
+    f"moving_digits[:{','.join(f'{option}={value}' for option, value in MOVING_DIGITS.items())}]": "Videos of digits "
+    "that move sideways or up and down, two classes per digit.",
+    "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them.",
+}
+"""Data specifications beside the names of installed plug-ins, with descriptions."""
+
+PARTS = ("x_train", "y_train", "x_test", "y_test")
+"""Names of the arrays in a file or folder."""
+
+EXTRAS = ("y_train_coarse", "y_test_coarse", "class_names")
+"""Names of optional arrays."""
+
+TORCHVISION = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN")
+"""Supported data sets of torchvision."""
+
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
+    """Load data by their specification.
+
+    Parameters
+    ----------
+    spec
+        One of :data:`FORMS`, or the name of a plug-in of the group ``nas.data``. A plug-in is a Dataset, a tuple
+        (x_train, y_train) or (x_train, y_train, x_test, y_test) of arrays, or a callable without arguments that
+        returns one of these.
+    layout
+        Order of the axes, if the shape does not determine it; for npz, npy and plug-ins that return arrays.
+    hierarchy
+        A JSON file that maps classes to coarse labels, see :func:`evaluators.data.hierarchy.read_mapping`; replaces
+        the data's own label hierarchy.
+
+    Returns
+    -------
+    Dataset
+        The checked data.
+
+    Raises
+    ------
+    DataError
+        The specification is unknown, or the data break the rules of :class:`evaluators.data.datasets.Dataset`.
+    PluginError
+        A plug-in cannot be found or imported.
+
+    Examples
+    --------
+    >>> load("synthetic:n=60,classes=3,size=8,channels=1").x_train.shape
+    (48, 1, 8, 8)
+    """
+    data = _load(spec, layout)
+    if hierarchy is None:
+        return data
+    return replace(data, hierarchy=(read_mapping(hierarchy, data.num_classes, data.class_names),))
+
+
+def _load(spec: str, layout: str | None) -> Dataset:
+    kind, _, argument = spec.partition(":")
+    if kind in ("npz", "npy"):
+        return from_arrays(**_read_arrays(kind, Path(argument).expanduser()), name=spec, layout=layout)
+    if kind not in ("digits", "torchvision", *GENERATED):
+        return _plugin(spec, layout)
+    _reject_layout(layout, spec)
+    if kind == "torchvision":
+        return _torchvision(spec, *argument.split(":", 1))
+    if kind == "digits" and argument:
+        raise DataError(f"digits has no options. Got {spec!r}. Write digits.")
+    if kind == "digits":
+        return digits()
+    options = GENERATED[kind] | _options(kind, argument)
+    if kind == "synthetic":
+        return synthetic(**options)
+    name = f"{kind}:{','.join(f'{option}={value}' for option, value in options.items())}"
+    return from_arrays(**moving_digits(**options), name=name, layout="NCTHW")
+
+
+def _options(kind: str, text: str) -> dict[str, int]:
+    """The options in the specification of generated data."""
+    options, defaults = {}, GENERATED[kind]
+    for item in filter(None, text.split(",")):
+        name, _, value = item.partition("=")
+        if name not in defaults:
+            raise DataError(unknown_name(f"option of {kind}", name, defaults))
+        if not (value.isascii() and value.isdigit()):
+            raise DataError(f"Options of {kind} are whole numbers. Got {item!r}. Write {name}={defaults[name]}.")
+        options[name] = int(value)
+    return options
+
+
+def digits() -> Dataset:
+    """Handwritten digits: 1,797 images 1×8×8 in ten classes, a quarter for testing (UCI's, from scikit-learn)."""
+    from sklearn.datasets import load_digits
+
+    x_NHW, y_N = load_digits(return_X_y=True)
+    x_NHW = np.rint(x_NHW.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return from_arrays(x_NHW, y_N, name="digits", layout="NHW", test_fraction=0.25)
+
+
+def _read_arrays(kind: str, path: Path) -> dict[str, Any]:
+    """The arrays of an npz file, or of a folder of npy files, whose images stay on disk. Nothing is unpickled."""
+    if not (path.is_file() if kind == "npz" else path.is_dir()):
+        present = "a folder" if path.is_dir() else "a file" if path.exists() else "nothing there"
+        form = {"npz": "a file, npz:FILE", "npy": "a folder, npy:FOLDER"}[kind]
+        raise DataError(f"{kind} data must be {form}. Got {str(path)!r}, {present}. Check the path.")
+    try:
+        if kind == "npy":
+            names = _names_to_read({file.stem for file in path.glob("*.npy")}, path)
+            modes: dict[str, Any] = {"x": "r"}
+            return {
+                name: np.load(path / f"{name}.npy", mmap_mode=modes.get(name[0]), allow_pickle=False) for name in names
+            }
+        with path.open("rb") as file:  # NumPy itself does not close a broken file
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError("a single array")
+            return {name: archive[name] for name in _names_to_read(set(archive.files), path)}
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        if "pickle" in cause:  # NumPy's message advises to unpickle, which would run code from the file
+            cause = "objects or another format, which is never unpickled"
+        remedy = f"Save {', '.join(PARTS)} again by numpy.sav{'ez' if kind == 'npz' else 'e'}"
+        raise DataError(f"{path} must hold whole arrays of numbers. Got {cause}. {remedy}.") from error
+
+
+def _names_to_read(present: set[str], path: Path) -> tuple[str, ...]:
+    """All four arrays, or only the training set, and the extras that are present."""
+    names = PARTS if present & set(PARTS[2:]) else PARTS[:2]
+    if not present.issuperset(names):
+        missing = ", ".join(name for name in names if name not in present)
+        raise DataError(
+            f"{path} must hold {', '.join(PARTS)}, or only the first two. "
+            f"Got {', '.join(sorted(present)) or 'nothing'}, without {missing}. Save the missing arrays."
+        )
+    return (*names, *(name for name in EXTRAS if name in present))
+
+
+def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
+    if name not in TORCHVISION:
+        raise DataError(unknown_name("torchvision data set", name, TORCHVISION))
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise DataError(f"{spec} needs torchvision: pip install torchvision, or use npz:FILE.") from error
+    folder = Path(root or "~/.cache/nas").expanduser()
+    arrays = []
+    for train in (True, False):
+        which = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
+        try:
+            try:
+                part = getattr(datasets, name)(folder, download=False, **which)
+            except RuntimeError:  # torchvision's error if the files are absent
+                part = getattr(datasets, name)(folder, download=True, **which)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"{spec} must be in {folder}, or its download must succeed. Got {type(error).__name__}: "
+                f"{one_line(error)}. Put it there, or name its folder: torchvision:{name}:ROOT."
+            ) from error
+        arrays += [part.data, part.labels if name == "SVHN" else part.targets]
+    return from_arrays(*arrays, name=spec, class_names=getattr(part, "classes", ()))
+
+
+def _plugin(spec: str, layout: str | None) -> Dataset:
+    names = installed("nas.data")
+    if spec not in names and ".py" not in spec:
+        hint = f" A file needs its kind: npz:{spec}." if spec.endswith(".npz") else ""
+        raise DataError(unknown_name("data", spec, {*FORMS, *names}) + hint)
+    plugin = load_plugin("nas.data", spec)
+    try:
+        data = plugin() if callable(plugin) else plugin
+        if isinstance(data, tuple) and len(data) in (2, 4):
+            return from_arrays(*data, name=spec, layout=layout)
+    except Exception as error:  # a plug-in may raise anything
+        raise DataError(f"Data plug-in {spec!r} failed. Got {type(error).__name__}: {one_line(error)}.") from error
+    if not isinstance(data, Dataset):
+        kind = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
+        raise DataError(
+            f"Data plug-in {spec!r} must return a Dataset or arrays (x_train, y_train[, x_test, y_test]). Got {kind}."
+        )
+    _reject_layout(layout, spec)
+    return data
+
+
+def _reject_layout(layout: str | None, spec: str) -> None:
+    if layout is not None:
+        raise DataError(f"The layout of {spec} is fixed. Got {layout=}. Leave --layout out.")

@@ -1,0 +1,112 @@
+"""The images of a study, ready for training: split in parts, standardised, in batches on a device."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.data.augmentation import Augmentation, augmentation
+from evaluators.data.batches import Batches, batches
+from evaluators.data.datasets import Dataset
+from evaluators.data.splitting import split, subset
+from nas.execution.preprocessing import Preprocessing
+from nas.seeds import seed as derived_seed
+
+if TYPE_CHECKING:
+    import torch
+
+EVALUATION_BATCH = 512
+CALIBRATION_IMAGES = 2048
+CALIBRATION_BATCH = 256
+SPLIT_SEED = 0
+
+
+class ImageSource:
+    """Training, validation and test images of a data set, in batches on a device.
+
+    Parameters
+    ----------
+    dataset
+        The images.
+    device
+        Device of the batches.
+    validation
+        Share of the training images that is kept for validation. None: 15 %, and up to 30 % of small data, for 500
+        images, with which accuracies can be distinguished.
+    augment
+        Augmentation of training images, one of :data:`evaluators.data.augmentation.NAMES`.
+
+    Notes
+    -----
+    The split depends only on the labels and on the share, so it is the same in every study of these data.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        device: torch.device | str = "cpu",
+        validation: float | None = None,
+        augment: str = "auto",
+    ) -> None:
+        self.dataset, self.device, self._validation = dataset, device, validation
+        self.augmentation: Augmentation | None = None if augment == "none" else augmentation(augment, dataset.task)
+
+    @cached_property
+    def _parts(self) -> tuple[np.ndarray, np.ndarray]:
+        labels = self.dataset.y_train
+        return split(labels, fraction=self._validation or max(0.15, min(0.3, 500 / len(labels))), seed=SPLIT_SEED)
+
+    @property
+    def training_rows(self) -> np.ndarray:
+        """Indices of the training images."""
+        return self._parts[0]
+
+    @property
+    def validation_rows(self) -> np.ndarray:
+        """Indices of the validation images, among the data set's training images."""
+        return self._parts[1]
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Standardisation by the statistics of the training images, without the validation images."""
+        return Preprocessing.fit(self.dataset.x_train, rows=self.training_rows)
+
+    def training_subset(self, images: int | None) -> np.ndarray:
+        """Indices of a stratified subset of the training images, contained in larger subsets; None: all."""
+        rows = self.training_rows
+        if images is None or images >= len(rows):
+            return rows
+        return rows[subset(self.dataset.y_train[rows], size=images, seed=SPLIT_SEED)]
+
+    def training(self, rows: np.ndarray, size: int, *, augmented: bool = True) -> Batches:
+        """Batches of these images, augmented when iterated by ``train``."""
+        return self.batches(self.dataset.x_train, self.dataset.y_train, rows=rows, size=size, augmented=augmented)
+
+    def validation(self, rows: np.ndarray | None = None) -> Batches:
+        """Batches of the validation images, or of these rows of the data set's training images, for evaluation."""
+        return self.training(self.validation_rows if rows is None else rows, EVALUATION_BATCH, augmented=False)
+
+    def test(self, rows: np.ndarray | None = None) -> Batches:
+        """Batches of the test images, or of some of them, for evaluation."""
+        data = self.dataset
+        return self.batches(data.x_test, data.y_test, rows=rows, size=EVALUATION_BATCH, augmented=False)
+
+    def calibration(self, rows: np.ndarray, seed: int, *, images: int = CALIBRATION_IMAGES) -> Batches:
+        """Random training images of these rows, on which the statistics of norms are estimated.
+
+        They are augmented as in training, because the weights are adapted to the statistics of augmented images.
+        """
+        drawn = np.random.default_rng(derived_seed(seed, "calibration")).permutation(len(rows))[:images]
+        return self.training(rows[drawn], CALIBRATION_BATCH)
+
+    def batches(
+        self, x_NCS: np.ndarray, y_N: np.ndarray, *, size: int, augmented: bool, rows: np.ndarray | None = None
+    ) -> Batches:
+        """Batches of raw images with any labels, standardised and augmented as the training images."""
+        change = self.augmentation if augmented else None
+        return batches(
+            x_NCS, y_N, size=size, rows=rows, preprocessing=self.preprocessing, augment=change, device=self.device
+        )

@@ -1,0 +1,101 @@
+"""Checkpoints of trainings: one safetensors file with network, momentum, position and, at the end, the outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.evaluation.jobs import Job, Outcome
+from nas.representation.architecture import Architecture
+
+_NETWORK, _MOMENTUM = "network.", "momentum."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """State of a training between two epochs.
+
+    Parameters
+    ----------
+    job
+        Everything that determines the result of the training: architecture, seed, schedule and settings.
+    epoch, seconds
+        Epochs and time so far.
+    architecture
+        Architecture of the network, which may differ from the job's during a construction.
+    network
+        Tensors of the network's state, by name.
+    momentum
+        Momentum of the parameters, by their index in the optimiser.
+    outcome
+        The measured outcome, if it was measured after this epoch.
+    test, selection
+        Settings with which the outcome was measured.
+    """
+
+    job: dict[str, Any]
+    epoch: int
+    seconds: float
+    architecture: Architecture
+    network: dict[str, Tensor]
+    momentum: dict[int, Tensor]
+    outcome: Outcome | None
+    test: bool
+    selection: dict[str, Any] | None
+
+    def measured_for(self, job: Job) -> Outcome | None:
+        """The outcome, if it is the outcome of this job."""
+        same = (self.epoch, self.test, self.selection) == (job.until, job.test, job.selection)
+        return self.outcome if same else None
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace the file by the checkpoint. An interruption leaves the old file or the new one, never a part."""
+    from safetensors.torch import save_file
+
+    tensors = {f"{_NETWORK}{name}": t.detach().cpu().contiguous() for name, t in checkpoint.network.items()}
+    tensors |= {f"{_MOMENTUM}{index}": t.cpu().contiguous() for index, t in checkpoint.momentum.items()}
+    metadata = {
+        "job": checkpoint.job,
+        "epoch": checkpoint.epoch,
+        "seconds": checkpoint.seconds,
+        "architecture": checkpoint.architecture.to_json(),
+        "outcome": checkpoint.outcome.to_json() if checkpoint.outcome else None,
+        "test": checkpoint.test,
+        "selection": checkpoint.selection,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"about": json.dumps(metadata)})
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_checkpoint(path: Path, device: torch.device) -> Checkpoint | None:
+    """The checkpoint in a file, on a device; None if the file is absent or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            metadata = json.loads((file.metadata() or {})["about"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        return Checkpoint(
+            job=metadata["job"],
+            epoch=metadata["epoch"],
+            seconds=metadata["seconds"],
+            architecture=Architecture.from_json(metadata["architecture"]),
+            network={n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)},
+            momentum={int(n.removeprefix(_MOMENTUM)): t for n, t in tensors.items() if n.startswith(_MOMENTUM)},
+            outcome=Outcome(**metadata["outcome"]) if metadata["outcome"] else None,
+            test=metadata["test"],
+            selection=metadata["selection"],
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
