@@ -205,7 +205,7 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -
     """The front of one study, or of several together, over all points that were trained."""
     store, names = studies[0].store, [study.name for study in studies]
     figure = front_figure(store.points(names), front, score=score, policies=store.policies(names))
-    hierarchy = tuple(hierarchy_columns(front))
+    measures = tuple(hierarchy_columns(front))
     points = tuple(
         FrontPoint(
             macs=point.macs,
@@ -213,7 +213,7 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -
             accuracy=point.accuracy,
             accuracy_sd=point.accuracy_sd,
             test_accuracy=point.test_accuracy,
-            hierarchy_accuracies=tuple(getattr(point, name) for name in hierarchy),
+            measures=tuple(getattr(point, name) for name in measures),
             candidate=point.candidate,
             level=point.level,
             space=point.space,
@@ -226,7 +226,8 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -
         picture=Picture(svg=as_svg(figure), alt=alt),
         points=points,
         num_omitted=len(front) - len(points),
-        hierarchy=hierarchy,
+        measures=measures,
+        hierarchy=bool(hierarchy_columns(front)),
         repeated=bool(front.repeats.max() > 1),
         several_studies=front.study.nunique() > 1,
     )

@@ -27,7 +27,7 @@ class Picture:
 class FrontPoint:
     """An operating point of a front. Accuracies are fractions; NaN if not measured.
 
-    hierarchy_accuracies: in the order of `Front.hierarchy`. candidate: key of the proposed architecture.
+    measures: in the order of `Front.measures`. candidate: key of the proposed architecture.
     """
 
     macs: int
@@ -35,7 +35,7 @@ class FrontPoint:
     accuracy: float
     accuracy_sd: float
     test_accuracy: float
-    hierarchy_accuracies: tuple[float, ...]
+    measures: tuple[float, ...]
     candidate: str
     level: int
     space: str
@@ -45,13 +45,14 @@ class FrontPoint:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
     """A Pareto front. num_omitted: points that are left out. repeated: whether some candidate was trained with several
-    seeds. hierarchy: columns with the accuracies of fine and coarse labels.
+    seeds. measures: names of further columns. hierarchy: whether labels have a hierarchy.
     """
 
     picture: Picture
     points: tuple[FrontPoint, ...]
     num_omitted: int
-    hierarchy: tuple[str, ...]
+    measures: tuple[str, ...]
+    hierarchy: bool
     repeated: bool
     several_studies: bool
 
