@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 from population import read
 
-from nas.funnel.driver import CONTROL_EVERY
+from nas.funnel.generation import CONTROL_EVERY
 from nas.funnel.ranking import order_of_training, with_controls
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy

@@ -16,7 +16,8 @@ import results
 from nas.config import CHANGEABLE, Config, RunSettings, StudySettings, takes
 from nas.errors import DataError, PluginError, UserError, unknown_name
 from nas.evaluation.evaluator import DataInfo, Evaluator
-from nas.funnel.driver import Driver, OutOfTime
+from nas.funnel.driver import Driver
+from nas.funnel.training import OutOfTime
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.screening import budgets

@@ -1,14 +1,31 @@
-"""How much training a study is, in passes over all training images: for the progress bar and its estimate."""
+"""The progress bar of a search and its ETA: training done and to come, as passes over the training images."""
 
 from __future__ import annotations
 
 import math
+import time
 
 from nas.config import Config
+from nas.progress import Progress, State
+
+
+class Clock:
+    """Wall-clock time of a study in seconds. earlier: of the runs before this one."""
+
+    def __init__(self, *, earlier: float) -> None:
+        self._earlier, self._started = earlier, time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds that the study has run, earlier runs included."""
+        return self._earlier + self.since_start()
+
+    def since_start(self) -> float:
+        """Seconds of this run."""
+        return time.monotonic() - self._started
 
 
 class Work:
-    """Counts passes over the training images, done and to come.
+    """Counts passes over the training images, done and to come; estimates the time left (ETA).
 
     limit: candidates to train. generations: those done before this start.
     """
@@ -21,19 +38,45 @@ class Work:
             epochs += entrants * (end - start)
             entrants = math.ceil(entrants / 3)
         per_generation = epochs * share
-        count = (
-            math.ceil(min(limit, (config.generations or math.inf) * config.generation) / config.generation)
-            if limit
-            else 0
-        )
+        count = 0
+        if limit:
+            candidates = min(limit, (config.generations or math.inf) * config.generation)
+            count = math.ceil(candidates / config.generation)
         self.total = count * per_generation + config.finalists * config.seeds * config.full_epochs
         self.done = self._before = min(generations * per_generation, self.total)
 
     def add(self, images: int | None) -> None:
-        """One epoch over so many images (None: all) is done."""
+        """Count one epoch. images: training images in it; None: all."""
         self.done = min(self.total, self.done + min(1.0, (images or self.train_images) / self.train_images))
 
     def seconds_left(self, elapsed: float) -> float | None:
-        """Estimate from the seconds since this start; None before anything is done."""
+        """Estimated seconds to come. elapsed: seconds since this start. None before the first epoch is done."""
         done = self.done - self._before
         return elapsed * (self.total - self.done) / done if done else None
+
+
+class Display:
+    """Shows the progress of a search: by work, or by time if the search has a time limit.
+
+    progress: the user's display. work: None with a time limit.
+    """
+
+    def __init__(self, progress: Progress, clock: Clock, *, work: Work | None, hours: float | None) -> None:
+        self.progress, self.clock, self.work = progress, clock, work
+        self._limit_seconds = (hours or 0) * 3600
+
+    def add(self, images: int | None) -> None:
+        """Count one epoch. images: training images in it; None: all."""
+        if self.work is not None:
+            self.work.add(images)
+
+    def show(self, stage: str, *, trained: int, best: float | None) -> None:
+        """Show the stage, the candidates trained, and the best anytime accuracy so far."""
+        if self.work is not None:
+            done, total = self.work.done, self.work.total
+            left = self.work.seconds_left(self.clock.since_start())
+        else:
+            total = self._limit_seconds
+            done = min(self.clock.elapsed(), total)
+            left = total - done
+        self.progress.show(State(stage=stage, done=done, total=total, trained=trained, best=best, seconds_left=left))

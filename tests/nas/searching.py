@@ -16,7 +16,7 @@ import results
 from nas.config import Config
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Outcome
-from nas.funnel.driver import OutOfTime
+from nas.funnel.training import OutOfTime
 from nas.launch import run
 from nas.plugins import load_plugin
 from nas.study import Study

@@ -8,10 +8,12 @@ from dataclasses import asdict
 import pytest
 
 import results
+from nas import launch
 from nas.audit.reference import Scorebook
 from nas.audit.reliance import Reliance, audited, decide, relied_on
 from nas.audit.statistics import FEW
-from nas.launch import resume
+from nas.funnel import generation
+from nas.launch import resume, run
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
 from nas.representation.elements import Task
@@ -122,7 +124,7 @@ def test_a_search_stops_relying_on_a_proxy_that_does_not(store, in_process, stra
 
 def test_the_order_without_a_proxy_is_that_of_the_proposals(store, in_process, monkeypatch):
     """The first feasible, new proposals, as they were asked for."""
-    monkeypatch.setattr("nas.funnel.driver.decide", lambda *_, **__: Reliance(relied=False, trained=0, reason="a test"))
+    monkeypatch.setattr(generation, "decide", lambda *_, **__: Reliance(relied=False, trained=0, reason="a test"))
     proposed = []
     propose = load_plugin("nas.search_spaces", space()).architecture
 
@@ -165,9 +167,7 @@ def test_the_decision_may_be_taken_back(store, in_process, monkeypatch):
         say = staticmethod(said.append)
         show = staticmethod(lambda state: None)
 
-    monkeypatch.setattr("nas.funnel.driver.decide", scripted)
-    from nas.launch import run
-
+    monkeypatch.setattr(generation, "decide", scripted)
     study = run(config(train=16), store=str(store), progress=Heard())
     assert [about["relied"] for about in decisions_of(store).values()] == [True, True, False, True]
     assert [line.partition(",")[0] for line in said] == ["From generation 3 on", "From generation 4 on"]
@@ -184,7 +184,7 @@ def test_a_resumed_study_decides_the_same(tmp_path, in_process, monkeypatch, str
     for train in (18, 24, 30, 36):
         for kept in parts.with_name("parts.db.files").rglob("scores.json"):
             kept.unlink()  # it is there to save time alone
-        monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
+        monkeypatch.setattr(launch, "LocalRunner", InProcess)
         resume("toy", store=str(parts), train=train)
     assert decisions_of(tmp_path / "whole.db") == decisions_of(parts)
     assert any(not about["relied"] for about in decisions_of(parts).values())

@@ -12,6 +12,7 @@ import pytest
 
 import results
 from nas.config import Config, option, settings_of
+from nas.funnel import driver
 from nas.launch import prepared, stored_settings
 from nas.screening import budgets
 
@@ -606,7 +607,7 @@ def test_an_optuna_storage_that_breaks_ends_no_study(cli, in_process, tmp_path, 
         if trials:
             raise OSError("no more\nspace")
 
-    monkeypatch.setattr("nas.funnel.driver.export", export)
+    monkeypatch.setattr(driver, "export", export)
     status, _, err = cli(*of(optuna=f"sqlite:///{tmp_path}/optuna.db"))
     assert status == 0
     assert "Optuna's copy failed: OSError: no more space" in err

@@ -10,8 +10,10 @@ import pytest
 
 import nas
 import results
+from nas import launch
 from nas.errors import UserError
-from nas.funnel.driver import Driver
+from nas.funnel import finals, generation
+from nas.funnel.training import CandidateTrainer
 from nas.launch import resume
 from nas.plugins import installed, load_plugin
 from results.front import Score
@@ -27,7 +29,7 @@ STRATEGIES = tuple(installed("nas.strategies"))
 def study(tmp_path_factory):
     """A finished study of 40 candidates in eight generations, four of them random controls; not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.launch.LocalRunner", InProcess)
+        patch.setattr(launch, "LocalRunner", InProcess)
         return search(tmp_path_factory.mktemp("study") / "nas.db", train=40, generation=5, pool=30, finalists=3)
 
 
@@ -53,7 +55,7 @@ def test_one_trained_candidate_in_ten_is_a_random_control(study):
 
 def test_controls_are_different_networks(store, in_process, monkeypatch):
     same = load_plugin("nas.strategies", f"{PLUGINS}/parts.py:Constant")
-    monkeypatch.setattr("nas.funnel.driver.Random", same)
+    monkeypatch.setattr(generation, "Random", same)
     found = search(store, train=25, generation=25, pool=60).candidates()
     trained = found.dropna(subset="position")
     assert not trained.key.duplicated().any()
@@ -68,15 +70,15 @@ def test_no_network_is_trained_twice(study):
 def test_each_rung_keeps_the_best_third(study):
     score, points = study.score, study.points()
     points = points[points.repeat == 0]
-    for _, generation in study.candidates().dropna(subset="position").groupby("generation"):
-        alive = set(generation.key)
+    for _, members in study.candidates().dropna(subset="position").groupby("generation"):
+        alive = set(members.key)
         for fidelity, least in ((0.5, 5), (1.5, 2), (4.5, 1)):
-            at = points[(points.fidelity == fidelity) & points.candidate.isin(generation.key)]
+            at = points[(points.fidelity == fidelity) & points.candidate.isin(members.key)]
             reached = {key: score(curve.macs, curve.accuracy) for key, curve in at.groupby("candidate")}
             assert set(reached) == alive
             assert len(alive) == least
             alive = set(sorted(alive, key=lambda key: (-reached[key], key))[: math.ceil(len(alive) / 3)])
-        assert set(generation[generation.status == "finished"].key) == alive
+        assert set(members[members.status == "finished"].key) == alive
 
 
 def test_ties_at_a_rung_go_by_key(store, in_process, monkeypatch):
@@ -193,7 +195,7 @@ def test_no_time_at_all_is_told(store, in_process):
 
 
 def test_a_front_has_test_accuracies_when_no_time_is_left_for_full_training(store, in_process, monkeypatch):
-    monkeypatch.setattr("nas.funnel.driver.epochs_within", lambda finalists, **_: (finalists[:1], 1))
+    monkeypatch.setattr(finals, "epochs_within", lambda finalists, **_: (finalists[:1], 1))
     study = search(store, train=4, hours=1.0)
     front = study.front()
     assert set(front.fidelity) == {4.5}
@@ -202,22 +204,22 @@ def test_a_front_has_test_accuracies_when_no_time_is_left_for_full_training(stor
 
 
 def test_a_plan_of_full_training_outlives_its_driver(store, in_process, monkeypatch):
-    monkeypatch.setattr("nas.funnel.driver.epochs_within", lambda finalists, **_: (finalists[:2], 5))
-    monkeypatch.setattr("nas.funnel.driver.Driver._train", _until_full_training(Driver._train))
+    monkeypatch.setattr(finals, "epochs_within", lambda finalists, **_: (finalists[:2], 5))
+    monkeypatch.setattr(CandidateTrainer, "train", _until_full_training(CandidateTrainer.train))
     with pytest.raises(Killed):
         search(store, train=4, hours=1.0, final_epochs=20)
     monkeypatch.undo()
-    monkeypatch.setattr("nas.funnel.driver.epochs_within", lambda finalists, **_: (finalists[:1], 9))
-    monkeypatch.setattr("nas.launch.LocalRunner", InProcess)
+    monkeypatch.setattr(finals, "epochs_within", lambda finalists, **_: (finalists[:1], 9))
+    monkeypatch.setattr(launch, "LocalRunner", InProcess)
     study = resume("toy", store=str(store))
     assert study.points().fidelity.max() == 5
 
 
 def _until_full_training(train):
-    def killed(driver, wanted, *, stage, **about):
+    def killed(trainer, repeats, *, stage, **settings):
         if stage == "full":
             raise Killed
-        train(driver, wanted, stage=stage, **about)
+        train(trainer, repeats, stage=stage, **settings)
 
     return killed
 

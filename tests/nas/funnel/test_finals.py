@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.funnel.finals import Curve, choose_finalists, epochs_within
+from nas.funnel.finals import choose_finalists, epochs_within
+from nas.funnel.records import Curve
 from results.front import Score
 
 SCORE = Score(low=10, high=1000, floor=0.1)

@@ -1,0 +1,158 @@
+"""Proposing a generation: a screened pool in order of training, random controls, and whether the proxy is used."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from nas.audit.reference import Scorebook
+from nas.audit.reliance import Reliance, decide
+from nas.audit.wording import reliance_changes, reliance_sentence
+from nas.config import Config
+from nas.funnel.ranking import Entry, Shortlist, with_controls
+from nas.funnel.records import Queued, Records
+from nas.funnel.state import StateKeeper
+from nas.progress import Progress
+from nas.proxies.contract import evaluate, load_proxy
+from nas.proxies.sizes import SIZE_PROXIES
+from nas.screening.pool import pool
+from nas.screening.proposals import Proposal, Rejected, duplicate, outranked
+from nas.screening.screener import Screener
+from nas.screening.strategy_calls import new_strategy, with_strategy_score
+from nas.seeds import seed
+from nas.strategies.contract import Strategy
+from nas.strategies.random import Random
+
+CONTROL_EVERY = 10
+SHORTLIST = 4  # times the number of candidates that a generation trains
+CHUNK = 256  # rejected proposals written at once
+
+
+class GenerationProposer:
+    """Fills the generations of a study with candidates.
+
+    strategy: the class of the study's strategy. progress: shows changes in the use of the proxy.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        records: Records,
+        keeper: StateKeeper,
+        screener: Screener,
+        strategy: type[Strategy],
+        progress: Progress,
+    ):
+        self.config, self.records, self.keeper, self.screener = config, records, keeper, screener
+        self.strategy, self.progress = strategy, progress
+        self.proxies = {config.proxy: screener.proxy}
+        self.proxies |= {name: load_proxy(name) for name in SIZE_PROXIES if name not in self.proxies}
+        self.book = Scorebook(records.files, replace(config, low=records.score.low), screener.task, screener.spaces)
+
+    def propose(self, generation: int, limit: float) -> bool:
+        """Fill a generation, counted from 0: the best proposals of a pool, in order of training, and random controls.
+
+        limit: candidates of the whole study. Returns False if there is no new feasible proposal.
+        """
+        started = time.monotonic()
+        self.records.drop_generation(generation)
+        trained_before = len(self.records.accuracy)
+        count = int(min(self.config.generation, limit - trained_before))
+        known = {candidate.key for candidate in self.records.candidates()}
+        reliance = self._reliance(generation)
+        ranked = self._ranked(generation, count, known, use_proxy=reliance.relied)
+        taken = known | {proposal.key for proposal in ranked[:count]}
+        places = range(trained_before, trained_before + count)
+        due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in places)
+        controls, drawn_in_vain = self._controls(generation, due, taken)
+        chosen = with_controls(ranked, controls, every=CONTROL_EVERY, start=trained_before)[:count]
+        chosen_keys = {proposal.key for proposal, _ in chosen}
+        left = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in chosen_keys]
+        queued = [
+            Queued(proposal=proposal, control=control, proxies=evaluate(proposal.architecture, self.proxies))
+            for proposal, control in chosen
+        ]
+        state = self.keeper.state
+        with self.records.transaction():
+            self.records.add_rejected([*left, *drawn_in_vain], generation)
+            self.records.add_queued(queued, generation)
+            self.keeper.update(
+                screening=state.screening + time.monotonic() - started,
+                reliance={**state.reliance, generation: reliance},
+            )
+        return bool(queued)
+
+    def _reliance(self, generation: int) -> Reliance:
+        """Whether the proxy orders a generation: by the candidates trained before it, at the first rung."""
+        records, first = self.records, self.records.rung(self.config.rungs()[0])
+        by_key = {c.key: c for c in records.candidates() if first in records.accuracy[c.id]}
+        reliance = decide(
+            self.book,
+            (self.config.proxy, self.proxies[self.config.proxy]),
+            list(by_key),
+            lambda key: by_key[key].architecture,
+            [records.accuracy[candidate.id][first] for candidate in by_key.values()],
+            rng_seed=seed(self.config.seed, "reliance", generation),
+        )
+        decisions = {**self.keeper.state.reliance, generation: reliance}
+        changes = reliance_changes({str(number): asdict(decision) for number, decision in decisions.items()})
+        if changes and changes[-1][0] == generation:
+            sentence = reliance_sentence(self.config.proxy, *changes[-1])
+            self.progress.say(sentence)
+            self.records.log(sentence)
+        return reliance
+
+    def _ranked(self, generation: int, count: int, known: set[str], *, use_proxy: bool) -> list[Proposal]:
+        """The best feasible proposals of a pool in order of training; the store gets the rejected ones.
+
+        If neither the proxy nor the strategy ranks, this is the order of proposal, and the pool ends after ``count``
+        feasible proposals.
+        """
+        config, history = self.config, self.records.trials(self.screener.domains, with_proxy=use_proxy)
+        strategy = new_strategy(self.strategy, seed(config.seed, "strategy", generation), history)
+        size = min(config.pool, strategy.pool_limit or config.pool)
+        rng = np.random.default_rng(seed(config.seed, "mutation", generation))
+        best: Shortlist[Proposal] = Shortlist(capacity=SHORTLIST * count)
+        unranked: list[Proposal] = []
+        rejected: list[Rejected] = []
+        for proposal in pool(self.screener, strategy, size, known=known, rng=rng):
+            if isinstance(proposal, Rejected):
+                rejected.append(proposal)
+            else:
+                proposal = with_strategy_score(strategy, proposal, with_proxy=use_proxy)
+                if not (use_proxy or proposal.ranked_by_strategy):
+                    unranked.append(proposal)
+                    if len(unranked) == count:
+                        break
+                    continue
+                rejected += [outranked(dropped.payload) for dropped in best.extend([_entry(proposal)])]
+            if len(rejected) >= CHUNK:
+                self.records.add_rejected(rejected, generation)
+                rejected.clear()
+        self.records.add_rejected(rejected, generation)
+        return unranked or [entry.payload for entry in best.ordered()]
+
+    def _controls(self, generation: int, count: int, taken: set[str]) -> tuple[list[Proposal], list[Rejected]]:
+        """Random feasible proposals, whatever their score, and the rejected ones that were drawn on the way."""
+        decisions = Random(seed=seed(self.config.seed, "controls", generation)).ask()
+        controls: dict[str, Proposal] = {}
+        rejected: list[Rejected] = []
+        for _ in range(self.config.pool):
+            if len(controls) == count:
+                break
+            proposal = self.screener.propose(decisions)
+            if isinstance(proposal, Rejected):
+                rejected.append(proposal)
+            elif proposal.key in taken or proposal.key in controls:
+                rejected.append(duplicate(proposal))
+            else:
+                controls[proposal.key] = proposal
+        return list(controls.values()), rejected
+
+
+def _entry(proposal: Proposal) -> Entry[Proposal]:
+    """A proposal for the shortlist. Equal costs make a strategy's score the only criterion."""
+    cost = 1.0 if proposal.ranked_by_strategy else proposal.macs[-1]
+    return Entry(key=proposal.key, score=proposal.score, macs=cost, payload=proposal)

@@ -1,0 +1,63 @@
+"""Successive halving: train the candidates of a generation to each rung, and continue with the best third.
+
+References
+----------
+Jamieson & Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nas.config import Config
+from nas.funnel.records import Records
+from nas.funnel.state import StateKeeper
+from nas.funnel.training import CandidateTrainer
+
+
+class SuccessiveHalving:
+    """Partial training of generations."""
+
+    def __init__(self, config: Config, records: Records, keeper: StateKeeper, trainer: CandidateTrainer):
+        self.config, self.records, self.keeper, self.trainer = config, records, keeper, trainer
+
+    def run(self, generation: int) -> None:
+        """Train a generation, counted from 0, to its last rung; results that the store has are not trained again."""
+        rungs = self.config.rungs()
+        for epochs in rungs:
+            fidelity = self.records.rung(epochs)
+            missing = [
+                candidate
+                for candidate in self.records.candidates(generation)
+                if candidate.in_training and fidelity not in self.records.accuracy[candidate.id]
+            ]
+            self.trainer.train(
+                [(candidate, 0) for candidate in missing],
+                label=f"generation {generation + 1}: epoch {epochs} of {rungs[-1]}",
+                stage="search",
+                epochs=rungs[-1],
+                until=epochs,
+                images=self.config.images,
+                test=epochs == rungs[-1] and self.config.hours is not None,  # no time may be left for full training
+            )
+            self._decide(generation, epochs, last=epochs == rungs[-1])
+
+    def _decide(self, generation: int, epochs: int, *, last: bool) -> None:
+        """Stop all but the best third at a rung. A decision that is repeated after a resume is the same."""
+        records, fidelity = self.records, self.records.rung(epochs)
+        entered = [c for c in records.candidates(generation) if fidelity in records.accuracy[c.id]]
+        entered.sort(key=lambda candidate: (-records.accuracy[candidate.id][fidelity], candidate.key))
+        survivors = len(entered) if last else math.ceil(len(entered) / 3)
+        with records.transaction():
+            for place, candidate in enumerate(entered):
+                if candidate.in_training:
+                    accuracy = records.accuracy[candidate.id][fidelity]
+                    status = "finished" if last else "training" if place < survivors else "stopped"
+                    records.set_status(
+                        candidate,
+                        status,
+                        f"Place {place + 1} of {len(entered)} at epoch {epochs}, with anytime accuracy {accuracy:.4f}.",
+                    )
+            self.keeper.update()
+        for candidate in entered if last else entered[survivors:]:
+            self.trainer.evaluator.discard(records.folder(candidate.key, "search", 0))

@@ -1,0 +1,86 @@
+"""The state of a study that the store keeps besides its candidates: what a resumed search needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nas.audit.reliance import Reliance
+from nas.funnel.estimates import Clock
+from nas.spaces.choices import Domains, Primitive
+
+if TYPE_CHECKING:
+    from results.writer import StudyWriter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalsPlan:
+    """The plan of full training: candidate ids and epochs. generations: trained when the plan was made."""
+
+    generations: int
+    epochs: int
+    candidates: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyState:
+    """Where a search stands.
+
+    generations: completed ones. seconds: wall-clock time, earlier runs included; screening: part of it spent on
+    proposing and screening. domains: options of every choice, by name. reliance: by generation, counted from 0: whether
+    its order of training uses the proxy. finals: None before full training.
+    """
+
+    generations: int = 0
+    seconds: float = 0.0
+    screening: float = 0.0
+    domains: Mapping[str, Sequence[Primitive]] = field(default_factory=dict)
+    reliance: Mapping[int, Reliance] = field(default_factory=dict)
+    finals: FinalsPlan | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, inverse of :meth:`from_json`; parts that a search has not reached are left out."""
+        data: dict[str, Any] = {
+            "seconds": self.seconds,
+            "domains": {name: list(options) for name, options in self.domains.items()},
+        }
+        if self.reliance:
+            data["screening"] = self.screening
+            data["reliance"] = {str(generation): asdict(decision) for generation, decision in self.reliance.items()}
+        if self.generations:
+            data["generations"] = self.generations
+        if self.finals is not None:
+            data["finals"] = asdict(self.finals) | {"candidates": list(self.finals.candidates)}
+        return data
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> StudyState:
+        """The state that ``to_json`` wrote; the initial state from empty data."""
+        finals = data.get("finals")
+        return StudyState(
+            generations=int(data.get("generations", 0)),
+            seconds=float(data.get("seconds", 0.0)),
+            screening=float(data.get("screening", 0.0)),
+            domains=data.get("domains", {}),
+            reliance={int(g): Reliance(**decision) for g, decision in data.get("reliance", {}).items()},
+            finals=None if finals is None else FinalsPlan(**{**finals, "candidates": tuple(finals["candidates"])}),
+        )
+
+
+class StateKeeper:
+    """The state of a running search, read from the store at its start and written with every change.
+
+    state: as last written. domains, clock: of this run; their current values are part of every write.
+    """
+
+    def __init__(self, writer: StudyWriter) -> None:
+        self.state = StudyState.from_json(writer.memo())
+        self.domains = Domains(self.state.domains)
+        self.clock = Clock(earlier=self.state.seconds)
+        self._writer = writer
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the state, and write it."""
+        self.state = replace(self.state, seconds=self.clock.elapsed(), domains=dict(self.domains.known), **changes)
+        self._writer.set_memo(self.state.to_json())

@@ -1,0 +1,47 @@
+"""The state of a study: plain JSON in the store, readable from every version."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nas.audit.reliance import Reliance
+from nas.funnel.state import FinalsPlan, StudyState
+
+COMPLETE = {
+    "seconds": 12.5,
+    "domains": {"Small/width": [16, 32], "Small/norm": [None, "batch"]},
+    "screening": 1.25,
+    "reliance": {
+        "0": {"relied": True, "trained": 0, "reason": "fewer than 20 candidates were trained"},
+        "1": {"relied": False, "trained": 20, "reason": "τ 0.10"},
+    },
+    "generations": 2,
+    "finals": {"generations": 2, "epochs": 5, "candidates": [7, 3]},
+}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("seconds", "domains"),
+        ("seconds", "domains", "screening", "reliance"),
+        ("seconds", "domains", "screening", "reliance", "generations"),
+        tuple(COMPLETE),
+    ],
+)
+def test_the_json_of_a_state_is_read_and_written_as_it_is(names):
+    stored = json.dumps({name: COMPLETE[name] for name in names})
+    assert json.dumps(StudyState.from_json(json.loads(stored)).to_json()) == stored
+
+
+def test_fields_of_a_state_are_typed():
+    state = StudyState.from_json(COMPLETE)
+    assert state.reliance[1] == Reliance(relied=False, trained=20, reason="τ 0.10")
+    assert state.finals == FinalsPlan(generations=2, epochs=5, candidates=(7, 3))
+    assert (state.generations, state.seconds, state.screening) == (2, 12.5, 1.25)
+
+
+def test_a_new_study_has_the_initial_state():
+    assert StudyState.from_json({}) == StudyState()
