@@ -1,1 +1,1 @@
-"""Anytime networks as plain data: what they are, what they cost, what their points share. Needs numpy only."""
+"""Anytime networks as frozen data: their parts, cost, wiring, liveness, gates, reuse and sampling. Needs only NumPy."""

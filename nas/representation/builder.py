@@ -1,4 +1,4 @@
-"""A short way to write a topology: sizes are inferred, points and concats filled in, dead parts trimmed."""
+"""A builder for architectures: it infers sizes, adds operating points and trims unused parts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,22 @@ Widths = int | Sequence[int]
 
 
 class Builder:
-    """Collects maps and operations in topological order and ends in an :class:`Architecture`.
+    """Builds an :class:`Architecture` from maps and operations that are added in topological order.
 
-    Widths are an integer, or the tuple of prefix lengths that subnetworks may use. Map 0, ``builder.input``, is there
-    from the start. Methods that add a layer return the index of the map that it writes.
+    Methods that add a layer return the index of the map that it writes. ``builder.input`` is map 0, the input.
 
+    Parameters
+    ----------
+    task : Task
+        Determines the input shape and the outputs of :meth:`head`.
+
+    Notes
+    -----
+    ``widths`` is the number of channels of a map, or the tuple of prefix lengths that subnetworks may use. Mistakes
+    raise InvalidArchitecture.
+
+    Examples
+    --------
     >>> builder = Builder(Task(input_shape=(1, 8, 8), num_classes=10))
     >>> x = builder.conv(builder.input, (8, 16), kernel=3, after=("norm", "relu"))
     >>> builder.head(x)
@@ -48,11 +59,14 @@ class Builder:
         self._maps: list[dict[str, Any]] = [{"slices": task.input_shape[:1], "size": task.input_shape[1:]}]
         self._operations: list[Operation] = []
         self._classifiers: dict[int, tuple[int, ...]] = {}
-        """Of a head, by its map of the fine labels, the maps of all labellings, finest first."""
+        """For each output map of the fine labels: the output maps of all labellings, finest first."""
         self._gated: list[GatedModule] = []
 
     def map(self, widths: Widths, *, merge: str = "sum", activation: str = "none", scale: str = "none") -> int:
-        """Declare a map; the first operation that writes it gives it its size."""
+        """Add a map without operations; the first operation into it determines its size.
+
+        merge, activation, scale: as in :class:`nas.representation.elements.FeatureMap`.
+        """
         slices = _tuple(widths) or (widths,)
         self._maps.append({"slices": slices, "merge": merge, "activation": activation, "scale": scale})
         return len(self._maps) - 1
@@ -62,7 +76,7 @@ class Builder:
         return self._maps[index]["slices"]
 
     def size(self, index: int) -> Size:
-        """The spatial size of a map. Raises InvalidArchitecture while nothing has been written to it."""
+        """The spatial size of a map. Raises InvalidArchitecture until an operation writes it."""
         if not 0 <= index < len(self._maps):
             raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {index}.")
         if "size" not in self._maps[index]:
@@ -80,10 +94,24 @@ class Builder:
         padding: int | Size | None = None,
         **rest: Any,
     ) -> int:
-        """Add an operation between two maps and return the target.
+        """Add an operation between two maps.
 
-        Kernel and stride are one number for all dimensions or one each; padding keeps the size at stride 1 by default.
-        ``rest``: groups, before, after, wiring, bias, optional, as in :class:`Operation`.
+        Parameters
+        ----------
+        kind_name : str
+            Name of a :class:`nas.representation.kinds.Kind`, or ``path/file.py:Name``.
+        source, target : int
+            Indices of the maps.
+        kernel, stride, padding : int or tuple of int, optional
+            One number for all dimensions, or one per dimension. The default padding, half the kernel, keeps the size at
+            stride 1. Kinds without a window take none of them.
+        **rest
+            groups, before, after, wiring, bias, optional, as in :class:`nas.representation.elements.Operation`.
+
+        Returns
+        -------
+        int
+            The target.
         """
         size = self.size(source)
         if not 0 <= target < len(self._maps):
@@ -111,34 +139,39 @@ class Builder:
     def conv(
         self, source: int, widths: Widths, *, kernel: int | Size = 3, activation: str = "none", **rest: Any
     ) -> int:
-        """A convolution into a new map."""
+        """Add a convolution into a new map; ``rest`` as in :meth:`add`."""
         return self.add("conv", source, self.map(widths, activation=activation), kernel=kernel, **rest)
 
     def depthwise(self, source: int, *, kernel: int | Size = 3, **rest: Any) -> int:
-        """A depthwise convolution into a new map of the same widths."""
+        """Add a depthwise convolution into a new map of the same widths."""
         slices = self.slices(source)
         return self.add("conv", source, self.map(slices), kernel=kernel, groups=slices[-1], **rest)
 
     def identity(self, source: int, target: int, **rest: Any) -> int:
-        """A skip connection into an existing map."""
+        """Add a skip connection into an existing map."""
         return self.add("identity", source, target, **rest)
 
     def concat(self, sources: Sequence[int], *, scale: str = "none", optional: bool = False) -> int:
-        """A view of several maps, one after the other."""
+        """Add the concatenation of several maps as a new map."""
         target = self.map(sum(self.slices(s)[-1] for s in sources), merge="concat", scale=scale)
         for source in sources:
             self.identity(source, target, optional=optional)
         return target
 
     def gate(self, components: Sequence[Sequence[int]], *, always: int = 0) -> None:
-        """Let a utilization switch these components, each given by its maps: see
-        :class:`nas.representation.elements.GatedModule`.
+        """Add a gated module.
+
+        components, always: as in :class:`nas.representation.elements.GatedModule`.
         """
         self._gated.append(GatedModule(components=tuple(map(tuple, components)), always=always))
 
     def head(self, source: int, *, before: tuple[str, ...] = ()) -> int:
-        """Global average pooling and a linear classifier for each of the task's labellings; returns the output map of
-        the fine labels, the last one.
+        """Add global average pooling and a linear classifier for each labelling of the task.
+
+        Returns
+        -------
+        int
+            The output map of the fine labels, which is the last map.
         """
         pooled = self.add("global_avg_pool", source, self.map(self.slices(source)), before=before)
         outputs = [self.add("linear", pooled, self.map(n), bias=True) for n in reversed(self.task.label_counts)]
@@ -146,7 +179,7 @@ class Builder:
         return outputs[-1]
 
     def topology(self) -> Topology:
-        """The topology as it stands."""
+        """The topology of all maps and operations added so far."""
         for index in range(len(self._maps)):
             self.size(index)
         return Topology(
@@ -156,7 +189,7 @@ class Builder:
         )
 
     def throttled(self, utilizations: Sequence[float]) -> list[Subnetwork]:
-        """The subnetworks at these utilizations, of all that leads to the last map."""
+        """The subnetworks at these utilizations; the output is the last map."""
         topology = self.topology()
         everything = Subnetwork(
             channels=tuple(topology.maps[index].channels for index in topology.declared),
@@ -169,11 +202,22 @@ class Builder:
     def point(
         self, level: int, *, output: int | None = None, labelling: int = 0, without: Sequence[int] = ()
     ) -> Subnetwork:
-        """The subnetwork that uses slice ``level`` of every map (all of a map with one slice), from all operations but
-        some.
+        """The subnetwork that uses the prefix up to slice ``level`` of every map.
 
-        Maps with fewer slices than ``level + 1`` are used whole. output: the last map by default. labelling: which of
-        the task's labellings is answered in, where :meth:`head` made the output. without: operations left out.
+        Parameters
+        ----------
+        level : int
+            At least 0. Maps with fewer slices are used whole.
+        output : int, optional
+            The output map; the last map by default.
+        labelling : int
+            The labelling that is predicted, if :meth:`head` added the output; 0 for the fine labels.
+        without : sequence of int
+            Operations that do not run.
+
+        Returns
+        -------
+        Subnetwork
         """
         if level < 0:
             raise InvalidArchitecture(f"Levels count from 0, the smallest. Got {level=}.")
@@ -198,32 +242,61 @@ class Builder:
         rule: str = "sandwich",
         **settings: Setting,
     ) -> Architecture:
-        """The finished architecture, without what no point uses; points are given, or as many width prefixes.
+        """The finished architecture, without parts that no operating point uses.
 
-        Where the task has a hierarchy and its head is of :meth:`head`, prefixes answer as :func:`labellings` has it.
+        Parameters
+        ----------
+        points : int or sequence of Subnetwork
+            The operating points; a number stands for :meth:`point` at levels 0, 1, …, which predict the
+            :func:`labellings` of the task.
+        norm : {"recalibrated", "shared", "per_point"}
+            As in :class:`nas.representation.architecture.Architecture`.
+        rule : str
+            Name of the training rule.
+        **settings
+            Settings of the training rule.
 
-        Raises InvalidArchitecture when a point's input does not reach its output, or when points do not grow in MACs.
+        Returns
+        -------
+        Architecture
+
+        Raises
+        ------
+        InvalidArchitecture
+            If the input of a point does not reach its output, or if the points do not grow in MACs.
         """
         topology = self.topology()
         if isinstance(points, int):
-            answers = enumerate(labellings(self.task, points))
-            given: Sequence[Subnetwork] = [self.point(level, labelling=labelling) for level, labelling in answers]
-        else:
-            given = points
+            predicted = enumerate(labellings(self.task, points))
+            points = [self.point(level, labelling=labelling) for level, labelling in predicted]
         architecture = Architecture(
             task=self.task,
             topology=topology,
-            points=tuple(trim_point(topology, point) for point in given),
-            norm=norm,  # type: ignore[arg-type]  # checked at birth
+            points=tuple(trim_point(topology, point) for point in points),
+            norm=norm,  # type: ignore[arg-type]  # checked by Architecture
             training=TrainingSpec(rule=rule, settings=tuple(sorted(settings.items()))),
         )
         return architecture.canonical
 
 
 def labellings(task: Task, points: int) -> tuple[int, ...]:
-    """Which labelling every operating point answers in: the coarsest the smallest points, and so on in equal parts, the
-    larger points if need be finer; the largest the fine labels.
+    """The labelling that each operating point predicts: from the coarsest for the smallest points to the fine labels.
 
+    Every labelling serves an equal share of the points; a remainder goes to the finer ones.
+
+    Parameters
+    ----------
+    task : Task
+    points : int
+        Number of operating points.
+
+    Returns
+    -------
+    tuple of int
+        Number of a labelling for every point.
+
+    Examples
+    --------
     >>> task = Task(input_shape=(1, 8, 8), num_classes=4, hierarchy=((0, 0, 1, 1),))
     >>> labellings(task, 4), labellings(task, 3), labellings(task, 1)
     ((1, 1, 0, 0), (1, 0, 0), (0,))
@@ -231,27 +304,46 @@ def labellings(task: Task, points: int) -> tuple[int, ...]:
     return tuple((points - 1 - level) * len(task.label_counts) // points for level in range(points))
 
 
+def widths(full: int, fractions: Sequence[float], *, divisor: int = 4) -> tuple[int, ...]:
+    """Prefix lengths of a map at ascending fractions of its channels.
+
+    Parameters
+    ----------
+    full : int
+        Number of channels of the map.
+    fractions : sequence of float
+        Ascending to 1.
+    divisor : int
+        All lengths but the last are multiples of it.
+
+    Returns
+    -------
+    tuple of int
+        Strictly ascending, so that every operating point grows.
+
+    Raises
+    ------
+    InvalidArchitecture
+        If the map has too few channels.
+
+    Examples
+    --------
+    >>> widths(32, (0.25, 0.5, 0.75, 1))
+    (8, 16, 24, 32)
+    """
+    lengths = [max(divisor, round(full * f / divisor) * divisor) for f in fractions]
+    lengths[-1] = full
+    if any(a >= b for a, b in pairwise(lengths)):
+        raise InvalidArchitecture(
+            f"{full} channels have no {len(lengths)} different prefixes in steps of {divisor} at {tuple(fractions)}."
+        )
+    return tuple(lengths)
+
+
 def _spread(value: int | Size, size: Size) -> Size:
-    return _tuple(value) or (value,) * len(size)  # type: ignore[return-value]  # what is no number is refused at birth
+    return _tuple(value) or (value,) * len(size)  # type: ignore[return-value]  # checked by Operation
 
 
 def _tuple(value: Any) -> tuple[int, ...]:
     """A tuple or list as a tuple; () for anything else."""
     return tuple(value) if isinstance(value, tuple | list) else ()
-
-
-def widths(full: int, fractions: Sequence[float], *, divisor: int = 4) -> tuple[int, ...]:
-    """Prefix lengths of a map of ``full`` channels at the given ascending fractions, in multiples of the divisor.
-
-    They are strictly ascending, so that every operating point really grows: a full width too small for that is refused.
-
-    >>> widths(32, (0.25, 0.5, 0.75, 1))
-    (8, 16, 24, 32)
-    """
-    out = [max(divisor, round(full * f / divisor) * divisor) for f in fractions]
-    out[-1] = full
-    if any(a >= b for a, b in pairwise(out)):
-        raise InvalidArchitecture(
-            f"{full} channels have no {len(out)} different prefixes in steps of {divisor} at {tuple(fractions)}."
-        )
-    return tuple(out)

@@ -1,9 +1,12 @@
-"""What of a topology takes part in a subnetwork: checks it, trims what does not, and trims what no subnetwork uses."""
+"""Liveness: check a subnetwork, and trim the parts that lie on no path from the input to the output or that no
+operating point uses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 from nas.errors import InvalidArchitecture
 from nas.representation.elements import FeatureMap, Operation, Subnetwork, Task
@@ -14,10 +17,24 @@ Points = tuple[Subnetwork, ...]
 
 
 def trim_point(topology: Topology, point: Subnetwork) -> Subnetwork:
-    """The subnetwork without the operations and maps that no path from the input to its output passes.
+    """The subnetwork without operations and maps that lie on no path from the input to its output.
 
-    An operation is off when either of its maps is. Raises InvalidArchitecture when no path is left: such a proposal is
-    rejected.
+    An operation is off if one of its maps is off.
+
+    Parameters
+    ----------
+    topology : Topology
+    point : Subnetwork
+
+    Returns
+    -------
+    Subnetwork
+        The same object if there is nothing to trim.
+
+    Raises
+    ------
+    InvalidArchitecture
+        If no path is left.
     """
     counts = dict(zip(topology.declared, point.channels))
     off = {index for index, channels in counts.items() if not channels}
@@ -26,7 +43,7 @@ def trim_point(topology: Topology, point: Subnetwork) -> Subnetwork:
         ends = topology.operations
         usable = tuple(o for o in usable if ends[o].source not in off and ends[o].target not in off)
     live = topology.live(usable, point.output)
-    if not (bool(live)):
+    if not live:
         raise InvalidArchitecture("The input does not reach the output.")
     used = {0} | {topology.operations[o].target for o in live}
     channels = tuple(n if index in used else 0 for index, n in zip(topology.declared, point.channels))
@@ -36,20 +53,43 @@ def trim_point(topology: Topology, point: Subnetwork) -> Subnetwork:
 
 
 def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
-    """Raise InvalidArchitecture unless the subnetwork is a network on its own."""
-    maps, operations = topology.maps, topology.operations
-    if not (len(point.channels) == len(topology.declared)):
+    """Raise InvalidArchitecture unless the subnetwork is a valid network without dead operations or maps."""
+    _check_channels(topology, point)
+    _check_output(topology, task, point)
+    if any(a >= b for a, b in pairwise(point.operations)):
+        raise InvalidArchitecture("Operations must be sorted, each once.")
+    if point.operations and not 0 <= point.operations[0] <= point.operations[-1] < len(topology.operations):
+        raise InvalidArchitecture(f"There are {len(topology.operations)} operations. Got {point.operations=}.")
+    if trim_point(topology, point) is not point:
         raise InvalidArchitecture(
-            f"It must declare the channels of the {len(topology.declared)} maps that are no concat. "
+            "Every operation and map must lie on a path from input to output: trim_point removes the rest."
+        )
+    counts = topology.active(point)
+    if counts[point.output] != topology.maps[point.output].channels:
+        raise InvalidArchitecture("All classes of the output map must be active.")
+    _check_groups(topology, point, counts)
+
+
+def _check_channels(topology: Topology, point: Subnetwork) -> None:
+    maps = topology.maps
+    if len(point.channels) != len(topology.declared):
+        raise InvalidArchitecture(
+            f"It must declare the channels of the {len(topology.declared)} maps that are not a concat. "
             f"Got {len(point.channels)}."
         )
     for index, channels in zip(topology.declared, point.channels):
-        if not (channels == 0 or channels in maps[index].slices):
+        if channels != 0 and channels not in maps[index].slices:
             raise InvalidArchitecture(
                 f"Map {index} may have {(0, *maps[index].slices)} active channels. Got {channels}."
             )
-    if not (point.channels[0] == maps[0].channels):
-        raise InvalidArchitecture(f"The input is always whole. Got {point.channels[0]} channels.")
+    if point.channels[0] != maps[0].channels:
+        raise InvalidArchitecture(
+            f"All {maps[0].channels} channels of the input must be active. Got {point.channels[0]}."
+        )
+
+
+def _check_output(topology: Topology, task: Task, point: Subnetwork) -> None:
+    maps = topology.maps
     if not (
         0 < point.output < len(maps)
         and maps[point.output].channels in task.label_counts
@@ -59,23 +99,16 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
             f"The output map must be a vector of the task's {' or '.join(map(str, task.label_counts))} classes. "
             f"Got map {point.output}."
         )
-    if not (all(a < b for a, b in zip(point.operations, point.operations[1:]))):
-        raise InvalidArchitecture("Operations must be sorted, each once.")
-    if point.operations and not 0 <= point.operations[0] <= point.operations[-1] < len(operations):
-        raise InvalidArchitecture(f"There are {len(operations)} operations. Got {point.operations=}.")
-    trimmed = trim_point(topology, point)
-    if trimmed is not point:
-        raise InvalidArchitecture(
-            "It has operations or maps that lie on no path from input to output: trim_point removes them."
-        )
-    counts = topology.active(point)
-    if not (counts[point.output] == maps[point.output].channels):
-        raise InvalidArchitecture("All classes of the output map must be active.")
+
+
+def _check_groups(topology: Topology, point: Subnetwork, counts: list[int]) -> None:
+    """Raise InvalidArchitecture unless grouped operations have the same groups active on both sides."""
     for o in point.operations:
-        operation = operations[o]
+        operation = topology.operations[o]
         if operation.groups > 1:
             sources, targets = counts[operation.source], counts[operation.target]
-            all_sources, all_targets = maps[operation.source].channels, maps[operation.target].channels
+            all_sources = topology.maps[operation.source].channels
+            all_targets = topology.maps[operation.target].channels
             if sources * operation.groups // all_sources != targets * operation.groups // all_targets:
                 raise InvalidArchitecture(
                     f"Operation {o} must have the same groups active in source and target. "
@@ -84,17 +117,39 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
 
 
 def trim_unused(topology: Topology, points: Points) -> tuple[Topology, Points]:
-    """Topology and points without operations, maps and channels that no operating point uses; the same if there are
-    none. Unused ones stay where what is used would compute something else without them.
+    """Topology and points without the operations, maps and channels that no operating point uses.
+
+    Unused parts stay if the used parts would compute something different without them, see Notes.
+
+    Parameters
+    ----------
+    topology : Topology
+    points : tuple of Subnetwork
+
+    Returns
+    -------
+    topology : Topology
+    points : tuple of Subnetwork
+        The same objects if there is nothing to trim.
+
+    Notes
+    -----
+    Three unused parts stay: slices that a grouped or causal operation pairs with used slices of its other map; all
+    components of a map that is scaled by n / c; and all channels of a concat that an aligned operation reads, because
+    it reads them by position.
     """
-    live = {o for point in points for o in point.operations}
-    columns = list(zip(*(p.channels for p in points)))
-    widest = {index: max(column) for index, column in zip(topology.declared, columns)}
-    if _is_all(topology, live, widest):
+    if _is_all(topology, *_active_parts(topology, points)):
         return topology, points
-    kept = _Kept(topology, live, widest)
-    channels = {index: topology.maps[index].slices[n - 1] for index, n in kept.slices.items()}
-    return (topology, points) if _is_all(topology, kept.operations, channels) else _rebuild(topology, points, kept)
+    used = UsedParts(topology, points)
+    channels = {index: topology.maps[index].slices[n - 1] for index, n in used.slices.items()}
+    return (topology, points) if _is_all(topology, used.operations, channels) else _rebuild(topology, points, used)
+
+
+def _active_parts(topology: Topology, points: Points) -> tuple[set[int], dict[int, int]]:
+    """The operations that run at some point, and the largest number of active channels of each declared map."""
+    operations = {o for point in points for o in point.operations}
+    columns = zip(*(point.channels for point in points))
+    return operations, {index: max(column) for index, column in zip(topology.declared, columns)}
 
 
 def _is_all(topology: Topology, operations: set[int], channels: dict[int, int]) -> bool:
@@ -103,18 +158,15 @@ def _is_all(topology: Topology, operations: set[int], channels: dict[int, int]) 
     )
 
 
-class _Kept:
-    """What of a topology stays when what no point uses goes.
+class UsedParts:
+    """The parts of a topology that :func:`trim_unused` keeps.
 
-    operations: those that stay. maps: likewise. slices: how many of each map that is no concat.
-
-    Beside what is used, this stays: slices that others stand by, as grouped and causal operations pair those of source
-    and target; all components of a map that is scaled by n / c; and all channels of a concat that an aligned operation
-    reads, which finds them by their place.
+    operations, maps: their indices. slices: number of slices of each map that is not a concat.
     """
 
-    def __init__(self, topology: Topology, live: set[int], widest: dict[int, int]):
+    def __init__(self, topology: Topology, points: Points):
         maps, operations = topology.maps, topology.operations
+        live, widest = _active_parts(topology, points)
         self.topology, self.operations = topology, set(live)
         self.maps = {0} | {operations[o].target for o in live}
         self.slices = {i: maps[i].slices.index(n) + 1 for i, n in widest.items() if i in self.maps}
@@ -132,17 +184,17 @@ class _Kept:
                 for index in self._view(source, self._keep_inputs):
                     self._keep_channels(index)
         while any(self._pair(o) for o in sorted(self.operations)):
-            pass  # what grew may have others to pair with
+            pass  # a pair that grew may need further pairs
 
     def _keep_inputs(self, index: int) -> None:
-        """Keep all that a concat is a view of, with all that writes it; nothing to do for other maps."""
+        """Keep all sources of a concat, with all operations into them; nothing for other maps."""
         if self.topology.maps[index].merge == "concat":
             for o in self.topology.incoming[index]:
                 self.operations.add(o)
                 self._keep(self.topology.operations[o].source)
 
     def _keep(self, index: int) -> None:
-        """Keep a map whole, and what writes it, unless it is kept already."""
+        """Keep a map whole, and all operations into it."""
         if index not in self.maps:
             self.maps.add(index)
             self._keep_channels(index)
@@ -155,7 +207,7 @@ class _Kept:
             self.slices[index] = len(self.topology.maps[index].slices)
 
     def _view(self, index: int, visit: Callable[[int], None] = lambda index: None) -> list[int]:
-        """A map and all that it is a view of, each visited before what is behind it."""
+        """A map and, for a concat, its sources recursively; each is visited before its sources."""
         visit(index)
         if self.topology.maps[index].merge != "concat":
             return [index]
@@ -163,7 +215,7 @@ class _Kept:
         return [index, *(i for source in sources for i in self._view(source, visit))]
 
     def _pair(self, index: int) -> bool:
-        """Let a kept operation have the same groups or slices on both sides; returns whether anything grew for it."""
+        """Give a kept operation the same groups or slices on both sides; returns whether a map grew."""
         topology, maps, slices = self.topology, self.topology.maps, self.slices
         operation = topology.operations[index]
         source, target = operation.source, operation.target
@@ -184,49 +236,55 @@ class _Kept:
             slices[target] = depth
         elif wide:
             slices[wide[0]] = slices[target]
-        else:  # what was deep enough is not used
+        else:  # no used source is deep enough
             self._view(source, self._keep_inputs)
         return True
 
 
-def _rebuild(old: Topology, points: Points, kept: _Kept) -> tuple[Topology, Points]:
-    live, used = sorted(kept.operations), sorted(kept.maps)
-    place = {index: at for at, index in enumerate(used)}
-    width: dict[int, int] = {}
-    maps: list[FeatureMap] = []
-    for index in used:
-        item = old.maps[index]
-        if item.merge == "concat":
-            channels = sum(width[old.operations[o].source] for o in old.incoming[index] if o in kept.operations)
-            slices: tuple[int, ...] = (channels,)
-        else:
-            slices = item.slices[: kept.slices[index]]
-            channels = slices[-1]
-        width[index] = channels
-        maps.append(replace(item, channels=channels, slices=slices))
-    operations = [_narrowed(old, old.operations[o], place, width) for o in live]
-    position = {o: at for at, o in enumerate(live)}
-    declared = dict(zip(old.declared, range(len(old.declared))))
+def _rebuild(old: Topology, points: Points, used: UsedParts) -> tuple[Topology, Points]:
+    """Topology and points of the used parts, renumbered."""
+    new_map = {index: number for number, index in enumerate(sorted(used.maps))}
+    new_operation = {index: number for number, index in enumerate(sorted(used.operations))}
+    maps = _narrowed_maps(old, used)
+    width = {index: narrowed.channels for index, narrowed in maps.items()}
+    topology = Topology(
+        maps=tuple(maps.values()),
+        operations=tuple(_narrowed(old, old.operations[o], new_map, width) for o in new_operation),
+        gated=tuple(
+            replace(module, components=tuple(tuple(new_map[i] for i in component) for component in module.components))
+            for module in old.gated
+        ),
+    )
+    declared = {index: place for place, index in enumerate(old.declared)}
     narrowed = tuple(
         replace(
             point,
-            channels=tuple(point.channels[declared[index]] for index in used if index in declared),
-            operations=tuple(position[o] for o in point.operations),
-            output=place[point.output],
+            channels=tuple(point.channels[declared[index]] for index in new_map if index in declared),
+            operations=tuple(new_operation[o] for o in point.operations),
+            output=new_map[point.output],
         )
         for point in points
     )
-    gated = tuple(
-        replace(module, components=tuple(tuple(place[index] for index in maps) for maps in module.components))
-        for module in old.gated
-    )
-    topology = Topology(maps=tuple(maps), operations=tuple(operations), gated=gated)
     return topology, narrowed
 
 
-def _narrowed(old: Topology, operation: Operation, place: dict[int, int], width: dict[int, int]) -> Operation:
-    """The operation between the narrowed maps; groups are cut to those still there."""
+def _narrowed_maps(old: Topology, used: UsedParts) -> dict[int, FeatureMap]:
+    """The used maps with their used slices, by their old index."""
+    maps: dict[int, FeatureMap] = {}
+    for index in sorted(used.maps):
+        item = old.maps[index]
+        if item.merge == "concat":
+            sources = [old.operations[o].source for o in old.incoming[index] if o in used.operations]
+            slices: tuple[int, ...] = (sum(maps[source].channels for source in sources),)
+        else:
+            slices = item.slices[: used.slices[index]]
+        maps[index] = replace(item, channels=slices[-1], slices=slices)
+    return maps
+
+
+def _narrowed(old: Topology, operation: Operation, new_map: dict[int, int], width: dict[int, int]) -> Operation:
+    """The operation between the narrowed maps, with the remaining groups."""
     groups = operation.groups
     if groups > 1:
         groups = width[operation.target] * groups // old.maps[operation.target].channels
-    return replace(operation, source=place[operation.source], target=place[operation.target], groups=groups)
+    return replace(operation, source=new_map[operation.source], target=new_map[operation.target], groups=groups)

@@ -84,7 +84,7 @@ class Topology:
             depth = max(index for _, index in self.blocks(operation.source)) + 1
             if depth not in (1, len(target.slices)):
                 raise InvalidArchitecture(
-                    "A causal operation needs as many slices in its target as in its source, or one in its source. "
+                    "A causal operation must have equal numbers of slices in source and target, or one in the source. "
                     f"Got {depth} and {len(target.slices)}."
                 )
 

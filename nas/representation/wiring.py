@@ -1,7 +1,7 @@
-"""Which channel reads which: the one place that knows the wiring of an operation.
+"""Wiring: the source channels that each target channel of an operation reads.
 
-Masks, MACs, parameters, chain weights and reuse are all derived from :func:`connections`, directly or through the
-closed forms below, which the tests hold against it.
+Masks, MACs, parameters, chain weights and reuse are derived from :func:`connections`, directly or through the closed
+forms below, which the tests compare with it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from nas.representation.topology import Topology
 
 
 def connections(topology: Topology, index: int) -> np.ndarray:
-    """Which block of the source feeds which block of the target of operation ``index``.
+    """The connected pairs of blocks of operation ``index``.
 
-    Returns a boolean array of shape (target blocks, source blocks); blocks as in :meth:`Topology.blocks`. Within a
-    connected pair of blocks, grouped and aligned operations connect only what :func:`channel_mask` says.
+    Returns a boolean array of shape (target blocks, source blocks), with the blocks of :meth:`Topology.blocks`. Within
+    a connected pair, grouped and aligned operations connect only the channels of :func:`channel_mask`.
     """
     operation = topology.operations[index]
     source, target = topology.blocks(operation.source), topology.blocks(operation.target)
@@ -33,10 +33,7 @@ def connections(topology: Topology, index: int) -> np.ndarray:
 
 
 def channel_mask(topology: Topology, index: int) -> np.ndarray:
-    """Which channel of the source feeds which channel of the target: the connections, channel by channel.
-
-    Returns a boolean array of shape (target channels, source channels).
-    """
+    """The connected pairs of channels of operation ``index``: boolean array (target channels, source channels)."""
     operation = topology.operations[index]
     source, target = topology.blocks(operation.source), topology.blocks(operation.target)
     mask = connections(topology, index)
@@ -45,9 +42,9 @@ def channel_mask(topology: Topology, index: int) -> np.ndarray:
 
 
 def reads_any(topology: Topology, index: int, rows: np.ndarray, columns: np.ndarray) -> bool:
-    """Whether any of some target channels reads any of some source channels; rows, columns: masks over all channels.
+    """Whether a target channel in ``rows`` reads a source channel in ``columns``; both are masks over all channels.
 
-    The closed form of looking at these rows and columns of :func:`channel_mask`.
+    Closed form of ``channel_mask(topology, index)[rows][:, columns].any()``.
     """
     operation = topology.operations[index]
     read, reading = np.flatnonzero(columns), np.flatnonzero(rows)
@@ -66,16 +63,16 @@ def reads_any(topology: Topology, index: int, rows: np.ndarray, columns: np.ndar
 
 
 def is_causal(topology: Topology, operation: Operation) -> bool:
-    """Whether the wiring really restricts what a slice reads: declared causal, and more than one slice to read."""
+    """Whether the wiring restricts the operation: it is declared causal, and the source has more than one slice."""
     return operation.wiring == "causal" and len({j for _, j in topology.blocks(operation.source)}) > 1
 
 
 def alignment(topology: Topology, index: int) -> np.ndarray:
-    """Where an operation that does not mix puts each source channel.
+    """The target channel of each source channel of an aligned operation.
 
-    Returns an integer array of shape (source channels,): the target channel, or -1 where there is none. Dense aligns
-    channel to channel, causal slice to slice: what a wider slice has more is padding at *its* end, and where a concat
-    has several blocks of one slice they follow each other. Into a concat, the source has its own range.
+    Returns an integer array of shape (source channels,), with -1 for a source channel that has no target. Dense wiring
+    aligns channel c with channel c. Causal wiring aligns slice with slice: a wider slice is padded at its own end, and
+    several blocks of one slice in a concat follow each other. In a concat as the target, each source has its own range.
     """
     operation = topology.operations[index]
     source, target = topology.maps[operation.source], topology.maps[operation.target]
@@ -94,9 +91,7 @@ def alignment(topology: Topology, index: int) -> np.ndarray:
 
 
 def active_channels(topology: Topology, point: Subnetwork, index: int) -> list[tuple[int, int]]:
-    """The active channels of a map in a subnetwork as ranges (start, stop), merged where they touch; a prefix is one
-    range.
-    """
+    """The active channels of a map in a subnetwork, as ranges (start, stop); adjacent ranges are merged."""
     counts = dict(zip(topology.declared, point.channels))
     ranges: list[tuple[int, int]] = []
     for start, stop in _ranges(topology, counts, frozenset(point.operations), index, 0):
@@ -107,10 +102,18 @@ def active_channels(topology: Topology, point: Subnetwork, index: int) -> list[t
     return ranges
 
 
+def active_mask(topology: Topology, point: Subnetwork, index: int) -> np.ndarray:
+    """Mask of the active channels of a map in a subnetwork, shape (channels,)."""
+    out = np.zeros(topology.maps[index].channels, dtype=bool)
+    for start, stop in active_channels(topology, point, index):
+        out[start:stop] = True
+    return out
+
+
 def pairs(topology: Topology, operation: Operation, point: Subnetwork, counts: list[int]) -> int:
     """Connected (target channel, source channel) pairs of a learned operation that are active in a subnetwork.
 
-    counts: :meth:`Topology.active` of the point. The closed form of counting :func:`channel_mask` over what is active.
+    counts: :meth:`Topology.active` of the point. Closed form of counting :func:`channel_mask` over active channels.
     """
     sources, targets = counts[operation.source], counts[operation.target]
     if operation.groups > 1:
@@ -154,18 +157,10 @@ def _starts(blocks: tuple[tuple[int, int], ...]) -> np.ndarray:
 
 
 def _local_mask(topology: Topology, index: int) -> np.ndarray:
-    """Channel-level mask of groups, or of the alignment of an operation without mixing."""
+    """Channel mask of the groups of an operation, or of its alignment if it does not mix channels."""
     operation = topology.operations[index]
     sources, targets = topology.maps[operation.source].channels, topology.maps[operation.target].channels
     if kind(operation.kind).mixing:
         groups = operation.groups
         return np.arange(targets)[:, None] // (targets // groups) == np.arange(sources)[None, :] // (sources // groups)
     return alignment(topology, index)[None, :] == np.arange(targets)[:, None]
-
-
-def active_mask(topology: Topology, point: Subnetwork, index: int) -> np.ndarray:
-    """Which channels of a map are active, (channels,)."""
-    out = np.zeros(topology.maps[index].channels, dtype=bool)
-    for start, stop in active_channels(topology, point, index):
-        out[start:stop] = True
-    return out

@@ -16,7 +16,7 @@ from nas.execution.layers import Layer, Norm
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
 from nas.representation.elements import FeatureMap, Operation, TrainingSpec
-from nas.representation.liveness import _Kept, trim_point
+from nas.representation.liveness import UsedParts, trim_point
 from nas.representation.reuse import stable_maps
 from nas.representation.topology import Topology
 
@@ -114,10 +114,8 @@ def transplant(network: AnytimeNetwork) -> AnytimeNetwork:
     if new is old:
         out.load_state_dict(network.state_dict())
         return out
-    used = {o for point in old.points for o in point.operations}
-    widest = {i: max(p.channels[at] for p in old.points) for at, i in enumerate(old.topology.declared)}
-    stays = _Kept(old.topology, used, widest)
-    live, maps = sorted(stays.operations), sorted(stays.maps)
+    used = UsedParts(old.topology, old.points)
+    live, maps = sorted(used.operations), sorted(used.maps)
     kept = {i: _kept_channels(old.topology, new.topology, i, maps, live) for i in maps}
     with torch.no_grad():
         for o, layer in zip(live, out.operation_layers):

@@ -78,5 +78,5 @@ def test_a_level_teaches_no_classifier_but_its_own(make):
 
 
 def test_outputs_of_their_own_are_refused():
-    with pytest.raises(UserError, match=r"share an output map.*one each already"):
+    with pytest.raises(UserError, match=r"share an output map.*separate ones already"):
         own_heads(multi_exit())

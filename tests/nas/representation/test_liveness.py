@@ -42,10 +42,10 @@ def _chain() -> tuple[Topology, Subnetwork]:
 
 TOPOLOGY, WHOLE = _chain()
 REFUSED: dict[str, Subnetwork] = {
-    "It must declare the channels of the 6 maps that are no concat. Got 2": replace(WHOLE, channels=(3, 6)),
+    "It must declare the channels of the 6 maps that are not a concat. Got 2": replace(WHOLE, channels=(3, 6)),
     "Map 1 may have (0, 2, 4, 6) active channels. Got 3": replace(WHOLE, channels=(3, 3, 6, 0, 6, 5)),
     "active channels. Got -2": replace(WHOLE, channels=(3, -2, 6, 0, 6, 5)),
-    "The input is always whole. Got 0 channels": replace(WHOLE, channels=(0, 6, 6, 0, 6, 5)),
+    "All 3 channels of the input must be active. Got 0": replace(WHOLE, channels=(0, 6, 6, 0, 6, 5)),
     "The output map must be a vector of the task's 5 classes. Got map 4": replace(WHOLE, output=4),
     "Got map -1": replace(WHOLE, output=-1),
     f"Got map {10**30}": replace(WHOLE, output=10**30),
@@ -57,8 +57,8 @@ REFUSED: dict[str, Subnetwork] = {
     "The input does not reach the output": replace(WHOLE, operations=(0, 1, 2, 4)),
     "does not reach the output": replace(WHOLE, operations=()),
     "not reach the output": replace(WHOLE, channels=(3, 0, 0, 0, 6, 5)),
-    "It has operations or maps that lie on no path": replace(WHOLE, channels=(3, 6, 6, 2, 6, 5)),
-    "lie on no path from input to output": replace(WHOLE, operations=tuple(range(6)), channels=(3, 6, 6, 2, 6, 5)),
+    "Every operation and map must lie on a path": replace(WHOLE, channels=(3, 6, 6, 2, 6, 5)),
+    "lie on a path from input to output": replace(WHOLE, operations=tuple(range(6)), channels=(3, 6, 6, 2, 6, 5)),
     "All classes of the output map must be active": replace(WHOLE, channels=(3, 6, 6, 0, 6, 3)),
     "Operation 1 must have the same groups active in source and target. Got 4 of 6 and 6 of 6": replace(
         WHOLE, channels=(3, 4, 6, 0, 6, 5)

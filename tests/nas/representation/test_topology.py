@@ -147,7 +147,7 @@ INVALID = {
     "A grouped causal operation needs the same groups in each slice": lambda: _grouped(
         (2, 4, 6), (2, 3, 6), 6, wiring="causal"
     ),
-    "as many slices in its target as in its source, or one in its source. Got 2 and 3": lambda: _grouped(
+    "equal numbers of slices in source and target, or one in the source. Got 2 and 3": lambda: _grouped(
         (2, 4), (2, 3, 4), 1, wiring="causal"
     ),
     # training rules
