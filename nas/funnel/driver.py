@@ -26,7 +26,7 @@ from nas.plugins import load_plugin
 from nas.progress import Progress
 from nas.screening.screener import Screener
 from nas.strategies.optuna_export import export
-from nas.workers.local import Runner
+from nas.workers.runner import Runner
 from results.errors import StoreError
 from results.front import Score
 

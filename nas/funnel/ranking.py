@@ -1,7 +1,8 @@
-"""The order of training: which of many scored candidates go first, in memory that does not grow with their number.
+"""The order of training of scored candidates, with a shortlist in constant memory.
 
-By non-dominated rank of (score, MACs of the largest point), front first; within a front the candidates that stand
-alone in log MACs go first. Not the best of every MACs stratum: the best of a bad stratum is wasted training.
+Candidates are ordered by non-dominated rank of (score, MACs of the largest point); within a front by crowding distance
+in log MACs, the most isolated first. Taking the best of every MACs interval instead would train candidates that are
+dominated.
 
 References
 ----------
@@ -26,16 +27,29 @@ T = TypeVar("T")
 def order_of_training(
     scores: ArrayLike, macs: ArrayLike, *, keep: int | None = None, keys: Sequence[Any] | None = None
 ) -> NDArray[np.int64]:
-    """The indices of the candidates in the order in which to train them, the first ``keep`` of them (None: all).
+    """The order in which to train candidates.
 
-    scores: shape (N,), higher is better; NaN is worst. macs: of the largest point, shape (N,), positive.
-    keys: sortable, different; they break ties, so that the order does not depend on that of the arguments. None: ties
-        go by position.
+    Parameters
+    ----------
+    scores : array_like, shape (N,)
+        Higher is better; NaN is worst.
+    macs : array_like, shape (N,)
+        Of the largest operating point, positive.
+    keep
+        Length of the result; None: N.
+    keys
+        Sortable and distinct; they break ties, so that the result does not depend on the order of the arguments. None:
+        ties are broken by position.
+
+    Returns
+    -------
+    ndarray of int64
+        Indices of the candidates, the first to train first.
 
     Raises
     ------
     UserError
-        On MACs that are not positive and finite, lengths that differ, or a negative ``keep``.
+        If MACs are not positive and finite, lengths differ, or ``keep`` is negative.
 
     Notes
     -----
@@ -47,29 +61,31 @@ def order_of_training(
     [1, 2, 0, 3]
     """
     scores_N, macs_N = np.asarray(scores, dtype=float), np.asarray(macs, dtype=float)
-    if not (scores_N.ndim == 1 and scores_N.shape == macs_N.shape and (keys is None or len(keys) == len(scores_N))):
-        raise UserError(f"Scores, MACs and keys must be as many. Got shapes {scores_N.shape} and {macs_N.shape}.")
+    if scores_N.ndim != 1 or scores_N.shape != macs_N.shape or (keys is not None and len(keys) != len(scores_N)):
+        raise UserError(
+            f"Scores, MACs and keys must have the same length. Got shapes {scores_N.shape} and {macs_N.shape}."
+        )
     if not (np.isfinite(macs_N).all() and (macs_N > 0).all()):
         raise UserError("MACs must be positive and finite. Screen candidates without MACs before ranking them.")
-    if not (keep is None or keep >= 0):
+    if keep is not None and keep < 0:
         raise UserError(f"The number to keep must not be negative. Got {keep=}.")
     if not scores_N.size:
         return np.zeros(0, dtype=np.int64)
     log_macs_N = np.log(macs_N)
     rank_N = non_dominated_rank(np.column_stack([scores_N, -log_macs_N]))
-    alone_N = np.empty(len(scores_N))
+    isolation_N = np.empty(len(scores_N))
     by_key_N = np.arange(len(scores_N)) if keys is None else np.array(sorted(range(len(keys)), key=keys.__getitem__))
-    # Crowding tells the ends of equal MACs apart by position: let it be the position by key.
+    # Crowding breaks ties of equal MACs by position, so sort by key first.
     by_rank_N = by_key_N[np.argsort(rank_N[by_key_N], kind="stable")]
     for front in np.split(by_rank_N, np.flatnonzero(np.diff(rank_N[by_rank_N])) + 1):
-        alone_N[front] = crowding(log_macs_N[front])
-    order = by_key_N[np.lexsort((-alone_N[by_key_N], rank_N[by_key_N]))]
+        isolation_N[front] = crowding(log_macs_N[front])
+    order = by_key_N[np.lexsort((-isolation_N[by_key_N], rank_N[by_key_N]))]
     return order[:keep].astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(Generic[T]):
-    """A scored candidate. macs: of its largest point. payload: whatever training it takes, such as its choices."""
+    """A scored candidate. macs: of its largest operating point. payload: returned with it, unused."""
 
     key: str
     score: float
@@ -79,16 +95,19 @@ class Entry(Generic[T]):
 
 @dataclass(slots=True)
 class Shortlist(Generic[T]):
-    """The best of a stream of candidates, at least ``capacity``, by :func:`order_of_training`, in flat memory.
+    """The best candidates of a stream by :func:`order_of_training`, in constant memory.
 
-    At most twice the capacity is held at any time: at that point, the worse half is dropped for good. A key that is
-    held already is not added again. The result depends on the order of the candidates, not on how they were cut into
-    chunks.
+    capacity: candidates that are kept; at most twice as many are in memory. seen: candidates added so far.
 
-    Dropping is greedy. A candidate that is dropped had ``capacity`` candidates before it, whose ranks only sink as
-    others arrive; so the first front of all that came is kept exactly while it has never outgrown the capacity. Where
-    it has, crowding chose among those seen by then, and one shown earlier may have been dropped that would now stand
-    alone.
+    Notes
+    -----
+    When twice the capacity is reached, the worse half is dropped. A key that is present is not added again. The result
+    depends on the order of the candidates, not on their division into chunks.
+
+    Dropping is greedy. A dropped candidate had ``capacity`` candidates before it, and later candidates can only lower
+    its rank. So the first front of the whole stream is kept exactly as long as it has not exceeded the capacity. After
+    that, crowding among the candidates seen so far decides, and a candidate may have been dropped that would be
+    isolated at the end.
 
     Examples
     --------
@@ -105,24 +124,24 @@ class Shortlist(Generic[T]):
     _held: dict[str, Entry[T]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not (self.capacity >= 1):
+        if self.capacity < 1:
             raise UserError(f"A shortlist must have room for a candidate. Got {self.capacity=}.")
 
     def extend(self, entries: Iterable[Entry[T]]) -> list[Entry[T]]:
-        """Take in a chunk of any size. Returns what was dropped for good on the way, in the order in which it came."""
+        """Add candidates. Returns the dropped ones, in order of arrival."""
         held = self._held
         dropped: list[Entry[T]] = []
         for entry in entries:
             self.seen += 1
             held.setdefault(entry.key, entry)
             if len(held) >= 2 * self.capacity:
-                self._held = kept = {best.key: best for best in self.ordered()[: self.capacity]}
-                dropped += [e for e in held.values() if e.key not in kept]
-                held = kept
+                self._held = best = {entry.key: entry for entry in self.ordered()[: self.capacity]}
+                dropped += [e for e in held.values() if e.key not in best]
+                held = best
         return dropped
 
     def ordered(self) -> list[Entry[T]]:
-        """All that is held, in order of training: the best ``capacity`` of all that came, and some that may go next."""
+        """All candidates in memory, in order of training."""
         entries = list(self._held.values())
         order = order_of_training(
             [e.score for e in entries],
@@ -138,19 +157,34 @@ class Shortlist(Generic[T]):
 def with_controls(
     ordered: Sequence[T], controls: Sequence[T], *, every: int = 10, start: int = 0
 ) -> list[tuple[T, bool]]:
-    """Ranked candidates with a random control in every ``every``-th place, as (candidate, is control).
+    """Ranked candidates with a random control in every ``every``-th place.
 
-    start: how many candidates came before these in the study, so that short generations have their controls too.
+    Parameters
+    ----------
+    ordered
+        Ranked candidates.
+    controls
+        Random candidates. If there are too few, ranked candidates take their places; superfluous ones are left out.
+    every
+        Distance of the controls, at least 2.
+    start
+        Candidates of the study before these, so that short generations have controls too.
 
-    When the controls are used up, the ranked go on alone; the rest of the controls is left out when the ranked are
-    used up.
+    Returns
+    -------
+    list of (candidate, is_control)
+
+    Raises
+    ------
+    UserError
+        If ``every`` is below 2.
 
     Examples
     --------
     >>> with_controls("abc", "xyz", every=3)
     [('a', False), ('b', False), ('x', True), ('c', False)]
     """
-    if not (every >= 2):
+    if every < 2:
         raise UserError(f"Controls must leave room for ranked candidates. Got {every=}; use 2 or more.")
     mixed: list[tuple[T, bool]] = []
     used = 0

@@ -16,7 +16,7 @@ from nas.representation.architecture import Architecture
 from nas.screening.proposals import Proposal, Rejected
 from nas.spaces.choices import Domains, Primitive
 from nas.strategies.contract import Trial
-from nas.workers.local import Failure
+from nas.workers.runner import Failure
 from results.front import Score
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from nas.funnel.estimates import Display
 from nas.funnel.records import Candidate, Records
 from nas.representation.architecture import Architecture
 from nas.seeds import seed
-from nas.workers.local import Failure, Runner
+from nas.workers.runner import Failure, Runner
 
 OVERTIME = 1.05  # of --hours: then running training is stopped
 

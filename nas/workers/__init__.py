@@ -1,1 +1,1 @@
-"""Running jobs in worker processes."""
+"""Running jobs: the contract of runners, and worker processes on this machine."""

@@ -1,4 +1,4 @@
-"""Runs jobs on this machine, several side by side, each worker a process of its own that may die without harm."""
+"""Worker processes on this machine. A process that dies affects only its job, which is tried again."""
 
 from __future__ import annotations
 
@@ -10,53 +10,42 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from nas.evaluation.jobs import Job, Outcome
+from nas.workers.runner import Done, EpochDone, Failure
 
 ATTEMPTS = 2
-_WAIT = 0.25  # seconds between looks at whether the user wants to stop
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A job that gave no outcome. reason: one line. attempts: how often it was tried."""
-
-    reason: str
-    traceback: str
-    attempts: int
-
-
-Done = Callable[[Job, Outcome | Failure], None]
-
-
-class Runner(Protocol):
-    """Runs jobs somewhere. ``done`` and ``progress`` are called in the thread that called ``run``, one at a time, in
-    any order of jobs; ``run`` returns when every job is done."""
-
-    def run(self, jobs: Iterable[Job], done: Done, progress: Callable[[Job, int], None]) -> None: ...
-
-    def close(self) -> None: ...
+_WAIT = 0.25  # seconds between checks for signals and dead workers
 
 
 class LocalRunner:
-    """Worker processes on this machine.
+    """A :class:`nas.workers.runner.Runner` with worker processes on this machine; a context manager.
 
-    evaluator, data, settings: what each worker makes its evaluator from. workers: processes side by side.
+    Parameters
+    ----------
+    evaluator, data, settings
+        Name, data specification and settings of the evaluator that every worker constructs.
+    workers
+        Most processes side by side.
+    log
+        File for the standard output and error of the workers; None: discarded.
 
-    A job that raises, or whose worker dies, is tried again on a fresh worker, at most ``ATTEMPTS`` times in all, from
-    its checkpoint; diverged training is not tried again, for it would diverge again. No worker outlives an exception:
-    what raised may have spoilt it for others, as a lost CUDA context does.
+    Notes
+    -----
+    A job that raises, or whose worker dies, is tried again on a fresh worker, from its checkpoint, up to ``ATTEMPTS``
+    times in all. Diverged training is not tried again, because it would diverge again. A worker ends after an
+    exception, which may have corrupted its state, for example its CUDA context.
     """
 
     def __init__(
         self, evaluator: str, data: str, settings: dict[str, Any], *, workers: int = 1, log: str | None = None
     ):
-        self._made = {"evaluator": evaluator, "data": data, "settings": settings}
+        self._greeting = {"evaluator": evaluator, "data": data, "settings": settings}
         self._limit, self._log = workers, log
         self._workers: list[_Worker] = []
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
@@ -67,7 +56,8 @@ class LocalRunner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def run(self, jobs: Iterable[Job], done: Done, progress: Callable[[Job, int], None]) -> None:
+    def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone) -> None:
+        """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""
         waiting = deque((job, 1) for job in jobs)
         while waiting or any(w.job for w in self._workers):
             for worker in self._idle(len(waiting)):
@@ -75,7 +65,7 @@ class LocalRunner:
             try:
                 worker, message = self._events.get(timeout=_WAIT)
             except queue.Empty:
-                for worker in self._workers:  # one that left children behind: they keep its output open
+                for worker in self._workers:  # children of a dead worker may keep its output open
                     if worker.process.poll() is not None:
                         self._events.put((worker, None))
                 continue
@@ -88,11 +78,11 @@ class LocalRunner:
     def _ended(
         self, worker: _Worker, message: dict[str, Any] | None, waiting: deque[tuple[Job, int]], done: Done
     ) -> None:
-        """A job gave an outcome or a failure, or (None) its worker died."""
+        """Handle the result of a worker's job. message: an outcome or a failure; None if the worker died."""
         job, attempt = worker.job, worker.attempt
         worker.job = None
         if message is None:
-            with suppress(subprocess.TimeoutExpired):  # its output may end before it does
+            with suppress(subprocess.TimeoutExpired):  # its output may end before the process
                 worker.process.wait(timeout=5)
         if message is None or "failure" in message:
             self._drop(worker)
@@ -114,16 +104,16 @@ class LocalRunner:
             self._workers.remove(worker)
             worker.end()
 
-    def _idle(self, wanted: int) -> list[_Worker]:
-        """Up to so many workers without a job, started where there are too few."""
+    def _idle(self, count: int) -> list[_Worker]:
+        """Up to ``count`` workers without a job; starts missing ones up to the limit."""
         idle = [w for w in self._workers if w.job is None]
-        while len(idle) < wanted and len(self._workers) < self._limit:
-            self._workers.append(_Worker(self._made, self._events, self._log))
+        while len(idle) < count and len(self._workers) < self._limit:
+            self._workers.append(_Worker(self._greeting, self._events, self._log))
             idle.append(self._workers[-1])
-        return idle[:wanted]
+        return idle[:count]
 
     def close(self) -> None:
-        """Stop all workers at once; checkpoints keep what they have done."""
+        """Stop all workers and their child processes at once. Checkpoints remain."""
         for worker in self._workers:
             worker.kill()
         for worker in self._workers:
@@ -133,9 +123,9 @@ class LocalRunner:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process and the job that it has."""
+    """A worker process and its job. greeting: name, data and settings of its evaluator, sent first."""
 
-    made: dict[str, Any]
+    greeting: dict[str, Any]
     events: queue.Queue
     log: str | None
     job: Job | None = None
@@ -144,52 +134,48 @@ class _Worker:
     listener: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.made["settings"].get("threads", 1))}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.greeting["settings"].get("threads", 1))}
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         with open(self.log or os.devnull, "ab") as log:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "nas.workers.worker",
-                ],  # -P: a user's random.py here is not the standard one
+                # -P: modules in the working directory, such as random.py, do not hide others
+                [sys.executable, "-P", "-m", "nas.workers.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
                 text=True,
-                start_new_session=True,  # Ctrl-C reaches the driver alone, which then stops us and our children
+                start_new_session=True,  # Ctrl-C reaches only the driver, which stops the workers and their children
             )
-        self._send(self.made)
+        self._send(self.greeting)
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 
     def start(self, job: Job, attempt: int) -> None:
-        """Hand over a job; a worker that is dying says so through its end of output."""
+        """Send a job. If the worker is dead, its output ends."""
         self.job, self.attempt = job, attempt
         self._send(job.to_json())
 
     def kill(self) -> None:
-        """Stop the process and those that it started, if they still run."""
+        """Stop the process and its child processes, if they run."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """Stop the process if it still runs, and let go of its pipes."""
+        """Stop the process if it runs, and close its pipes."""
         self.kill()
         self.process.wait()
         self.listener.join(timeout=5)
-        if self.listener.is_alive():  # a daemon of its own keeps the pipe open, and a read cannot be ended
+        if self.listener.is_alive():  # a daemon of the worker keeps the pipe open, and the read cannot be stopped
             return
         for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):  # what was never written cannot be flushed any more
+            with suppress(OSError):  # a dead process does not read the rest of the buffer
                 assert pipe is not None
                 pipe.close()
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
-        with suppress(OSError):  # a dead worker says so through its end of output
+        with suppress(OSError):  # the output of a dead worker ends, which the listener reports
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 

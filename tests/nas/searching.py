@@ -20,7 +20,7 @@ from nas.funnel.training import OutOfTime
 from nas.launch import run
 from nas.plugins import load_plugin
 from nas.study import Study
-from nas.workers.local import Failure
+from nas.workers.runner import Failure
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 SETTINGS: dict[str, Any] = {

@@ -79,8 +79,8 @@ def test_unknown_scores_come_last():
     [
         ({"scores": [1, 2], "macs": [1, 0]}, "positive"),
         ({"scores": [1, 2], "macs": [1, np.inf]}, "finite"),
-        ({"scores": [1, 2], "macs": [1]}, "as many"),
-        ({"scores": [1], "macs": [1], "keys": []}, "as many"),
+        ({"scores": [1, 2], "macs": [1]}, "same length"),
+        ({"scores": [1], "macs": [1], "keys": []}, "same length"),
         ({"scores": [1], "macs": [1], "keep": -1}, "negative"),
     ],
 )

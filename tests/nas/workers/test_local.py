@@ -18,7 +18,8 @@ from nas.evaluation.jobs import Job, Outcome, architecture_of
 from nas.plugins import load_plugin
 from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
-from nas.workers.local import Failure, LocalRunner
+from nas.workers.local import LocalRunner
+from nas.workers.runner import Failure
 from nas.workers.worker import checked
 
 from ..searching import space, toy, workers_of
