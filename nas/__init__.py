@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from nas.spaces.contract import SearchSpace
     from nas.strategies.contract import Strategy
     from nas.study import Study
+    from results.measures import Measure
+    from results.store import open_store
 
 _NAMES_OF_MODULE = {
     "nas.chain.graph": ("to_networkx",),
@@ -71,6 +73,8 @@ _NAMES_OF_MODULE = {
     "nas.spaces.contract": ("SearchSpace",),
     "nas.strategies.contract": ("Strategy",),
     "nas.study": ("Study",),
+    "results.measures": ("Measure",),
+    "results.store": ("open_store",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
@@ -86,6 +90,7 @@ __all__ = [
     "GatePolicy",
     "InvalidArchitecture",
     "Kind",
+    "Measure",
     "Operation",
     "Proxy",
     "SearchSpace",
@@ -99,6 +104,7 @@ __all__ = [
     "UserError",
     "load",
     "macs",
+    "open_store",
     "params",
     "resume",
     "search",

@@ -30,7 +30,9 @@ from nas.strategies.optuna_export import export
 from nas.study import STORE, Study
 from nas.workers.local import LocalRunner
 from results.connection import locate
+from results.errors import StoreError
 from results.front import Score
+from results.measures import check_declaration
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def run(
     if config.optuna:
         check_optuna(config.optuna, config.study, store)
     with ExitStack() as stack:
-        writer = stack.enter_context(opened.writer(config.study, stored_settings(config, info)))
+        writer = stack.enter_context(opened.writer(config.study, stored_settings(config, info), evaluator.measures))
         runner = stack.enter_context(
             LocalRunner(
                 config.evaluator,
@@ -247,7 +249,7 @@ def make_evaluator(config: Config) -> Evaluator:
     if not (isinstance(made, type) and issubclass(made, Evaluator)):
         raise PluginError(f"An evaluator must be a subclass of nas.evaluation.evaluator.Evaluator. Got {made!r}.")
     try:
-        return made(config.data, **config.evaluator_settings())
+        evaluator = made(config.data, **config.evaluator_settings())
     except UserError:
         raise
     except Exception as error:  # whatever a plug-in raises
@@ -255,6 +257,11 @@ def make_evaluator(config: Config) -> Evaluator:
             f"The evaluator {config.evaluator!r} must be made from data and settings. It raised "
             f"{type(error).__name__}: {error}"
         ) from error
+    try:
+        check_declaration(getattr(evaluator, "measures", ()))
+    except StoreError as error:
+        raise PluginError(f"The measures of the evaluator {config.evaluator!r}: {error}") from error
+    return evaluator
 
 
 def check_device(name: str) -> None:

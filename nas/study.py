@@ -92,15 +92,37 @@ class Study:
 
         return load(key or str(self.best().key), store=self.url, repeat=repeat)
 
-    def anytime_accuracy(self, split: str = "validation") -> float:
-        """Anytime accuracy of the whole front: of always taking the best of its points that the budget allows.
+    def anytime_accuracy(
+        self, split: str = "validation", *, cost: str = "macs", low: float | None = None, high: float | None = None
+    ) -> float:
+        """Anytime accuracy of the whole front: at each budget, of its best point that the budget allows.
 
-        split "test" takes the test accuracies of the points that validation chose.
+        Parameters
+        ----------
+        split : str
+            ``"validation"``, or ``"test"`` for the test accuracies of the points that validation chose.
+        cost : str
+            The cost that budgets are in: macs, params, latency_ms, nonzero_macs or a measure of the evaluator that is
+            minimised.
+        low, high : float, optional
+            Range of budgets, in the unit of ``cost``. By default the study's for its own cost, otherwise the least and
+            the largest cost on the front.
+
+        Raises
+        ------
+        results.StoreError
+            If the cost is unknown or was not measured.
         """
-        front = self.front()
+        front = self.front(cost=cost)
+        costs = front[cost].to_numpy(dtype=float)
+        if front.empty:
+            return self.score.floor
+        whole = (self.score.low, self.score.high) if cost == self.score.cost else (costs.min(), costs.max())
+        score = replace(
+            self.score, cost=cost, low=whole[0] if low is None else low, high=whole[1] if high is None else high
+        )
         column = "accuracy" if split == "validation" else "test_accuracy"
-        chosen_by = front.accuracy.to_numpy()
-        return self.score(front.macs.to_numpy(), front[column].to_numpy(), chosen_by=chosen_by)
+        return score(costs, front[column].to_numpy(), chosen_by=front.accuracy.to_numpy())
 
     def hypervolume(self) -> float:
         """Area under the front in log MACs, up to the largest budget, above the floor: see ``results.front``."""

@@ -1,12 +1,12 @@
-"""Where the results of a search are kept, and how they are read, compared and drawn.
+"""The store of search results: writing, reading, comparing and plotting them.
 
 >>> import results
 >>> store = results.open("sqlite:///nas.db")
 >>> store
 results.open('sqlite:///nas.db')
 
-`results.front` (dominance, hypervolume, anytime accuracy) needs numpy alone. SQLAlchemy, pandas and matplotlib are
-imported when they are first used, so that `import results` is quick.
+`results.front` (dominance, hypervolume, anytime accuracy) needs only numpy, `results.measures` only the standard
+library. SQLAlchemy, pandas and matplotlib are imported when they are first used, so that `import results` is quick.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ _SUBMODULES = ("front", "plots")
 def open(url: str | PathLike[str]) -> Store:
     """Name a results store; nothing is read or created until it is used.
 
-    url: a file's path, `sqlite:///nas.db`, or `postgresql://user@host/database`.
+    Parameters
+    ----------
+    url : str or path
+        Path of a file, ``sqlite:///nas.db`` or ``postgresql://user@host/database``.
 
-    Raises StoreError where the URL is neither SQLite in a file nor PostgreSQL.
+    Raises
+    ------
+    StoreError
+        If the URL is neither SQLite in a file nor PostgreSQL.
     """
-    from results.store import Store
+    from results.store import open_store
 
-    return Store(url)
+    return open_store(url)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,21 @@ import pandas as pd
 import sqlalchemy as sa
 
 from results import front as fronts
+from results.columns import names
 from results.errors import StoreError
-from results.schema import candidates, evaluations, points, policies, studies
+from results.measures import BUILT_IN, WHOLE_UNITS, Measure
+from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
-_MEASURES = (
-    *("macs", "params", "latency_ms", "accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy"),
-    *("coarse_accuracy", "test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
-)
+_MEASURES = [measure.name for measure in BUILT_IN]
 _SPLIT_COLUMNS = {"validation": "accuracy", "test": "test_accuracy"}
 _WHOLES = ("candidate_id", "repeat", "level", "macs", "params", "generation", "attempts")
-_REALS = ("fidelity", "epochs", "images", "seconds", *_MEASURES[2:-1])
+_REALS = (
+    *("fidelity", "epochs", "images", "seconds"),
+    *(measure.name for measure in BUILT_IN if measure.unit not in WHOLE_UNITS),
+)
 _NULLABLE_WHOLES = ("position", "macs_min", "macs_max", "params_max")
-HIERARCHY = ("fine_accuracy", "coarse_accuracy", "test_fine_accuracy", "test_coarse_accuracy")
-"""What is measured where labels have a hierarchy."""
+_POINT = ["candidate_id", "fidelity", "repeat", "level"]
+"""Columns that identify an operating point."""
 
 
 def _read(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
@@ -90,7 +92,7 @@ def of_evaluations(connection: sa.Connection, numbers: Iterable[int]) -> pd.Data
     return _read(connection, query)
 
 
-def of_points(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
+def of_points(connection: sa.Connection, numbers: list[int]) -> pd.DataFrame:
     """One row per candidate, fidelity, repeat and operating point, with a last column `candidate_id`."""
     row = points.c
     same = sa.and_(*(evaluations.c[name] == row[name] for name in ("candidate_id", "fidelity", "repeat")))
@@ -112,7 +114,47 @@ def of_points(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame
         .where(studies.c.id.in_(numbers))
         .order_by(row.candidate_id, row.fidelity, row.repeat, row.level)
     )
-    return _read(connection, query)
+    frame = _read(connection, query)
+    own = [measure.name for measure in own_measures_of(connection, numbers)]
+    return _with_own(frame, connection, numbers, own) if own else frame
+
+
+def _with_own(frame: pd.DataFrame, connection: sa.Connection, numbers: list[int], own: list[str]) -> pd.DataFrame:
+    """Points with the evaluator's own measures, after the built-in ones; NaN if not measured."""
+    row = point_measures.c
+    query = (
+        sa.select(*(row[name] for name in _POINT), row.name, row.value)
+        .join_from(point_measures, candidates)
+        .where(candidates.c.study_id.in_(numbers))
+    )
+    values = _read(connection, query).pivot(index=_POINT, columns="name", values="value").reindex(columns=own)
+    joined = frame.join(values.astype("float64"), on=_POINT)
+    before = list(frame.columns)
+    end = before.index(_MEASURES[-1]) + 1
+    return joined[[*before[:end], *own, *before[end:]]]
+
+
+def own_measures_of(
+    connection: sa.Connection, numbers: Iterable[int], compared: Collection[str] = ()
+) -> tuple[Measure, ...]:
+    """The measures that the evaluators of studies declared beside the built-in ones.
+
+    compared: names of measures whose values are compared between the studies.
+    Raises StoreError if such a measure has another unit or direction in another study.
+    """
+    query = sa.select(studies.c.name, studies.c.measures).where(studies.c.id.in_(numbers)).order_by(studies.c.id)
+    own: dict[str, Measure] = {}
+    origin: dict[str, str] = {}
+    for study, declared in connection.execute(query):
+        for measure in (Measure(**data) for data in declared or ()):
+            first = own.setdefault(measure.name, measure)
+            there = origin.setdefault(measure.name, study)
+            if measure.name in compared and (first.unit, first.maximise) != (measure.unit, measure.maximise):
+                raise StoreError(
+                    f"A front compares measures of one unit and direction. {measure.name} is in {first.unit} in "
+                    f"{there} and in {measure.unit} in {study}: ask for two fronts."
+                )
+    return tuple(own.values())
 
 
 def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
@@ -203,18 +245,18 @@ def _scored(frame: pd.DataFrame, score: fronts.Score | None) -> float:
     if score is None:
         return math.nan
     values = frame[_SPLIT_COLUMNS[score.split]]
-    if frame[score.cost].isna().any() or (score.split == "test" and values.isna().any()):
+    if score.cost not in frame or frame[score.cost].isna().any() or (score.split == "test" and values.isna().any()):
         return math.nan
     return score(frame[score.cost], values)  # a NaN in validation is a training that diverged: it counts as floor
 
 
-def _mean_over_repeats(frame: pd.DataFrame) -> pd.DataFrame:
+def _mean_over_repeats(frame: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
     """One row per network and level, with the standard deviation of accuracy over repeats and their number.
 
     Repeats that realised different architectures are different networks: a mean of theirs would be a point of none.
     """
     groups = frame.groupby(["candidate_id", "realised_key", "level"], sort=False)
-    mean = groups[list(_MEASURES)].mean()
+    mean = groups[measures].mean()
     mean[["macs", "params"]] = mean[["macs", "params"]].astype("int64")
     mean["nonzero_macs"] = mean["nonzero_macs"].round().astype("Int64")
     mean["accuracy_sd"] = groups["accuracy"].std()
@@ -223,47 +265,52 @@ def _mean_over_repeats(frame: pd.DataFrame) -> pd.DataFrame:
     return labels.join(mean).reset_index()
 
 
-_FRONT_COLUMNS = (
-    *("macs", "params", "accuracy", "test_accuracy", "candidate", "level", "study", "space", "latency_ms"),
-    *("accuracy_sd", "repeats", "fidelity", "loss", "test_loss", "realised_key"),
-    *("fine_accuracy", "coarse_accuracy", "test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
-)
-
-
 def front_of(
     frame: pd.DataFrame,
     *,
     cost: str,
-    max_macs: float | None,
-    max_params: float | None,
+    limits: Mapping[str, float],
     fidelity: float | None,
+    measures: Sequence[Measure],
 ) -> pd.DataFrame:
     """The non-dominated rows of `of_points`, after the mean over repeats; see `Store.front`."""
-    check_cost(cost)
     at = frame.groupby("study")["fidelity"].transform("max") if fidelity is None else fidelity
     chosen = frame[frame["fidelity"] == at]
     if chosen.empty and not frame.empty:
         there = ", ".join(f"{value:g}" for value in sorted(frame["fidelity"].unique()))
         raise StoreError(f"A front needs points at its fidelity. Got {fidelity=}; there are points at {there}.")
-    if not chosen.empty and chosen[cost].isna().all():
-        measured = ", ".join(name for name in fronts.COSTS if frame[name].notna().any())
-        raise StoreError(f"A front needs points whose {cost} was measured, and there are none. Measured: {measured}.")
+    _check_comparable(chosen, (cost, *limits), measures)
+    mean = _mean_over_repeats(chosen, [measure.name for measure in measures])
+    larger_is_better = {measure.name for measure in measures if measure.maximise}
+    for name, limit in limits.items():
+        mean = mean[mean[name] >= limit if name in larger_is_better else mean[name] <= limit]
+    costs = mean[cost].to_numpy(dtype=float, na_value=math.nan)
+    best = mean[fronts.non_dominated(costs, mean["accuracy"].to_numpy(dtype=float))]
+    best = best.sort_values([cost, "candidate", "realised_key", "level"], ignore_index=True)
+    return best[[*names("front"), *(measure.name for measure in measures[len(BUILT_IN) :])]]
+
+
+def _check_comparable(chosen: pd.DataFrame, used: Iterable[str], measures: Iterable[Measure]) -> None:
+    """Raise StoreError if points lack a measure that is used, or if only some studies have a hierarchy of labels."""
+    for name in used:
+        if not chosen.empty and chosen[name].isna().all():
+            measured = ", ".join(m.name for m in measures if not m.maximise and chosen[m.name].notna().any())
+            raise StoreError(
+                f"A front needs points whose {name} was measured, and there are none. Measured: {measured}."
+            )
     labelled = chosen.groupby("study")["fine_accuracy"].agg(lambda values: values.notna().any())
     if labelled.nunique() > 1:
         raise StoreError(
             "A front compares like with like. Labels have a hierarchy, of which accuracy is a mean, in "
             f"{', '.join(labelled.index[labelled])}, and none in {', '.join(labelled.index[~labelled])}: ask for two."
         )
-    mean = _mean_over_repeats(chosen)
-    for column, limit in (("macs", max_macs), ("params", max_params)):
-        if limit is not None:
-            mean = mean[mean[column] <= limit]
-    best = mean[fronts.non_dominated(mean[cost].to_numpy(dtype=float), mean["accuracy"].to_numpy(dtype=float))]
-    best = best.sort_values([cost, "candidate", "realised_key", "level"], ignore_index=True)
-    return best[list(_FRONT_COLUMNS)]
 
 
-def check_cost(cost: str) -> None:
-    """Raise StoreError unless `cost` is a cost that points hold."""
-    if cost not in fronts.COSTS:
-        raise StoreError(f"A cost must be one of {', '.join(fronts.COSTS)}. Got {cost!r}.")
+def check_limits(limits: Mapping[str, float], measures: Iterable[Measure]) -> None:
+    """Raise StoreError unless every limit is a number on a measure."""
+    valid = [measure.name for measure in measures]
+    for name, limit in limits.items():
+        if name not in valid:
+            raise StoreError(f"A limit must be on one of {', '.join(valid)}. Got {name!r}.")
+        if not isinstance(limit, int | float) or math.isnan(limit):
+            raise StoreError(f"The limit on {name} must be a number. Got {limit!r}.")

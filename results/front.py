@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-COSTS = ("macs", "params", "latency_ms")
+from results.measures import BUILT_IN, COSTS
+
 SPLITS = ("validation", "test")
+_NO_COSTS = frozenset(measure.name for measure in BUILT_IN) - frozenset(COSTS)
 
 Floats = NDArray[np.float64]
 
@@ -230,7 +231,7 @@ class Score:
 
     low, high: range of budgets, in the unit of `cost`.
     floor: accuracy of the best constant classifier on `split`.
-    cost: one of COSTS; split: one of SPLITS.
+    cost: a built-in cost (results.measures.COSTS), or a minimised measure of the evaluator; split: one of SPLITS.
 
     Scores under different names are recomputed from points, never compared.
 
@@ -251,8 +252,10 @@ class Score:
         _check_range(self.low, self.high, self.floor)
         for field in ("low", "high", "floor"):
             object.__setattr__(self, field, float(getattr(self, field)))
-        _check_choice("cost", self.cost, COSTS)
-        _check_choice("split", self.split, SPLITS)
+        if not isinstance(self.cost, str) or self.cost in _NO_COSTS:
+            raise ValueError(f"A score's cost must be a measure that is minimised. Got {self.cost!r}.")
+        if self.split not in SPLITS:
+            raise ValueError(f"A score's split must be one of {', '.join(SPLITS)}. Got {self.split!r}.")
 
     @property
     def name(self) -> str:
@@ -262,8 +265,3 @@ class Score:
     def __call__(self, costs: ArrayLike, values: ArrayLike, *, chosen_by: ArrayLike | None = None) -> float:
         """The anytime accuracy of points; all of shape (N,)."""
         return anytime_accuracy(costs, values, low=self.low, high=self.high, floor=self.floor, chosen_by=chosen_by)
-
-
-def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:
-    if value not in valid:
-        raise ValueError(f"A score's {what} must be one of {', '.join(valid)}. Got {value!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
 from results.errors import StoreError
-from results.frames import check_cost
 from results.front import Score
+from results.measures import BUILT_IN, Measure, check_cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +26,6 @@ ENDINGS = (".png", ".svg", ".pdf")
 
 INK, MUTED, GRID, _SHADE = "#1b1f24", "#6b7280", "#e7e9ec", "#f3f5f8"
 _COLOURS = ("#3f78b5", "#d9822b", "#3f9c6e", "#8c64b0", "#c2504d", "#5aa7b8", "#a07f3d", "#c86fa5")  # by space
-_AXES = {"macs": "multiply-accumulates per input (MACs)", "params": "parameters", "latency_ms": "latency (ms)"}
-_UNITS = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -50,6 +49,7 @@ def plot_front(
     cost: str = "macs",
     drawn: str = "trained candidate",
     policies: pd.DataFrame | None = None,
+    measures: Sequence[Measure] = BUILT_IN,
 ) -> Path:
     """Draw every trained candidate's curve, and over them the Pareto front with its test accuracy.
 
@@ -65,7 +65,7 @@ def plot_front(
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise StoreError(f"A figure's file must end in {', '.join(ENDINGS)}. Got {path.name!r}.")
-    figure = front_figure(points, front, score=score, cost=cost, drawn=drawn, policies=policies)
+    figure = front_figure(points, front, score=score, cost=cost, drawn=drawn, policies=policies, measures=measures)
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
     with rc_context(STYLE):
         try:
@@ -83,18 +83,20 @@ def front_figure(
     cost: str = "macs",
     drawn: str = "trained candidate",
     policies: pd.DataFrame | None = None,
+    measures: Sequence[Measure] = BUILT_IN,
 ) -> Figure:
     """The figure that :func:`plot_front` writes; arguments and errors are the same."""
-    check_cost(cost)
+    check_cost(cost, measures)
+    axis = next(measure for measure in measures if measure.name == cost)
     curves = _curves(points, cost)
     if curves.empty:
         raise StoreError(f"A figure needs points with {cost} and accuracy, and there are none. Train some first.")
     with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 5.2), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
         axes = figure.add_subplot()
-        _frame(axes, curves, front, cost)
+        _frame(axes, curves, front, axis)
         if score is not None and score.cost == cost:
-            _draw_budgets(axes, front, score)
+            _draw_budgets(axes, front, score, axis.unit)
         colours = {space: _COLOURS[n % len(_COLOURS)] for n, space in enumerate(sorted(curves["space"].unique()))}
         _draw_front(axes, front, cost, colours)
         _draw_curves(axes, curves, cost, colours)
@@ -166,8 +168,9 @@ def engineering(value: float, _: object = None) -> str:
     return f"{value:.3g}"
 
 
-def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, cost: str) -> None:
-    """Scales, limits, grid and labels: set first, as the others place their text by the limits."""
+def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measure) -> None:
+    """Scales, limits, grid and labels: set first, because later text is placed by the limits."""
+    cost = measure.name
     low, high = curves[cost].min(), curves[cost].max()
     margin = max(high / low, 1.5) ** 0.05
     axes.set_xscale("log")
@@ -184,7 +187,7 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, cost: str) -> 
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if room > 0.06 else 1))
     _plain(axes)
-    axes.set_xlabel(_AXES[cost], labelpad=6)
+    axes.set_xlabel(measure.label, labelpad=6)
     joined = "coarse_accuracy" in front and bool(front["coarse_accuracy"].notna().any())
     axes.set_ylabel("accuracy, mean of fine and coarse labels" if joined else "accuracy", labelpad=6)
 
@@ -199,7 +202,7 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score) -> None:
+def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score, unit: str) -> None:
     """Shade the range of budgets, and name what the front's points together achieve over it."""
     axes.axvspan(score.low, score.high, color=_SHADE, linewidth=0, zorder=0)
     known = front.dropna(subset=[score.cost])
@@ -211,7 +214,7 @@ def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score) -> None:
         math.sqrt(left * right),
         0.025,
         f"anytime accuracy of the front {score(known[score.cost], values):.1%}\n"
-        f"over {engineering(score.low)} to {engineering(score.high)} {_UNITS[score.cost]}",
+        f"over {engineering(score.low)} to {engineering(score.high)} {unit}",
         transform=axes.get_xaxis_transform(),
         ha="center",
         va="bottom",

@@ -1,6 +1,7 @@
 """Tables of the results store, as SQLAlchemy Core; one definition for SQLite and PostgreSQL.
 
-Units are in the names: macs are multiply-accumulates, latency in milliseconds, seconds of wall-clock time.
+``Table.info["doc"]`` and ``Column.doc`` describe tables and columns for the documentation. The columns of measures come
+from :mod:`results.measures`. A change of a table needs an upgrade in :mod:`results.migrations`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from results.errors import StoreError
+from results.measures import BUILT_IN, WHOLE_UNITS, Measure
 
 STATES = ("running", "finished", "interrupted", "failed")
 STATUSES = (
@@ -110,107 +112,127 @@ class Measured(Real):
 metadata = sa.MetaData()
 _identity = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only for INTEGER
 
+
+def _owner(doc: str) -> sa.Column[Any]:
+    """The id of the candidate that a row belongs to."""
+    owner = sa.ForeignKey("candidates.id")
+    return sa.Column("candidate_id", _identity, owner, primary_key=True, autoincrement=False, doc=doc)
+
+
+def _training() -> tuple[sa.Column[Any], ...]:
+    """The columns that identify a training: candidate, fidelity and repeat."""
+    return (
+        _owner("Candidate that was trained."),
+        sa.Column("fidelity", sa.Double, primary_key=True, doc="Passes over all training images."),
+        sa.Column("repeat", Whole, primary_key=True, autoincrement=False, doc="Number of the training, from 0."),
+    )
+
+
+def _level() -> sa.Column[Any]:
+    doc = "Number of the operating point, 0 is the smallest."
+    return sa.Column("level", Whole, primary_key=True, autoincrement=False, doc=doc)
+
+
+def _measure_column(measure: Measure) -> sa.Column[Any]:
+    """A column of the table ``points``; accuracy and loss are always measured, so that NULL is NaN."""
+    doc = f"{measure.label[0].upper()}{measure.label[1:]}."
+    if measure.unit in WHOLE_UNITS:
+        return sa.Column(measure.name, Whole, nullable=not measure.required, doc=doc)
+    always = measure.required and not measure.needs_test
+    return sa.Column(measure.name, Measured if always else Real, doc=doc)
+
+
 meta = sa.Table(
     "meta",
     metadata,
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("value", sa.String, nullable=False),
+    sa.Column("key", sa.String, primary_key=True, doc="Name of an entry: schema_version."),
+    sa.Column("value", sa.String, nullable=False, doc="Its value."),
+    info={"doc": "Facts about the store."},
 )
 
 studies = sa.Table(
     "studies",
     metadata,
-    sa.Column("id", _identity, primary_key=True),
-    sa.Column("name", sa.String(100), nullable=False, unique=True),
-    sa.Column("settings", Json, nullable=False),
-    sa.Column("score", Json),
-    sa.Column("memo", Json),  # what the driver must remember to resume
-    sa.Column("state", sa.String(20), nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("created_at", sa.String(40), nullable=False),  # UTC, ISO 8601
-    sa.Column("updated_at", sa.String(40), nullable=False),
-    sa.Column("measures", Json),  # the evaluator's own: a list of name, unit, maximise
+    sa.Column("id", _identity, primary_key=True, doc="Number of the study."),
+    sa.Column("name", sa.String(100), nullable=False, unique=True, doc="Name of the study."),
+    sa.Column("settings", Json, nullable=False, doc="Settings that the study was started with, by name."),
+    sa.Column("score", Json, doc="Score that the study maximises: low, high, floor, cost, split."),
+    sa.Column("memo", Json, doc="State that the driver needs to resume."),
+    sa.Column("state", sa.String(20), nullable=False, doc=f"One of {', '.join(STATES)}."),
+    sa.Column("reason", sa.Text, doc="Why the study ended."),
+    sa.Column("created_at", sa.String(40), nullable=False, doc="First start (UTC, ISO 8601)."),
+    sa.Column("updated_at", sa.String(40), nullable=False, doc="Last change (UTC, ISO 8601)."),
+    sa.Column("measures", Json, doc="The evaluator's own measures: list of name, unit, maximise, meaning, required."),
+    info={"doc": "One row per study."},
 )
 
 candidates = sa.Table(
     "candidates",
     metadata,
-    sa.Column("id", _identity, primary_key=True),
-    sa.Column("study_id", _identity, sa.ForeignKey("studies.id"), nullable=False),
-    sa.Column("key", sa.String),  # of the proposal's architecture; NULL where none could be built
-    sa.Column("space", sa.String, nullable=False),
-    sa.Column("generation", Whole, nullable=False),
-    sa.Column("position", Whole),  # in the order of training
-    sa.Column("control", sa.Boolean, nullable=False),  # drawn at random, to audit the order
-    sa.Column("status", sa.String(20), nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("choices", Json),
-    sa.Column("architecture", Json),
-    sa.Column("proxies", Json),  # name → value, higher is better
-    sa.Column("attempts", Whole, nullable=False),
-    sa.Column("traceback", sa.Text),
+    sa.Column("id", _identity, primary_key=True, doc="Number of the candidate."),
+    sa.Column("study_id", _identity, sa.ForeignKey("studies.id"), nullable=False, doc="Study that proposed it."),
+    sa.Column("key", sa.String, doc="Key of the proposed architecture; NULL if none could be built."),
+    sa.Column("space", sa.String, nullable=False, doc="Search space."),
+    sa.Column("generation", Whole, nullable=False, doc="Number of the generation, from 0."),
+    sa.Column("position", Whole, doc="Place in the order of training; NULL if not chosen."),
+    sa.Column("control", sa.Boolean, nullable=False, doc="Drawn at random, to audit the order."),
+    sa.Column("status", sa.String(20), nullable=False, doc=f"One of {', '.join(STATUSES)}."),
+    sa.Column("reason", sa.Text, doc="Why it was rejected, stopped or failed."),
+    sa.Column("choices", Json, doc="Choice → option."),
+    sa.Column("architecture", Json, doc="Proposed architecture; NULL if not chosen for training."),
+    sa.Column("proxies", Json, doc="Proxy → score, larger is better."),
+    sa.Column("attempts", Whole, nullable=False, doc="Trainings started after failures."),
+    sa.Column("traceback", sa.Text, doc="Traceback of the last failure."),
     sa.Index("candidates_by_key", "key"),
     sa.Index("candidates_by_generation", "study_id", "generation", "status"),
+    info={"doc": "One row per candidate, rejected proposals included."},
 )
 
 evaluations = sa.Table(
     "evaluations",
     metadata,
-    sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
-    sa.Column("fidelity", sa.Double, primary_key=True),
-    sa.Column("repeat", Whole, primary_key=True, autoincrement=False),
-    sa.Column("epochs", Real),  # epochs, images and seconds are cumulative since the repeat began
-    sa.Column("images", Whole),
-    sa.Column("seconds", Real),
-    sa.Column("realised_key", sa.String, nullable=False),
-    sa.Column("architecture", Json),  # NULL where it equals the proposal's
-    sa.Column("weights", sa.Text),  # path below the study's files folder
+    *_training(),
+    sa.Column("epochs", Real, doc="Epochs since the repeat began."),
+    sa.Column("images", Whole, doc="Training images seen since the repeat began."),
+    sa.Column("seconds", Real, doc="Training and evaluation since the repeat began (s)."),
+    sa.Column("realised_key", sa.String, nullable=False, doc="Key of the architecture after training."),
+    sa.Column("architecture", Json, doc="Architecture after training; NULL if it equals the proposed one."),
+    sa.Column("weights", sa.Text, doc="Path of the trained network, below the study's files."),
     sa.Index("evaluations_by_key", "realised_key"),
+    info={"doc": "One row per candidate, fidelity and repeat."},
 )
 
 points = sa.Table(
     "points",
     metadata,
-    sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
-    sa.Column("fidelity", sa.Double, primary_key=True),
-    sa.Column("repeat", Whole, primary_key=True, autoincrement=False),
-    sa.Column("level", Whole, primary_key=True, autoincrement=False),
-    sa.Column("macs", Whole, nullable=False),
-    sa.Column("params", Whole, nullable=False),
-    sa.Column("latency_ms", Real),
-    sa.Column("accuracy", Measured),
-    sa.Column("loss", Measured),
-    sa.Column("test_accuracy", Real),
-    sa.Column("test_loss", Real),
-    sa.Column("fine_accuracy", Real),  # these four where labels have a hierarchy
-    sa.Column("coarse_accuracy", Real),
-    sa.Column("test_fine_accuracy", Real),
-    sa.Column("test_coarse_accuracy", Real),
-    sa.Column("nonzero_macs", Whole),
+    *_training(),
+    _level(),
+    *map(_measure_column, BUILT_IN),
+    info={"doc": "One row per candidate, fidelity, repeat and operating point."},
 )
 
-point_measures = sa.Table(  # the evaluator's own measures of operating points
+point_measures = sa.Table(
     "point_measures",
     metadata,
-    sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
-    sa.Column("fidelity", sa.Double, primary_key=True),
-    sa.Column("repeat", Whole, primary_key=True, autoincrement=False),
-    sa.Column("level", Whole, primary_key=True, autoincrement=False),
-    sa.Column("name", sa.String(60), primary_key=True),
-    sa.Column("value", Measured),
+    *_training(),
+    _level(),
+    sa.Column("name", sa.String(60), primary_key=True, doc="Name of the measure, as the evaluator declares it."),
+    sa.Column("value", Measured, doc="Value in the unit that the evaluator declares; NULL is NaN."),
+    info={"doc": "The evaluator's own measures of operating points, one row per value."},
 )
 
-policies = sa.Table(  # controllers that throttle a trained network
+policies = sa.Table(
     "policies",
     metadata,
-    sa.Column("candidate_id", _identity, sa.ForeignKey("candidates.id"), primary_key=True, autoincrement=False),
-    sa.Column("learner", sa.String(20), primary_key=True),
-    sa.Column("sees", sa.String(20), primary_key=True),  # the input, or the answer at the smallest utilization
-    sa.Column("penalty", sa.Double, primary_key=True),
-    sa.Column("utilization", sa.Double, primary_key=True),  # that was asked for; 1 where a controller is free to pick
-    sa.Column("controller_macs", Whole, nullable=False),
-    sa.Column("macs", Measured),  # mean of an example, the controller's own included, over validation images
-    sa.Column("accuracy", Measured),
-    sa.Column("test_macs", Real),
-    sa.Column("test_accuracy", Real),
+    _owner("Candidate whose network is throttled."),
+    sa.Column("learner", sa.String(20), primary_key=True, doc="How the controller was trained; gates: a gate policy."),
+    sa.Column("sees", sa.String(20), primary_key=True, doc="The input, or the answer at the smallest utilization."),
+    sa.Column("penalty", sa.Double, primary_key=True, doc="Weight of the cost in the controller's reward."),
+    sa.Column("utilization", sa.Double, primary_key=True, doc="Requested utilization; 1 if it is free to choose."),
+    sa.Column("controller_macs", Whole, nullable=False, doc="Cost of the controller (MACs)."),
+    sa.Column("macs", Measured, doc="Mean over validation images, the controller's own included (MACs)."),
+    sa.Column("accuracy", Measured, doc="Accuracy on validation images (fraction)."),
+    sa.Column("test_macs", Real, doc="Mean over test images, the controller's own included (MACs)."),
+    sa.Column("test_accuracy", Real, doc="Accuracy on test images (fraction)."),
+    info={"doc": "One row per controller that throttles a trained network."},
 )

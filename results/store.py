@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
@@ -17,6 +17,7 @@ from results import migrations
 from results.errors import StoreError
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
+from results.measures import BUILT_IN, Measure, check_cost
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class Store:
         cost: str = "macs",
         max_macs: float | None = None,
         max_params: float | None = None,
+        limits: Mapping[str, float] | None = None,
         fidelity: float | None = None,
     ) -> pd.DataFrame:
         """The operating points that no other beats in both `cost` and validation accuracy, cheapest first.
@@ -161,10 +163,17 @@ class Store:
         """
         from results import frames
 
-        frames.check_cost(cost)
+        bounds = dict(limits or {})
+        for name, bound in (("macs", max_macs), ("params", max_params)):
+            if bound is not None:
+                bounds[name] = min(bound, bounds.get(name, bound))
         with self._reading() as connection:
-            found = frames.of_points(connection, _numbers(connection, study))
-        return frames.front_of(found, cost=cost, max_macs=max_macs, max_params=max_params, fidelity=fidelity)
+            numbers = _numbers(connection, study)
+            measures = (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost, *bounds}))
+            check_cost(cost, measures)
+            frames.check_limits(bounds, measures)
+            points = frames.of_points(connection, numbers)
+        return frames.front_of(points, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
 
     def holds(self, study: str) -> bool:
         """Whether the store is there and holds a study of that name.
@@ -192,6 +201,13 @@ class Store:
         with self._reading() as connection:
             score = _study_row(connection, study).score
         return Score(**score) if score else None
+
+    def measures(self, study: str | Sequence[str]) -> tuple[Measure, ...]:
+        """The measures of the operating points: the built-in ones, then the evaluator's own."""
+        from results import frames
+
+        with self._reading() as connection:
+            return (*BUILT_IN, *frames.own_measures_of(connection, _numbers(connection, study)))
 
     def memo(self, study: str) -> dict[str, Any]:
         """What the driver keeps to resume, such as the seconds that it has run; empty before it keeps anything."""
@@ -267,7 +283,7 @@ class Store:
         """Folder of a study's weights, checkpoints and log, whether or not it exists yet."""
         return self._location.files / check_name(study)
 
-    def writer(self, study: str, settings: Mapping[str, Any]) -> StudyWriter:
+    def writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> StudyWriter:
         """Begin or continue a study; see `StudyWriter`. Creates store, study and its folder of files as needed.
 
         settings: plain JSON data. Those whose names begin with '_' inform only: the newest are kept.
@@ -277,7 +293,7 @@ class Store:
         """
         from results.writer import StudyWriter
 
-        return StudyWriter(self._location, check_name(study), settings)
+        return StudyWriter(self._location, check_name(study), settings, measures)
 
     def delete(self, study: str) -> None:
         """Delete a study's rows, then its files. Raises StoreError where it is being written or unknown."""
@@ -298,6 +314,27 @@ class Store:
         if self.files(study).exists():
             with connections.clear_errors(self._location):
                 shutil.rmtree(self.files(study))
+
+
+def open_store(url: str | PathLike[str]) -> Store:
+    """Name a results store; nothing is read or created until it is used. The same as ``results.open``.
+
+    Parameters
+    ----------
+    url : str or path
+        Path of a file, ``sqlite:///nas.db`` or ``postgresql://user@host/database``.
+
+    Raises
+    ------
+    StoreError
+        If the URL is neither SQLite in a file nor PostgreSQL.
+
+    Examples
+    --------
+    >>> open_store("sqlite:///nas.db")
+    results.open('sqlite:///nas.db')
+    """
+    return Store(url)
 
 
 def _study_row(connection: sa.Connection, study: str) -> sa.Row[Any]:

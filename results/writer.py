@@ -18,7 +18,8 @@ from results import migrations, schema
 from results.errors import SettingsDiffer, StoreError
 from results.front import Score
 from results.lock import acquire_advisory, creation_lock, study_lock
-from results.schema import STATES, STATUSES, candidates, evaluations, points, policies, studies
+from results.measures import BUILT_IN, Measure, own_measures
+from results.schema import STATES, STATUSES, candidates, evaluations, point_measures, points, policies, studies
 
 _DEFAULTS: dict[str, Any] = {
     "key": None,
@@ -33,14 +34,10 @@ _DEFAULTS: dict[str, Any] = {
 }
 _REQUIRED = frozenset({"space", "generation", "status"})
 _CANDIDATE_COLUMNS = frozenset(_DEFAULTS) | _REQUIRED
-_POINT_REQUIRED = ("level", "macs", "params", "accuracy", "loss")
-_POINT_OPTIONAL = (
-    *("latency_ms", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
-    *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs"),
-)
+_POINT_REQUIRED = ("level", *(m.name for m in BUILT_IN if m.required and not m.needs_test))
+_POINT_OPTIONAL = tuple(m.name for m in BUILT_IN if not m.required or m.needs_test)
 _POLICY_REQUIRED = ("learner", "sees", "penalty", "utilization", "controller_macs", "macs", "accuracy")
 _POLICY_OPTIONAL = ("test_macs", "test_accuracy")
-_POINT_COLUMNS = frozenset(_POINT_REQUIRED + _POINT_OPTIONAL)
 
 
 class StudyWriter:
@@ -55,15 +52,22 @@ class StudyWriter:
     files: the study's folder for weights, checkpoints and log, which exists.
     """
 
-    def __init__(self, location: connections.Location, study: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        location: connections.Location,
+        study: str,
+        settings: Mapping[str, Any],
+        measures: Iterable[Measure] = (),
+    ) -> None:
         self.study = study
         self.files = location.files / study
         self._location = location
         self._mutex = threading.RLock()
         self._finished = False
+        declared = own_measures(measures)
         with ExitStack() as opened, connections.clear_errors(location):
             self._connection = self._open(opened)
-            self._number = self._join(dict(settings))
+            self._number, self._own = self._join(dict(settings), {measure.name: measure for measure in declared})
             self._opened = opened.pop_all()
 
     def _open(self, opened: ExitStack) -> sa.Connection:
@@ -86,23 +90,25 @@ class StudyWriter:
             migrations.create_or_upgrade(connection, location)
         return connection
 
-    def _join(self, settings: dict[str, Any]) -> int:
-        """Continue the study, or begin it; returns its number."""
+    def _join(self, settings: dict[str, Any], declared: dict[str, Measure]) -> tuple[int, dict[str, Measure]]:
+        """Continue the study, or begin it; returns its number, and the evaluator's own measures by name."""
         settings = json.loads(schema.to_json(settings))
         now = _now()
         with self._connection.begin():
             found = self._connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
             if found is None:
-                values = {"name": self.study, "settings": settings, "state": "running"}
+                values = {"name": self.study, "settings": settings, "state": "running", "measures": _stored(declared)}
                 made = self._connection.execute(sa.insert(studies).values(created_at=now, updated_at=now, **values))
                 assert made.inserted_primary_key is not None
-                return int(made.inserted_primary_key[0])
+                return int(made.inserted_primary_key[0]), declared
             differences = _differences(found.settings, settings)
             if differences:
                 raise SettingsDiffer(self.study, differences)
+            own = {data["name"]: Measure(**data) for data in found.measures or ()} | declared
+            values = {"settings": settings, "state": "running", "measures": _stored(own)}
             change = sa.update(studies).where(studies.c.id == found.id)
-            self._connection.execute(change.values(settings=settings, state="running", reason=None, updated_at=now))
-            return int(found.id)
+            self._connection.execute(change.values(reason=None, updated_at=now, **values))
+            return int(found.id), own
 
     def __enter__(self) -> StudyWriter:
         return self
@@ -243,7 +249,7 @@ class StudyWriter:
         coarse_accuracy, test_fine_accuracy, test_coarse_accuracy; an accuracy or loss may be NaN.
         """
         place = {"candidate_id": int(candidate_id), "fidelity": float(fidelity), "repeat": int(repeat)}
-        measured = [_checked_point(point) | place for point in points]
+        measured, own = self._split([dict(point) for point in points], place)
         evaluation = place | {
             "epochs": epochs,
             "images": images,
@@ -260,6 +266,8 @@ class StudyWriter:
             connection.execute(sa.insert(evaluations), [evaluation])
             if measured:
                 connection.execute(sa.insert(schema.points), measured)
+            if own:
+                connection.execute(sa.insert(schema.point_measures), own)
 
     def record_policies(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record what controllers of a trained candidate reach, in place of those of equal learner, sees,
@@ -309,18 +317,24 @@ class StudyWriter:
         return found
 
     def points_of(self, candidate_id: int) -> list[dict[str, Any]]:
-        """All points of a candidate, as recorded, by fidelity, repeat and level; unmeasured ones are None."""
+        """All points of a candidate, as recorded, by fidelity, repeat and level; unmeasured values are None."""
         query = (
             sa.select(points)
             .where(points.c.candidate_id == candidate_id)
             .order_by(points.c.fidelity, points.c.repeat, points.c.level)
         )
+        own = sa.select(point_measures).where(point_measures.c.candidate_id == candidate_id)
         with self._reading() as connection:
             self._check_mine(candidate_id)
-            found = [dict(row) for row in connection.execute(query).mappings()]
-        for row in found:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            values = {
+                (row.fidelity, row.repeat, row.level, row.name): row.value
+                for row in (connection.execute(own) if self._own else ())
+            }
+        for row in rows:
             del row["candidate_id"]
-        return found
+            row |= {name: values.get((row["fidelity"], row["repeat"], row["level"], name)) for name in self._own}
+        return rows
 
     def seconds_of(self, candidate_id: int, fidelity: float, repeat: int = 0) -> float:
         """Seconds of training and evaluation that a recorded evaluation took, cumulative; NaN where unknown."""
@@ -340,10 +354,36 @@ class StudyWriter:
             last = connection.scalar(query)
         return 0 if last is None else last + 1
 
+    def _split(
+        self, rows: list[dict[str, Any]], place: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Points as rows of the tables points and point_measures.
+
+        Raises StoreError for a name that is unknown or missing.
+        """
+        optional = (*_POINT_OPTIONAL, *self._own)
+        valid, required = {*_POINT_REQUIRED, *optional}, {*_POINT_REQUIRED}
+        measured: list[dict[str, Any]] = []
+        own: list[dict[str, Any]] = []
+        for row in rows:
+            if not required <= row.keys() <= valid:
+                raise StoreError(
+                    f"A point has {', '.join(_POINT_REQUIRED)}, and may have {', '.join(optional)}. Got {sorted(row)}."
+                )
+            key = place | {"level": row["level"]}
+            own += [key | {"name": name, "value": row.pop(name)} for name in self._own if name in row]
+            measured.append(dict.fromkeys(_POINT_OPTIONAL) | row | place)
+        return measured, own
+
     def _check_mine(self, candidate_id: int) -> None:
         query = sa.select(candidates.c.id).where(candidates.c.id == candidate_id, candidates.c.study_id == self._number)
         if self._connection.scalar(query) is None:
             raise StoreError(f"A candidate must be of study {self.study!r}. Got {candidate_id=}, which is not.")
+
+
+def _stored(own: Mapping[str, Measure]) -> list[dict[str, Any]] | None:
+    """The evaluator's own measures as JSON data; None if it has none."""
+    return [measure.to_json() for measure in own.values()] or None
 
 
 def _now() -> str:
@@ -371,15 +411,6 @@ def _check_candidate(row: Mapping[str, Any], names: Iterable[str], required: fro
         )
     if "status" in row:
         _check_one_of("status", row["status"], STATUSES)
-
-
-def _checked_point(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point with every column. Raises StoreError on a name that is unknown or missing."""
-    if not _POINT_COLUMNS.issuperset(point) or any(name not in point for name in _POINT_REQUIRED):
-        raise StoreError(
-            f"A point has {', '.join(_POINT_REQUIRED)}, and may have {', '.join(_POINT_OPTIONAL)}. Got {sorted(point)}."
-        )
-    return dict.fromkeys(_POINT_OPTIONAL) | dict(point)
 
 
 def _new_ids(connection: sa.Connection, count: int) -> list[int]:

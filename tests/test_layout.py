@@ -92,10 +92,12 @@ FRONT = ("Score", "anytime_accuracy", "hypervolume", "non_dominated", "non_domin
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.startswith(("search_spaces/", "evaluators/"))])
-def test_plugins_use_of_the_results_their_front_alone(path):
+def test_plugins_import_only_fronts_and_measures_of_the_results(path):
     assert {module for module in imports(path) if module.startswith("results")} <= {
         "results",
         "results.front",
+        "results.measures",
+        "results.measures.built_in",
         *(
             f"results.front.{name}"
             for name in ("Score", "anytime_accuracy", "hypervolume", "non_dominated", "non_dominated_rank")

@@ -25,11 +25,12 @@ from evaluators.training.schedule import Optimisation
 from evaluators.training.selection import select_points
 from nas.errors import UserError, unknown_name
 from nas.evaluation.controllers import ControllerResult, ControlSettings
-from nas.evaluation.evaluator import DataInfo, Evaluator, Measure
+from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Job, Outcome
 from nas.evaluation.operating_points import Selection, SelectionResult
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
+from results.measures import built_in
 
 
 class Training(Evaluator):
@@ -62,17 +63,9 @@ class Training(Evaluator):
         A setting is out of range. Data are loaded, and their errors raised, on first use.
     """
 
-    measures: ClassVar = (
-        Measure(name="accuracy", unit="fraction", maximise=True),
-        Measure(name="loss", unit="nats", maximise=False),
-        Measure(name="test_accuracy", unit="fraction", maximise=True),
-        Measure(name="test_loss", unit="nats", maximise=False),
-        Measure(name="fine_accuracy", unit="fraction", maximise=True),
-        Measure(name="coarse_accuracy", unit="fraction", maximise=True),
-        Measure(name="test_fine_accuracy", unit="fraction", maximise=True),
-        Measure(name="test_coarse_accuracy", unit="fraction", maximise=True),
-        Measure(name="nonzero_macs", unit="MACs", maximise=False),
-        Measure(name="latency_ms", unit="ms", maximise=False),
+    measures = built_in(
+        *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
+        *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "latency_ms"),
     )
     selects: ClassVar = True
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nas.cli.app import STORE, Quiet, Store, app
+from nas.errors import UserError
 
 
 @app.command()
@@ -31,9 +33,18 @@ def front(
     csv: Annotated[Path | None, typer.Option(help="Write the front to this CSV file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the front to this Parquet file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw front and candidates: .png, .svg or .pdf.")] = None,
-    cost: Annotated[str, typer.Option(help="macs, params or latency_ms.")] = "macs",
+    cost: Annotated[
+        str, typer.Option(help="macs, params, latency_ms, nonzero_macs or a measure of the evaluator.")
+    ] = "macs",
     max_macs: Annotated[float | None, typer.Option(help="Only points within this many MACs.")] = None,
     max_params: Annotated[float | None, typer.Option(help="Only points within this many parameters.")] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEASURE=VALUE",
+            help="Only points with at most this value of a measure, or at least, if it is maximised; may be repeated.",
+        ),
+    ] = None,
     store: Store = STORE,
 ) -> None:
     """The Pareto front of one study or several: accuracy against cost."""
@@ -41,7 +52,8 @@ def front(
     from nas.reporting.console import front_table, write_frame
 
     opened = results.open(store)
-    frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params)
+    limits = _limits(limit or ())
+    frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits)
     for path in (csv, parquet):
         if path is not None:
             write_frame(frame, path, "parquet" if path is parquet else "csv")
@@ -49,8 +61,28 @@ def front(
         from results.plots import plot_front
 
         score = opened.score(study[0]) if len(study) == 1 else None
-        plot_front(opened.points(study), frame, plot, score=score, cost=cost, policies=opened.policies(study))
+        plot_front(
+            opened.points(study),
+            frame,
+            plot,
+            score=score,
+            cost=cost,
+            policies=opened.policies(study),
+            measures=opened.measures(study),
+        )
     print(front_table(frame))
+
+
+def _limits(given: Sequence[str]) -> dict[str, float]:
+    """Measure → bound, from MEASURE=VALUE."""
+    limits: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            limits[name] = float(value)
+        except ValueError as error:
+            raise UserError(f"--limit must be MEASURE=VALUE, such as latency_ms=2.5. Got {text!r}.") from error
+    return limits
 
 
 @app.command()

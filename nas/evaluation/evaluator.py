@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 from nas.evaluation.controllers import ControllerResult, ControlSettings
 from nas.evaluation.jobs import Job, Outcome
 from nas.evaluation.operating_points import Selection, SelectionResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """Something that an evaluator measures at every operating point: its name in the store, its unit, its direction."""
-
-    name: str
-    unit: str
-    maximise: bool
+from results.measures import Measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +51,12 @@ class Evaluator(ABC):
     """
 
     measures: ClassVar[tuple[Measure, ...]]
+    """The measures that :meth:`evaluate` returns for every operating point, beside level, macs and params.
+
+    accuracy, loss and test_accuracy are required. Further built-in ones come from ``results.measures.built_in``; a
+    measure of its own is declared as ``Measure(name="energy_mj", unit="mJ", maximise=False)``: it is stored, shown, and
+    can be a cost or a limit of fronts. The declaration is checked before a study starts, every outcome against it.
+    """
     checkpoint: ClassVar[str] = "checkpoint.safetensors"
     selects: ClassVar[bool] = False
     """Whether it runs the final search that a job asks for; where not, a study that asks for one is refused."""

@@ -14,6 +14,7 @@ from nas.progress import duration
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
 from nas.study import STORE
+from results.columns import own_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,7 @@ def front_table(front: pd.DataFrame) -> str:
     columns[4:4] = hierarchy_columns(front)
     if front.latency_ms.notna().any():
         columns.insert(2, "latency_ms")
+    columns[columns.index("candidate") : columns.index("candidate")] = own_measures(front, "front")
     if front.repeats.max() > 1:
         columns += ["accuracy_sd", "repeats"]
     if front.groupby("candidate").realised_key.nunique().max() > 1:
@@ -87,6 +89,11 @@ def hierarchy_columns(points: pd.DataFrame) -> list[str]:
         if not points.empty and set(names) <= set(points) and points[names[1]].notna().all():
             return names
     return []
+
+
+def own_measures(frame: pd.DataFrame, kind: str) -> list[str]:
+    """Columns of the evaluator's own measures that hold values; kind: a key of ``results.columns.FRAMES``."""
+    return [name for name in own_columns(frame, kind) if frame[name].notna().any()]
 
 
 def _table(frame: pd.DataFrame) -> str:
@@ -220,13 +227,13 @@ def _answers(architecture: Architecture) -> str:
 
 def _measured(points: pd.DataFrame) -> str:
     """A candidate's points as a table; MACs of weights that are not zero where some are."""
-    from results.frames import HIERARCHY
+    from results.measures import HIERARCHY
 
     columns = ["fidelity", "repeat", "level", "macs", "params", "accuracy", "test_accuracy"]
     if (points.nonzero_macs < points.macs).any():
         columns.insert(4, "nonzero_macs")
     told = [name for name in HIERARCHY if points[name].notna().any()]
-    ordered = points.sort_values(["fidelity", "repeat", "level"])[columns + told]
+    ordered = points.sort_values(["fidelity", "repeat", "level"])[columns + told + own_measures(points, "points")]
     shown = ordered.to_string(index=False, na_rep="–", float_format="{:.4f}".format)
     return f"{shown}\n{MEAN_OF_LABELS}" if told else shown
 

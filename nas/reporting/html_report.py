@@ -24,7 +24,7 @@ from nas.proxies.contract import load_proxy
 from nas.reporting import formats
 from nas.reporting.audit_plot import audit_figure
 from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
-from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, store_argument, store_option
+from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, own_measures, store_argument, store_option
 from nas.reporting.formats import plugin_name
 from nas.reporting.report_content import (
     Audit,
@@ -205,7 +205,7 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -
     """The front of one study, or of several together, over all points that were trained."""
     store, names = studies[0].store, [study.name for study in studies]
     figure = front_figure(store.points(names), front, score=score, policies=store.policies(names))
-    measures = tuple(hierarchy_columns(front))
+    measures = (*hierarchy_columns(front), *own_measures(front, "front"))
     points = tuple(
         FrontPoint(
             macs=point.macs,

@@ -15,15 +15,12 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.evaluation.jobs import Job, Outcome
-
-MEASURES = (
-    *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
-    *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "latency_ms"),
-)
+    from results.measures import Measure
 
 
 def main() -> None:
@@ -48,13 +45,13 @@ def main() -> None:
             if evaluator is None:
                 evaluator = load_plugin("nas.evaluators", made["evaluator"])(made["data"], **made["settings"])
             outcome = evaluator.evaluate(job, lambda epoch: tell(epoch=int(epoch)))
-            tell(outcome=checked(job, outcome).to_json())
+            tell(outcome=checked(job, outcome, evaluator.measures).to_json())
         except BaseException as error:  # whatever a plug-in raises is the candidate's failure, with its traceback
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             tell(failure=reason, diverged=isinstance(error, Diverged), traceback=traceback.format_exc())
 
 
-def checked(job: Job, outcome: Any) -> Outcome:
+def checked(job: Job, outcome: Any, measures: Sequence[Measure]) -> Outcome:
     """What an evaluator returned, once it is known to be what the store can hold of this job.
 
     Raises TypeError or ValueError, which say what must hold.
@@ -75,9 +72,8 @@ def checked(job: Job, outcome: Any) -> Outcome:
         raise TypeError(f"Outcome.points must be a list of dicts. Got {points!s:.200}")
     if (found := [point.get("level") for point in points]) != list(range(levels)):
         raise ValueError(f"Outcome.points must be of the levels 0 to {levels - 1}, in order. Got levels {found}.")
-    required = {"level", "macs", "params", "accuracy", "loss"} | ({"test_accuracy"} if job.test else set())
     for point in outcome.points:
-        _check_point(point, required)
+        _check_point(point, measures, test=job.test)
     if not (_whole(outcome.epochs) and _whole(outcome.images) and _real(outcome.seconds) and outcome.seconds >= 0):
         raise ValueError(
             "Outcome must tell whole epochs and images, and seconds. "
@@ -86,21 +82,28 @@ def checked(job: Job, outcome: Any) -> Outcome:
     return outcome
 
 
-def _check_point(point: dict[str, Any], required: set[str]) -> None:
-    missing, unknown = required - point.keys(), point.keys() - {*required, *MEASURES}
+def _check_point(point: dict[str, Any], measures: Sequence[Measure], *, test: bool) -> None:
+    """Raise TypeError or ValueError unless a point holds the measures that its evaluator declares."""
+    always = ["level", "macs", "params"]
+    required = always + [m.name for m in measures if m.required and (test or not m.needs_test)]
+    optional = [m.name for m in measures if m.name not in required]
+    missing = [name for name in required if name not in point]
+    unknown = [name for name in point if name not in (*required, *optional)]
     if missing or unknown:
         raise ValueError(
-            f"A point must have {', '.join(sorted(required))}, and may have {', '.join(MEASURES)}. "
-            f"Got unknown {sorted(unknown)}, missing {sorted(missing)}."
+            f"A point must have {', '.join(required)}{', and may have ' * bool(optional)}{', '.join(optional)}, as the "
+            f"evaluator's measures declare. Got unknown {unknown}, missing {missing}."
         )
     if not (_whole(point["macs"]) and _whole(point["params"]) and point["macs"] > 0 and point["params"] >= 0):
         raise ValueError(f"macs and params must be whole and positive. Got {point['macs']!r} and {point['params']!r}.")
-    for name in point.keys() & set(MEASURES):
-        value = point[name]
+    for measure in measures:
+        if measure.name not in point:
+            continue
+        value = point[measure.name]
         if not _real(value):
-            raise TypeError(f"{name} must be a number. Got {value!s:.200}")
-        if name.endswith("accuracy") and not (math.isnan(value) or 0 <= value <= 1):
-            raise ValueError(f"{name} must be a fraction between 0 and 1. Got {value}.")
+            raise TypeError(f"{measure.name} must be a number. Got {value!s:.200}")
+        if measure.unit == "fraction" and not (math.isnan(value) or 0 <= value <= 1):
+            raise ValueError(f"{measure.name} must be a fraction between 0 and 1. Got {value}.")
 
 
 def _whole(value: Any) -> bool:

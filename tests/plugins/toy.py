@@ -13,11 +13,12 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from nas.evaluation.evaluator import DataInfo, Evaluator, Measure
+from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Diverged, Outcome, architecture_of
 from nas.proxies.contract import proxy
 from nas.representation.architecture import macs, params
 from nas.representation.elements import Task
+from results.measures import Measure, built_in
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=10)
 
@@ -28,11 +29,7 @@ class Toy(Evaluator):
     What an epoch makes of the state depends on the state before it, so that a wrong resume gives wrong results.
     """
 
-    measures = (
-        Measure(name="accuracy", unit="fraction", maximise=True),
-        Measure(name="loss", unit="nats", maximise=False),
-        Measure(name="test_accuracy", unit="fraction", maximise=True),
-    )
+    measures = built_in("accuracy", "loss", "test_accuracy", "test_loss")
     checkpoint = "checkpoint.json"
 
     def __init__(self, data, *, device="auto", threads=1, **settings):
@@ -296,6 +293,45 @@ class NoTest(Toy):
 
     def points(self, job, state):
         return [{k: v for k, v in p.items() if not k.startswith("test")} for p in super().points(job, state)]
+
+
+class Energy(Toy):
+    """Measures energy, which it declares: cheap for the number of MACs in larger points."""
+
+    measures = (
+        *Toy.measures,
+        Measure(name="energy_mj", unit="mJ", maximise=False, meaning="energy per input"),
+        Measure(name="idle", unit="fraction", maximise=True, meaning="share of the time without work", required=False),
+    )
+
+    def points(self, job, state):
+        return [point | {"energy_mj": point["macs"] ** 0.5 / 1000} for point in super().points(job, state)]
+
+
+class NoEnergy(Energy):
+    """Declares energy and does not return it."""
+
+    def points(self, job, state):
+        return Toy.points(self, job, state)
+
+
+class NegativeShare(Energy):
+    """A fraction of its own that is out of range."""
+
+    def points(self, job, state):
+        return [point | {"idle": -1.0} for point in super().points(job, state)]
+
+
+class WrongUnit(Toy):
+    """Declares a built-in measure in another unit."""
+
+    measures = (*Toy.measures, Measure(name="latency_ms", unit="s", maximise=False))
+
+
+class Undeclared(Toy):
+    """Declares no measures."""
+
+    measures = ()
 
 
 class Moving(Toy):

@@ -181,8 +181,10 @@ def test_score_names_tell_scores_apart():
     assert score.name == Score(low=1.0, high=100.0, floor=0.1).name
     assert len({score.name, *(other.name for other in others)}) == 4
     assert score([10], [0.9]) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match=r"one of macs, params, latency_ms. Got 'flops'"):
-        Score(low=1, high=2, floor=0, cost="flops")
+    with pytest.raises(ValueError, match=r"measure that is minimised. Got 'test_accuracy'"):
+        Score(low=1, high=2, floor=0, cost="test_accuracy")
+    with pytest.raises(ValueError, match=r"one of validation, test. Got 'train'"):
+        Score(low=1, high=2, floor=0, split="train")
     with pytest.raises(ValueError, match="low < high"):
         Score(low=2, high=1, floor=0)
 

@@ -109,7 +109,7 @@ def test_front_takes_means_at_full_fidelity(filled):
     assert filled.front("fashion", cost="latency_ms")["latency_ms"].tolist() == [1.0, 2.0]
     with pytest.raises(results.StoreError, match=r"fidelity=0.7; there are points at 0.5, 1"):
         filled.front("fashion", fidelity=0.7)
-    with pytest.raises(results.StoreError, match=r"one of macs, params, latency_ms. Got 'flops'"):
+    with pytest.raises(results.StoreError, match=r"one of macs, params, latency_ms, nonzero_macs. Got 'flops'"):
         filled.front("fashion", cost="flops")
 
 

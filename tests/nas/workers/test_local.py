@@ -149,6 +149,8 @@ def test_misbehaviour_is_tried_again_and_told_and_harms_no_other_job(jobs, tmp_p
         ("NotJson", "accuracy must be a number"),
         ("NotPoints", "points must be a list of dicts. Got 42"),
         ("NoTest", r"missing \['test_accuracy'\]"),
+        ("NoEnergy", r"must have .*test_accuracy, energy_mj, .*missing \['energy_mj'\]"),
+        ("NegativeShare", "idle must be a fraction between 0 and 1. Got -1"),
     ],
 )
 def test_outcomes_are_held_to_their_contract(jobs, evaluator, message):
@@ -156,24 +158,26 @@ def test_outcomes_are_held_to_their_contract(jobs, evaluator, message):
     made = load_plugin("nas.evaluators", toy(evaluator))("nothing")
     made.write = lambda path, known: None  # what cannot be written is not what we look for
     with pytest.raises((TypeError, ValueError), match=message):
-        checked(job, made.outcome(job, "0123456789"))
+        checked(job, made.outcome(job, "0123456789"), made.measures)
 
 
 @pytest.mark.parametrize(
     "change", [{"epochs": 1.5}, {"images": None}, {"seconds": "long"}, {"seconds": -1.0}, {"seconds": math.nan}]
 )
 def test_outcomes_tell_what_they_cost(jobs, change):
-    good = load_plugin("nas.evaluators", toy())("nothing").outcome(jobs[0], "0123456789")
-    assert checked(jobs[0], good) is good
+    made = load_plugin("nas.evaluators", toy())("nothing")
+    good = made.outcome(jobs[0], "0123456789")
+    assert checked(jobs[0], good, made.measures) is good
     with pytest.raises(ValueError, match="whole epochs and images, and seconds"):
-        checked(jobs[0], replace(good, **change))
+        checked(jobs[0], replace(good, **change), made.measures)
 
 
 def test_a_realised_architecture_must_be_of_the_same_task(jobs):
-    good = load_plugin("nas.evaluators", toy())("nothing").outcome(jobs[0], "0123456789")
+    made = load_plugin("nas.evaluators", toy())("nothing")
+    good = made.outcome(jobs[0], "0123456789")
     other = replace(architecture_of(jobs[0]), points=architecture_of(jobs[0]).points[-1:])
     with pytest.raises(ValueError, match="same 4 points"):
-        checked(jobs[0], replace(good, realised=other.to_json()))
+        checked(jobs[0], replace(good, realised=other.to_json()), made.measures)
 
 
 def number_of(job):
