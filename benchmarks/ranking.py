@@ -2,7 +2,7 @@
 
 Per space and half (even numbers: "tuning", on which the default score was chosen; odd: "report"): Kendall τ of every
 proxy with the anytime accuracy and with the anytime loss (its sign turned), raw, with size removed (see
-nas.audit.statistics), and among candidates of matched MACs; the noise ceiling, which is τ between trainings of the same
+nas.audit.audit), and among candidates of matched MACs; the noise ceiling, which is τ between trainings of the same
 candidates with different seeds; paired bootstrap differences of the default score to every other proxy; CPU seconds a
 network, and how many times faster the default score is than NASWOT.
 
@@ -29,15 +29,8 @@ import pandas as pd
 import torch
 from population import HIGH, LOW, read
 
-from nas.audit.statistics import (
-    Sample,
-    audit,
-    bootstrap_difference,
-    bootstrap_interval,
-    kendall_tau,
-    size_residuals,
-    sizes_of,
-)
+from nas.audit.audit import Sample, audit, sizes_of
+from nas.audit.statistics import bootstrap_difference, bootstrap_interval, kendall_tau, size_residuals
 from nas.plugins import load_plugin
 from nas.proxies.contract import Proxy, load_proxy
 from nas.representation.architecture import Architecture, macs

@@ -22,7 +22,8 @@ from controls import log_learned_paths
 from population import read
 from ranking import ROWS, measures, references
 
-from nas.audit.statistics import kendall_tau, size_residuals, sizes_of
+from nas.audit.audit import sizes_of
+from nas.audit.statistics import kendall_tau, size_residuals
 from nas.chain.graph import graph_of
 from nas.chain.walks import WALKS
 from nas.representation.architecture import Architecture, params

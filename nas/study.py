@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import results
-from nas.audit.reference import Scorebook
-from nas.audit.reliance import audited, relied_on
-from nas.audit.savings import Savings, candidates_saved
-from nas.audit.statistics import AuditRow, Comparison, control_comparison
-from nas.audit.wording import reliance_line, two_lines
+from nas.audit.audit import AuditRow
+from nas.audit.reference import ReferenceScores
+from nas.audit.reliance import audit_proxies, relied_on
+from nas.audit.savings import Comparison, Savings, candidates_saved, control_comparison
+from nas.audit.wording import audit_summary, reliance_line
 from nas.config import Config
 from nas.errors import UserError
 from nas.plugins import canonical_spec, installed
@@ -173,7 +173,7 @@ class Study:
         random architectures: about a tenth of a second each, once, then they are kept beside the study's files.
         progress: see :mod:`nas.progress`.
 
-        Columns: those of :class:`nas.audit.statistics.AuditRow`, then problem: why a proxy could not score a candidate,
+        Columns: those of :class:`nas.audit.audit.AuditRow`, then problem: why a proxy could not score a candidate,
         or None. Accuracy is the anytime accuracy at the first rung, which all candidates have reached.
 
         Raises UserError for an unknown proxy, and when nothing was trained yet.
@@ -192,18 +192,18 @@ class Study:
         asked = (name for p in proxies for name in (installed("nas.proxies") if p == "all" else [p]))
         names = dict.fromkeys((self.config.proxy, *SIZE_PROXIES, *(canonical_spec("nas.proxies", n) for n in asked)))
         loaded = {name: load_proxy(name) for name in names}
-        trained, book = self.first_rung(), self._scorebook()
-        rows = audited(
-            book,
+        trained, reference = self.first_rung(), self._reference_scores()
+        rows = audit_proxies(
+            reference,
             loaded,
             list(trained.key),
             self._architecture,
             trained.accuracy,
             references=lambda proxy: REFERENCE_SAMPLE if proxy.needs == "topology" else DEAR_SAMPLE,
             rng_seed=seed(self.config.seed, "audit"),
-            tell=_Told(progress or Silent(), len(trained), float(trained.accuracy.max())),
+            on_progress=_AuditProgress(progress or Silent(), len(trained), float(trained.accuracy.max())),
         )
-        return rows, book.problems
+        return rows, reference.problems
 
     def compared(self) -> tuple[Comparison, Savings]:
         """Ranked candidates against random controls: their mean accuracy, and how many candidates ranking has saved.
@@ -217,7 +217,7 @@ class Study:
     def audit_lines(self) -> str:
         """The audit in two lines of text, and a third where the search stopped relying on its proxy."""
         rows, _ = self.audited()
-        lines = [two_lines(rows, *self.compared(), proxy=self.config.proxy)]
+        lines = [audit_summary(rows, *self.compared(), proxy=self.config.proxy)]
         return "\n".join(filter(None, [*lines, reliance_line(self.config.proxy, self.reliance())]))
 
     def report(self, path: str | PathLike[str], *proxies: str, progress: Progress | None = None) -> Path:
@@ -233,14 +233,14 @@ class Study:
     def _architecture(self, key: str) -> Architecture:
         return Architecture.from_json(self.store.architecture(key))
 
-    def _scorebook(self) -> Scorebook:
+    def _reference_scores(self) -> ReferenceScores:
         task = self._architecture(str(self.best().key)).task
         config = replace(self.config, low=self.score.low)
-        return Scorebook(self.store.files(self.name), config, task, load_spaces(config.spaces, self._spaces))
+        return ReferenceScores(self.store.files(self.name), config, task, load_spaces(config.spaces, self._spaces))
 
 
-class _Told:
-    """Tells a progress display how far the scoring of a proxy has come."""
+class _AuditProgress:
+    """Shows the progress of the scoring of proxies."""
 
     def __init__(self, progress: Progress, trained: int, best: float) -> None:
         self.progress, self.trained, self.best = progress, trained, best

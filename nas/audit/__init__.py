@@ -1,1 +1,1 @@
-"""Auditing the proxy: does its order of training earn its keep?"""
+"""The audit of proxies: rank correlation with size removed, ranked candidates against random controls, and reliance."""

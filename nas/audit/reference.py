@@ -1,8 +1,8 @@
-"""The audit's reference sample, and scores of architectures by proxy, kept beside a study's files.
+"""The reference sample of a study, and scores of architectures by proxies, stored beside the study's files.
 
-A thousand architectures cost a second or two to draw and a dear proxy a tenth of a second each to score, so what was
-worked out is kept as JSON, by the architecture's key. It is good for the code that made it: when that of the framework,
-of a space or of a proxy changes, it is worked out anew. Nothing but time is lost with the file.
+It takes one or two seconds to draw 1,000 architectures, and an expensive proxy takes 0.1 s for each. So scores and
+sizes are stored as JSON, by the key of the architecture. They are valid for one version of the code: after a change of
+the framework, a space or a proxy they are computed again. The file only saves time and may be deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.audit.statistics import Floats, sizes_of
+from nas.audit.audit import sizes_of
+from nas.audit.statistics import Floats
 from nas.config import Config
 from nas.errors import PluginError
 from nas.proxies.contract import Proxy, evaluate
@@ -34,53 +35,78 @@ from nas.spaces.choices import at_random
 from nas.spaces.contract import SearchSpace
 
 FILE = "scores.json"
-ATTEMPTS = 12  # random proposals for each architecture of the reference sample that is wanted
+ATTEMPTS = 12  # at most, random proposals per architecture of the reference sample
 _SAMPLED_BY = ("spaces", "seed", "points", "max_macs", "max_params", "low", "rule")
 
 ArchitectureOf = Callable[[str], Architecture]
+"""From the key of an architecture to the architecture."""
 
 
-class Scorebook:
-    """Draws the reference sample of a study and scores architectures, each once.
+class ReferenceScores:
+    """Draws the reference sample of a study, and computes the scores and sizes of architectures, each once.
 
-    folder: the study's files; where they cannot be written, nothing is kept. config: with the study's lower budget.
-    problems: by proxy, what the first architecture that it could not score got in place of a score.
+    Parameters
+    ----------
+    folder : Path
+        The study's files. If the folder cannot be written, nothing is stored.
+    config : Config
+        The study's settings, with its lower budget.
+    task : Task
+        The study's task.
+    spaces : mapping of str to SearchSpace
+        The study's spaces by name.
+    code : bytes, optional
+        The version of the framework's code; by default the content of its files.
+
+    Attributes
+    ----------
+    problems : dict of str to str
+        By proxy, the error for the first architecture that it could not score.
     """
 
-    def __init__(self, folder: Path, config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        task: Task,
+        spaces: Mapping[str, SearchSpace],
+        *,
+        code: bytes | None = None,
+    ) -> None:
         self.problems: dict[str, str] = {}
         self._config, self._task, self._spaces = config, task, spaces
         self._path = folder / FILE
-        self._drawn: dict[str, Architecture] = {}
-        about = {name: getattr(config, name) for name in _SAMPLED_BY} | {"task": repr(task)}
-        self._version = _digest(json.dumps(about, sort_keys=True), _framework(), *map(_source, spaces.values()))
-        self._kept = self._read()
+        self._architectures: dict[str, Architecture] = {}
+        sampled_by = {name: getattr(config, name) for name in _SAMPLED_BY} | {"task": repr(task)}
+        code = _framework() if code is None else code
+        self._version = _digest(json.dumps(sampled_by, sort_keys=True), code, *map(_source, spaces.values()))
+        self._stored = self._read()
         self._changed = False
 
-    def reference(self, count: int) -> list[str]:
+    def sample(self, count: int) -> list[str]:
         """Keys of the first ``count`` random feasible architectures of the study's spaces, the same at every call.
 
-        Fewer where feasible ones are rare. A network that comes up twice is there twice.
+        Fewer if feasible architectures are rare. A key is repeated if its architecture is drawn again.
         """
-        if len(self._kept["keys"]) < count and self._kept["attempts"] < ATTEMPTS * count:
+        if len(self._stored["keys"]) < count and self._stored["attempts"] < ATTEMPTS * count:
             self._draw(count)
-        keys: list[str] = self._kept["keys"][:count]
+        keys: list[str] = self._stored["keys"][:count]
         return keys
 
-    def drawn(self, key: str) -> Architecture:
+    def architecture(self, key: str) -> Architecture:
         """An architecture of the reference sample."""
-        if key not in self._drawn:
-            self._draw(len(self._kept["keys"]))
-        return self._drawn[key]
+        if key not in self._architectures:
+            self._draw(len(self._stored["keys"]))
+        return self._architectures[key]
 
     def sizes(self, keys: Sequence[str], architecture_of: ArchitectureOf) -> Floats:
-        """Sizes as the audit takes them, shape (N, 3)."""
-        kept = self._kept["sizes"]
+        """Sizes of architectures as the audit defines them, shape (N, 3)."""
+        sizes = self._stored["sizes"]
         for key in keys:
-            if key not in kept:
-                kept[key] = list(sizes_of(architecture_of(key)))
+            if key not in sizes:
+                sizes[key] = list(sizes_of(architecture_of(key)))
                 self._changed = True
-        return np.array([kept[key] for key in keys], dtype=float).reshape(-1, 3)
+        return np.array([sizes[key] for key in keys], dtype=float).reshape(-1, 3)
 
     def scores(
         self,
@@ -88,37 +114,54 @@ class Scorebook:
         proxy: Proxy,
         keys: Sequence[str],
         architecture_of: ArchitectureOf,
-        tell: Callable[[int], None] = lambda done: None,
+        on_progress: Callable[[int], None] = lambda done: None,
     ) -> Floats:
-        """Scores by a proxy, shape (N,); NaN where it fails, which :attr:`problems` tells. tell: after each, how many
-        are done.
+        """Scores of architectures by a proxy.
+
+        Parameters
+        ----------
+        name : str
+            The name of the proxy.
+        proxy : Proxy
+            Called for architectures without a stored score.
+        keys : sequence of str
+            Keys of N architectures.
+        architecture_of : callable
+            From a key to its architecture; called for architectures without a stored score.
+        on_progress : callable
+            Called after each architecture with the number of scored architectures.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            NaN if the proxy fails; :attr:`problems` has the first error.
         """
-        kept = self._kept["scores"].setdefault(f"{name} {_digest(_source(proxy))}", {})
+        stored = self._stored["scores"].setdefault(f"{name} {_digest(_source(proxy))}", {})
         scores = []
         for done, key in enumerate(keys, start=1):
-            score = kept.get(key, math.nan)
+            score = stored.get(key, math.nan)
             if math.isnan(score):
                 try:
-                    score = kept[key] = evaluate(architecture_of(key), {name: proxy})[name]
+                    score = stored[key] = evaluate(architecture_of(key), {name: proxy})[name]
                     self._changed = True
                 except PluginError as error:
                     self.problems.setdefault(name, str(error))
             scores.append(score)
-            tell(done)
+            on_progress(done)
         return np.array(scores, dtype=float)
 
     def save(self) -> None:
-        """Keep what was worked out since the last time, if it can be written."""
+        """Write the file, if there is anything new and the folder can be written."""
         if not self._changed:
             return
         partial = self._path.with_name(f"{FILE}.{os.getpid()}.partial")
         with suppress(OSError):
-            partial.write_text(json.dumps({"version": self._version} | self._kept), encoding="utf-8")
+            partial.write_text(json.dumps({"version": self._version} | self._stored), encoding="utf-8")
             os.replace(partial, self._path)
             self._changed = False
 
     def _draw(self, count: int) -> None:
-        """Draw the sample from its beginning: it is a function of the study's seed alone."""
+        """Draw the sample from its beginning, as a function of the study's seed."""
         screener = screener_of(replace(self._config, proxy="macs"), self._task, self._spaces)
         decide = at_random(np.random.default_rng(seed(self._config.seed, "reference")))
         keys: list[str] = []
@@ -128,18 +171,18 @@ class Scorebook:
             proposal = screener.propose(decide)
             if isinstance(proposal, Proposal):
                 keys.append(proposal.key)
-                self._drawn[proposal.key] = proposal.architecture
-        if len(keys) > len(self._kept["keys"]) or attempts > self._kept["attempts"]:
-            self._kept |= {"keys": keys, "attempts": attempts}
+                self._architectures[proposal.key] = proposal.architecture
+        if len(keys) > len(self._stored["keys"]) or attempts > self._stored["attempts"]:
+            self._stored |= {"keys": keys, "attempts": attempts}
             self._changed = True
 
     def _read(self) -> dict[str, Any]:
-        """What was kept of the same study by the same code; nothing where that is not to be read."""
+        """The content of the file; empty if it is missing or broken, or from another study or version of the code."""
         empty: dict[str, Any] = {"keys": [], "attempts": 0, "sizes": {}, "scores": {}}
         with suppress(OSError, ValueError):
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            if isinstance(found, dict) and found.pop("version", None) == self._version:
-                return empty | found
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and content.pop("version", None) == self._version:
+                return empty | content
         return empty
 
 
@@ -152,14 +195,14 @@ def _digest(*parts: str | bytes) -> str:
 
 @cache
 def _framework() -> bytes:
-    """All that costs, scores and proposals are made of."""
+    """The code on which costs, scores and proposals depend: all files of the package ``nas``."""
     return b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
 
 
-def _source(thing: Any) -> bytes:
-    """The file that a plug-in comes from; nothing where there is none, as at a prompt."""
-    made = thing if inspect.isfunction(thing) or isinstance(thing, type) else type(thing)
+def _source(plugin: Any) -> bytes:
+    """The content of the file that a plug-in comes from; empty if there is none, as in an interactive session."""
+    defined = plugin if inspect.isfunction(plugin) or isinstance(plugin, type) else type(plugin)
     with suppress(OSError, TypeError):
-        if file := inspect.getsourcefile(made):
+        if file := inspect.getsourcefile(defined):
             return Path(file).read_bytes()
     return b""

@@ -1,34 +1,46 @@
-"""What trained candidates say of proxies, and whether a search goes on relying on its own.
+"""Audits on a study's trained candidates, and the decision whether the search goes on relying on its proxy.
 
-A proxy that is no better than size costs a search: it screens hundreds of proposals for an order that is worth nothing,
-or worse. So the driver audits it before every generation, on what has been trained by then.
+A proxy that knows no more than size costs a search: hundreds of proposals are screened for a worthless order, or a
+harmful one. So the driver audits its proxy before every generation, on the candidates that have been trained by then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nas.audit.reference import ArchitectureOf, Scorebook
-from nas.audit.statistics import FEW, AuditRow, Floats, Sample, audit
+from nas.audit.audit import FEW, AuditRow, Sample, audit
+from nas.audit.reference import ArchitectureOf, ReferenceScores
+from nas.audit.statistics import Floats
 from nas.audit.wording import numbers
 from nas.proxies.contract import Proxy, load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
 
-REFERENCES = 300  # architectures that size is fitted on between generations; the audit at the end takes more
+REFERENCES = 300  # reference architectures of an audit between generations; the audit at the end takes more
 
-Tell = Callable[[str, int, int], None]
-Scores = tuple[Floats, Floats]  # of trained candidates (N,), and of the reference (R,); NaN where a proxy failed
+OnProgress = Callable[[str, int, int], None]
+"""Called with the name of a proxy, the number of scored architectures, and their total number."""
+
+Scores = tuple[Floats, Floats]  # of trained candidates (N,), and of the reference (R,); NaN if the proxy failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliance:
-    """Whether the order of a generation's training is by the study's proxy, and why. trained: what is known by then."""
+    """Whether the training of a generation is ordered by the study's proxy, and why.
+
+    Attributes
+    ----------
+    relied : bool
+        Whether it is.
+    trained : int
+        Number of candidates that had been trained at the time of the decision.
+    reason : str
+        The numbers of the audit, or why there was none.
+    """
 
     relied: bool
     trained: int
@@ -36,7 +48,7 @@ class Reliance:
 
 
 def decide(
-    book: Scorebook,
+    reference: ReferenceScores,
     proxy: tuple[str, Proxy],
     keys: Sequence[str],
     architecture_of: ArchitectureOf,
@@ -44,28 +56,46 @@ def decide(
     *,
     rng_seed: int,
 ) -> Reliance:
-    """Whether to rely on a proxy, from the trained candidates and their accuracy at one fidelity.
+    """Decide whether to rely on a proxy.
 
-    It is relied on until there are ``FEW`` of them, and from then on unless it is worthless beyond size, or surely
-    behind one of the sizes: see :func:`nas.audit.statistics.audit`. A function of the arguments and of the reference
-    sample.
+    Parameters
+    ----------
+    reference : ReferenceScores
+        Of the study.
+    proxy : (str, Proxy)
+        With its name.
+    keys : sequence of str
+        Keys of the N trained candidates, all different.
+    architecture_of : callable
+        From a key of a candidate to its architecture.
+    accuracy : array_like, shape (N,)
+        Their accuracies at one fidelity.
+    rng_seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Reliance
+        A function of the arguments and of the reference sample. The proxy is relied on with fewer than ``FEW``
+        candidates, and otherwise unless it is worthless or behind one of the sizes: see :func:`nas.audit.audit.audit`.
     """
-    if len(keys) < FEW:
-        return Reliance(relied=True, trained=len(keys), reason=f"fewer than {FEW} candidates were trained")
+    trained = len(keys)
+    if trained < FEW:
+        return Reliance(relied=True, trained=trained, reason=f"fewer than {FEW} candidates were trained")
     name, score_of = proxy
-    rows = audited(
-        book, {name: score_of}, keys, architecture_of, accuracy, references=lambda _: REFERENCES, rng_seed=rng_seed
+    rows = audit_proxies(
+        reference, {name: score_of}, keys, architecture_of, accuracy, references=lambda _: REFERENCES, rng_seed=rng_seed
     )
     if not rows:
-        return Reliance(relied=True, trained=len(keys), reason="it cannot be audited")
+        return Reliance(relied=True, trained=trained, reason="it cannot be audited")
     (row,) = rows
-    ahead = f"surely behind {row.behind} with size removed; " if row.behind else ""
+    behind = f"surely behind {row.behind} with size removed; " if row.behind else ""
     relied = row.verdict != "worthless" and not row.behind
-    return Reliance(relied=relied, trained=len(keys), reason=f"{ahead}{numbers(row)}")
+    return Reliance(relied=relied, trained=trained, reason=f"{behind}{numbers(row)}")
 
 
-def audited(
-    book: Scorebook,
+def audit_proxies(
+    reference: ReferenceScores,
     proxies: Mapping[str, Proxy],
     keys: Sequence[str],
     architecture_of: ArchitectureOf,
@@ -73,49 +103,84 @@ def audited(
     *,
     references: Callable[[Proxy], int],
     rng_seed: int,
-    tell: Tell = lambda name, done, total: None,
+    on_progress: OnProgress = lambda name, done, total: None,
 ) -> list[AuditRow]:
-    """A row of the audit for every proxy that could score candidates, in the order of ``proxies``.
+    """Audit proxies on a study's trained candidates.
 
-    keys: of the trained candidates, different; architecture_of: theirs, called at need. accuracy: theirs, shape (N,).
-    references: how many random architectures a proxy is worth. tell: what is being scored, how many are done, of how
-    many.
+    Parameters
+    ----------
+    reference : ReferenceScores
+        Of the study. Its ``problems`` has an error for each proxy that failed on an architecture; the audit of this
+        proxy leaves the architecture out.
+    proxies : mapping of str to Proxy
+        By name.
+    keys : sequence of str
+        Keys of the N trained candidates, all different.
+    architecture_of : callable
+        From a key of a candidate to its architecture; called for candidates without a stored score.
+    accuracy : array_like, shape (N,)
+        Their accuracies.
+    references : callable
+        The number of reference architectures for a proxy: fewer for an expensive one.
+    rng_seed : int
+        Seed of the bootstrap.
+    on_progress : callable
+        See ``OnProgress``.
 
-    What a proxy cannot score is left out for it, and told by ``book.problems``. No row depends on which other proxies
-    are asked for; the sizes are rivals whether they are or not.
+    Returns
+    -------
+    list of AuditRow
+        A row for every proxy that scored at least one candidate and one reference, in the order of ``proxies``. No row
+        depends on the other proxies; the sizes are always rivals.
     """
-    asked = dict(proxies) | {name: load_proxy(name) for name in SIZE_PROXIES}
     accuracy_N = np.asarray(accuracy, dtype=float)
-    counts = {name: references(proxy) for name, proxy in asked.items()}
-    reference = book.reference(max(counts.values()))
+    with_sizes = dict(proxies) | {name: load_proxy(name) for name in SIZE_PROXIES}
+    counts = {name: references(proxy) for name, proxy in with_sizes.items()}
+    sample = reference.sample(max(counts.values()))
     scores: dict[str, Scores] = {}
     try:
-        for name, proxy in asked.items():
-            sample = reference[: counts[name]]
-            told = partial(_told, tell, name, len(keys) + len(sample))
-            scores_N = book.scores(name, proxy, keys, architecture_of, told)
-            scores[name] = scores_N, book.scores(name, proxy, sample, book.drawn, partial(told, before=len(keys)))
-        sizes_NS, sizes_RS = book.sizes(keys, architecture_of), book.sizes(reference, book.drawn)
+        for name, proxy in with_sizes.items():
+            scores[name] = _scores(
+                reference, name, proxy, keys, architecture_of, sample[: counts[name]], on_progress=on_progress
+            )
+        sizes_NS = reference.sizes(keys, architecture_of)
+        sizes_RS = reference.sizes(sample, reference.architecture)
     finally:
-        book.save()
+        reference.save()
     rows: dict[str, AuditRow] = {}
-    for names in _alike({name: scores[name] for name in proxies}):
+    for names in _grouped_by_failures({name: scores[name] for name in proxies}):
         use_N, use_R = (np.flatnonzero(np.isfinite(values)) for values in scores[names[0]])
         if use_N.size and use_R.size:
-            together = dict.fromkeys((*names, *SIZE_PROXIES))
-            trained = Sample(proxies={n: scores[n][0][use_N] for n in together}, sizes=sizes_NS[use_N])
-            random = Sample(proxies={n: scores[n][1][use_R] for n in together}, sizes=sizes_RS[use_R])
-            found = audit(trained, accuracy_N[use_N], random, rng=np.random.default_rng(rng_seed))
-            rows |= {row.proxy: row for row in found if row.proxy in names}
+            with_rivals = dict.fromkeys((*names, *SIZE_PROXIES))
+            trained = Sample(proxies={n: scores[n][0][use_N] for n in with_rivals}, sizes=sizes_NS[use_N])
+            random = Sample(proxies={n: scores[n][1][use_R] for n in with_rivals}, sizes=sizes_RS[use_R])
+            audited = audit(trained, accuracy_N[use_N], random, rng=np.random.default_rng(rng_seed))
+            rows |= {row.proxy: row for row in audited if row.proxy in names}
     return [rows[name] for name in proxies if name in rows]
 
 
-def _told(tell: Tell, name: str, total: int, done: int, before: int = 0) -> None:
-    tell(name, before + done, total)
+def _scores(
+    reference: ReferenceScores,
+    name: str,
+    proxy: Proxy,
+    keys: Sequence[str],
+    architecture_of: ArchitectureOf,
+    sample: Sequence[str],
+    *,
+    on_progress: OnProgress,
+) -> Scores:
+    """Scores of the trained candidates and of a reference sample by one proxy."""
+    first, total = len(keys), len(keys) + len(sample)
+    return (
+        reference.scores(name, proxy, keys, architecture_of, lambda done: on_progress(name, done, total)),
+        reference.scores(
+            name, proxy, sample, reference.architecture, lambda done: on_progress(name, first + done, total)
+        ),
+    )
 
 
-def _alike(scores: Mapping[str, Scores]) -> list[list[str]]:
-    """The names of proxies, those together that scored the same candidates and references: they share a fit."""
+def _grouped_by_failures(scores: Mapping[str, Scores]) -> list[list[str]]:
+    """Groups of proxies that scored the same candidates and references, because these share a fit."""
     groups: dict[tuple[bytes, ...], list[str]] = {}
     for name, both in scores.items():
         groups.setdefault(tuple(np.isfinite(values).tobytes() for values in both), []).append(name)
@@ -123,6 +188,6 @@ def _alike(scores: Mapping[str, Scores]) -> list[list[str]]:
 
 
 def relied_on(decisions: Mapping[str, Any], generation: int) -> bool:
-    """Whether a generation, counted from 0, was ordered by the proxy, from what the driver keeps in the memo."""
-    about = decisions.get(str(generation))
-    return about is None or bool(about["relied"])
+    """Whether the proxy ordered a generation, counted from 0, by the driver's stored decisions."""
+    decision = decisions.get(str(generation))
+    return decision is None or bool(decision["relied"])

@@ -6,105 +6,122 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.audit.savings import Savings
-from nas.audit.statistics import FEW, AuditRow, Comparison
+from nas.audit.audit import FEW, AuditRow
+from nas.audit.savings import FEWEST, Comparison, Savings
+
+VERDICTS = {"earned": "earned its keep", "undecided": "undecided", "worthless": "worthless beyond size"}
+"""Verdicts of an audit as they are displayed."""
 
 
-def two_lines(
+def audit_summary(
     rows: Sequence[AuditRow], comparison: Comparison, savings: Savings | None = None, *, proxy: str = "dtmc"
 ) -> str:
-    """The audit in two lines of plain text: the proxy that ordered the training beside the others, and ranked against
-    random.
+    """The audit in two lines of plain text.
 
-    Accuracies are taken to be fractions: differences are told in points.
+    Parameters
+    ----------
+    rows : sequence of AuditRow
+        The audit.
+    comparison : Comparison
+        Ranked candidates against random controls; accuracies are fractions, and differences are shown in points.
+    savings : Savings, optional
+        Shown if given.
+    proxy : str
+        The proxy that ordered the training.
+
+    Returns
+    -------
+    str
+        First line: the verdict on the proxy, and the τ of the other proxies. Second line: ranked against random.
     """
     row = next((r for r in rows if r.proxy == proxy), None)
-    others = [f"{r.proxy} {number(r.tau)}" for r in rows if r.proxy != proxy]
-    first = f"Proxy {proxy}: {told(row)}" + (f"; raw τ of {', '.join(others)}." if row and others else ".")
-    return f"{first}\nRanked against random: {compared(comparison)}{'' if savings is None else '; ' + saved(savings)}."
+    rivals = [f"{r.proxy} {number(r.tau)}" for r in rows if r.proxy != proxy]
+    first = f"Proxy {proxy}: {verdict_text(row)}" + (f"; raw τ of {', '.join(rivals)}." if row and rivals else ".")
+    second = f"Ranked against random: {comparison_text(comparison)}"
+    return f"{first}\n{second}{'' if savings is None else '; ' + savings_text(savings)}."
 
 
-def told(row: AuditRow | None) -> str:
-    """What is known of a proxy: its verdict with the numbers behind it."""
+def verdict_text(row: AuditRow | None) -> str:
+    """The verdict on a proxy, with its numbers."""
     if row is None:
         return "not audited, because no candidate with its score has been trained"
     if row.n < FEW:
-        return f"too few candidates to tell (τ {number(row.tau)}; n = {row.n}, at least {FEW} are needed)"
+        return f"too few candidates (τ {number(row.tau)}; n = {row.n}, at least {FEW} are needed)"
     return f"{VERDICTS[row.verdict]} ({numbers(row)})"
 
 
-VERDICTS = {"earned": "earned its keep", "undecided": "undecided", "worthless": "worthless beyond size"}
-
-
 def numbers(row: AuditRow) -> str:
-    """τ raw and with size removed, with their intervals, and how many candidates they are from."""
+    """τ raw and with size removed, with their intervals, and the number of candidates."""
     return (
         f"τ {number(row.tau)}{span(row.tau_low, row.tau_high)}; size removed "
         f"{number(row.tau_size_removed)}{span(row.size_removed_low, row.size_removed_high)}; n = {row.n}"
     )
 
 
-def compared(comparison: Comparison) -> str:
-    """The mean accuracy of ranked candidates beside that of random controls, in points."""
+def comparison_text(comparison: Comparison) -> str:
+    """The difference between ranked candidates and random controls, in points of accuracy."""
     counts = f"{comparison.ranked} ranked, {comparison.controls} random"
     points = [100 * v for v in (comparison.difference, comparison.low, comparison.high)]
     if math.isnan(points[0]):
         return f"not compared ({counts})"
     if math.isnan(points[1]) or comparison.ranked + comparison.controls < FEW:
-        return f"too few to tell ({counts})"
-    clear = "" if points[1] > 0 or points[2] < 0 else ", not told apart"
+        return f"too few candidates ({counts})"
+    clear = "" if points[1] > 0 or points[2] < 0 else ", no clear difference"
     return f"{points[0]:+.1f} points{span(points[1], points[2], 1)}{clear} ({counts})"
 
 
-def saved(savings: Savings) -> str:
-    """How many candidates need not be trained, thanks to how they were chosen."""
+def savings_text(savings: Savings) -> str:
+    """The number of trainings that ranking saved."""
     if math.isnan(savings.saved):
-        return f"candidates saved: cannot be told from {savings.chosen} ranked and {savings.controls} random ones"
+        counts = f"{savings.chosen} ranked, {savings.controls} random"
+        return f"candidates saved: unknown ({counts}; at least {FEWEST} of each are needed)"
     if math.isinf(savings.saved):
         return f"candidates saved: {number(savings.low, 0)} at least"
     return f"candidates saved: {number(savings.saved, 0)}{span(savings.low, savings.high, 0)}"
 
 
 def reliance_line(proxy: str, decisions: Mapping[str, Any]) -> str:
-    """Since when the order of training has not been by the proxy, and why; empty where it always was.
+    """The last change of the order of training, and its reason; empty if every generation was ordered by the proxy.
 
-    decisions: by generation, counted from 0, as the driver keeps them in the store's memo.
+    decisions: by generation, counted from 0, as the driver stores them.
     """
     changes = reliance_changes(decisions)
     if not changes:
         return ""
-    generation, about = changes[-1]
     again = f" This changed {len(changes)} times." if len(changes) > 1 else ""
-    return f"{reliance_sentence(proxy, generation, about)}{again}"
+    return f"{reliance_sentence(proxy, *changes[-1])}{again}"
 
 
 def reliance_changes(decisions: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """The decisions that changed something, with their generation, counted from 0; the first generation relies."""
+    """The decisions that differ from the one before, with their generation, counted from 0.
+
+    Before the first decision, the search relies on the proxy.
+    """
     changes, relied = [], True
-    for generation, about in sorted((int(g), about) for g, about in decisions.items()):
-        if about["relied"] != relied:
-            changes.append((generation, about))
-            relied = about["relied"]
+    for generation, decision in sorted((int(g), decision) for g, decision in decisions.items()):
+        if decision["relied"] != relied:
+            changes.append((generation, decision))
+            relied = decision["relied"]
     return changes
 
 
-def reliance_sentence(proxy: str, generation: int, about: Mapping[str, Any]) -> str:
-    """One such change as a sentence."""
-    if about["relied"]:
-        return f"From generation {generation + 1} on, the order was by {proxy} again ({about['reason']})."
+def reliance_sentence(proxy: str, generation: int, decision: Mapping[str, Any]) -> str:
+    """A change of the order of training as a sentence."""
+    if decision["relied"]:
+        return f"From generation {generation + 1} on, the order was by {proxy} again ({decision['reason']})."
     return (
         f"From generation {generation + 1} on, the order was the strategy's own: {proxy} did not beat size "
-        f"({about['reason']})."
+        f"({decision['reason']})."
     )
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number, or that there is none."""
+    """A number with a fixed number of digits, or "undefined"."""
     return "undefined" if math.isnan(value) else f"{round(value, digits) + 0.0:,.{digits}f}"  # no -0
 
 
 def span(low: float, high: float, digits: int = 2) -> str:
-    """An interval in brackets, after a space; empty where it is unknown."""
+    """An interval in brackets after a space, or nothing if it is unknown."""
     if math.isnan(low):
         return ""
     return f" [{number(low, digits)}, {'∞' if math.isinf(high) else number(high, digits)}]"

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from nas.audit.reference import Scorebook
+from nas.audit.reference import ReferenceScores
 from nas.audit.reliance import Reliance, decide
 from nas.audit.wording import reliance_changes, reliance_sentence
 from nas.config import Config
@@ -49,7 +49,9 @@ class GenerationProposer:
         self.strategy, self.progress = strategy, progress
         self.proxies = {config.proxy: screener.proxy}
         self.proxies |= {name: load_proxy(name) for name in SIZE_PROXIES if name not in self.proxies}
-        self.book = Scorebook(records.files, replace(config, low=records.score.low), screener.task, screener.spaces)
+        self.reference = ReferenceScores(
+            records.files, replace(config, low=records.score.low), screener.task, screener.spaces
+        )
 
     def propose(self, generation: int, limit: float) -> bool:
         """Fill a generation, counted from 0: the best proposals of a pool, in order of training, and random controls.
@@ -89,7 +91,7 @@ class GenerationProposer:
         records, first = self.records, self.records.rung(self.config.rungs()[0])
         by_key = {c.key: c for c in records.candidates() if first in records.accuracy[c.id]}
         reliance = decide(
-            self.book,
+            self.reference,
             (self.config.proxy, self.proxies[self.config.proxy]),
             list(by_key),
             lambda key: by_key[key].architecture,

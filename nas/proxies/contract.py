@@ -1,7 +1,7 @@
 """Proxies: scores of an architecture that need no training. Higher is better; size controls are proxies like any other.
 
 `dtmc` is the default score. `macs`, `params`, `depth` and `count` are the sizes that it must beat; the audit
-(:mod:`nas.audit.statistics`) says at the end of every search whether it did.
+(:mod:`nas.audit.audit`) says at the end of every search whether it did.
 """
 
 from __future__ import annotations

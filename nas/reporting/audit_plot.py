@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from nas.audit.statistics import TRIVIAL_TAU, AuditRow
+from nas.audit.audit import TRIVIAL_TAU, AuditRow
 from nas.proxies.sizes import SIZE_PROXIES
 from nas.reporting.formats import plugin_name
 from results.plots import GRID, INK, MUTED, STYLE

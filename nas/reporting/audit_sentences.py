@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from nas.audit import wording
-from nas.audit.savings import Savings
-from nas.audit.statistics import FEW, AuditRow, Comparison
+from nas.audit.audit import FEW, AuditRow
+from nas.audit.savings import Comparison, Savings
 from nas.reporting.formats import plugin_name
 
 
@@ -19,7 +19,7 @@ def verdict_sentence(proxy: str, row: AuditRow | None) -> str:
     """The verdict on the study's own proxy for readers who do not know the method."""
     name = plugin_name(proxy)
     if row is None or row.n < FEW:
-        return f"{name}: {wording.told(row)}."
+        return f"{name}: {wording.verdict_text(row)}."
     verdict = {
         "earned": f"{name} earned its keep: among networks of similar size, it prefers the more accurate ones",
         "undecided": f"Undecided: the candidates do not show whether {name} contains information beyond size",
@@ -32,8 +32,8 @@ def verdict_sentence(proxy: str, row: AuditRow | None) -> str:
 
 def comparison_sentences(comparison: Comparison, savings: Savings) -> list[str]:
     """Ranked candidates compared with random controls."""
-    difference = f"Ranked against random candidates, at the first rung: {wording.compared(comparison)}."
-    saved = wording.saved(savings).capitalize()
+    difference = f"Ranked against random candidates, at the first rung: {wording.comparison_text(comparison)}."
+    saved = wording.savings_text(savings).capitalize()
     if math.isnan(savings.saved):
         return [difference, f"{saved}."]
     worth = "more than the method can measure" if math.isinf(savings.worth) else f"{savings.worth:.2g}"

@@ -6,7 +6,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
-from nas.audit.statistics import AuditRow
+from nas.audit.audit import AuditRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 import nas
 import results
 from evaluators.training.evaluator import Training
-from nas.audit.wording import two_lines
+from nas.audit.wording import audit_summary
 from nas.config import Config
 from nas.errors import UserError
 from nas.evaluation.jobs import Job
@@ -151,7 +151,7 @@ def test_the_audit(study, monkeypatch):
     assert set(found.verdict) == {"undecided"}
     rows, problems = study.audited()
     assert problems == {}
-    assert two_lines(rows, *study.compared(), proxy="dtmc") == study.audit_lines()
+    assert audit_summary(rows, *study.compared(), proxy="dtmc") == study.audit_lines()
     assert len(study.audit_lines().splitlines()) == 2
 
 

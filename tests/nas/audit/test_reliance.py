@@ -1,4 +1,4 @@
-"""Whether a search relies on its proxy: by what was trained, in every study, and what it does where it does not."""
+"""Whether a search relies on its proxy, by the audit on its trained candidates, and searches that do not."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 import results
 from nas import launch
-from nas.audit.reference import Scorebook
-from nas.audit.reliance import Reliance, audited, decide, relied_on
-from nas.audit.statistics import FEW
+from nas.audit.audit import FEW
+from nas.audit.reference import ReferenceScores
+from nas.audit.reliance import Reliance, audit_proxies, decide, relied_on
 from nas.funnel import generation
 from nas.launch import resume, run
 from nas.plugins import load_plugin
@@ -26,53 +26,55 @@ LONG = {"evaluator": toy("Known"), "train": 36, "generation": 6, "pool": 60, "fi
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    """A scorebook with a space of 300 references."""
+def reference(tmp_path_factory):
+    """The reference scores of a study of one space."""
     spaces = {"Small": load_plugin("nas.search_spaces", space())()}
-    return Scorebook(tmp_path_factory.mktemp("book"), config(), TASK, spaces)
+    return ReferenceScores(tmp_path_factory.mktemp("reference"), config(), TASK, spaces)
 
 
-def decided(book, name, count, accuracy):
-    """The decision on a proxy where networks of the reference were trained."""
-    keys = list(dict.fromkeys(book.reference(200)))[:count]
-    values = [accuracy(book.drawn(key)) for key in keys]
-    return decide(book, (name, load_proxy(name)), keys, book.drawn, values, rng_seed=0)
+def decided(reference, name, count, accuracy):
+    """The decision on a proxy after the first networks of the reference sample have been trained."""
+    keys = list(dict.fromkeys(reference.sample(200)))[:count]
+    values = [accuracy(reference.architecture(key)) for key in keys]
+    return decide(reference, (name, load_proxy(name)), keys, reference.architecture, values, rng_seed=0)
 
 
-def test_few_candidates_decide_nothing(book):
-    found = decided(book, toy("misleads"), FEW - 1, load_proxy(toy("knows")))
-    assert (found.relied, found.trained) == (True, FEW - 1)
-    assert "fewer than 20" in found.reason
+def test_few_candidates_decide_nothing(reference):
+    decision = decided(reference, toy("misleads"), FEW - 1, load_proxy(toy("knows")))
+    assert (decision.relied, decision.trained) == (True, FEW - 1)
+    assert "fewer than 20" in decision.reason
 
 
 @pytest.mark.parametrize(("proxy", "relied"), [("knows", True), ("misleads", False)])
-def test_a_good_proxy_is_relied_on_and_a_bad_one_is_not(book, proxy, relied):
-    found = decided(book, toy(proxy), 40, load_proxy(toy("knows")))
-    assert found.relied is relied
-    assert found.reason.endswith("n = 40")
+def test_a_good_proxy_is_relied_on_and_a_bad_one_is_not(reference, proxy, relied):
+    decision = decided(reference, toy(proxy), 40, load_proxy(toy("knows")))
+    assert decision.relied is relied
+    assert decision.reason.endswith("n = 40")
 
 
 @pytest.mark.parametrize("size", ["macs", "depth"])
-def test_a_size_is_no_proxy(book, size):
-    found = decided(book, size, 40, load_proxy("macs"))
-    assert not found.relied
-    assert "size removed undefined" in found.reason
+def test_a_size_is_no_proxy(reference, size):
+    decision = decided(reference, size, 40, load_proxy("macs"))
+    assert not decision.relied
+    assert "size removed undefined" in decision.reason
 
 
-def test_a_proxy_that_always_fails_cannot_be_audited(book):
-    found = decided(book, space("").replace("spaces.py:", "parts.py:raises"), 30, load_proxy("macs"))
-    assert (found.relied, found.reason) == (True, "it cannot be audited")
+def test_a_proxy_that_always_fails_cannot_be_audited(reference):
+    decision = decided(reference, space("").replace("spaces.py:", "parts.py:raises"), 30, load_proxy("macs"))
+    assert (decision.relied, decision.reason) == (True, "it cannot be audited")
 
 
-def test_rows_do_not_depend_on_what_else_is_asked_for(book):
-    keys = list(dict.fromkeys(book.reference(200)))[:40]
+def test_rows_do_not_depend_on_what_else_is_asked_for(reference):
+    keys = list(dict.fromkeys(reference.sample(200)))[:40]
     names = (toy("knows"), "macs", "dtmc", space("").replace("spaces.py:", "parts.py:raises_sometimes"))
-    accuracy = [load_proxy(names[0])(book.drawn(key)) for key in keys]
+    accuracy = [load_proxy(names[0])(reference.architecture(key)) for key in keys]
 
     def rows(*asked):
         proxies = {name: load_proxy(name) for name in asked}
-        found = audited(book, proxies, keys, book.drawn, accuracy, references=lambda _: 100, rng_seed=3)
-        return {row.proxy: str(asdict(row)) for row in found}
+        audited = audit_proxies(
+            reference, proxies, keys, reference.architecture, accuracy, references=lambda _: 100, rng_seed=3
+        )
+        return {row.proxy: str(asdict(row)) for row in audited}
 
     together = rows(*names)
     assert list(together) == list(names)
@@ -94,7 +96,7 @@ def decisions_of(store):
 
 def test_a_search_goes_on_relying_on_a_proxy_that_knows(store, in_process):
     study = search(store, **LONG, proxy=toy("knows"))
-    assert [about["relied"] for about in decisions_of(store).values()] == [True] * 6
+    assert [decision["relied"] for decision in decisions_of(store).values()] == [True] * 6
     assert study.first_rung().ranked.sum() == 33
     assert len(study.audit_lines().splitlines()) == 2
     assert study.compared()[1].controls == 3
@@ -105,7 +107,7 @@ def test_a_search_goes_on_relying_on_a_proxy_that_knows(store, in_process):
 def test_a_search_stops_relying_on_a_proxy_that_does_not(store, in_process, strategy, proxy):
     proxy = proxy if proxy == "macs" else toy(proxy)
     study = search(store, **LONG, proxy=proxy, strategy=strategy)
-    relied = [about["relied"] for about in decisions_of(store).values()]
+    relied = [decision["relied"] for decision in decisions_of(store).values()]
     first = relied.index(False)
     assert first >= 4
     assert not any(relied[first:])
@@ -160,7 +162,7 @@ def test_the_strategy_does_not_hear_of_a_proxy_that_is_not_relied_on(store, in_p
 def test_the_decision_may_be_taken_back(store, in_process, monkeypatch):
     said = []
 
-    def scripted(book, proxy, keys, *_, **__):
+    def scripted(reference, proxy, keys, *_, **__):
         return Reliance(relied=len(keys) != 8, trained=len(keys), reason=f"{len(keys)} trained")
 
     class Heard:
@@ -169,7 +171,7 @@ def test_the_decision_may_be_taken_back(store, in_process, monkeypatch):
 
     monkeypatch.setattr(generation, "decide", scripted)
     study = run(config(train=16), store=str(store), progress=Heard())
-    assert [about["relied"] for about in decisions_of(store).values()] == [True, True, False, True]
+    assert [decision["relied"] for decision in decisions_of(store).values()] == [True, True, False, True]
     assert [line.partition(",")[0] for line in said] == ["From generation 3 on", "From generation 4 on"]
     assert set(study.first_rung().query("ranked").generation) == {0, 1, 3}
     assert "again (12 trained). This changed 2 times." in study.audit_lines()
@@ -183,17 +185,17 @@ def test_a_resumed_study_decides_the_same(tmp_path, in_process, monkeypatch, str
     search(parts, **settings | {"train": 6})
     for train in (18, 24, 30, 36):
         for kept in parts.with_name("parts.db.files").rglob("scores.json"):
-            kept.unlink()  # it is there to save time alone
+            kept.unlink()  # it only saves time
         monkeypatch.setattr(launch, "LocalRunner", InProcess)
         resume("toy", store=str(parts), train=train)
     assert decisions_of(tmp_path / "whole.db") == decisions_of(parts)
-    assert any(not about["relied"] for about in decisions_of(parts).values())
+    assert any(not decision["relied"] for decision in decisions_of(parts).values())
     candidates = [content(path)["candidates"] for path in (tmp_path / "whole.db", parts)]
     assert_same({"candidates": candidates[0]}, {"candidates": candidates[1]})
 
 
 def test_numbers_of_the_memo_are_plain(store, in_process):
     search(store, **LONG, proxy="macs")
-    for about in decisions_of(store).values():
-        assert set(about) == {"relied", "trained", "reason"}
-        assert math.isfinite(about["trained"])
+    for decision in decisions_of(store).values():
+        assert set(decision) == {"relied", "trained", "reason"}
+        assert math.isfinite(decision["trained"])

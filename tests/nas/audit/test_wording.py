@@ -1,4 +1,4 @@
-"""The audit in words: one line each, whatever is known."""
+"""The audit in words: one line each for the proxy and for ranked against random."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from nas.audit.savings import candidates_saved
-from nas.audit.statistics import AuditRow, control_comparison
-from nas.audit.wording import number, reliance_changes, reliance_line, saved, span, two_lines
+from nas.audit.audit import AuditRow
+from nas.audit.savings import candidates_saved, control_comparison
+from nas.audit.wording import audit_summary, number, reliance_changes, reliance_line, savings_text, span
 
 
 def row(**changes):
@@ -29,9 +29,9 @@ def row(**changes):
     return AuditRow(**(plain | changes))
 
 
-def test_two_lines():
+def test_audit_summary():
     rows = [row(), row(proxy="macs", tau=0.37), row(proxy="depth", tau=math.nan)]
-    text = two_lines(rows, control_comparison([0.7, 0.72, 0.74] * 6, [0.6, 0.61, 0.62]))
+    text = audit_summary(rows, control_comparison([0.7, 0.72, 0.74] * 6, [0.6, 0.61, 0.62]))
     assert text.splitlines() == [
         "Proxy dtmc: earned its keep (τ 0.41 [0.30, 0.50]; size removed 0.20 [0.10, 0.30]; n = 90); "
         "raw τ of macs 0.37, depth undefined.",
@@ -40,38 +40,38 @@ def test_two_lines():
 
 
 @pytest.mark.parametrize(
-    ("rows", "accuracies", "told"),
+    ("rows", "accuracies", "words"),
     [
         ([], ([0.5], []), ["not audited", "not compared (1 ranked, 0 random)"]),
-        ([row(verdict="undecided")], ([0.5, 0.6] * 9, [0.5, 0.7]), ["undecided", "not told apart"]),
-        ([row(verdict="worthless", tau_size_removed=math.nan)], ([0.5], [0.4]), ["beyond size", "too few to tell"]),
+        ([row(verdict="undecided")], ([0.5, 0.6] * 9, [0.5, 0.7]), ["undecided", "no clear difference"]),
+        ([row(verdict="worthless", tau_size_removed=math.nan)], ([0.5], [0.4]), ["beyond size", "too few candidates"]),
     ],
 )
-def test_two_lines_are_two_whatever_is_known(rows, accuracies, told):
-    lines = two_lines(rows, control_comparison(*accuracies)).splitlines()
+def test_the_summary_always_has_audit_summary(rows, accuracies, words):
+    lines = audit_summary(rows, control_comparison(*accuracies)).splitlines()
     assert len(lines) == 2
-    assert all(words in line for words, line in zip(told, lines))
+    assert all(word in line for word, line in zip(words, lines))
 
 
-def test_few_candidates_are_told_without_intervals():
+def test_few_candidates_are_reported_without_intervals():
     few = row(n=12, tau_low=math.nan, tau_high=math.nan)
-    first, second = two_lines([few], control_comparison([0.5, 0.6], [0.5])).splitlines()
-    assert first == "Proxy dtmc: too few candidates to tell (τ 0.41; n = 12, at least 20 are needed)."
-    assert second == "Ranked against random: too few to tell (2 ranked, 1 random)."
+    first, second = audit_summary([few], control_comparison([0.5, 0.6], [0.5])).splitlines()
+    assert first == "Proxy dtmc: too few candidates (τ 0.41; n = 12, at least 20 are needed)."
+    assert second == "Ranked against random: too few candidates (2 ranked, 1 random)."
 
 
 @pytest.mark.parametrize(
-    ("ranked", "controls", "told"),
+    ("ranked", "controls", "text"),
     [
-        (range(30), range(3), "candidates saved: cannot be told from 30 ranked and 3 random ones"),
+        (range(30), range(3), "candidates saved: unknown (30 ranked, 3 random; at least 5 of each are needed)"),
         (range(10, 50), range(8), "candidates saved: 131 at least"),
         ([0.5] * 20, [0.5] * 10, "candidates saved: 0 [-11, 28]"),
     ],
 )
-def test_candidates_saved(ranked, controls, told):
-    found = candidates_saved(list(ranked), list(controls))
-    assert saved(found) == told
-    assert two_lines([], control_comparison(list(ranked), list(controls)), found).endswith(f"; {told}.")
+def test_candidates_saved(ranked, controls, text):
+    savings = candidates_saved(list(ranked), list(controls))
+    assert savings_text(savings) == text
+    assert audit_summary([], control_comparison(list(ranked), list(controls)), savings).endswith(f"; {text}.")
 
 
 def test_nothing_is_minus_zero():
@@ -86,7 +86,7 @@ def decision(relied):
 def test_changes_of_reliance():
     """Keys come back from JSON as text, in any order."""
     decisions = {str(g): decision(relied) for g, relied in ((10, True), (0, True), (3, False), (4, False), (11, False))}
-    assert [(generation, about["relied"]) for generation, about in reliance_changes(decisions)] == [
+    assert [(generation, change["relied"]) for generation, change in reliance_changes(decisions)] == [
         (3, False),
         (10, True),
         (11, False),
