@@ -49,9 +49,8 @@ class GenerationProposer:
         self.strategy, self.progress = strategy, progress
         self.proxies = {config.proxy: screener.proxy}
         self.proxies |= {name: load_proxy(name) for name in SIZE_PROXIES if name not in self.proxies}
-        self.reference = ReferenceScores(
-            records.files, replace(config, low=records.score.low), screener.task, screener.spaces
-        )
+        with_low = replace(config, low=records.score.low)
+        self.reference = ReferenceScores(records.files, with_low, screener.task, screener.spaces)
 
     def propose(self, generation: int, limit: float) -> bool:
         """Fill a generation, counted from 0: the best proposals of a pool, in order of training, and random controls.
