@@ -1,4 +1,4 @@
-"""What can go wrong through a user's doing: one line of text, no traceback, exit status 2."""
+"""Errors that users cause. The command line shows them as one line, without traceback, and exits with status 2."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake that its message lets the user mend: what must hold, what came, the way out."""
+    """A mistake of the user; the message gives the requirement, the value received and the remedy."""
 
 
 class InvalidArchitecture(UserError):
-    """Plain data that is no network: a shape that does not fit, a point that does not grow, a map that nothing
-    feeds.
-    """
+    """Data that describe no valid network: sizes that do not fit, operating points that do not grow, and so on."""
 
 
 class PluginError(UserError):
-    """A plug-in that cannot be found or loaded, or that does not keep its contract."""
+    """A plug-in that cannot be found or loaded, or that violates its contract."""
 
 
 class DataError(UserError):
-    """Data that cannot be learned from as it is."""
+    """A data set that cannot be used for training."""
 
 
 class Unsatisfiable(UserError):
-    """Constraints that no proposal of the spaces satisfies."""
+    """Constraints that no proposal of the search spaces satisfies."""
 
 
 def unknown_name(what: str, got: object, valid: Iterable[str]) -> str:
-    """The message for a wrong name: lists the valid ones, the likeliest first.
+    """The message for an unknown name, with the closest valid name and all valid names.
 
+    Parameters
+    ----------
+    what : str
+        The kind of thing that has the name, such as "space".
+    got : object
+        The unknown name.
+    valid : iterable of str
+        The valid names.
+
+    Examples
+    --------
     >>> unknown_name("space", "residul", ["mobile", "residual"])
     "Unknown space 'residul'. Did you mean 'residual'? Valid: mobile, residual."
     """

@@ -1,4 +1,4 @@
-"""Seeds derived from what they are for, so that nothing depends on the order in which things ran."""
+"""Seeds derived from their purpose, so that results do not depend on the order of execution."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ from hashlib import sha256
 
 
 def seed(*parts: str | int) -> int:
-    """A seed in [0, 2**63) that is a function of the parts and of nothing else.
+    """A seed that depends only on the parts.
 
-    The same in every process, on every platform and Python version. The encoding is unambiguous: `seed("ab", "c")`,
-    `seed("a", "bc")`, `seed(1)` and `seed("1")` are four different seeds.
+    Parameters
+    ----------
+    *parts : str or int
+        The purpose of the seed. The encoding is unambiguous: `seed("ab", "c")`, `seed("a", "bc")`, `seed(1)` and
+        `seed("1")` are four different seeds.
+
+    Returns
+    -------
+    int
+        In [0, 2**63); the same in every process, on every platform and Python version.
 
     Raises
     ------
     TypeError
-        For a part that is neither `str` nor `int`; a bool or a float would be equal to another part as a number.
+        If a part is neither `str` nor `int`. A bool or a float could equal another part as a number.
 
     Examples
     --------

@@ -82,5 +82,5 @@ class StateKeeper:
 
     def update(self, **changes: Any) -> None:
         """Change fields of the state, and write it."""
-        self.state = replace(self.state, seconds=self.clock.elapsed(), domains=dict(self.domains.known), **changes)
+        self.state = replace(self.state, seconds=self.clock.elapsed(), domains=dict(self.domains.options), **changes)
         self._writer.set_memo(self.state.to_json())

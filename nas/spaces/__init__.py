@@ -1,1 +1,1 @@
-"""The contract of search spaces, and the choices that they make."""
+"""Search spaces: their contract and their choices."""

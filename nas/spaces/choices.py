@@ -1,8 +1,8 @@
 """Define-by-run choices: a search space is a function of `choose(name, options)`.
 
-One such function serves random sampling, Optuna, enumeration, replay and mutation, because what differs between them is
-only the *decision* behind `choose`: a function `decide(name, options) -> index`. The `Recorder` stands between the two:
-it holds the space to its contract, answers a repeated name from its record, and remembers what was chosen.
+The same function serves random sampling, Optuna, enumeration, replay and mutation: they differ only in the *decision*
+behind `choose`, a function `decide(name, options) -> index`. The `Recorder` connects the two: it checks the contract,
+answers a repeated name from its record, and stores the choices.
 """
 
 from __future__ import annotations
@@ -24,81 +24,120 @@ _PRIMITIVES = (str, int, float, bool, type(None))
 
 
 class Choose(Protocol):
-    """What a search space is called with: picks one of the options, under a name.
+    """The argument with which a search space makes its choices: ``choose(name, options)`` returns one of the options.
 
-    A space calls it any number of times in a proposal, in any order, and may let later calls depend on earlier answers.
+    A space may call it any number of times per proposal, in any order, and later calls may depend on earlier answers.
 
-    - `name` is unique to the decision: the same name is the same decision, and asked twice in one proposal it gives the
-      same answer.
-    - `options` are plain `str`, `int`, `float`, `bool` or None, not empty, finite, without duplicates, and *the same
-      whenever the name comes up*, in this proposal and in every other one of the study. Options that depend on an
-      earlier answer need that answer in the name: `choose(f"kernel of {kind}", kernels[kind])`.
-    - Two options are the same if type and value are: 1, 1.0 and True are three options.
+    Parameters
+    ----------
+    name : str
+        Identifies the choice. A repeated name returns the same answer within a proposal.
+    options : sequence of str, int, float, bool or None
+        Not empty, finite, without duplicates, and *the same whenever the name occurs*, in this proposal and in every
+        other proposal of the study. If the options depend on an earlier answer, put that answer into the name:
+        ``choose(f"kernel of {kind}", kernels[kind])``. Options are equal if type and value are equal: 1, 1.0 and True
+        are three options.
 
-    A constant tuple is fastest: it is recognised by identity.
+    Returns
+    -------
+    str, int, float, bool or None
+        One of the options.
 
     Raises
     ------
     PluginError
-        When the space does not keep to this.
+        If the space violates this contract.
+
+    Notes
+    -----
+    A constant tuple is fastest, because it is recognised by identity.
     """
 
     def __call__(self, name: str, options: Sequence[P]) -> P: ...
 
 
 class Domains:
-    """The options of every name that a study has seen; shared by all its recorders.
+    """The options of every name that occurred in a study; shared by all its recorders.
 
-    The driver makes one for a study, from the stored options when it resumes, so that a space that was edited in
-    between is told so. Grows as names come up; nothing is ever removed. Not thread-safe: one writer a study.
+    The driver constructs one per study. On resume it starts with the stored options, so that a space that was edited
+    in between is detected. Names are added as they occur and never removed. Not thread-safe: one writer per study.
 
-    known: name → options, in the order in which the names came up first.
+    Parameters
+    ----------
+    options : mapping of str to sequence, optional
+        Stored options by name.
+
+    Attributes
+    ----------
+    options : dict of str to tuple
+        Options by name, in the order in which the names first occurred.
     """
 
-    __slots__ = ("_types", "known")
+    __slots__ = ("_types", "options")
 
-    def __init__(self, known: Mapping[str, Sequence[Primitive]] | None = None) -> None:
-        self.known: dict[str, Options] = {}
+    def __init__(self, options: Mapping[str, Sequence[Primitive]] | None = None) -> None:
+        self.options: dict[str, Options] = {}
         self._types: dict[str, tuple[type, ...]] = {}
-        for name, options in (known or {}).items():
-            self.check(name, options)
+        for name, stored in (options or {}).items():
+            self.check(name, stored)
 
     def check(self, name: str, options: Sequence[Primitive]) -> Options:
-        """The options as first seen under this name, which these must equal in type, value and order; notes a new name.
+        """Check the options of a name, and add the name if it is new.
+
+        Parameters
+        ----------
+        name : str
+        options : sequence
+            Must equal the first options of this name in type, value and order.
+
+        Returns
+        -------
+        tuple
+            The options.
 
         Raises
         ------
         PluginError
-            When the options are no valid options, or not those seen before.
+            If the options are invalid, or differ from the first ones.
         """
-        known = self.known.get(name) if isinstance(name, str) else None
-        if known is None:
-            known = self.known[name] = _valid_options(name, options)
-            self._types[name] = tuple(map(type, known))
-            return known
-        if options is known:
-            return known
+        first = self.options.get(name) if isinstance(name, str) else None
+        if first is None:
+            first = self.options[name] = _valid_options(name, options)
+            self._types[name] = tuple(map(type, first))
+            return first
+        if options is first:
+            return first
         now = tuple(options) if isinstance(options, (tuple, list, range)) else _valid_options(name, options)
-        if now != known or tuple(map(type, now)) != self._types[name]:
+        if now != first or tuple(map(type, now)) != self._types[name]:
             raise PluginError(
-                f"A name must come with the same options every time. Got choose({name!r}, {_shown(now)}) after "
-                f"choose({name!r}, {_shown(known)}). "
+                f"A name must have the same options every time. Got choose({name!r}, {_shown(now)}) after "
+                f"choose({name!r}, {_shown(first)}). "
                 "If the options depend on a condition, put the condition into the name."
             )
-        self.known[name] = now  # The latest object: options restored from a store are then met by identity as well.
+        self.options[name] = now  # the latest object, so that options from a store are also recognised by identity
         return now
 
     def of(self, names: Iterable[str]) -> dict[str, Options]:
-        """The options of some of the names, such as the choices of one proposal: what a `Trial` carries."""
-        known = self.known
-        return {name: known[name] for name in names}
+        """The options of some of the names, such as the choices of one proposal."""
+        options = self.options
+        return {name: options[name] for name in names}
 
 
 class Recorder:
-    """The `Choose` that a space is called with: checks it, asks `decide` once a name, and records the answers.
+    """The `Choose` of one proposal: it checks the options, asks `decide` once per name, and records the answers.
 
-    One a proposal. `choices` holds what was chosen, in the order in which the names came up; it is complete when the
-    space returns, and holds what was chosen so far when the space raises.
+    Parameters
+    ----------
+    decide : callable
+        Function from a name and its options to the index of an option.
+    domains : Domains
+        The options of the study.
+
+    Attributes
+    ----------
+    choices : dict
+        Answers by name, in the order in which the names occurred; complete when the space returns, partial if it
+        raises.
 
     Examples
     --------
@@ -109,32 +148,32 @@ class Recorder:
     {'width': 32, 'norm': 'batch'}
     """
 
-    __slots__ = ("_decide", "_known", "choices", "domains")
+    __slots__ = ("_decide", "_options", "choices", "domains")
 
     def __init__(self, decide: Decide, domains: Domains) -> None:
         self._decide = decide
-        self._known = domains.known
+        self._options = domains.options
         self.domains = domains
         self.choices: dict[str, Primitive] = {}
 
     def __call__(self, name: str, options: Sequence[P]) -> P:
-        """One decision; see `Choose`. About 0.3 µs with a random decision; 0.75 µs for a list."""
-        # A constant tuple is the very object seen before; at a first call, or with options built afresh, check in full.
+        """One choice; see `Choose`. About 0.3 µs with a random decision, 0.75 µs for a list."""
+        # A constant tuple is the same object as before; first and newly built options are checked in full.
         try:
-            known: Any = self._known[name]
+            checked: Any = self._options[name]
         except (KeyError, TypeError):
-            known = None
-        if known is not options or known is None:
-            known = self.domains.check(name, options)
+            checked = None
+        if checked is not options or checked is None:
+            checked = self.domains.check(name, options)
         choices: dict[str, Any] = self.choices
         if name in choices:
             return choices[name]
-        index = self._decide(name, known)
+        index = self._decide(name, checked)
         try:
-            answer = choices[name] = known[index]
+            answer = choices[name] = checked[index]
         except (IndexError, TypeError):
             raise PluginError(
-                f"A decision must be the index of an option. Got {index!r} for {name!r} with options {_shown(known)}."
+                f"A decision must be the index of an option. Got {index!r} for {name!r} with options {_shown(checked)}."
             ) from None
         return answer
 
@@ -152,7 +191,7 @@ def index_of(options: Sequence[Primitive], value: Primitive) -> int:
 
 
 def at_random(rng: np.random.Generator) -> Decide:
-    """A decision that draws every option uniformly; may serve any number of proposals, and draws ahead from `rng`."""
+    """A decision that draws options uniformly, for any number of proposals. It draws from `rng` in blocks, ahead."""
     draw = _uniforms(rng).__next__
 
     def decide(name: str, options: Options) -> int:
@@ -164,17 +203,15 @@ def at_random(rng: np.random.Generator) -> Decide:
 def replay(choices: Mapping[str, Primitive]) -> Decide:
     """A decision that repeats stored choices.
 
-    Raises
-    ------
-    PluginError
-        When the space asks for a name that is not stored, or no longer offers what is stored. (From the decision.)
+    The decision raises PluginError if the space asks for a name that is not stored, or if a stored choice is not among
+    the options.
     """
 
     def decide(name: str, options: Options) -> int:
         if name not in choices:
             raise PluginError(
-                f"Stored choices must answer every name of the space. Got none for {name!r}, with options "
-                f"{_shown(options)}; stored: {_shown(choices)}. Has the space changed since? Then start a new study."
+                f"Stored choices must include every name of the space. Got none for {name!r}, with options "
+                f"{_shown(options)}; stored: {_shown(choices)}. If the space has changed, start a new study."
             )
         return _stored_index(name, options, choices[name])
 
@@ -184,19 +221,33 @@ def replay(choices: Mapping[str, Primitive]) -> Decide:
 def mutate(
     choices: Mapping[str, Primitive], rng: np.random.Generator, domains: Domains, rate: float | None = None
 ) -> Decide:
-    """A decision that keeps stored choices, but re-draws each with a probability among its *other* options.
+    """A decision that changes some of the stored choices, for one proposal.
 
-    At least one choice that the space is going to ask for is changed, provided that some name has two options at all.
-    Names that are not stored (a change may open a new branch of the space) are drawn uniformly. Serves one proposal.
+    Each choice changes with probability `rate`, to another option drawn uniformly. At least one choice changes, if a
+    stored name has two options. Names that are not stored, because a change opened a new branch of the space, are drawn
+    uniformly. The decision raises PluginError if a stored choice is not among the options.
 
-    rate: probability of change for each choice; 1 / number of choices by default.
+    Parameters
+    ----------
+    choices : mapping
+        Stored choices by name.
+    rng : numpy.random.Generator
+    domains : Domains
+        The options of the stored names.
+    rate : float, optional
+        Probability of a change, 1 / number of choices by default.
+
+    Returns
+    -------
+    callable
+        The decision.
 
     Raises
     ------
-    PluginError
-        When the space no longer offers what is stored. (From the decision.)
+    UserError
+        If the rate is outside [0, 1].
     """
-    names = [name for name in choices if len(domains.known.get(name, ())) > 1]
+    names = [name for name in choices if len(domains.options.get(name, ())) > 1]
     if rate is None:
         rate = 1 / max(1, len(names))
     if not 0 <= rate <= 1:
@@ -218,9 +269,19 @@ def mutate(
 
 
 def enumerate_choices(function: Callable[[Choose], object], limit: int) -> Iterator[dict[str, Primitive]]:
-    """Every complete set of choices of a define-by-run function, depth first, the last name varying fastest.
+    """Enumerate the complete sets of choices of a define-by-run function, depth first; the last name varies fastest.
 
-    Calls the function once for each. What it returns is dropped, what it raises ends the enumeration.
+    Parameters
+    ----------
+    function : callable
+        Called with a `Choose` once per set of choices. Its return value is ignored; an exception ends the enumeration.
+    limit : int
+        Largest number of sets of choices.
+
+    Yields
+    ------
+    dict
+        Choices by name.
 
     Raises
     ------
@@ -257,12 +318,12 @@ def enumerate_choices(function: Callable[[Choose], object], limit: int) -> Itera
             return
         path[-1] += 1
     raise UserError(
-        f"A space to enumerate must have at most {limit} sets of choices; this one has more. Raise the limit?"
+        f"A space to enumerate must have at most {limit} sets of choices. Got more. Raise the limit if you can wait."
     )
 
 
 def _uniforms(rng: np.random.Generator) -> Iterator[float]:
-    """Uniform numbers in [0, 1), without end, drawn in blocks: one at a time costs ten times as much."""
+    """Endless uniform numbers in [0, 1), drawn in blocks, which is ten times faster than one at a time."""
     while True:
         yield from rng.random(64).tolist()
 
@@ -272,16 +333,16 @@ def _stored_index(name: str, options: Options, value: Primitive) -> int:
     if index < 0:
         raise PluginError(
             f"Stored choices must be among the options. Got {value!r} for {name!r}, with options {_shown(options)}. "
-            "Has the space changed since? Then start a new study."
+            "If the space has changed, start a new study."
         )
     return index
 
 
 def _valid_options(name: str, options: Sequence[Primitive]) -> Options:
-    """The options of a name that is new, as a tuple."""
+    """The options of a new name as a tuple; raises PluginError if they are invalid."""
     if type(name) is not str or not name:
         raise PluginError(
-            f"A choice needs a name: a str that is not empty. Got {name!r}, with options {_shown(options)}."
+            f"The name of a choice must be a non-empty str. Got {name!r}, with options {_shown(options)}."
         )
     if isinstance(options, str) or not isinstance(options, Sequence):
         raise PluginError(f"Options must be a sequence, such as a tuple. Got {_shown(options)} for {name!r}.")
@@ -290,7 +351,7 @@ def _valid_options(name: str, options: Sequence[Primitive]) -> Options:
             raise PluginError(
                 "Options must be plain str, int, float (finite), bool or None. "
                 f"Got {option!r} of type {type(option).__name__} for {name!r}. "
-                "Choose among names or numbers, and look the object up afterwards."
+                "Choose among names or numbers, and look the object up by name."
             )
     if len({repr(option) for option in options}) != len(options) or not options:
         problem = "must not repeat" if options else "must not be empty"
@@ -299,6 +360,6 @@ def _valid_options(name: str, options: Sequence[Primitive]) -> Options:
 
 
 def _shown(value: object) -> str:
-    """A value as text, cut where it would fill the screen."""
+    """A value as text of at most 300 characters."""
     text = repr(value)
     return text if len(text) <= 300 else f"{text[:300]}…"

@@ -1,7 +1,6 @@
-"""What a search space promises: the contract between the driver, which decides, and a space, which describes.
+"""The contract of search spaces: a space describes networks, and the driver decides among them.
 
-The shipped checks of :mod:`nas.testing` hold a space to it. The other contracts stand with their first implementations:
-`Strategy` in :mod:`nas.strategies`, `Kind` in :mod:`nas.kinds`.
+:func:`nas.testing.check_search_space` tests an implementation.
 """
 
 from __future__ import annotations
@@ -15,41 +14,44 @@ from nas.spaces.choices import Choose
 
 @runtime_checkable
 class SearchSpace(Protocol):
-    """A family of anytime networks, as one function of choices. Inheriting from this class is not needed.
+    """A family of anytime networks, as a function of choices. A space need not inherit from this class.
 
-    Life cycle
-    ----------
-    A study constructs its spaces once, without arguments, and calls `architecture` once for each proposal, thousands of
-    times; again for a stored proposal when it is replayed, possibly in another process. The object may be pickled, and
-    may be shared between threads.
+    Notes
+    -----
+    Life cycle: a study constructs its spaces once, without arguments, and calls `architecture` once per proposal,
+    thousands of times; again when a stored proposal is replayed, possibly in another process. The object may be pickled
+    and shared between threads.
 
-    The space is pure: its answer depends on the choices, the task and the number of points alone. It uses no random
-    state, keeps no state between calls and reads no files.
+    The space is pure: the architecture depends only on the choices, the task and the number of points. A space uses no
+    random state, keeps no state between calls and reads no files.
 
-    The first line of the class's docstring is what `nas spaces` shows.
+    `nas spaces` shows the first line of the class's docstring.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
-        """The network that the choices describe, for this task.
-
-        Define-by-run: `choose(name, options)` may be called any number of times, later calls may depend on earlier
-        answers, and the same name always comes with the same options: what they depend on belongs into the name (see
-        `nas.spaces.choices.Choose`). Options may differ between tasks and between numbers of points: a study fixes
-        these.
+        """The network of one set of choices.
 
         Parameters
         ----------
-        choose: picks one of the options, under a name.
-        task: the shape of the input, and the classes.
-        points: number of operating points that the answer must have, at least 1.
+        choose : callable
+            ``choose(name, options)`` returns one of the options; see :class:`nas.spaces.choices.Choose`. Options may
+            depend on the task and the number of points, which are fixed in a study.
+        task : Task
+            Input shape and classes.
+        points : int
+            Number of operating points, at least 1.
+
+        Returns
+        -------
+        Architecture
+            For this task, with this number of operating points.
 
         Raises
         ------
         InvalidArchitecture
-            When what was chosen is no network: the proposal is rejected and counted, the study goes on. Fewer than half
-            of random proposals should end so.
+            If the choices describe no valid network: the proposal is rejected and counted, and the study continues.
+            Fewer than half of random proposals may be rejected.
         UserError
-            When the space cannot serve this task, or this number of points, whatever is chosen: the study ends with the
-            message.
+            If the space cannot serve this task or this number of points: the study ends with the message.
         """
         ...

@@ -203,7 +203,7 @@ def _indices(trial: Trial) -> dict[str, int]:
 def _distributions(domains: Domains) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution
 
-    return {name: CategoricalDistribution(range(len(options))) for name, options in domains.known.items()}
+    return {name: CategoricalDistribution(range(len(options))) for name, options in domains.options.items()}
 
 
 @contextmanager
