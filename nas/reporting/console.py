@@ -1,4 +1,4 @@
-"""What the command line prints: plain text from what the store holds."""
+"""The texts that the command line prints: tables of a store and of results, with the commands that use them."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ if TYPE_CHECKING:
     from nas.study import Study
     from results.store import Store
 
-MEAN_OF_LABELS = "Accuracy is the mean of fine and coarse labels; those that a point does not tell count as wrong."
+MEAN_OF_LABELS = "Accuracy: mean over fine and coarse labels; labels that a point does not predict count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
 
 
 def summary(study: Study) -> str:
-    """The end of a search: front, range of budgets, anytime accuracy, audit, where it is stored, what to type next."""
+    """The result of a search: front, anytime accuracy, range of budgets, audit, store, and the next commands."""
     front = study.front()
-    where = store_option(study.url)
+    option = store_option(study.url)
     if front.empty:
-        return f"No candidate has been trained. See why: nas status {study.name}{where}"
+        return f"No candidate has been trained. See why: nas status {study.name}{option}"
     score = study.score
     best = str(front.iloc[-1].realised_key)
-    tested = ""
+    test = ""
     if front.test_accuracy.notna().all():
-        tested = f", {study.anytime_accuracy('test'):.4f} on test images"
+        test = f", {study.anytime_accuracy('test'):.4f} on test images"
     command = f'import nas; print(nas.load("{best[:8]}"{store_argument(study.url)}).macs)'
     lines = [
         front_table(front),
         "",
-        f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{tested}, "
+        f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{test}, "
         f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
         study.audit_lines(),
         f"Stored in {study.url} as study {study.name!r}: {study.store.studies().set_index('study').reason[study.name]}",
-        f"Next: nas front {study.name} --plot front.png{where} | nas show {best[:8]}{where} | "
+        f"Next: nas front {study.name} --plot front.png{option} | nas show {best[:8]}{option} | "
         f"python -c {shlex.quote(command)}",
     ]
     return "\n".join(lines)
 
 
 def store_option(url: str) -> str:
-    """The option that names a store in a command, where it is needed."""
+    """The option that names a store in a command; empty for the default store."""
     return "" if url == STORE else f" --store {shlex.quote(url)}"
 
 
 def store_argument(url: str) -> str:
-    """The argument that names a store in Python, where it is needed."""
+    """The argument that names a store in Python; empty for the default store."""
     return "" if url == STORE else f", store={json.dumps(url)}"
 
 
@@ -82,8 +82,9 @@ def front_table(front: pd.DataFrame) -> str:
 
 
 def hierarchy_columns(points: pd.DataFrame) -> list[str]:
-    """The accuracies of fine and coarse labels, where labels have a hierarchy: on test images where all points have
-    them, else on validation images.
+    """Columns with the accuracies of fine and coarse labels; empty if labels have no hierarchy.
+
+    On test images if all points have them, otherwise on validation images.
     """
     for names in (["test_fine_accuracy", "test_coarse_accuracy"], ["fine_accuracy", "coarse_accuracy"]):
         if not points.empty and set(names) <= set(points) and points[names[1]].notna().all():
@@ -97,7 +98,7 @@ def own_measures(frame: pd.DataFrame, kind: str) -> list[str]:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    """As text: whole numbers with separators, fractions with four digits, milliseconds with three."""
+    """A table as text: thousands separated, fractions with four digits, milliseconds with three."""
     formats = {
         name: (
             "{:,.0f}" if name in ("macs", "nonzero_macs", "params") else "{:.3f}" if name == "latency_ms" else "{:.4f}"
@@ -137,7 +138,10 @@ def throttle_text(made: Throttled, folder: Path) -> str:
 
 
 def write_frame(frame: pd.DataFrame, path: Path, kind: str) -> None:
-    """Write a DataFrame as CSV or Parquet. Raises UserError when that cannot be done."""
+    """Write a DataFrame as CSV or Parquet (kind "csv" or "parquet").
+
+    Raises UserError if the file is not writable, or if pyarrow is not installed.
+    """
     try:
         if kind == "csv":
             frame.to_csv(path, index=False)
@@ -146,11 +150,11 @@ def write_frame(frame: pd.DataFrame, path: Path, kind: str) -> None:
     except ImportError as error:
         raise UserError("--parquet needs pyarrow: pip install pyarrow.") from error
     except OSError as error:
-        raise UserError(f"{path} must be a file that can be written: {error.strerror or error}.") from error
+        raise UserError(f"{path} must be writable: {error.strerror or error}.") from error
 
 
 def studies_table(store: Store) -> str:
-    """All studies, one a line."""
+    """All studies, one on each line."""
     studies = store.studies()
     if studies.empty:
         return "The store holds no study. Start one: nas search"
@@ -159,13 +163,13 @@ def studies_table(store: Store) -> str:
 
 
 def study_status(store: Store, study: str) -> str:
-    """How far a study has come: its state, candidates by status with an example of a reason, time, best so far."""
+    """The state of a study: candidates by status, each with an example of a reason; best candidate; time."""
     candidates = store.candidates(study)
     row = store.studies().set_index("study").loc[study]
     score = store.score(study)
     lines = [f"Study {study!r}: {row.state}. {row.reason or ''}".rstrip()]
     if score is not None:
-        lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f} ")
+        lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f}")
     for status, group in candidates.groupby("status", sort=False):
         reasons = group.reason.dropna()
         example = f"  e.g. {reasons.iloc[-1]}" if len(reasons) else ""
@@ -181,74 +185,74 @@ def study_status(store: Store, study: str) -> str:
     if memo.get("seconds"):
         share = memo.get("screening", 0.0) / memo["seconds"]
         lines.append(f"The search has run for {duration(memo['seconds'])}, {share:.1%} of it proposing and screening.")
-    if told := reliance_line(store.settings(study)["proxy"], memo.get("reliance", {})):
-        lines.append(told)
+    if reliance := reliance_line(store.settings(study)["proxy"], memo.get("reliance", {})):
+        lines.append(reliance)
     if row.state != "finished":
         lines.append(f"Continue with: nas resume {study}{store_option(store.url)}")
     return "\n".join(lines)
 
 
 def candidate_text(store: Store, key: str) -> str:
-    """One candidate: where it comes from, what was measured, what the network looks like that came of it."""
-    full, realised = store.key(key), store.realised(key)
+    """One candidate: its studies, its measurements, and the topology of its trained network."""
+    proposed, realised = store.key(key), store.realised(key)
     architecture = Architecture.from_json(store.architecture(realised))
     lines = [
-        f"{full}: {len(architecture.points)} operating points, norm {architecture.norm}, "
+        f"{proposed}: {len(architecture.points)} operating points, norm {architecture.norm}, "
         f"rule {architecture.training.rule}"
         + "".join(f", {name}={value}" for name, value in architecture.training.settings)
-        + _answers(architecture)
+        + _label_counts(architecture)
     ]
-    if realised != full:
-        lines.append(f"Trained, it became {realised}, which the topology below and the weights are of.")
+    if realised != proposed:
+        lines.append(f"Trained, it became {realised}: its topology is below, and the weights are its own.")
     for study in store.studies().study:
         points = store.points(study)
-        mine = points[(points.candidate == full) | (points.realised_key == full)]
-        if mine.empty:
+        own = points[(points.candidate == proposed) | (points.realised_key == proposed)]
+        if own.empty:
             continue
         candidates = store.candidates(study)
-        about = candidates[(candidates.key == mine.candidate.iloc[0]) & candidates.anytime_accuracy.notna()].iloc[0]
+        row = candidates[(candidates.key == own.candidate.iloc[0]) & candidates.anytime_accuracy.notna()].iloc[0]
         lines += [
-            f"Study {study}, space {about.space}, generation {about.generation}, {about.status}: {about.reason}",
-            f"Anytime accuracy {about.anytime_accuracy:.4f}; "
-            + ", ".join(f"{name.removeprefix('proxy_')} {about[name]:.4g}" for name in about.index if "proxy_" in name),
+            f"Study {study}, space {row.space}, generation {row.generation}, {row.status}: {row.reason}",
+            f"Anytime accuracy {row.anytime_accuracy:.4f}; "
+            + ", ".join(f"{name.removeprefix('proxy_')} {row[name]:.4g}" for name in row.index if "proxy_" in name),
             "Choices: "
-            + ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in about.choices.items()),
-            _measured(mine),
+            + ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in row.choices.items()),
+            _measurements(own),
         ]
     return "\n".join([*lines, *_topology_lines(architecture)])
 
 
-def _answers(architecture: Architecture) -> str:
-    """How many labels every point tells, where labels have a hierarchy."""
+def _label_counts(architecture: Architecture) -> str:
+    """The number of labels that every point predicts; empty if labels have no hierarchy."""
     counts = architecture.task.label_counts
-    told = "/".join(str(counts[architecture.labelling(point)]) for point in architecture.points)
-    return f", answers in {told} labels" if len(counts) > 1 else ""
+    predicted = "/".join(str(counts[architecture.labelling(point)]) for point in architecture.points)
+    return f", answers in {predicted} labels" if len(counts) > 1 else ""
 
 
-def _measured(points: pd.DataFrame) -> str:
-    """A candidate's points as a table; MACs of weights that are not zero where some are."""
+def _measurements(points: pd.DataFrame) -> str:
+    """A candidate's points as a table, with the MACs of nonzero weights if some weights are zero."""
     from results.measures import HIERARCHY
 
     columns = ["fidelity", "repeat", "level", "macs", "params", "accuracy", "test_accuracy"]
     if (points.nonzero_macs < points.macs).any():
         columns.insert(4, "nonzero_macs")
-    told = [name for name in HIERARCHY if points[name].notna().any()]
-    ordered = points.sort_values(["fidelity", "repeat", "level"])[columns + told + own_measures(points, "points")]
+    hierarchy = [name for name in HIERARCHY if points[name].notna().any()]
+    ordered = points.sort_values(["fidelity", "repeat", "level"])[columns + hierarchy + own_measures(points, "points")]
     shown = ordered.to_string(index=False, na_rep="–", float_format="{:.4f}".format)
-    return f"{shown}\n{MEAN_OF_LABELS}" if told else shown
+    return f"{shown}\n{MEAN_OF_LABELS}" if hierarchy else shown
 
 
 def _topology_lines(architecture: Architecture) -> list[str]:
-    """Every map with its channels at each level, its topological accumulated score and the operations that write it."""
+    """Every map: channels at each level, topological accumulated score (TAS), incoming operations."""
     topology = architecture.topology
     walk = walk_of(architecture)
-    lines = [f"Topology (map: channels at every level, size; TAS by the walk {walk!r}; what writes it):"]
+    lines = [f"Topology (map: channels at every level × size; TAS of the walk {walk!r}; ← incoming operations):"]
     active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, walk).maps
     for index, feature_map in enumerate(topology.maps):
         channels = "/".join(str(counts[index]) for counts in active)
         size = "×".join(map(str, feature_map.size)) or "vector"
-        written = ", ".join(_described(topology.operations[o]) for o in topology.incoming[index]) or "input"
-        lines.append(f"{index:4}: {channels} × {size}  TAS {score[index]:.3f}  ←  {written}")
+        incoming = ", ".join(_described(topology.operations[o]) for o in topology.incoming[index]) or "input"
+        lines.append(f"{index:4}: {channels} × {size}  TAS {score[index]:.3f}  ←  {incoming}")
     return lines
 
 

@@ -19,7 +19,7 @@ class Picture:
 
     @property
     def data_uri(self) -> str:
-        """The picture as an image of its own, so that its element ids cannot clash with those of the page."""
+        """The picture as an image of its own, so that its element ids cannot clash with the page's ids."""
         return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
 
 

@@ -1,6 +1,6 @@
 """The lanes in which operations pass feature maps in the drawing of a topology.
 
-Between the source and the target of an operation there may be other maps. The operation then runs down a *lane*, a
+If there are further maps between the source and the target of an operation, it runs down a *lane*, a
 vertical track in the gap between two columns. At any height, a lane holds one operation.
 
 References

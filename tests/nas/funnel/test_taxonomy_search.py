@@ -58,12 +58,12 @@ def test_both_accuracies_are_shown(study, cli, tmp_path):
         assert (status, err) == (0, "")
         assert "test_fine_accuracy" in out
         assert "test_coarse_accuracy" in out
-        assert "Accuracy is the mean of fine and coarse labels" in out
+        assert "Accuracy: mean over fine and coarse labels" in out
     status, out, err = cli("report", "s", "--store", study.url, "--out", str(tmp_path / "s.html"), "-q", "--proxy=macs")
     assert (status, err) == (0, "")
     page = (tmp_path / "s.html").read_text()
     assert "test coarse accuracy" in page
-    assert "Accuracy is the mean of fine and coarse labels" in page
+    assert "Accuracy: mean over fine and coarse labels" in page
     axes = front_figure(study.points(), study.front()).axes[0]
     assert axes.get_ylabel() == "accuracy, mean of fine and coarse labels"
     assert "answers in 2/2/3/3 labels" in cli("show", key, "--store", study.url)[1]

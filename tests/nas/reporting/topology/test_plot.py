@@ -1,0 +1,86 @@
+"""Figures of topologies: texts fit their boxes, every format is written, equal architectures give equal files."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from nas.errors import UserError
+from nas.reporting.topology.labels import text_width
+from nas.reporting.topology.layout import layout
+from nas.reporting.topology.plot import draw_topology, topology_figure
+
+from ... import hand_built
+from .drawn_networks import large, multi_scale, sixty
+
+
+@pytest.mark.parametrize("make", [sixty, large, hand_built.multi_exit, multi_scale, hand_built.lenet])
+def test_drawn_texts_fit_and_do_not_overlap(make):
+    """Real text extents: inside their boxes, in the figure, and apart from each other."""
+    figure = topology_figure(make())
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer, (axes,) = canvas.get_renderer(), figure.axes
+    drawing = layout(make(), margin=(3.22, 1.38))
+    boxes = {f"map {node.map}": node.box for node in drawing.nodes}
+    boxes |= {f"operation {edge.operation}": edge.label for edge in drawing.edges}
+    extents = [(text, text.get_window_extent(renderer)) for text in axes.texts]
+    assert not [(a[0], b[0]) for a, b in combinations(extents, 2) if a[1].overlaps(b[1])]
+    seen = set()
+    for text, extent in extents:
+        assert figure.bbox.contains(extent.x0, extent.y0)
+        assert figure.bbox.contains(extent.x1, extent.y1)
+        if text.get_gid():
+            seen.add(text.get_gid())
+            left, right = axes.transData.inverted().transform([(extent.x0, 0), (extent.x1, 0)])[:, 0]
+            assert boxes[text.get_gid()].left <= left
+            assert right <= boxes[text.get_gid()].right
+            assert right - left <= text_width(text.get_text(), text.get_fontsize()) + 0.03
+    assert seen == set(boxes)
+
+
+@pytest.mark.parametrize("name", hand_built.ALL)
+def test_pictures(name, tmp_path):
+    for ending in (".png", ".svg", ".pdf") if name in ("residual", "multi_exit") else (".svg",):
+        path = tmp_path / f"{name}{ending}"
+        assert draw_topology(hand_built.ALL[name](), path) == path
+        assert path.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("walk", ["flow", "undirected"])
+def test_other_walks(walk, tmp_path):
+    draw_topology(hand_built.cell(), tmp_path / "cell.svg", walk=walk, title="A cell")
+    drawn = (tmp_path / "cell.svg").read_text(encoding="utf-8")
+    assert "A cell" in drawn
+    assert {"flow": "share of walks", "undirected": "share of time"}[walk] in drawn
+
+
+def test_the_same_architecture_is_the_same_file(tmp_path):
+    """Also from another process, with another hash seed."""
+    path = draw_topology(hand_built.residual(), tmp_path / "here.svg")
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); import hand_built; "
+        "from nas.reporting.topology.plot import draw_topology; "
+        f"draw_topology(hand_built.residual(), {str(tmp_path / 'there.svg')!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONHASHSEED": "7"})
+    digests = {hashlib.sha256((tmp_path / f"{name}.svg").read_bytes()).hexdigest() for name in ("here", "there")}
+    assert len(digests) == 1
+    drawn = path.read_text(encoding="utf-8")
+    for text in ("9 operations, 7 feature maps, 3 operating points", "the important path", "conv 3×3", "4/8/12"):
+        assert text in drawn
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(UserError, match=r"must end in .png, .svg, .pdf. Got 'net.jpg'"):
+        draw_topology(hand_built.cell(), tmp_path / "net.jpg")
+    with pytest.raises(UserError, match=r"Unknown walk 'path'. Did you mean 'paths'"):
+        draw_topology(hand_built.cell(), tmp_path / "net.png", walk="path")
+    with pytest.raises(UserError, match="must be writable"):
+        draw_topology(hand_built.cell(), tmp_path / "missing" / "net.png")
