@@ -45,7 +45,7 @@ def main() -> None:
     except (UserError, StoreError, OSError) as error:
         status = _mistake(str(error))
     except typer.Abort:
-        status = _mistake("Not confirmed. Nothing was done.")
+        status = _mistake("Not confirmed. Nothing was deleted.")
     except wrong_usage as error:
         status = _mistake(error.format_message())
     sys.exit(status)

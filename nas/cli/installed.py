@@ -7,14 +7,14 @@ from nas.cli.app import app
 
 @app.command()
 def spaces() -> None:
-    """The search spaces that are installed."""
+    """List the installed search spaces."""
     _list("nas.search_spaces")
     print(f"{'file.py:NAME':24} Your own: a class with a method architecture(choose, task, *, points).")
 
 
 @app.command()
 def data() -> None:
-    """The data that can be searched on."""
+    """List the forms of data specifications."""
     from evaluators.data.loading import FORMS
 
     _list("nas.data")

@@ -19,7 +19,7 @@ def status(
     study: Annotated[str | None, typer.Argument(help="Name of a study. Default: list all.")] = None,
     store: Store = STORE,
 ) -> None:
-    """What the store holds: all studies, or how far one has come."""
+    """List the studies in the store, or show the progress of one."""
     import results
     from nas.reporting.console import studies_table, study_status
 
@@ -29,25 +29,27 @@ def status(
 
 @app.command()
 def front(
-    study: Annotated[list[str], typer.Argument(help="One study or more.")],
+    study: Annotated[list[str], typer.Argument(help="One or more studies.")],
     csv: Annotated[Path | None, typer.Option(help="Write the front to this CSV file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the front to this Parquet file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw front and candidates: .png, .svg or .pdf.")] = None,
     cost: Annotated[
         str, typer.Option(help="macs, params, latency_ms, nonzero_macs or a measure of the evaluator.")
     ] = "macs",
-    max_macs: Annotated[float | None, typer.Option(help="Only points within this many MACs.")] = None,
-    max_params: Annotated[float | None, typer.Option(help="Only points within this many parameters.")] = None,
+    max_macs: Annotated[float | None, typer.Option(help="Keep points with at most this number of MACs.")] = None,
+    max_params: Annotated[
+        float | None, typer.Option(help="Keep points with at most this number of parameters.")
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MEASURE=VALUE",
-            help="Only points with at most this value of a measure, or at least, if it is maximised; may be repeated.",
+            help="Keep points with at most this value of a measure, or at least if it is maximised; may be repeated.",
         ),
     ] = None,
     store: Store = STORE,
 ) -> None:
-    """The Pareto front of one study or several: accuracy against cost."""
+    """Show the Pareto front of one or more studies: accuracy against cost."""
     import results
     from nas.reporting.console import front_table, write_frame
 
@@ -87,12 +89,12 @@ def _limits(given: Sequence[str]) -> dict[str, float]:
 
 @app.command()
 def show(
-    key: Annotated[str, typer.Argument(help="Key of a candidate, or the beginning of it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="The architecture as JSON, as training left it.")] = False,
+    key: Annotated[str, typer.Argument(help="Key of a candidate or an unambiguous prefix.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the architecture after training as JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw topology and importance: .png, .svg or .pdf.")] = None,
     store: Store = STORE,
 ) -> None:
-    """One candidate: choices, results, topology."""
+    """Show one candidate: choices, results, topology."""
     import results
     from nas.reporting.console import candidate_text
 
@@ -107,19 +109,19 @@ def show(
 
 @app.command()
 def report(
-    study: Annotated[list[str], typer.Argument(help="One study or more.")],
+    study: Annotated[list[str], typer.Argument(help="One or more studies.")],
     out: Annotated[Path | None, typer.Option(help="The file to write. Default: STUDY.html.")] = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Audited beside the study's own and the sizes: a name, file.py:Name or all; may be repeated. "
+            help="Proxy to audit beside the study's proxy and the sizes: a name, file.py:Name or all; may be repeated. "
             "Default: all."
         ),
     ] = None,
     store: Store = STORE,
     quiet: Quiet = False,
 ) -> None:
-    """One HTML file: front, funnel, progress, proxy audit, topologies. Proxies are computed once and kept."""
+    """Write one HTML file: front, funnel, progress, proxy audit, topologies. Scores are computed once and kept."""
     from nas.progress import Live
     from nas.reporting.html_report import write_report
     from nas.study import Study
@@ -143,7 +145,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     store: Store = STORE,
 ) -> None:
-    """Remove a study, its weights included."""
+    """Delete a study with its weights."""
     import results
 
     opened = results.open(store)

@@ -304,7 +304,7 @@ def test_a_signal_stops_cleanly_and_the_study_continues(cli, tmp_path, whole, nu
     out, err = process.communicate()
     assert process.returncode == 130
     assert out == ""
-    assert err == f"\nStopped. What was done is stored; continue with: nas resume toy --store {store}\n"
+    assert err == f"\nStopped. All results so far are stored; continue with: nas resume toy --store {store}\n"
     assert not workers_of(tmp_path)
     assert state_of(store)[0] == "interrupted"
     status, _, err = cli("resume", "toy", "--store", store)
