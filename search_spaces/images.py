@@ -1,4 +1,4 @@
-"""What the image spaces share: how far to shrink an image, the widths of operating points, skips that always fit."""
+"""Shared parts of the image spaces: stems, number of stages, widths of operating points, and skips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALLEST_STRIDED_SIZE = 24
 
 
 def check_task(space: str, task: Task, points: int, *, video: bool = False) -> None:
-    """Raise UserError unless the task is about images, or videos where they are served, and the number of points is
+    """Raise UserError unless the task has images (or videos, if the space serves them) and the number of points is
     positive.
     """
     if len(task.input_shape) != 3 and not (video and len(task.input_shape) == 4):
@@ -32,7 +32,7 @@ def check_task(space: str, task: Task, points: int, *, video: bool = False) -> N
 
 @lru_cache
 def stem_strides(task: Task) -> tuple[int, ...]:
-    """The strides that a stem may have: 1 for small images, 1 or 2 from 24 pixels on, more where images are large.
+    """The strides that a stem may have: 1 for small images, 1 or 2 from 24 pixels on, more for large images.
 
     >>> [stem_strides(Task(input_shape=(3, n, n), num_classes=10)) for n in (8, 32, 224)]
     [(1,), (1, 2), (4, 8)]
@@ -47,7 +47,7 @@ def stem_strides(task: Task) -> tuple[int, ...]:
 
 
 def num_stages(size: Sequence[int]) -> int:
-    """How many stages, each of half the size of the one before, a map has room for: 3 from 8 pixels on.
+    """Number of stages, each of half the size of the one before: 3 for maps of at least 8 pixels, fewer for smaller.
 
     >>> num_stages((8, 8)), num_stages((4, 4)), num_stages((1, 1))
     (3, 2, 1)
@@ -57,7 +57,7 @@ def num_stages(size: Sequence[int]) -> int:
 
 
 def choose_fractions(choose: Choose, points: int) -> tuple[float, ...]:
-    """The widths of the operating points relative to the full one: start and spacing are chosen."""
+    """Choose the widths of the operating points relative to the full width: the smallest one and the spacing."""
     smallest = choose("smallest fraction", SMALLEST) if points > 1 else 1.0
     return fractions(smallest, choose("spacing", SPACINGS) if points > 2 else "linear", points)
 
@@ -77,9 +77,9 @@ def fractions(smallest: float, spacing: str, points: int) -> tuple[float, ...]:
 
 @lru_cache(maxsize=4096)
 def prefixes(full: int, shares: tuple[float, ...]) -> tuple[int, ...]:
-    """Prefix lengths of a map at these fractions: in steps of 4 channels where they then differ, else of 2 or of 1.
+    """Prefix lengths of a map at these fractions: multiples of 4 channels if they differ, else of 2 or of 1.
 
-    Raises InvalidArchitecture when the map is too narrow for so many points.
+    Raises InvalidArchitecture if the map is too narrow for this number of points.
 
     >>> prefixes(32, (0.25, 0.5, 0.75, 1.0)), prefixes(12, (0.25, 0.5, 0.75, 1.0))
     ((8, 16, 24, 32), (4, 6, 8, 12))
@@ -94,7 +94,7 @@ def prefixes(full: int, shares: tuple[float, ...]) -> tuple[int, ...]:
 
 
 def stem(builder: Builder, choose: Choose, slices: tuple[int, ...], *, activation: str) -> int:
-    """The first convolution, with norm and activation; how much it shrinks the image is chosen where it can be."""
+    """Add the first convolution, with norm and activation; its stride is a choice if there are several."""
     strides = stem_strides(builder.task)
     stride = choose("stem stride", strides) if len(strides) > 1 else strides[0]
     kernel = max(3, stride + 1)
@@ -102,11 +102,11 @@ def stem(builder: Builder, choose: Choose, slices: tuple[int, ...], *, activatio
 
 
 def link(builder: Builder, source: int, target: int, style: str, stride: int, *, optional: bool = False) -> None:
-    """A connection beside the main path into an existing map.
+    """Add a connection beside the main path into an existing map.
 
-    style: "identity" where both maps have the same size and widths; "pool", an average over windows, channels aligned,
-        where what a wider target has more is zero; "project", a 1×1 convolution with a norm.
-    stride: a power of two; sizes shrink as under so many strided 3×3 convolutions.
+    style: "identity", for maps of the same size and widths; "pool", an average over windows with aligned channels, and
+        zeros for additional channels of the target; "project", a 1×1 convolution with a norm.
+    stride: a power of two; the size shrinks as under log2(stride) strided 3×3 convolutions.
     """
     if style == "project":
         builder.add("conv", source, target, kernel=1, stride=stride, after=("norm",), optional=optional)

@@ -1,8 +1,8 @@
 """Mobile networks: inverted residuals with depthwise convolutions, with long skips, at several widths.
 
 From the paper: a block expands its input by a 1×1 convolution, filters it by a depthwise one, and projects it by a
-linear 1×1 convolution to few channels, which are added to its input where shapes agree. Ours: the ranges offered, the
-long skips, and operating points by width.
+linear 1×1 convolution to few channels, which are added to its input if shapes agree. Ours: the ranges of the choices,
+the long skips, and operating points by width.
 
 References
 ----------
@@ -31,8 +31,8 @@ class Mobile:
     """Inverted residuals with depthwise convolutions (MobileNetV2): expansion, kernel, depth and long skips vary.
 
     A stem, then up to three stages of blocks, each stage of half the size. Long skips may lead from a stage's input or
-    its first output into its last output, and one from the stem into the last block. What blocks pass on is linear. The
-    skips that are not MobileNetV2's are optional operations.
+    its first output into its last output, and one from the stem into the last block. The outputs of blocks are linear.
+    The skips that MobileNetV2 does not have are optional operations.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
@@ -55,7 +55,7 @@ class Mobile:
 
 
 def _stage(builder: Builder, choose: Choose, stage: int, x: int, slices: tuple[int, ...]) -> int:
-    """A stage of blocks with its long skips; returns its last output."""
+    """Add a stage of blocks with its long skips; returns its last output."""
     source, stride, depth = x, 2 if stage else 1, choose(f"{stage} depth", DEPTHS)
     x = first = _block(builder, choose, f"{stage}.0", source, slices, stride)
     for block in range(1, depth):
@@ -72,7 +72,7 @@ def _stage(builder: Builder, choose: Choose, stage: int, x: int, slices: tuple[i
 
 
 def _block(builder: Builder, choose: Choose, name: str, x: int, slices: tuple[int, ...], stride: int) -> int:
-    """Expand, filter, project; added to what came in where shapes agree."""
+    """Add a block: expand, filter, project; and the input, if shapes agree."""
     expansion, kernel = choose(f"{name} expansion", EXPANSIONS), choose(f"{name} kernel", KERNELS)
     after = ("norm", "relu6")
     inner = x

@@ -2,8 +2,8 @@
 
 From the paper: the supernet is a graph whose edges are operations and whose nodes are their outputs; removing edges
 gives the subnetworks of an anytime network, and which operations lie on important paths matters for how well it trains.
-Our reconstruction, as the full text was not at hand: the blocks, the patterns of skips and parallel branches offered
-here, and widths as what throttles.
+Our reconstruction, because the full text was not available: the blocks, the patterns of skips and parallel branches,
+and operating points by width.
 
 References
 ----------
@@ -23,7 +23,7 @@ from search_spaces.images import check_task, choose_fractions, link, num_stages,
 WIDTHS = (16, 20, 24, 32, 40)
 GROWTHS = (1.0, 1.5, 2.0)
 DEPTHS = ((1, 2), (1, 2, 3), (1, 2, 3))
-"""Of each stage; the first one has the largest maps."""
+"""Number of blocks of each stage; the first stage has the largest maps."""
 BODIES = ("basic", "bottleneck", "separable")
 KERNELS = (3, 5)
 EXPANSIONS = (0.25, 0.5)
@@ -33,16 +33,17 @@ WITHIN = ("identity", "project")
 ACROSS = ("project", "pool")
 LONG = ("none", "project", "pool")
 NARROWEST = 16
-"""No map is narrower at full width, so that eight operating points find different prefixes."""
+"""Smallest full width of a map, so that eight operating points have different prefixes."""
 
 
 class Residual:
     """Skip-connected supernets (TIPS): block types, extra skips and parallel branches vary; widths throttle.
 
     A strided or plain stem, then up to three stages of blocks, each stage of half the size. A block is a body (two
-    convolutions; a bottleneck; or a separable convolution) beside a shortcut, and maybe a parallel branch; a skip may
-    reach it from two or three blocks back, also across stages, and a long one the last block from the stem. All meet in
-    a sum, normalised before and activated after it. Branches, and skips beyond the shortcut, are optional operations.
+    convolutions; a bottleneck; or a separable convolution) beside a shortcut, and maybe a parallel branch. A skip may
+    start two or three blocks back, also in an earlier stage, and a long skip may lead from the stem to the last block.
+    All are summed, normalised before and activated after the sum. Branches and additional skips are optional
+    operations.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
@@ -67,9 +68,9 @@ class Residual:
 class _Supernet:
     """A network under construction.
 
-    nodes: the maps that blocks start from and skips join: the stem's, and every block's output.
-    stages: of the nodes.
-    links: what leads to the latest block's output beside its body, as (place of the source node, style).
+    nodes: the output maps of the stem and of every block.
+    stages: the stage of each node.
+    links: the connections into the latest block's output beside its body, as (position of the source node, style).
     """
 
     def __init__(self, task: Task, choose: Choose, shares: tuple[float, ...], slices: tuple[int, ...]):
@@ -79,7 +80,7 @@ class _Supernet:
         self.links: set[tuple[int, str]] = set()
 
     def block(self, name: str, stage: int, slices: tuple[int, ...]) -> None:
-        """Append a block: a body, a shortcut, and maybe a parallel branch and a skip from further back."""
+        """Append a block: a body, a shortcut, and maybe a parallel branch and a skip from an earlier node."""
         choose, last = self.choose, len(self.nodes) - 1
         target = self._body(name, slices, 2 ** (stage - self.stages[-1]))
         self.links.clear()
@@ -98,13 +99,13 @@ class _Supernet:
         self.stages.append(stage)
 
     def skip(self, start: int, target: int, stage: int, style: str, *, optional: bool = True) -> None:
-        """A link from the node at this place to a map of this stage, unless there is one of this style already."""
+        """Add a link from the node at position ``start``, unless there is one of this style already."""
         if (start, style) not in self.links:
             self.links.add((start, style))
             link(self.builder, self.nodes[start], target, style, 2 ** (stage - self.stages[start]), optional=optional)
 
     def _body(self, name: str, slices: tuple[int, ...], stride: int) -> int:
-        """The convolutions of a block, into a new map that is activated after all that is going to be added to it."""
+        """Add the convolutions of a block; their output map is activated after the sum."""
         builder, choose, source, after = self.builder, self.choose, self.nodes[-1], ("norm", "relu")
         body, kernel = choose(f"{name} body", BODIES), choose(f"{name} kernel", KERNELS)
         if body == "separable":

@@ -1,13 +1,13 @@
 """Networks sliced vertically: I-ResNeXt as released, and the block-triangular network whose points share all results.
 
 From the paper: many inclusive thin sub-networks of the same depth from one multi-branch network; a sparsity pattern on
-its parameters by which they train together efficiently. From the authors' code, I-ResNeXt: pre-activation bottlenecks
-whose number of branches grows with the sub-network, beside a residual stream that stays whole; a norm and a head for
-every sub-network; the losses of all are summed. Its stream goes with the sub-network: nothing can be reused.
+its parameters with which they train together efficiently. From the authors' code, I-ResNeXt: pre-activation bottlenecks
+whose number of branches grows with the sub-network, beside a residual stream at full width; a norm and a head for every
+sub-network; the losses of all are summed. The values of the stream differ between sub-networks, so nothing is reused.
 
-Ours, as the full text was not at hand: the sparse network, in which every map lies in slices, 1×1 convolutions read
-their own and earlier slices, 3×3 convolutions stay within a slice, one norm serves all; the transitions between stages;
-what the space offers, one head for all points among it.
+Ours, because the full text was not available: the sparse network, in which every map consists of slices, 1×1
+convolutions read their own and earlier slices, 3×3 convolutions stay within a slice, and one norm serves all; the
+transitions between stages; the ranges of the choices; one head for all points as an option.
 
 References
 ----------
@@ -30,7 +30,7 @@ from search_spaces.images import check_task, choose_fractions, num_stages, prefi
 KINDS = ("sparse", "i_resnext")
 TRANSITIONS = ("pad", "project")
 HEADS = ("own", "shared")
-"""A classifier for every operating point, or one whose logits add up."""
+"""A classifier for every operating point, or a shared one whose logits accumulate."""
 WIDTHS = (16, 24, 32, 48, 64)
 BOTTLENECKS = (1, 2, 4)
 """Channels of a branch in the first stage."""
@@ -51,9 +51,33 @@ def i_resnext(
 ) -> Architecture:
     """I-ResNeXt as released: sub-network k of A has (k + 1) / A of the branches, on the whole residual stream.
 
-    Three stages of ``num_blocks`` blocks; in stage i the stream has width·2^i channels, the ``cardinality`` branches
-    bottleneck·2^i each. Between stages a 2×2 average pool, then zeros up to twice the channels. No biases but the
-    heads'. stride: of the stem, 1 as released. Raises UserError unless levels divides cardinality.
+    Three stages of ``num_blocks`` blocks. Between stages, a 2×2 average pool and zeros up to twice the channels. Only
+    the heads have biases.
+
+    Parameters
+    ----------
+    num_blocks : int
+        Blocks of each stage.
+    width : int
+        Channels of the stream in the first stage; stage i has width · 2^i.
+    bottleneck : int
+        Channels of a branch in the first stage; stage i has bottleneck · 2^i.
+    cardinality : int
+        Number of branches; a multiple of ``levels``.
+    levels : int
+        Number of sub-networks.
+    stride : int
+        Stride of the stem; 1 in the released code.
+    task : Task
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    UserError
+        Unless levels divides cardinality.
     """
     return _i_resnext(Builder(task), (num_blocks,) * 3, width, bottleneck, _equal(cardinality, levels), stride)
 
@@ -69,11 +93,29 @@ def sparse_resnext(
     stride: int = 1,
     task: Task = CIFAR,
 ) -> Architecture:
-    """The block-triangular ResNeXt: y_j ← y_j + F_j(y_1 … y_j) for every slice j, the residual stream's too.
+    """The block-triangular ResNeXt: y_j ← y_j + F_j(y_1 … y_j) for every slice j, also of the residual stream.
 
-    Sizes as in :func:`i_resnext`. width, cardinality: numbers, for ``levels`` slices of equal size; or what each point
-    has of them, ascending. transition: between stages, after a 2×2 average pool: "pad" fills every slice up with zeros
-    at its own end, "project" is a triangular 1×1 convolution. Raises UserError unless levels divides the numbers.
+    Parameters
+    ----------
+    num_blocks, bottleneck, stride, task
+        As in :func:`i_resnext`.
+    width, cardinality : int or tuple of int
+        Channels of the stream and number of branches: a number, divided into ``levels`` equal slices, or the ascending
+        numbers of each operating point.
+    levels : int
+        Number of operating points, if width and cardinality are numbers.
+    transition : {"pad", "project"}
+        Between stages, after a 2×2 average pool: "pad" fills every slice with zeros at its own end; "project" is a
+        triangular 1×1 convolution.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    UserError
+        If levels does not divide a number, or if the transition is unknown.
     """
     if transition not in TRANSITIONS:
         raise UserError(f"transition must be one of {TRANSITIONS}. Got {transition=}.")
@@ -84,14 +126,14 @@ def sparse_resnext(
 class Slicing:
     """Vertically sliced ResNeXts: block-triangular ones, which reuse all results, and I-ResNeXt, which cannot.
 
-    Kind, slices, width, branches and their width, depth of every stage, the transitions between stages, and whether
-    points have classifiers of their own are choices.
+    Choices: the kind, the slices, the width, the number of branches and their width, the depth of every stage, the
+    transitions between stages, and whether every point has its own classifier.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
         """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("slicing", task, points)
-        found, shares = choose("kind", KINDS), choose_fractions(choose, points)
+        kind, shares = choose("kind", KINDS), choose_fractions(choose, points)
         width, bottleneck = choose("width", WIDTHS), choose("bottleneck", BOTTLENECKS)
         cardinality = choose("cardinality", (8, 16, 32) if points <= 4 else (16, 32))
         strides = stem_strides(task)
@@ -99,7 +141,7 @@ class Slicing:
         side = -(-max(task.input_shape[1:]) // stride)
         depths = tuple(choose(f"{stage} depth", DEPTHS) for stage in range(num_stages((side,))))
         builder, branches = Builder(task), prefixes(cardinality, shares)
-        if found == "i_resnext":
+        if kind == "i_resnext":
             return _i_resnext(builder, depths, width, bottleneck, branches, stride)
         transition = choose("transition", TRANSITIONS) if len(depths) > 1 else "pad"
         sparse = _sparse(builder, depths, prefixes(width, shares), bottleneck, branches, transition, stride)
@@ -120,7 +162,7 @@ def _i_resnext(
     branches: tuple[int, ...],
     stride: int = 1,
 ) -> Architecture:
-    """branches: their number in each sub-network."""
+    """I-ResNeXt; branches: their number in each sub-network."""
     x = builder.conv(builder.input, width, kernel=max(3, stride + 1), stride=stride)
     for stage, depth in enumerate(depths):
         if stage:
@@ -146,7 +188,7 @@ def _sparse(
     transition: str,
     stride: int = 1,
 ) -> Architecture:
-    """streams, branches: channels of the residual stream in the first stage, and branches, up to each slice."""
+    """The sparse network; streams, branches: channels of the stream in the first stage, and branches, per point."""
     x = builder.conv(builder.input, streams, kernel=max(3, stride + 1), stride=stride)
     for stage, depth in enumerate(depths):
         slices = tuple(n * 2**stage for n in streams)
@@ -166,6 +208,6 @@ def _sparse(
 
 
 def _halving(builder: Builder, x: int) -> dict[str, tuple[int, ...]]:
-    """The window of a 2×2 average pool; a side of a single pixel stays."""
+    """The window of a 2×2 average pool; a side of one pixel is not pooled."""
     window = tuple(min(2, n) for n in builder.size(x))
     return {"kernel": window, "stride": window, "padding": (0,) * len(window)}

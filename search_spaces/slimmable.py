@@ -1,9 +1,9 @@
 """Slimmable networks, the baseline: one fixed residual network whose operating points are widths.
 
 From the papers: every layer runs at a fraction of its width, from shared weights; a slimmable network has a norm for
-every width and sums the losses of all; a universally slimmable one (US-Net) trains largest, smallest and random widths
-(the sandwich rule) and re-estimates the statistics of its norms for every width after training. Ours: the small
-backbone.
+every width and sums the losses of all; a universally slimmable one (US-Net) trains the largest, the smallest and random
+widths (the sandwich rule) and estimates the statistics of its norms again for every width after training. Ours: the
+small backbone.
 
 References
 ----------
@@ -22,7 +22,7 @@ from search_spaces.images import SMALLEST, check_task, fractions, link, num_stag
 
 WIDTHS = (8, 12, 16, 20, 24, 28, 32, 40, 48)
 RULES = {"per_point": "joint", "recalibrated": "sandwich"}
-"""Norm policy → training rule: a slimmable network, and a universally slimmable one."""
+"""Training rule of each norm policy: a slimmable network, and a universally slimmable one."""
 
 
 class Slimmable:

@@ -1,10 +1,11 @@
 """SteppingNet: networks whose larger subnets build on the results of smaller ones, within budgets of MACs.
 
-From the paper: a series of subnets whose accuracy rises as more MACs become available, each reusing what the smaller
-ones computed; experiments on LeNet-3C1L, LeNet-5 and VGG-16 with four subnets. Our reconstruction, as the full text was
-not at hand: budgets of 10, 30, 50 and 85 % of the original network's MACs; the proposal's operating points, which split
-the filters evenly within them and are themselves the budgets of the construction (:mod:`evaluators.rules.stepping`);
-batch norms; a strided first convolution for images above 64 pixels; padding where an image is too small.
+From the paper: a series of subnets whose accuracy rises as more MACs become available, each reusing the results of the
+smaller ones; experiments on LeNet-3C1L, LeNet-5 and VGG-16 with four subnets. Our reconstruction, because the full text
+was not available: budgets of 10, 30, 50 and 85 % of the original network's MACs; the operating points of the proposal,
+which split the filters evenly within these budgets, and whose MACs are the budgets of the construction
+(:mod:`evaluators.rules.stepping`); batch norms; a strided first convolution for images above 64 pixels; padding for
+small images.
 
 References
 ----------
@@ -31,11 +32,11 @@ from nas.spaces.choices import Choose
 from search_spaces.images import check_task, stem_strides
 
 BUDGETS = (0.1, 0.3, 0.5, 0.85)
-"""MACs of the operating points relative to the original network's."""
+"""MACs of the operating points, relative to the original network."""
 EXPANSION = 1.8
 CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
 SMALLEST_UNPADDED = 16
-"""Pixels in a side from which on the LeNets need no padding."""
+"""Smallest side, in pixels, of images on which the LeNets need no padding."""
 
 WIDTHS = {"lenet_3c1l": (12, 16, 24, 32, 48), "lenet5": (12, 18, 24), "vgg16": (12, 16, 24, 32)}
 EXPANSIONS = (1.4, 1.8, 2.2)
@@ -54,11 +55,30 @@ def lenet_3c1l(
 ) -> Architecture:
     """Three convolutions and a linear classifier: 3×3, 3×3 and 5×5 without padding, a pooling after the last two.
 
-    width: filters of every convolution of the original network. expansion: how many times as many there are to choose
-    from. budgets: ascending MACs of the operating points, relative to the original's. padded: keep the size under
-    convolutions, and pool where there is something to pool. norm: batch norms, which the original has not.
+    Parameters
+    ----------
+    width : int
+        Filters of every convolution of the original network.
+    task : Task
+    expansion : float
+        Number of filters to choose from, relative to the original network; at least 1.
+    budgets : sequence of float
+        MACs of the operating points, ascending, relative to the original network.
+    padded : bool
+        Convolutions keep the size, and sides of one pixel are not pooled.
+    norm : bool
+        Batch norms; the original has none.
 
-    Raises InvalidArchitecture where the image is too small, or the budgets leave no filter for a point.
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    InvalidArchitecture
+        If the image is too small, or if the budgets leave an operating point without filters.
+    UserError
+        If the expansion or the budgets are out of range.
     """
     return _stepping(_lenet_3c1l(width, task, padded=padded, norm=norm), expansion, budgets)
 
@@ -74,8 +94,8 @@ def lenet5(
 ) -> Architecture:
     """LeNet-5: two 5×5 convolutions with a pooling each, two hidden linear layers, a linear classifier.
 
-    width: filters of the first convolution; 16, 120 and 84 for 6 follow in the other layers. Otherwise as
-    :func:`lenet_3c1l`.
+    width: filters of the first convolution; the other layers scale with it (16, 120 and 84 filters for 6). The other
+    parameters are as in :func:`lenet_3c1l`.
     """
     return _stepping(_lenet5(width, task, padded=padded, norm=norm), expansion, budgets)
 
@@ -90,8 +110,8 @@ def vgg16(
 ) -> Architecture:
     """VGG-16 as used on CIFAR: thirteen 3×3 convolutions in five stages, two hidden linear layers of 8 × width.
 
-    width: filters of the first stage. A stage ends in a pooling where there is something to pool. Otherwise as
-    :func:`lenet_3c1l`.
+    A stage ends in a pooling; sides of one pixel are not pooled. width: filters of the first stage. The other
+    parameters are as in :func:`lenet_3c1l`.
     """
     return _stepping(_vgg16(width, task, norm=norm), expansion, budgets)
 
@@ -105,13 +125,23 @@ def any_width(
     padded: bool = False,
     norm: bool = True,
 ) -> Architecture:
-    """An any-width network, the baseline: triangular weights and slices of one size, trained by the sandwich rule.
+    """An any-width network, the baseline: block-triangular weights and equal slices, trained by the sandwich rule.
 
-    The weights are triangular in blocks, a slice for every point; the original's are so element by element, with many
-    more widths than points.
+    There is one slice per operating point; the original is triangular element by element, with many more widths than
+    operating points.
 
-    base: lenet_3c1l, lenet5 or vgg16. budgets: as many points as these; the largest is the widest within the last one,
-    and the others, for slices of one size, are not at theirs. Otherwise as those functions have it.
+    Parameters
+    ----------
+    base : {"lenet_3c1l", "lenet5", "vgg16"}
+    width, task, padded, norm
+        As in the function of the base.
+    budgets : sequence of float
+        One per operating point, as in the function of the base. The largest point is as wide as the last budget allows;
+        the others follow from equal slices, and do not meet theirs.
+
+    Returns
+    -------
+    Architecture
     """
     _check_budgets(budgets)
     original, levels = _original(base, width, task, padded=padded, norm=norm), len(budgets)
@@ -131,8 +161,8 @@ def any_width(
 class Stepping:
     """SteppingNet: LeNet-3C1L, LeNet-5 or VGG-16 whose filters move between subnets under MAC budgets.
 
-    What varies is the original network, its width, how far it is widened, and the budgets. The rule `stepping`
-    constructs the subnets; under another rule the points are an even split.
+    Choices: the original network, its width, its expansion, and the budgets. The rule `stepping` constructs the
+    subnets; with a different rule the operating points split the filters evenly.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
@@ -159,7 +189,7 @@ def spread_budgets(points: int, smallest: float, largest: float) -> tuple[float,
 
 
 class _Chain:
-    """An original network under construction: one layer after the other, each of one slice."""
+    """An original network under construction: a chain of layers of one slice each."""
 
     def __init__(self, task: Task, *, padded: bool, norm: bool):
         self.builder, self.padded = Builder(task), padded
@@ -181,7 +211,7 @@ class _Chain:
             )
 
     def hidden(self, width: int) -> None:
-        """A linear layer that reads a map position by position, or a vector."""
+        """Add a hidden linear layer; on a map it is a convolution over all positions."""
         size = self.builder.size(self.at)
         if max(size, default=1) > 1:
             self._conv(width, size, padding=0)
@@ -190,12 +220,12 @@ class _Chain:
             self.at = self.builder.add("linear", self.at, target, wiring="causal", after=self.after, bias=self.bias)
 
     def average(self) -> None:
-        """The mean over all positions."""
+        """Add the mean over all positions."""
         target = self.builder.map(self.builder.slices(self.at))
         self.at = self.builder.add("global_avg_pool", self.at, target, wiring="causal")
 
     def classified(self) -> Architecture:
-        """The finished network, with a linear classifier that reads the last map position by position."""
+        """The finished network, with a linear classifier over all positions of the last map."""
         size, classes = self.builder.size(self.at), self.builder.map(self.builder.task.num_classes)
         if max(size, default=1) > 1:
             self.builder.add("conv", self.at, classes, kernel=size, padding=0, bias=True)
@@ -259,12 +289,13 @@ def _vgg16(width: int, task: Task, *, norm: bool) -> Architecture:
 
 
 def _check_budgets(budgets: Sequence[float]) -> None:
-    if not (len(budgets) > 0 and budgets[0] > 0 and all(a < b for a, b in pairwise(budgets))):
+    ascending = all(a < b for a, b in pairwise(budgets))  # False for NaN
+    if not (len(budgets) > 0 and budgets[0] > 0 and ascending):
         raise UserError(f"budgets must be positive shares of the original network's MACs, ascending. Got {budgets=}.")
 
 
 def _stepping(original: Architecture, expansion: float, budgets: Sequence[float]) -> Architecture:
-    """The proposal: filters split evenly within the budgets, to be constructed by the rule ``stepping``."""
+    """The proposal: filters split evenly within the budgets; the rule ``stepping`` constructs the subnets."""
     if not (1 <= expansion < math.inf):
         raise UserError(f"expansion must be finite and at least 1. Got {expansion=}.")
     _check_budgets(budgets)
@@ -275,7 +306,7 @@ def _stepping(original: Architecture, expansion: float, budgets: Sequence[float]
 
 
 def _even_split(original: Architecture, widened: Sequence[int], budgets: Sequence[float]) -> list[tuple[int, ...]]:
-    """Prefix lengths of every coupling group, with every level within its budget and close to it."""
+    """Prefix lengths of every owned group, so that every level is within its budget and close to it."""
     macs, columns = OwnershipMacs(original), np.zeros((len(widened), 0), dtype=np.int64)
     for budget in budgets:
         column = _even_level(columns, np.array(widened), macs, budget * original.costs[-1])
@@ -284,12 +315,12 @@ def _even_split(original: Architecture, widened: Sequence[int], budgets: Sequenc
 
 
 def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, limit: float) -> np.ndarray:
-    """The prefix of every group at the next level: the largest common share of the filters whose MACs are within the
-    limit, then one more in each layer, first to last, where it still fits.
+    """The prefix of every group at the next level: the largest common share of the filters within the limit of MACs,
+    then one more filter in each layer, first to last, if it still fits.
 
-    columns: prefixes at the levels before, (groups, levels). widened: all filters of each group, (groups,).
+    columns: prefixes at the levels before, (groups, levels). widened: number of filters of each group, (groups,).
 
-    Raises InvalidArchitecture where not even one more filter of each group fits.
+    Raises InvalidArchitecture if one more filter of each group does not fit.
     """
     least = columns[:, -1] + 1 if columns.size else np.ones_like(widened)
 
@@ -302,7 +333,7 @@ def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, l
     best = column(_largest(lambda share: fits(column(share)), 1.0))
     if not fits(best):
         raise InvalidArchitecture(
-            "Every operating point must have a filter more than the one before in every layer, within its budget. "
+            "Within its budget, every operating point must have more filters in every layer than the one before. "
             f"Point {columns.shape[1]}, of {limit:,.0f} MACs, has no room for {best.tolist()} filters: widen the "
             "network, or ask for fewer points."
         )
@@ -321,7 +352,7 @@ def _widths(original: Architecture) -> list[int]:
 
 
 def _largest(fits: Callable[[float], bool], most: float) -> float:
-    """The largest number up to ``most`` that fits, to a thousandth of a filter; 0 where none does."""
+    """The largest number up to ``most`` that fits, by 24 bisections; 0 if none does."""
     if fits(most):
         return most
     low, high = 0.0, most

@@ -1,14 +1,15 @@
 """Throttleable networks: VGG, ResNet, ResNeXt, DenseNet and C3D of gated modules, driven by one utilization.
 
-From the papers: modules whose components are gated, and one number u in [0, 1] that says how many are on; networks of
-these bases. From the released code: what the components are, channels of a layer side by side (VGG, C3D), paths of a
-block that are summed (ResNeXt), layers of a dense block (DenseNet), residual blocks (ResNet), in order round-robin from
-the last stage; that the values of what is on are multiplied by 1/c or n/c when c of n components are on, not in
-residual networks and C3D; how many are always on; one norm for all utilizations.
+From the papers: modules whose components are gated, and one number u in [0, 1] that determines how many are on; the
+base networks. From the released code: the components, which are channels of a layer side by side (VGG, C3D), paths of a
+block that are summed (ResNeXt), layers of a dense block (DenseNet), and residual blocks, round-robin from the last
+stage (ResNet); the factor 1/c or n/c for the active values if c of n components are on, except in residual networks and
+C3D; the number of components that are always on; one norm for all utilizations.
 
-Ours: norms of each operating point's own, and training in groups. As the full text was not at hand: the sizes;
-pre-activation in ResNeXt; no such factor unless it is asked for, and none in DenseNet, where the norms of the readers
-would take it out again; the mean over all positions before the hidden layers of VGG and C3D; what the space offers.
+Ours: separate norms for each operating point, and training in groups. Ours too, because the full text was not
+available: the sizes; pre-activation in ResNeXt; the factor as an option that is off by default, and not in DenseNet,
+because the norms of the readers would cancel it; the mean over all positions before the hidden layers of VGG and C3D;
+the ranges of the choices.
 
 References
 ----------
@@ -35,10 +36,10 @@ from search_spaces.images import check_task, num_stages, stem_strides
 CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
 VIDEO = Task(input_shape=(3, 16, 112, 112), num_classes=101)
 UTILIZATIONS = (0.0, 1 / 3, 2 / 3, 1.0)
-"""Of the operating points."""
+"""Utilizations of the operating points."""
 IN_GROUPS: dict[str, Any] = {"groups": 4, "warm_up": 0.5, "soft": True}
-"""How networks are trained that have norms for each utilization, see
-:class:`evaluators.rules.random_utilization.RandomUtilization`. Chosen on CIFAR-10's validation images, one seed.
+"""Settings of the training rule for networks with norms for each utilization, see
+:class:`evaluators.rules.random_utilization.RandomUtilization`. Selected on CIFAR-10's validation images, with one seed.
 """
 NORMS = ("shared", "recalibrated")
 NR = ("norm", "relu")
@@ -65,18 +66,40 @@ def vgg(
     scale: str = "none",
     norm: str = "shared",
 ) -> Architecture:
-    """VGG whose every hidden layer is a gated module of components side by side.
+    """VGG in which every hidden layer is a gated module of components side by side.
 
-    Stages of 3×3 convolutions, width · 1, 2, 4, 8 and 8 channels, each ending in a pooling where there is something to
-    pool; the mean over all positions; two hidden linear layers of 8 · width.
+    Stages of 3×3 convolutions, with width · 1, 2, 4, 8 and 8 channels, each ending in a pooling (sides of one pixel are
+    not pooled); the mean over all positions; two hidden linear layers of 8 · width.
 
-    width: channels of the first stage. depths: convolutions of each stage, up to five. components: of every layer; they
-    divide the width. utilizations: of the operating points, ascending. always: components that are on at every
-    utilization. scale: what values are multiplied by when c of n components are on: "none" 1, "mean" 1/c, "full" n/c.
-    norm: "shared" by all utilizations, which train side by side; "recalibrated" for each operating point, after
-    training in groups of one utilization.
+    Parameters
+    ----------
+    width : int
+        Channels of the first stage.
+    depths : sequence of int
+        Convolutions of each stage, for one to five stages.
+    components : int
+        Components of every layer; a divisor of the width.
+    task : Task
+    utilizations : sequence of float
+        Utilizations of the operating points, ascending.
+    always : int
+        Components that are on at every utilization.
+    scale : {"none", "mean", "full"}
+        Factor of the values when c of n components are on: 1, 1/c or n/c.
+    norm : {"shared", "recalibrated"}
+        "shared": all utilizations share norms and train side by side. "recalibrated": norms are estimated for each
+        operating point, after training in groups of one utilization.
 
-    Raises UserError unless components divide the width, InvalidArchitecture where utilizations do not differ in MACs.
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    UserError
+        If components do not divide the width, or if there are not one to five stages.
+    InvalidArchitecture
+        If two utilizations have the same MACs.
     """
     return _plain(_Chain(task, components, always, scale), width, depths, 2, utilizations, norm)
 
@@ -92,7 +115,7 @@ def c3d(
     scale: str = "none",
     norm: str = "shared",
 ) -> Architecture:
-    """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that leaves the frames alone."""
+    """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that keeps all frames."""
     return _plain(_Chain(task, components, always, scale), width, depths, (1, 2, 2), utilizations, norm)
 
 
@@ -105,13 +128,14 @@ def resnet(
     always: int = 0,
     norm: str = "shared",
 ) -> Architecture:
-    """ResNet whose residual branches are the components of one gated module: depth throttles.
+    """ResNet whose residual branches are the components of one gated module: the utilization controls the depth.
 
-    Stages of basic blocks, twice as wide and half the size each; the shortcuts between stages, 1×1 convolutions, are
-    not gated. Blocks go on round-robin from the last stage: its first, the first of the stage before, …
+    Stages of basic blocks, each twice as wide and half the size of the one before; the shortcuts between stages, 1×1
+    convolutions, are not gated. Blocks are switched on round-robin from the last stage: its first block, the first
+    block of the stage before, …
 
     width: channels of the first stage. depths: blocks of each stage. always: blocks that are on at every utilization.
-    Otherwise as :func:`vgg`.
+    The other parameters are as in :func:`vgg`.
     """
     builder = Builder(task)
     x = _stem(builder, width, after=NR)
@@ -147,8 +171,8 @@ def resnext(
 
     Pre-activation blocks: in stage i the stream has width · 2^i channels and each of the paths bottleneck · 2^i.
 
-    cardinality: paths of a block. components: of a block, each some of its paths. Otherwise as :func:`vgg`. Raises
-    UserError unless components divide the cardinality.
+    cardinality: paths of a block. components: of a block, each an equal share of its paths. The other parameters are as
+    in :func:`vgg`. Raises UserError unless components divide the cardinality.
     """
     builder = Builder(task)
     x = _stem(builder, width)
@@ -176,13 +200,13 @@ def densenet(
     always: int = 0,
     norm: str = "shared",
 ) -> Architecture:
-    """DenseNet-BC whose dense blocks are gated modules: their layers are the components, what is off is not there.
+    """DenseNet-BC whose dense blocks are gated modules with their layers as components.
 
     A layer is a 1×1 convolution to 4 · growth channels and a 3×3 convolution to growth; between blocks a 1×1
     convolution halves the channels, and a pooling the size.
 
     growth: channels of a layer. depths: layers of each block. always: layers of a block that are on at every
-    utilization. Otherwise as :func:`vgg`.
+    utilization. The other parameters are as in :func:`vgg`.
     """
     builder = Builder(task)
     x = _stem(builder, 2 * growth)
@@ -203,22 +227,22 @@ def densenet(
 
 
 class Throttleable:
-    """Throttleable networks (TNN): VGG, ResNet, ResNeXt or DenseNet of gated modules; C3D where the data are videos.
+    """Throttleable networks (TNN): VGG, ResNet, ResNeXt or DenseNet of gated modules; C3D for videos.
 
-    Base network, width, depth of every stage, components, how many are always on and whether points have norms of
-    their own are choices. Training in groups begins at once: early in a training, small points would be judged by
-    nothing.
+    Choices: the base network, the width, the depth of every stage, the number of components and how many of them are
+    always on, and the norm policy. Training in groups has no warm-up here: during a warm-up, small operating points are
+    not trained, and early stopping would judge them by chance.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
         """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("throttleable", task, points, video=True)
-        made = self._made(choose, task, points)
-        settings = dict(made.training.settings)
+        network = self._network(choose, task, points)
+        settings = dict(network.training.settings)
         settings.pop("warm_up", None)
-        return replace(made, training=replace(made.training, settings=tuple(sorted(settings.items()))))
+        return replace(network, training=replace(network.training, settings=tuple(sorted(settings.items()))))
 
-    def _made(self, choose: Choose, task: Task, points: int) -> Architecture:
+    def _network(self, choose: Choose, task: Task, points: int) -> Architecture:
         video = len(task.input_shape) == 4
         spread: dict[str, Any] = {"task": task, "utilizations": spread_utilizations(points)}
         spread["norm"] = choose("norm", NORMS)
@@ -246,7 +270,7 @@ class Throttleable:
 
 
 def spread_utilizations(points: int) -> tuple[float, ...]:
-    """Utilizations of any number of operating points, evenly from 0 to 1.
+    """Utilizations of a number of operating points, evenly spaced from 0 to 1.
 
     >>> spread_utilizations(3), spread_utilizations(1)
     ((0.0, 0.5, 1.0), (1.0,))
@@ -255,19 +279,19 @@ def spread_utilizations(points: int) -> tuple[float, ...]:
 
 
 def _components(points: int) -> tuple[int, ...]:
-    """Enough for the points to differ."""
+    """Options for the number of components: enough for the operating points to differ."""
     return (4, 8) if points <= 4 else (8,)
 
 
 class _Chain:
-    """A network of one gated layer after the other under construction; a module is a layer and what pools it."""
+    """A chain of gated layers under construction; a module is a layer with its pooling."""
 
     def __init__(self, task: Task, components: int, always: int, scale: str):
         self.builder, self.components, self.always, self.scale = Builder(task), components, always, scale
         self.at, self.module = self.builder.input, list[int]()
 
     def layer(self, kind: str, width: int, **window: Any) -> None:
-        """The next layer, with norm and activation inside each component."""
+        """Add a layer, with norm and activation inside each component."""
         self.gate()
         target = self.builder.map(_equal(width, self.components, "width"), scale=self.scale)
         self.at = self.builder.add(kind, self.at, target, after=NR, **window)
@@ -278,7 +302,7 @@ class _Chain:
         self.module.append(self.at)
 
     def gate(self) -> None:
-        """The latest layer is complete."""
+        """Complete the latest module."""
         if self.module:
             self.builder.gate([self.module] * self.components, always=self.always)
 
@@ -286,7 +310,7 @@ class _Chain:
 def _plain(
     chain: _Chain, width: int, depths: Sequence[int], first: int | Size, utilizations: Sequence[float], norm: str
 ) -> Architecture:
-    """VGG and C3D. first: the window of the first pooling."""
+    """VGG or C3D; first: the window of the first pooling."""
     builder = chain.builder
     if not 1 <= len(depths) <= 5:
         raise UserError(f"There must be one to five stages. Got {depths=}.")
@@ -314,7 +338,7 @@ def _finished(builder: Builder, utilizations: Sequence[float], norm: str) -> Arc
 
 
 def _stem_stride(task: Task) -> int:
-    """Large images are shrunk by the first convolution, videos are not."""
+    """Stride of the first convolution: it shrinks large images, but not videos."""
     return stem_strides(task)[0] if len(task.input_shape) == 3 else 1
 
 
@@ -324,21 +348,21 @@ def _stem(builder: Builder, width: int, **rest: Any) -> int:
 
 
 def _shortcut(builder: Builder, x: int, out: int, across: bool, **steps: Any) -> int:
-    """The way beside a block; across stages a 1×1 convolution of stride 2."""
+    """Add the shortcut beside a block; between stages it is a 1×1 convolution of stride 2."""
     if across:
         return builder.add("conv", x, out, kernel=1, stride=2, **steps)
     return builder.identity(x, out)
 
 
 def _window(builder: Builder, x: int, kernel: int | Size) -> dict[str, Size]:
-    """The window of a pooling; a side of a single pixel stays."""
+    """The window of a pooling; a side of one pixel is not pooled."""
     size = builder.size(x)
-    wanted = (kernel,) * len(size) if isinstance(kernel, int) else kernel
-    window = tuple(min(k, n) for k, n in zip(wanted, size))
+    kernel = (kernel,) * len(size) if isinstance(kernel, int) else kernel
+    window = tuple(min(k, n) for k, n in zip(kernel, size))
     return {"kernel": window, "stride": window, "padding": (0,) * len(size)}
 
 
 def _equal(full: int, components: int, name: str) -> tuple[int, ...]:
     if type(components) is not int or components < 1 or full % components:
-        raise UserError(f"Components must be of equal size: they must divide the {name}. Got {components=}, {full}.")
+        raise UserError(f"The number of components must divide the {name}. Got {components=}, {name}={full}.")
     return tuple(full * c // components for c in range(1, components + 1))
