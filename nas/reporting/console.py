@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 MEAN_OF_LABELS = "Accuracy: mean over fine and coarse labels; labels that a point does not predict count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
+_FORMATS = dict.fromkeys(("macs", "nonzero_macs", "params"), "{:,.0f}") | {
+    "latency_ms": "{:.3f}",
+    "accuracy_sd": "{:.4f}",
+}
 
 
 def summary(study: Study) -> str:
@@ -100,11 +104,9 @@ def own_measures(frame: pd.DataFrame, kind: str) -> list[str]:
 def _table(frame: pd.DataFrame) -> str:
     """A table as text: thousands separated, fractions with four digits, milliseconds with three."""
     formats = {
-        name: (
-            "{:,.0f}" if name in ("macs", "nonzero_macs", "params") else "{:.3f}" if name == "latency_ms" else "{:.4f}"
-        ).format
+        name: _FORMATS.get(name, "{:.4f}").format
         for name in frame
-        if name in ("macs", "nonzero_macs", "params", "latency_ms", "accuracy_sd") or str(name).endswith("accuracy")
+        if name in _FORMATS or str(name).endswith("accuracy")
     }
     return frame.to_string(index=False, formatters=formats, na_rep="–")
 
