@@ -27,6 +27,7 @@ extensions = [
     "sphinx_design",
     "sphinxcontrib.typer",
     "generated",
+    "plots",
     "references",
 ]
 exclude_patterns = ["_build", "evidence/plots"]

@@ -1,4 +1,4 @@
-"""Directives whose content is read from the code: settings and columns. Plots are drawn from the rows of benchmarks.
+"""Directives whose content is read from the code and from the rows of benchmarks: settings, columns and tables.
 
 In a page::
 
@@ -10,12 +10,16 @@ The functions return Markdown; ``tests/test_docs.py`` compares it with the code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from plots import rows
 
 from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
 
@@ -60,7 +64,30 @@ def generated(function: Callable[[], str]) -> type[Generated]:
     return type(function.__name__, (Generated,), {"markdown": staticmethod(function)})
 
 
+class Rows(SphinxDirective):
+    """A table of rows of a benchmark, chosen by a pandas query and by columns."""
+
+    required_arguments = 1
+    option_spec: ClassVar[dict[str, Any]] = {"columns": directives.unchanged, "where": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        frame = rows(self.arguments[0])
+        if "where" in self.options:
+            frame = frame.query(self.options["where"])
+        names = self.options.get("columns", " ".join(frame.columns)).split()
+        cells = ([show_cell(value) for value in row] for row in frame[names].itertuples(index=False))
+        return self.parse_text_to_nodes(table(names, cells))
+
+
+def show_cell(value: Any) -> str:
+    """A value of a table: numbers with four significant digits or as integers, nothing for NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{int(value):,}" if value.is_integer() else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives."""
+    app.add_directive("nas-rows", Rows)
     app.add_directive("nas-settings", generated(settings_markdown))
     return {"parallel_read_safe": True, "version": "1"}

@@ -1,0 +1,213 @@
+"""The plots of the evidence pages, drawn from the rows in ``benchmarks/rows``.
+
+Each function of :data:`PLOTS` draws one question. Values are aggregated as in the tables of the pages: means over seeds,
+medians over repeats.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sphinx.application import Sphinx
+
+from results.plots import STYLE
+
+ROWS = Path(__file__).resolve().parents[2] / "benchmarks" / "rows"
+DATA = {"npz:cifar10_10k.npz": "CIFAR-10", "npz:fashion_mnist.npz": "Fashion-MNIST"}
+Draw = Callable[[Figure], None]
+
+
+def rows(name: str) -> pd.DataFrame:
+    """The rows of a benchmark."""
+    return pd.read_csv(ROWS / f"{name}.csv")
+
+
+def bars(axes: Axes, labels: list[str], groups: dict[str, Any], *, log: bool = False) -> None:
+    """Horizontal bars: one label per row, one colour per group."""
+    height = 0.8 / len(groups)
+    for number, (name, values) in enumerate(groups.items()):
+        axes.barh(np.arange(len(labels)) + number * height, values, height, label=name)
+    axes.set_yticks(np.arange(len(labels)) + 0.4 - height / 2, labels)
+    axes.invert_yaxis()
+    if log:
+        axes.set_xscale("log")
+    if len(groups) > 1:
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(groups))
+
+
+def screening(figure: Figure) -> None:
+    """Screening: candidates per CPU second."""
+    speed = rows("screening").dropna(subset="per_cpu_second").groupby(["space", "task"]).per_cpu_second.mean()
+    axes = figure.subplots()
+    bars(axes, [f"{space}, {task}" for space, task in speed.index], {"speed": speed.to_numpy()})
+    axes.set_xlabel("candidates per CPU second")
+
+
+def chain(figure: Figure) -> None:
+    """The chain: graphs per CPU second, by method."""
+    speed = rows("chain").query("part == 'speed' and of == 'residual'").groupby("what").per_cpu_second.median()
+    speed = speed.sort_values(ascending=False)
+    axes = figure.subplots()
+    bars(axes, list(speed.index), {"speed": speed.to_numpy()}, log=True)
+    axes.set_xlabel("graphs per CPU second, residual (logarithmic)")
+
+
+def ranking(figure: Figure) -> None:
+    """Rank correlation of the proxies, with intervals."""
+    table = rows("ranking_report").query("measure == 'accuracy'")
+    order = list(table.query("space == 'residual'").sort_values("tau").proxy)
+    for axes, space in zip(figure.subplots(1, 2, sharey=True), ("residual", "mobile")):
+        of_space = table[table.space == space].set_index("proxy").loc[order]
+        errors = [of_space.tau - of_space.low, of_space.high - of_space.tau]
+        axes.errorbar(of_space.tau, range(len(order)), xerr=errors, fmt="o", capsize=2)
+        axes.axvline(0, linewidth=0.8)
+        axes.set_yticks(range(len(order)), order)
+        axes.set_title(space)
+        axes.set_xlabel("Kendall τ with anytime accuracy")
+
+
+def strategies(figure: Figure) -> None:
+    """Candidates trained to reach the hypervolume of random search; the half that the score was not chosen on."""
+    table = rows("strategies").query("limit == 85").fillna({"needed": np.inf})
+    needed = table.groupby(["strategy", "order"]).needed.median()
+    ordered = {"random": "proxy", "tpe": "proxy", "nsga2": "proxy", "guided": "surrogate+proxy"}
+    groups = {
+        "proposals as they come": [needed[name, "none"] for name in ordered],
+        "ordered by dtmc (guided: and by its surrogate)": [needed[name, order] for name, order in ordered.items()],
+    }
+    axes = figure.subplots()
+    bars(axes, list(ordered), groups)
+    axes.set_xlabel("candidates trained until the hypervolume is reached (median of 12 seeds)")
+
+
+def path_sampling(figure: Figure) -> None:
+    """Test accuracy of the operating points by training rule."""
+    table = rows("path_sampling").query("kind == 'point' and epoch == epochs")
+    rules = ("path_sampling", "uniform_sampling", "degree_sampling", "random_path_sampling")
+    for axes, (data, title) in zip(figure.subplots(1, 2), DATA.items()):
+        for rule in rules:
+            means = table[(table.data == data) & (table.rule == rule)].groupby("level")[["macs", "test_accuracy"]].mean()
+            axes.plot(means.macs / 1e6, 100 * means.test_accuracy, "o-", label=rule)
+        axes.set_title(title)
+        axes.set_xlabel("MACs (millions)")
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.axes[1].legend(frameon=False, fontsize=8)
+
+
+def reuse(figure: Figure) -> None:
+    """Time of all refinement steps against one full pass."""
+    table = rows("refine").pivot(index="network", columns="batch", values="refine/forward").sort_values(64)
+    axes = figure.subplots()
+    bars(axes, list(table.index), {"batch 1": table[1].to_numpy(), "batch 64": table[64].to_numpy()})
+    axes.axvline(1, linewidth=0.8)
+    axes.set_xlabel("time of all refinement steps / time of one full pass")
+
+
+def matched_macs(figure: Figure) -> None:
+    """Test accuracy at matched MACs."""
+    table = rows("anytime_accuracy")
+    methods = {
+        "independent ResNeXt": "networks trained separately",
+        "norm per width": "dense, a norm per width",
+        "sparse ResNeXt, distilled": "block-triangular ResNeXt, distilled",
+        "SteppingNet": "SteppingNet",
+        "early exits": "early exits",
+    }
+    for axes, (data, title) in zip(figure.subplots(1, 2), DATA.items()):
+        for method, label in methods.items():
+            of_method = table[(table.data == data) & (table.method == method)]
+            means = of_method.groupby("level")[["macs", "test_accuracy"]].mean()
+            axes.plot(means.macs / 1e6, 100 * means.test_accuracy, "o-", label=label)
+        axes.set_title(title)
+        axes.set_xlabel("MACs (millions)")
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.axes[1].legend(frameon=False, fontsize=8)
+
+
+def calibration(figure: Figure) -> None:
+    """Test accuracy by the images that norms are estimated on."""
+    means = rows("calibration").groupby(["statistics", "level"]).test_accuracy.mean()
+    axes = figure.subplots()
+    for statistics in means.index.levels[0]:
+        axes.plot(100 * means[statistics], "o-", label=f"images {statistics}")
+    axes.set_xticks(sorted(means.index.levels[1]))
+    axes.set_xlabel("level")
+    axes.set_ylabel("test accuracy (%)")
+    axes.legend(frameon=False)
+
+
+def throttling_time(figure: Figure) -> None:
+    """CPU time by utilization."""
+    table = rows("throttle")
+    for axes, batch in zip(figure.subplots(1, 2, sharey=True), (1, 64)):
+        for network, curve in table[table.batch == batch].groupby("network", sort=False):
+            axes.plot(curve.utilization, 100 * curve.latency_share, "o-", markersize=3, label=network)
+        axes.set_title(f"batch {batch}")
+        axes.set_xlabel("utilization")
+    figure.axes[0].set_ylabel("CPU time, % of that at u = 1")
+    figure.axes[1].legend(frameon=False, fontsize=8)
+
+
+def throttling_accuracy(figure: Figure) -> None:
+    """Controllers against fixed utilizations, trained in groups; mean of the seeds."""
+    table = rows("throttle_accuracy").query("method == 'in groups'")
+    for axes, (data, title) in zip(figure.subplots(1, 2), DATA.items()):
+        of_data = table[table.data == data]
+        fixed = of_data[of_data.kind == "fixed"].groupby("utilization")[["test_macs", "test_accuracy"]].mean()
+        axes.plot(fixed.test_macs / 1e6, 100 * fixed.test_accuracy, "o-", label="fixed utilizations")
+        for sees, label in (("answer", "sees the smallest answer"), ("input", "sees the input")):
+            means = of_data[of_data.sees == sees].groupby("penalty")[["test_macs", "test_accuracy"]].mean()
+            axes.plot(means.test_macs / 1e6, 100 * means.test_accuracy, "s--", markersize=4, label=f"controller {label}")
+        axes.set_title(title)
+        axes.set_xlabel("mean MACs (millions)")
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.axes[1].legend(frameon=False, fontsize=8)
+
+
+PLOTS: dict[str, Draw] = {
+    "screening": screening,
+    "chain": chain,
+    "ranking": ranking,
+    "strategies": strategies,
+    "path-sampling": path_sampling,
+    "reuse": reuse,
+    "matched-macs": matched_macs,
+    "calibration": calibration,
+    "throttling-time": throttling_time,
+    "throttling-accuracy": throttling_accuracy,
+}
+"""Page of docs/evidence → plot. The page `search` shows the figure that the search drew."""
+
+
+def draw(name: str, path: Path) -> None:
+    """Draw one plot into a file."""
+    with rc_context(STYLE | {"svg.fonttype": "path"}):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        PLOTS[name](figure)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def draw_all(app: Sphinx) -> None:
+    """Draw the plots that are older than this file or the rows."""
+    folder = Path(app.srcdir, "evidence", "plots")
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = max(file.stat().st_mtime for file in (Path(__file__), *ROWS.iterdir()))
+    for name in PLOTS:
+        path = folder / f"{name}.svg"
+        if not path.exists() or path.stat().st_mtime < newest:
+            draw(name, path)
+    shutil.copy2(ROWS / "fashion_front.png", folder)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Draw before pages are read."""
+    app.connect("builder-inited", draw_all)
+    return {"parallel_read_safe": True, "version": "1"}
