@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nas
-from nas.testing import search_space_checks
+import results
+from nas.testing import proxy_checks, search_space_checks
 
 from .nas.searching import TINY
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run_example(name: str) -> dict[str, Any]:
+    """The functions of an example."""
+    return runpy.run_path(str(EXAMPLES / name))
 
 
 @pytest.mark.parametrize(
@@ -37,3 +45,37 @@ def test_own_space_is_searched(tmp_path):
     assert front.test_accuracy.notna().all()
     network = nas.load(front.candidate[0], store=str(tmp_path / "nas.db"))
     assert network.macs[front.level[0]] == front.macs[0]
+
+
+@pytest.mark.parametrize(
+    "check", [pytest.param(check, id=name) for name, check in proxy_checks(f"{EXAMPLES}/own_proxy.py:activations")]
+)
+def test_own_proxy(check):
+    check()
+
+
+def test_throttling(tmp_path, capsys):
+    store = str(tmp_path / "nas.db")
+    main = run_example("throttling.py")["main"]
+    study = main("synthetic:n=200,classes=3,size=8", store=store, passes=1, **TINY | {"train": 1, "generation": 1})
+    assert len(results.open(store).policies(study.name)) == 2
+    shown = capsys.readouterr().out
+    assert "utilization 0.5" in shown
+    assert "a utilization for each input" in shown
+
+
+def test_hierarchy_and_queries(tmp_path, capsys):
+    store = str(tmp_path / "nas.db")
+    main = run_example("hierarchy.py")["main"]
+    study = main("synthetic:n=300,classes=10,size=8", store=store, **TINY | {"train": 1, "generation": 1})
+    points = study.points()
+    assert points[points.level == 0].fine_accuracy.isna().all()
+    assert points[points.level == 3].fine_accuracy.notna().all()
+    shown = capsys.readouterr().out
+    assert "even" in shown or "odd" in shown
+
+    queries = run_example("query_fronts.py")
+    best = queries["best_within"]([study.name], 1e9, store)
+    assert best.accuracy.tolist() == [study.front().accuracy.max()]
+    assert queries["shares"]([study.name], store).sum() >= 1
+    assert queries["status_counts"](study.name, store).sum() == len(study.candidates())

@@ -16,10 +16,9 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from plots import rows
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-
-from plots import rows
 
 from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
 

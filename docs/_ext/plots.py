@@ -1,7 +1,7 @@
 """The plots of the evidence pages, drawn from the rows in ``benchmarks/rows``.
 
-Each function of :data:`PLOTS` draws one question. Values are aggregated as in the tables of the pages: means over seeds,
-medians over repeats.
+Each function of :data:`PLOTS` draws one question. Values are aggregated as in the tables of the pages: means over
+seeds, medians over repeats.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def path_sampling(figure: Figure) -> None:
     rules = ("path_sampling", "uniform_sampling", "degree_sampling", "random_path_sampling")
     for axes, (data, title) in zip(figure.subplots(1, 2), DATA.items()):
         for rule in rules:
-            means = table[(table.data == data) & (table.rule == rule)].groupby("level")[["macs", "test_accuracy"]].mean()
+            means = (
+                table[(table.data == data) & (table.rule == rule)].groupby("level")[["macs", "test_accuracy"]].mean()
+            )
             axes.plot(means.macs / 1e6, 100 * means.test_accuracy, "o-", label=rule)
         axes.set_title(title)
         axes.set_xlabel("MACs (millions)")
@@ -163,9 +165,11 @@ def throttling_accuracy(figure: Figure) -> None:
         of_data = table[table.data == data]
         fixed = of_data[of_data.kind == "fixed"].groupby("utilization")[["test_macs", "test_accuracy"]].mean()
         axes.plot(fixed.test_macs / 1e6, 100 * fixed.test_accuracy, "o-", label="fixed utilizations")
-        for sees, label in (("answer", "sees the smallest answer"), ("input", "sees the input")):
+        for sees, label in (("answer", "controller sees the smallest answer"), ("input", "controller sees the input")):
             means = of_data[of_data.sees == sees].groupby("penalty")[["test_macs", "test_accuracy"]].mean()
-            axes.plot(means.test_macs / 1e6, 100 * means.test_accuracy, "s--", markersize=4, label=f"controller {label}")
+            axes.plot(
+                means.test_macs / 1e6, 100 * means.test_accuracy, "s--", markersize=4, label=f"controller {label}"
+            )
         axes.set_title(title)
         axes.set_xlabel("mean MACs (millions)")
     figure.axes[0].set_ylabel("test accuracy (%)")

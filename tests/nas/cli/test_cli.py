@@ -56,12 +56,6 @@ def test_every_command_and_option_has_help(cli, name):
         assert parameter.help, f"{name} {parameter.name}"
 
 
-def test_every_command_is_in_the_readme():
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-    for name in COMMANDS:
-        assert re.search(rf"\bnas {name}\b", readme), name
-
-
 def test_every_setting_is_an_option():
     from dataclasses import fields
 

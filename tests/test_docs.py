@@ -1,0 +1,96 @@
+"""The documentation describes the code as it is; `make docs` checks references and builds the pages."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import fields
+
+import pytest
+
+import nas
+import nas.testing
+from nas.config import Config
+
+from .pages import COMMANDS, ROOT, commands_of, links_of, missing_names, python_blocks, unknown_options
+
+DOCS = ROOT / "docs"
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts]
+EXTENSIONS = str(DOCS / "_ext")
+
+
+@pytest.fixture(scope="module")
+def generated():
+    pytest.importorskip("sphinx")
+    sys.path.insert(0, EXTENSIONS)
+    try:
+        import generated
+
+        yield generated
+    finally:
+        sys.path.remove(EXTENSIONS)
+
+
+def first_column(markdown: str) -> list[str]:
+    """The names in the first column of a Markdown table."""
+    return re.findall(r"^\| `([^`]+)`", markdown, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_and_option_has_help(name):
+    assert COMMANDS[name].help
+    assert all(getattr(parameter, "help", "") for parameter in COMMANDS[name].params if parameter.name != "help")
+
+
+def test_reference_shows_every_command():
+    page = (DOCS / "reference/command-line.md").read_text(encoding="utf-8")
+    assert ".. typer:: nas.cli.app:app" in page
+    assert ":show-nested:" in page
+
+
+@pytest.mark.parametrize(("page", "line"), [(page, line) for page in PAGES for line in commands_of(page)])
+def test_shown_commands_and_options_exist(page, line):
+    assert not unknown_options(line)
+
+
+@pytest.mark.parametrize(("page", "block"), [(page, block) for page in PAGES for block in python_blocks(page)])
+def test_python_parses_and_names_exist(page, block):
+    assert not missing_names(block)
+
+
+@pytest.mark.parametrize(
+    ("page", "target"), [(page, link) for page in PAGES for link in links_of(page) if not link.count("plots/")]
+)
+def test_links_lead_somewhere(page, target):
+    assert (page.parent / target).exists()
+
+
+def test_api_lists_every_public_name():
+    page = (DOCS / "reference/api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)) == sorted(nas.__all__)
+
+
+def test_page_of_checks_lists_every_check():
+    page = (DOCS / "reference/testing.md").read_text(encoding="utf-8")
+    checks = [name for name in nas.testing.__all__ if name not in ("Check", "TASKS")]
+    assert sorted(re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)) == sorted(checks)
+
+
+def test_settings_lists_every_setting(generated):
+    names = ["space" if each.name == "spaces" else each.name for each in fields(Config)]
+    assert sorted(first_column(generated.settings_markdown())) == sorted(names)
+
+
+def test_every_question_has_a_page_and_a_plot(generated):
+    import plots
+
+    pages = {page.stem for page in (DOCS / "evidence").glob("*.md")} - {"index", "search"}
+    assert set(plots.PLOTS) == pages
+
+
+def test_plots_are_drawn(generated, tmp_path):
+    import plots
+
+    for name in plots.PLOTS:
+        plots.draw(name, tmp_path / f"{name}.svg")
+        assert (tmp_path / f"{name}.svg").stat().st_size > 1_000
