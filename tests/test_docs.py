@@ -11,6 +11,9 @@ import pytest
 import nas
 import nas.testing
 from nas.config import Config
+from results.columns import FRAMES, names
+from results.schema import metadata
+from results.store import Store
 
 from .pages import COMMANDS, ROOT, commands_of, links_of, missing_names, python_blocks, unknown_options
 
@@ -79,6 +82,29 @@ def test_page_of_checks_lists_every_check():
 def test_settings_lists_every_setting(generated):
     names = ["space" if each.name == "spaces" else each.name for each in fields(Config)]
     assert sorted(first_column(generated.settings_markdown())) == sorted(names)
+
+
+def sections(markdown: str) -> dict[str, list[str]]:
+    """Name of a section → names in the first column of its table, in order."""
+    parts = re.split(r"^### (?:Table )?`(?:store\.)?(\w+)`$", markdown, flags=re.MULTILINE)[1:]
+    return {name: first_column(text) for name, text in zip(parts[::2], parts[1::2])}
+
+
+def test_tables_list_every_column_and_nothing_else(generated):
+    expected = {name: list(stored.columns.keys()) for name, stored in metadata.tables.items()}
+    assert sections(generated.tables_markdown()) == expected
+    assert all(column.doc for stored in metadata.tables.values() for column in stored.columns)
+
+
+def test_frames_list_every_column_and_nothing_else(generated):
+    listed = sections(generated.frames_markdown())
+    assert listed == {name: names(name) for name in FRAMES}
+    assert all(callable(getattr(Store, name)) for name in listed)
+
+
+def test_page_of_tables_shows_all_of_them():
+    page = (DOCS / "reference/tables.md").read_text(encoding="utf-8")
+    assert re.findall(r"{nas-(\w+)}", page) == ["frames", "measures", "tables"]
 
 
 def test_every_question_has_a_page_and_a_plot(generated):

@@ -21,6 +21,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
+from results.columns import FRAMES
+from results.measures import BUILT_IN
+from results.schema import metadata
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -46,6 +49,33 @@ def settings_markdown() -> str:
             )
         )
     return table(("setting", "option", "type", "default", "meaning", "changes on resume"), rows)
+
+
+def frames_markdown() -> str:
+    """The columns of the DataFrames that a store returns, a section per method."""
+    sections = []
+    for name, columns in FRAMES.items():
+        rows = [(f"`{column.name}`", column.type, column.unit, column.meaning) for column in columns]
+        sections.append(f"### `store.{name}`\n\n{table(('column', 'type', 'unit', 'meaning'), rows)}")
+    return "\n\n".join(sections)
+
+
+def tables_markdown() -> str:
+    """The columns of the tables of the database, a section per table."""
+    sections = []
+    for name, stored in sorted(metadata.tables.items()):
+        rows = [
+            (f"`{column.name}`", str(column.type), "" if column.nullable else "required", column.doc or "")
+            for column in stored.columns
+        ]
+        sections.append(f"### Table `{name}`\n\n{table(('column', 'type', '', 'meaning'), rows)}")
+    return "\n\n".join(sections)
+
+
+def measures_markdown() -> str:
+    """The built-in measures."""
+    rows = [(f"`{each.name}`", each.unit, "larger" if each.maximise else "smaller", each.meaning) for each in BUILT_IN]
+    return table(("measure", "unit", "better if", "meaning"), rows)
 
 
 class Generated(SphinxDirective):
@@ -88,5 +118,6 @@ def show_cell(value: Any) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives."""
     app.add_directive("nas-rows", Rows)
-    app.add_directive("nas-settings", generated(settings_markdown))
+    for function in (settings_markdown, frames_markdown, tables_markdown, measures_markdown):
+        app.add_directive("nas-" + function.__name__.removesuffix("_markdown"), generated(function))
     return {"parallel_read_safe": True, "version": "1"}
