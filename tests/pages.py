@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 from pathlib import Path
 
 from typer.main import get_command
 
-import nas
 from nas.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("nas", "results", "evaluators", "search_spaces")
 COMMANDS = get_command(app).commands
 
 
@@ -33,10 +34,28 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def missing_names(block: str) -> set[str]:
-    """The names ``nas.X`` in Python that do not exist; a SyntaxError if it does not parse."""
-    attributes = (node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Attribute))
-    names = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "nas"}
-    return {name for name in names if not hasattr(nas, name)}
+    """The names of our packages in Python that do not exist; a SyntaxError if it does not parse."""
+    names = {dotted_name(node) for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Attribute)}
+    return {name for name in names if name.partition(".")[0] in PACKAGES and not exists(name)}
+
+
+def dotted_name(node: ast.expr) -> str:
+    """``nas.testing.check_kind`` of an expression; empty if it is not of this form."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if not isinstance(node, ast.Attribute):
+        return ""
+    holder = dotted_name(node.value)
+    return f"{holder}.{node.attr}" if holder else ""
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module or an attribute of one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
 
 
 def links_of(page: Path) -> list[str]:
