@@ -94,7 +94,7 @@ class Driver:
         return f"{reason}{self.finals.run(done)}"
 
     def _export(self) -> None:
-        """Copy the trained candidates to Optuna. A failure is shown; the next call copies what is missing."""
+        """Copy the trained candidates to Optuna. A failure is shown; the next call repeats the copy."""
         if self.config.optuna:
             try:
                 export(self.records.trials(self.screener.domains), self.config.optuna, self.config.study)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from time import monotonic
 
 from nas.config import Config
 from nas.progress import Progress, State
@@ -13,7 +13,7 @@ class Clock:
     """Wall-clock time of a study in seconds. earlier: of the runs before this one."""
 
     def __init__(self, *, earlier: float) -> None:
-        self._earlier, self._started = earlier, time.monotonic()
+        self._earlier, self._started = earlier, monotonic()
 
     def elapsed(self) -> float:
         """Seconds that the study has run, earlier runs included."""
@@ -21,7 +21,7 @@ class Clock:
 
     def since_start(self) -> float:
         """Seconds of this run."""
-        return time.monotonic() - self._started
+        return monotonic() - self._started
 
 
 class Work:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -57,7 +56,7 @@ class GenerationProposer:
 
         limit: candidates of the whole study. Returns False if there is no new feasible proposal.
         """
-        started = time.monotonic()
+        started = self.keeper.clock.elapsed()
         self.records.drop_generation(generation)
         trained_before = len(self.records.accuracy)
         count = int(min(self.config.generation, limit - trained_before))
@@ -80,7 +79,7 @@ class GenerationProposer:
             self.records.add_rejected([*left, *drawn_in_vain], generation)
             self.records.add_queued(queued, generation)
             self.keeper.update(
-                screening=state.screening + time.monotonic() - started,
+                screening=state.screening + self.keeper.clock.elapsed() - started,
                 reliance={**state.reliance, generation: reliance},
             )
         return bool(queued)

@@ -1,4 +1,4 @@
-"""The state of a study that the store keeps besides its candidates: what a resumed search needs."""
+"""The state of a study in the store besides its candidates: the data that a resumed search needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FinalsPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyState:
-    """Where a search stands.
+    """The progress of a search.
 
     generations: completed ones. seconds: wall-clock time, earlier runs included; screening: part of it spent on
     proposing and screening. domains: options of every choice, by name. reliance: by generation, counted from 0: whether

@@ -54,7 +54,7 @@ def cli(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture
 def mistake(cli):
-    """Runs the program ``nas`` on what must be a user's mistake: one clear line, nothing written; returns the line."""
+    """Runs the program ``nas`` with a user's mistake: one line of message, nothing written; returns the line."""
 
     def run(*arguments, writes=False):
         before = _files()

@@ -1,4 +1,4 @@
-"""What is checked before a study begins, what is told to its plug-ins, and Python's way in."""
+"""Checks before a study starts, and nas.search and nas.resume from Python."""
 
 from __future__ import annotations
 

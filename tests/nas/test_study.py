@@ -190,7 +190,7 @@ def test_architectures_are_plain_data(study):
 
 @pytest.mark.slow
 def test_kill_9_of_real_training_loses_nothing(tmp_path, study, url):
-    """Killed three times at random, the study equals that of this module to the last bit."""
+    """Killed three times at random, the study equals the one of this module bit for bit."""
     store = tmp_path / "nas.db"
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
     words = ["search", "real", "--data=digits", "--space=residual", "--space=mobile", "--store", str(store), *options]

@@ -1,4 +1,4 @@
-"""The search as a whole: what it decides, that it is a function of its settings, and that no death changes it."""
+"""The search as a whole: its decisions, its reproducibility, and that killing it changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import nas
 import results
 from nas import launch
 from nas.errors import UserError
-from nas.funnel import finals, generation
+from nas.funnel import estimates, finals, generation
 from nas.funnel.training import CandidateTrainer
 from nas.launch import resume
 from nas.plugins import installed, load_plugin
@@ -33,7 +33,7 @@ def study(tmp_path_factory):
         return search(tmp_path_factory.mktemp("study") / "nas.db", train=40, generation=5, pool=30, finalists=3)
 
 
-# What it decides -----------------------------------------------------------------------------------------------------
+# Decisions -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_candidate_has_a_status_and_a_reason(study):
@@ -179,16 +179,29 @@ def test_a_space_that_is_seldom_feasible_is_searched_on(store, in_process):
 # Time as the limit ---------------------------------------------------------------------------------------------------
 
 
-def test_hours_leave_time_for_full_training(store, in_process):
-    study = search(store, train=None, hours=3 / 3600)
+class SimulatedTime:
+    """A clock that only training advances. seconds: of an epoch over all images, as the toy evaluator reports it."""
+
+    def __init__(self, monkeypatch, seconds=0.002):
+        self.now, self.seconds = 0.0, seconds
+        monkeypatch.setattr(estimates, "monotonic", lambda: self.now)
+        monkeypatch.setattr(load_plugin("nas.evaluators", toy()), "epoch", self.advance)
+
+    def advance(self, job, epoch):
+        self.now += self.seconds * (job.images or 1000) / 1000
+
+
+def test_hours_leave_time_for_full_training(store, in_process, monkeypatch):
+    SimulatedTime(monkeypatch)
+    study = search(store, train=None, hours=0.2 / 3600)
     state, reason = state_of(store)
     assert state == "finished"
     assert "share of" in reason
     assert study.front().test_accuracy.notna().all()
-    assert study.store.memo("toy")["seconds"] < 3.5
+    assert 0.12 < study.store.memo("toy")["seconds"] < 0.2
 
 
-def test_no_time_at_all_is_told(store, in_process):
+def test_a_study_without_time_has_an_empty_front(store, in_process):
     study = search(store, train=None, hours=1e-6)
     assert study.front().empty
     assert state_of(store)[0] == "finished"
@@ -224,13 +237,13 @@ def _until_full_training(train):
     return killed
 
 
-def test_what_runs_when_time_is_over_is_stopped_and_can_go_on(store, in_process, monkeypatch):
-    monkeypatch.setenv("TOY_SLEEP", "0.01")
+def test_training_that_exceeds_the_time_limit_is_stopped_and_can_be_resumed(store, in_process, monkeypatch):
+    time = SimulatedTime(monkeypatch, seconds=0.02)
     study = search(store, train=None, hours=0.3 / 3600, epochs=60, final_epochs=60)
+    assert 1.05 * 0.3 < time.now < 1.05 * 0.3 + 0.02
     state, reason = state_of(store)
     assert state == "interrupted"
     assert "hours passed" in reason
-    monkeypatch.delenv("TOY_SLEEP")
     resume("toy", store=str(store), hours=1.0, train=4)
     assert state_of(store)[0] == "finished"
     assert study.front().test_accuracy.notna().all()
@@ -284,11 +297,11 @@ def test_an_extended_study_searches_as_one_that_was_long_from_the_start(tmp_path
     assert final <= {(row.candidate_id, row.fidelity) for row in second["evaluations"].itertuples()}
 
 
-# Death at any instant ------------------------------------------------------------------------------------------------
+# Killed at any instant -----------------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """What a kill -9 is to the code that it hits."""
+    """Stands for kill -9."""
 
 
 class Fate:
@@ -379,7 +392,7 @@ def _decisions(store):
     return results.open(str(store)).memo("toy")["reliance"]
 
 
-def test_what_is_done_is_not_done_again(store, in_process, monkeypatch):
+def test_finished_epochs_are_not_repeated(store, in_process, monkeypatch):
     """Killed ten times, a study trains an epoch more each time at most: the one that it was in."""
     fate, epochs = Fate(monkeypatch), []
     monkeypatch.setattr(load_plugin("nas.evaluators", toy()), "epoch", lambda toy, job, epoch: epochs.append(epoch))
@@ -394,7 +407,7 @@ def test_what_is_done_is_not_done_again(store, in_process, monkeypatch):
     assert trained <= len(epochs) - trained <= trained + 10
 
 
-# What plug-ins and users do to it ------------------------------------------------------------------------------------
+# Plug-ins that fail --------------------------------------------------------------------------------------------------
 
 
 def test_options_that_change_end_the_study_with_the_reason_in_the_store(store, in_process):
@@ -457,7 +470,7 @@ def test_optuna_gets_a_copy(store, in_process, tmp_path):
     assert (copied.state == "COMPLETE").sum() == statuses(study)["finished"]
 
 
-def test_settings_that_differ_are_told(store, in_process):
+def test_different_settings_are_refused(store, in_process):
     search(store)
     with pytest.raises(results.SettingsDiffer, match="epochs is 9 there and 3 here"):
         search(store, epochs=3)
@@ -466,7 +479,7 @@ def test_settings_that_differ_are_told(store, in_process):
     assert state_of(store)[0] == "finished"
 
 
-def test_scores_are_those_of_the_settings(store, in_process):
+def test_the_score_follows_the_settings(store, in_process):
     study = search(store, low=20_000, max_macs=400_000)
     assert study.score == Score(low=20_000, high=400_000, floor=0.1)
     assert nas.Study("toy", store=str(store)).score == study.score

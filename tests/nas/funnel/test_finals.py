@@ -18,7 +18,7 @@ SECONDS = st.floats(1e-5, 1.0)
 
 @st.composite
 def curves(draw, least=1, most=6):
-    """Candidates with two to four points, told apart by their keys."""
+    """Candidates with two to four points and different keys."""
     found = []
     for number in range(draw(st.integers(least, most))):
         macs = sorted(draw(st.lists(st.integers(5, 1500), min_size=2, max_size=4, unique=True)))
@@ -55,7 +55,7 @@ def test_finalists_are_chosen_greedily_whatever_the_order(found, count, rng):
 
 @given(curves(least=2))
 def test_greedy_is_near_the_best_pair(found):
-    """The score of a union is submodular: greedy reaches 1 - 1/e of what is to be gained, at least."""
+    """The score of a union is submodular: greedy choice reaches at least 1 - 1/e of the optimum."""
     best = max(union(pair) for pair in combinations(found, 2)) - 0.1
     assert union(choose_finalists(found, SCORE, 2)) - 0.1 >= (1 - 1 / 2.718281828) * best - 1e-9
 

@@ -108,7 +108,7 @@ def test_shortlist_is_flat_and_does_not_depend_on_chunks(pool, capacity, size):
 @given(POOLS, st.integers(1, 8))
 @settings(max_examples=80, deadline=None)
 def test_shortlist_keeps_a_front_that_fits(pool, capacity):
-    """Exact where the first front of what had come was never too large, and where nothing was dropped."""
+    """Exact if the first front never exceeded the capacity, or if nothing was dropped."""
     scores, macs = [s for s, _ in pool], [m for _, m in pool]
     sizes = [list(peeled(scores[:n], macs[:n]).values()).count(0) for n in range(1, len(pool) + 1)]
     shortlist = Shortlist(capacity=capacity)
