@@ -31,7 +31,7 @@ from nas.representation.builder import Builder
 from nas.representation.elements import Task, TrainingSpec
 from nas.representation.ownership import move_filters, owned_groups, with_slices
 from nas.representation.wiring import channel_mask
-from nas.workers.worker import checked
+from nas.workers.outcome_checks import checked_outcome
 from search_spaces.stepping import lenet_3c1l, vgg16
 
 DATA = "synthetic:n=300,classes=3,size=8,channels=1"
@@ -460,7 +460,7 @@ def test_it_is_a_constructing_rule():
 
 def test_what_is_saved_is_the_realised_network_with_the_accuracies_that_are_told(settings, tmp_path):
     wanted = job(tmp_path, proposal(), test=True)
-    outcome = checked(wanted, settings.evaluate(wanted, lambda epoch: None))
+    outcome = checked_outcome(wanted, settings.evaluate(wanted, lambda epoch: None), settings.measures)
     network = nas.load(tmp_path)
     assert network.architecture.to_json() == outcome.realised != wanted.architecture
     assert [p["macs"] for p in outcome.points] == list(network.macs)
