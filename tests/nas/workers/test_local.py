@@ -1,4 +1,4 @@
-"""Worker processes may die, raise, print and return nonsense: every job has an outcome, or a failure with its reason."""
+"""Worker processes may die, raise, print and lie: every job has an outcome, or a failure with its reason."""
 
 from __future__ import annotations
 
