@@ -206,7 +206,7 @@ def causal_concat() -> Architecture:
 
 
 def without_norms(architecture: Architecture) -> Architecture:
-    """The same network without norms, which whatever the points are they may share."""
+    """The same network without norms, so that all operating points may share them."""
 
     def bare(steps: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(step for step in steps if step != "norm")

@@ -10,7 +10,7 @@ from nas.representation.architecture import Architecture
 
 
 def random_network(architecture: Architecture, *, dtype: torch.dtype = torch.float32) -> AnytimeNetwork:
-    """A network whose biases and norms are random too; uncalibrated where its policy asks for that."""
+    """A network whose biases and norms are random too; uncalibrated if its norm policy requires it."""
     generator = torch.Generator().manual_seed(7)
     network = AnytimeNetwork(architecture, generator=generator)
     with torch.no_grad():

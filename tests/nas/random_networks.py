@@ -1,6 +1,6 @@
 """Random architectures that use everything the representation has, as a Hypothesis strategy.
 
-Valid by construction: what the strategy makes and :class:`Architecture` refuses is a bug in one of them.
+Valid by construction: a network of the strategy that :class:`Architecture` refuses is a bug in one of them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def random_architecture(pick: Pick, most_maps: int = 6, most_points: int = 3) ->
 
 
 def _gated(architecture: Architecture, pick: Pick) -> Architecture:
-    """The same with some maps gated, alone or together with others; not those that this leaves no network."""
+    """The same with some maps gated, one or several per module, unless no valid network is left."""
     for index in architecture.topology.declared[1:]:
         slices, modules = len(architecture.topology.maps[index].slices), architecture.topology.gated
         fits = [m for m, module in enumerate(modules) if len(module.components) == slices]
@@ -87,14 +87,14 @@ class _Growing:
 
     def __init__(self, task: Task, pick: Pick):
         self.task, self.pick = task, pick
-        alike = pick((2, 3, 3))  # most maps have as many slices, so that causal operations fit
+        alike = pick((2, 3, 3))  # most maps have equal numbers of slices, so that causal operations fit
         self.slices = [*SLICES[alike], *SLICES[alike], *SLICES[1], *SLICES[2]]
         channels = task.input_shape[0]
         self.maps = [FeatureMap(channels=channels, size=task.input_shape[1:], slices=(channels,))]
         self.operations: list[Operation] = []
 
     def grow(self) -> None:
-        """Add a map and what writes it: a concat of earlier ones, or a sum of one to three operations."""
+        """Add a map and its incoming operations: a concat of earlier maps, or a sum of one to three operations."""
         source = self._source()
         alike = [i for i, m in enumerate(self.maps) if m.size == self.maps[source].size]
         if self.pick((False, False, True)) and len(alike) > 1:
@@ -136,7 +136,7 @@ class _Growing:
         return target
 
     def _operation(self, source: int, target: int, written: tuple[int, ...] | None) -> Operation:
-        """A random operation from a map; one that keeps the size where no window of the kind fits."""
+        """A random operation from a map; it keeps the size if no window of the kind fits."""
         pick, item = self.pick, self.maps[source]
         name = pick(("conv", "conv", "depthwise", "depthwise", "identity", "max_pool", "avg_pool"))
         if name == "depthwise" and item.merge == "concat":
@@ -170,7 +170,7 @@ class _Growing:
         return operation
 
     def _add(self, operation: Operation) -> None:
-        """Add it, grouped and causal where that fits; grouped as given or not at all."""
+        """Add it, grouped and causal if that fits; grouped with this number of groups or not at all."""
         causal = self.pick((False, True))
         for wiring in ("causal", "dense") if causal else ("dense",):
             made = replace(operation, wiring=wiring)
@@ -202,7 +202,7 @@ class _Growing:
 
 
 def _random_point(topology: Topology, outputs: Sequence[int], pick: Pick) -> list[Subnetwork]:
-    """A point with random widths, without some operations and maps; none where no path to its output is left."""
+    """A point with random widths, without some operations and maps; None if no path to its output is left."""
     level = pick((0, 0, 1, 2, None))
     output, channels = pick(outputs), {}
     for index in topology.declared:

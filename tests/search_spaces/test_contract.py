@@ -74,7 +74,7 @@ def test_takes_one_to_eight_points(space, points):
 @pytest.mark.parametrize(
     ("shape", "points", "said"), [((3, 8, 16, 16), 4, "Video"), ((3, 16), 4, "images"), ((1, 8, 8), 0, "points=0")]
 )
-def test_refuses_what_it_cannot_serve(space, shape, points, said):
+def test_tasks_that_a_space_cannot_serve_are_refused(space, shape, points, said):
     if said == "Video" and space in VIDEO:
         return
     with pytest.raises(UserError, match=said) as caught:

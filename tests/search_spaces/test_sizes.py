@@ -94,7 +94,7 @@ def test_slimmable_policies_come_with_their_rules():
 
 
 @pytest.mark.parametrize("side", range(1, 40))
-def test_skips_fit_whatever_the_size(side):
+def test_skips_fit_at_every_size(side):
     from nas.representation.builder import Builder
 
     builder = Builder(Task(input_shape=(2, side, 3), num_classes=2))

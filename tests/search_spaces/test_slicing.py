@@ -56,7 +56,7 @@ def _width(architecture: Architecture, index: int, level: int) -> int:
 
 
 def _weights(num_blocks: int, w: int, b: int, c: int, levels: int, k: int, sparse: bool) -> Iterator[tuple[int, int]]:
-    """(positions, weights) of everything learned at level k = 1 … levels, from the formulas alone; 32×32 images."""
+    """(positions, weights) of everything learned at level k = 1 … levels, only from the formulas; 32×32 images."""
     shown = w * k // levels if sparse else w
     yield 32 * 32, 9 * 3 * shown
     for stage in range(3):
@@ -102,7 +102,7 @@ def test_i_resnext_has_the_published_defaults() -> None:
     assert sum(operation.groups == 8 for operation in found.topology.operations) == 21
 
 
-def test_i_resnext_in_small_costs_what_one_counts_by_hand() -> None:
+def test_costs_of_a_small_i_resnext_equal_a_count_by_hand() -> None:
     """One block a stage, four channels, one branch of one channel a level: all numbers fit on a card."""
     found = i_resnext(1, 4, 1, 2, 2, task=Task(input_shape=(1, 4, 4), num_classes=2))
     stem, head = 16 * 9 * 4, 16 * 2
@@ -148,7 +148,7 @@ def test_i_resnext_is_the_dense_network_with_branches_zeroed_before_the_last_con
         torch.testing.assert_close(network(x, level), _reference_i_resnext(network, x, level, SMALL))
 
 
-def test_i_resnext_refuses_reuse_and_says_where_it_ends() -> None:
+def test_i_resnext_refuses_reuse_and_names_the_operation() -> None:
     network = _network(i_resnext(**SMALL), training=False)
     with pytest.raises(UserError, match=r"operation 1 \(conv 1 -> 2\) has a norm for every point"):
         network.refine(_images())

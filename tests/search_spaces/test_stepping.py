@@ -19,12 +19,12 @@ ORIGINAL_MACS = {
     "lenet5": 28**2 * 25 * 3 * 6 + 10**2 * 25 * 6 * 16 + 25 * 16 * 120 + 120 * 84 + 84 * 10,
     "vgg16": 313_201_664 + 2 * 512**2,
 }
-"""VGG-16 on 32×32 images with a linear classifier alone, as often used on CIFAR; two hidden layers of 512."""
+"""VGG-16 on 32×32 images with only a linear classifier, as often used on CIFAR; two hidden layers of 512."""
 MAKE = {"lenet_3c1l": lenet_3c1l, "lenet5": lenet5, "vgg16": vgg16}
 
 
 def original(architecture: Architecture) -> Architecture:
-    """The network that is widened, by what its proposal says of it."""
+    """The original network, from the settings of the proposal."""
     widths = str(dict(architecture.training.settings)["original"]).split("-")
     return with_slices(architecture, [(int(n),) for n in widths])
 

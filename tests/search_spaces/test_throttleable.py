@@ -42,7 +42,7 @@ def _costs(architecture: Architecture) -> list[int]:
     )
 
 
-def test_a_vgg_costs_what_its_layers_cost() -> None:
+def test_macs_of_a_vgg_equal_the_sum_of_its_layers() -> None:
     """With c of n components on, a layer between gated ones costs (c / n)² of itself; the first and the last, c / n."""
     inner, size, channels = 0, 32, 64
     for stage, (multiple, depth) in enumerate(((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))):
@@ -73,7 +73,7 @@ def test_proposals_train_all_points_from_the_start() -> None:
     assert (last.norm, dict(last.training.settings)) == ("recalibrated", {"groups": 4, "soft": True})
 
 
-def test_a_resnet_at_utilization_0_is_its_skips_alone() -> None:
+def test_a_resnet_at_utilization_0_has_only_skips() -> None:
     stem, head = 32 * 32 * 9 * 3 * 16, 64 * 10
     shortcuts = 16 * 16 * 16 * 32 + 8 * 8 * 32 * 64
     costs = _costs(resnet())
@@ -89,11 +89,11 @@ def test_the_paths_of_a_resnext_cost_the_same_each() -> None:
     assert costs == [32 * 32 * 9 * 3 * 64 + 64 * 10 + 2 * c * path for c in range(5)]
 
 
-def test_a_densenet_pays_for_what_it_reads() -> None:
+def test_macs_of_a_densenet_count_active_layers_only() -> None:
     costs = _costs(densenet(4, (3,)))
     layers = [32 * 32 * ((8 + 4 * i) * 16 + 9 * 16 * 4) for i in range(3)]
     assert [b - a for a, b in pairwise(costs)] == layers
-    assert costs[0] == 32 * 32 * 9 * 3 * 8 + (8 + 3 * 4) * 10  # the classifier reads one vector, zero where it is off
+    assert costs[0] == 32 * 32 * 9 * 3 * 8 + (8 + 3 * 4) * 10  # the classifier reads one vector, zero if it is off
 
 
 def test_c3d_is_vgg_over_frames() -> None:
@@ -114,7 +114,7 @@ def test_points_are_utilizations(name: str) -> None:
 
 @every_network
 @pytest.mark.parametrize("always", [0, 1, 2])
-def test_what_is_always_on(name: str, always: int) -> None:
+def test_components_that_are_always_on(name: str, always: int) -> None:
     if name in ("vgg", "c3d") and not always:
         with pytest.raises(InvalidArchitecture, match="The input does not reach the output"):
             NETWORKS[name](always=0)
@@ -180,7 +180,7 @@ def test_the_masked_path_of_a_sample_is_the_skipping_path(name: str) -> None:
 
 
 @every_network
-def test_what_is_off_gets_no_gradient_and_what_is_on_gets_some(name: str) -> None:
+def test_only_active_components_get_gradients(name: str) -> None:
     network, x = _network(NETWORKS[name]())
     topology, network = network.architecture.topology, network.train()
     for utilization in distinct_utilizations(topology):
@@ -217,7 +217,7 @@ def test_values_are_multiplied_by_1_or_n_over_c(scale: str, factor: float) -> No
     torch.testing.assert_close(inputs[1][0], factor * inputs[0][0])
 
 
-def test_a_resnet_at_utilization_0_computes_its_skips_alone() -> None:
+def test_a_resnet_at_utilization_0_computes_only_its_skips() -> None:
     network, x = _network(NETWORKS["resnet"]())
     layers = {(layer.operation.kernel, layer.operation.stride): layer for layer in network.operation_layers}
 
@@ -234,7 +234,7 @@ def test_a_resnet_at_utilization_0_computes_its_skips_alone() -> None:
 
 
 def test_a_block_of_a_resnext_is_the_sum_of_its_paths() -> None:
-    """Each path alone, with its own three convolutions, beside the stream."""
+    """Each path separately, with its own three convolutions, beside the stream."""
     network, x = _network(resnext(8, (1,), 2, 6, 3, task=SMALL, scale="none"))
     stem, first, middle, last, *_ = network.operation_layers
 

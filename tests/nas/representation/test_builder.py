@@ -1,4 +1,4 @@
-"""The short way to write a topology: what it infers, and what it refuses."""
+"""The builder: inferred sizes, operating points, trimming, and refused mistakes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _said(message: str) -> str:
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_mistakes_are_refused_in_words(message: str) -> None:
+def test_mistakes_are_refused(message: str) -> None:
     assert message in _said(message)
 
 
@@ -122,7 +122,7 @@ def test_a_head_on_a_vector_keeps_it() -> None:
     assert [m.size for m in builder.architecture(1).topology.maps] == [(9, 7), (), (), (), ()]
 
 
-def test_architectures_come_without_what_no_point_uses() -> None:
+def test_architectures_have_no_unused_parts() -> None:
     builder = Builder(TASK)
     x = builder.conv(builder.input, (2, 4, 6, 8))
     builder.conv(x, 5)

@@ -1,4 +1,4 @@
-"""Utilizations and what they switch on: the theory of c(u), and what the representation refuses."""
+"""Gated modules: the formula of c(u), identity and JSON, and refused modules."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_round_robin_starts_in_the_last_module_and_forgets_none() -> None:
     assert round_robin([]) == []
 
 
-# Part of what a network is ---------------------------------------------------------------------------------------
+# Keys and JSON ---------------------------------------------------------------------------------------
 
 
 def _gated(*components: tuple[int, ...], always: int = 1, points: int = 3) -> Architecture:
@@ -110,14 +110,14 @@ def test_gates_are_part_of_the_identity() -> None:
     assert plain.costs == _gated(always=2).costs == _gated().costs
 
 
-def test_json_keeps_them_and_says_nothing_where_there_are_none() -> None:
+def test_json_keeps_gates_and_has_no_entry_without_any() -> None:
     data = json.loads(json.dumps(_gated().to_json()))
     assert data["gated"] == [{"components": [[1, 2, 3]] * 3, "always": 1}]
     assert Architecture.from_json(data) == _gated()
     assert "gated" not in ALL["residual"]().to_json()
 
 
-def test_other_points_cut_the_gates_to_what_the_largest_has_on() -> None:
+def test_new_points_cut_the_gates_to_the_components_of_the_largest() -> None:
     architecture = _gated()
     assert architecture.with_points(architecture.points[1:]).topology == architecture.topology
     smaller = architecture.with_points(architecture.points[:2])
@@ -129,7 +129,7 @@ def test_other_points_cut_the_gates_to_what_the_largest_has_on() -> None:
     assert architecture.with_points(architecture.points[:1]).topology.gated == ()
 
 
-def test_maps_are_renumbered_where_others_go() -> None:
+def test_gated_maps_are_renumbered_when_maps_are_trimmed() -> None:
     b = Builder(TASK)
     b.conv(b.input, 3)  # leads nowhere
     x = b.conv(b.input, (2, 4))
@@ -140,7 +140,7 @@ def test_maps_are_renumbered_where_others_go() -> None:
     assert found.maps[1].slices == (2, 4)
 
 
-# What is refused -------------------------------------------------------------------------------------------------
+# Refused -------------------------------------------------------------------------------------------------
 
 
 def _gated_output() -> Architecture:
@@ -187,7 +187,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize("said", INVALID)
-def test_what_is_no_gate_is_refused(said: str) -> None:
+def test_invalid_modules_are_refused(said: str) -> None:
     with pytest.raises(InvalidArchitecture, match=re.escape(said)):
         INVALID[said]()
 
@@ -197,6 +197,6 @@ def test_every_message_is_tested() -> None:
 
 
 @pytest.mark.parametrize("utilization", [-0.1, 1.01, math.nan])
-def test_what_is_no_utilization_is_refused(utilization: float) -> None:
+def test_invalid_utilizations_are_refused(utilization: float) -> None:
     with pytest.raises(UserError, match=r"A utilization must lie between 0 and 1. Got"):
         throttled(_gated().topology, utilization, _gated().points[-1])

@@ -1,4 +1,4 @@
-"""Kinds of operation: shapes as torch has them, windows that torch can run, and kinds of one's own."""
+"""Kinds of operations: sizes as in torch, refused windows, and plug-in kinds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _window(name: str, kernel: tuple, stride: tuple, padding: tuple, **rest: Any
     ),
 )
 @settings(max_examples=200, deadline=None)
-def test_what_a_window_makes_is_what_torch_makes_or_is_refused(name: str, dims: list[tuple[int, ...]]) -> None:
+def test_window_sizes_equal_torch_or_are_refused(name: str, dims: list[tuple[int, ...]]) -> None:
     size, kernel, stride, padding = map(tuple, zip(*dims))
     operation = _window(name, kernel, stride, padding)
     x = torch.ones(1, 2, *size)
@@ -119,7 +119,7 @@ def _said(message: str) -> str:
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_windows_that_torch_cannot_run_are_refused_in_words(message: str) -> None:
+def test_windows_that_torch_cannot_run_are_refused(message: str) -> None:
     assert message in _said(message)
 
 
@@ -127,7 +127,7 @@ def test_every_message_is_tested() -> None:
     assert not untested(nas.representation.kinds, map(_said, REFUSED))
 
 
-def test_the_shipped_kinds_are_those_that_are_tested() -> None:
+def test_all_shipped_kinds_are_tested() -> None:
     assert set(installed("nas.kinds")) == {*WINDOWED, *PLAIN}
 
 
@@ -148,7 +148,7 @@ def test_linear_reads_vectors_and_maps_of_size_one() -> None:
     assert kind("linear").output_size(_operation("linear"), (1, 1)) == ()
 
 
-# Kinds of one's own ----------------------------------------------------------------------------------------------
+# Plug-in kinds ----------------------------------------------------------------------------------------------
 
 OWN = '''
 from torch.nn import functional as F
@@ -214,7 +214,7 @@ def test_a_kind_of_ones_own_needs_no_edit_here(own: str) -> None:
         ("function", "must be a subclass of nas.representation.kinds.Kind. Got <function"),
     ],
 )
-def test_what_is_no_kind_is_refused_in_words(own: str, name: str, message: str) -> None:
+def test_invalid_kinds_are_refused(own: str, name: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
         kind(f"{own}:{name}")
 

@@ -1,4 +1,4 @@
-"""What takes part in a subnetwork, what is refused as none, and what trimming must leave alone."""
+"""Liveness: live operations, refused subnetworks, and trimming without changing the network."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _said(message: str) -> str:
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_is_no_subnetwork_is_refused_in_words(message: str) -> None:
+def test_invalid_subnetworks_are_refused(message: str) -> None:
     assert message in _said(message)
 
 
@@ -149,7 +149,7 @@ def test_switching_a_map_off_takes_its_operations_along() -> None:
     assert trimmed.channels[2] == 0
 
 
-# Trimming what no point uses -------------------------------------------------------------------------------------
+# Trimming unused parts -------------------------------------------------------------------------------------
 
 
 def _same_function(architecture: Architecture) -> None:
@@ -219,7 +219,7 @@ def _scaled_concat() -> Architecture:
 
 
 def _groups_of_other_widths() -> Architecture:
-    """A grouped operation is live only where its maps are narrow; another operation uses the source at full width."""
+    """A grouped operation is live only at narrow widths; another operation uses the source at full width."""
     builder = Builder(TASK)
     x = builder.conv(builder.input, (2, 4, 8))
     y = builder.conv(x, (2, 4, 8), groups=8)
@@ -238,7 +238,7 @@ def _groups_without_a_common_slice() -> Architecture:
 
 
 def _causal_of_fewer_slices() -> Architecture:
-    """The source's last slice is dead, the target's is not: a causal operation needs as many on both sides."""
+    """The source's last slice is dead, the target's is not: a causal operation needs both."""
     builder = Builder(TASK)
     x = builder.conv(builder.input, (2, 4, 6))
     y = builder.conv(x, (2, 4, 6), wiring="causal", kernel=1)
@@ -256,7 +256,7 @@ def _causal_to_fewer_slices() -> Architecture:
 
 
 def _causal_through_a_concat() -> Architecture:
-    """The slices that a causal operation stands by are those of a concat's sources."""
+    """A causal operation needs slices of the sources of a concat."""
     builder = Builder(TASK)
     a, b = (builder.conv(builder.input, (2, 4, 6)) for _ in range(2))
     y = builder.conv(builder.concat([a, b]), (2, 4, 6), wiring="causal", kernel=1)
@@ -342,13 +342,13 @@ SUBTLE: dict[str, Callable[[], Architecture]] = {
 
 
 @pytest.mark.parametrize("name", SUBTLE)
-def test_trimming_leaves_what_the_network_computes(name: str) -> None:
+def test_trimming_does_not_change_the_outputs(name: str) -> None:
     architecture = SUBTLE[name]()
     _same_function(architecture)
     assert architecture.canonical.canonical == architecture.canonical
 
 
-def test_trimming_still_trims_beside_what_must_stay() -> None:
+def test_trimming_trims_beside_parts_that_stay() -> None:
     builder = Builder(Task(input_shape=(1, 6, 6), num_classes=2))
     gated = builder.map((2, 4, 8), scale="full")
     builder.add("conv", builder.input, gated, kernel=3)

@@ -1,4 +1,4 @@
-"""Ownership of filters: costs are those of the architecture, moves keep the budgets and never go back."""
+"""Ownership of filters: costs equal the architecture's, moves keep the budgets and never go to smaller levels."""
 
 from __future__ import annotations
 

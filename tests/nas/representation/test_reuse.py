@@ -1,4 +1,4 @@
-"""What a larger level has computed and a smaller one shares: derived, and exact."""
+"""Reuse of results between operating points: derived from the wiring, and exact."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _live(architecture: Architecture, level: int) -> set[int]:
 
 
 @pytest.mark.parametrize("name", sorted(REUSABLE))
-def test_all_but_the_classifier_is_shared_where_reuse_is_exact(name: str) -> None:
+def test_all_maps_but_the_logits_are_shared_if_reuse_is_exact(name: str) -> None:
     architecture = ALL[name]()
     for level, shared in enumerate(stable_maps(architecture)):
         classifier = {architecture.points[level].output}
@@ -59,7 +59,7 @@ def test_a_residual_stream_that_depends_on_the_level_is_not_shared(norm: str) ->
 
 
 @pytest.mark.parametrize("name", ["residual", "mobile", "cell"])
-def test_dense_widths_share_the_image_alone(name: str) -> None:
+def test_dense_widths_share_only_the_image(name: str) -> None:
     for shared in stable_maps(without_norms(ALL[name]()))[:-1]:
         assert shared <= {0, 1}  # the stem reads the whole image: its channels are the same at every width
 
@@ -174,7 +174,7 @@ def test_operations_that_only_the_larger_level_runs_end_the_sharing() -> None:
     assert made(bias=True)[0] == {0, 1}
 
 
-def test_an_operation_into_later_slices_alone_does_not_end_the_sharing() -> None:
+def test_an_operation_into_later_slices_only_does_not_end_the_sharing() -> None:
     def made(**rest) -> frozenset[int]:
         builder = Builder(TASK)
         first = builder.conv(builder.input, 2)
@@ -195,7 +195,9 @@ def test_an_operation_into_later_slices_alone_does_not_end_the_sharing() -> None
 
 
 @pytest.mark.parametrize(("after", "shared"), [((), True), (("relu",), True), (("norm",), False)], ids=str)
-def test_what_an_absent_operation_adds_to_channels_it_does_not_reach(after: tuple[str, ...], shared: bool) -> None:
+def test_an_absent_operation_with_a_norm_shifts_channels_it_does_not_reach(
+    after: tuple[str, ...], shared: bool
+) -> None:
     """A norm shifts also the channels that receive nothing."""
     builder = Builder(TASK)
     never, late = (builder.conv(builder.input, 2) for _ in range(2))
@@ -211,7 +213,7 @@ def test_what_an_absent_operation_adds_to_channels_it_does_not_reach(after: tupl
     _same_in_one_pass(architecture)
 
 
-def test_gated_maps_are_shared_where_as_many_components_are_on() -> None:
+def test_gated_maps_are_shared_between_equal_numbers_of_components() -> None:
     architecture = ALL["gated_concat"]()
     gated = next(i for i, m in enumerate(architecture.topology.maps) if m.scale != "none")
     assert all(gated not in shared for shared in stable_maps(architecture)[:-1])
@@ -227,7 +229,7 @@ def _same_in_one_pass(architecture: Architecture) -> None:
 
 
 def test_one_pass_computes_each_shared_map_once() -> None:
-    """The number of convolutions in one pass for all levels is that of the largest alone."""
+    """One pass for all levels runs as many convolutions as the largest level."""
     for name in sorted(REUSABLE):
         network = random_network(ALL[name]()).train()
         ran: list[int] = []
@@ -298,7 +300,7 @@ def _after_a_module(scale: str, *, gated: bool) -> Architecture:
     return builder.architecture(2, norm="shared")
 
 
-def test_a_map_that_is_narrower_at_the_larger_point_changes_what_is_read_of_it() -> None:
+def test_a_map_that_is_narrower_at_the_larger_point_changes_its_readers() -> None:
     builder = Builder(TASK)
     y = builder.conv(builder.conv(builder.input, (2, 4)), (2, 4, 16), kernel=3, after=("norm",))
     builder.head(y)

@@ -27,7 +27,7 @@ from ..hand_built import ALL
 from ..supernets import TASK, all_optional, proposals, supernet, two_blocks
 
 
-def test_choices_are_what_a_draw_decides():
+def test_choice_groups_of_hand_built_networks():
     assert [c.alternatives for c in choice_groups(two_blocks().topology)] == [(4, None), (8, None)]
     assert [c.alternatives for c in choice_groups(all_optional().topology)] == [(1, None), (2, 4), (3, None)]
     assert choice_groups(ALL["mobile"]().topology) == ()
@@ -63,12 +63,12 @@ def test_a_wrong_beta_is_refused(beta):
 
 def test_frequencies_are_the_probabilities():
     architecture = max(proposals("residual", 30), key=lambda a: len(choice_groups(a.topology)))
-    made = choice_groups(architecture.topology)
-    made = favour(made, random_alternatives(architecture, np.random.default_rng(1)), 0.5)
-    assert len(made) >= 8
+    groups = choice_groups(architecture.topology)
+    groups = favour(groups, random_alternatives(architecture, np.random.default_rng(1)), 0.5)
+    assert len(groups) >= 8
     rng, count = np.random.default_rng(2), 4000
-    drawn = [sample_subnetwork(architecture, made, rng) for _ in range(count)]
-    for choice in made:
+    drawn = [sample_subnetwork(architecture, groups, rng) for _ in range(count)]
+    for choice in groups:
         runs = [[o in point.operations for o in choice.alternatives if o is not None] for point in drawn]
         assert max(map(sum, runs)) <= 1
         counts = np.sum(runs, axis=0).tolist()
@@ -89,11 +89,11 @@ def test_every_draw_is_a_network(widths):
     rng = np.random.default_rng(3)
     for architecture in every_architecture():
         topology, outputs = architecture.topology, {point.output for point in architecture.points}
-        made = choice_groups(topology)
+        groups = choice_groups(topology)
         for beta in (0.0, 3.0):
-            made = favour(made, random_alternatives(architecture, rng), beta)
+            groups = favour(groups, random_alternatives(architecture, rng), beta)
             for _ in range(8):
-                point = sample_subnetwork(architecture, made, rng, widths=widths)
+                point = sample_subnetwork(architecture, groups, rng, widths=widths)
                 check_point(topology, architecture.task, point)
                 assert live_operations(topology, point.operations, point.output) == point.operations
                 assert point.output in outputs
@@ -102,7 +102,7 @@ def test_every_draw_is_a_network(widths):
                 assert mandatory.intersection(reached) <= set(point.operations)
 
 
-def test_what_is_cut_off_gets_the_path_with_the_fewest_operations_back():
+def test_a_disconnected_draw_gets_the_path_with_the_fewest_operations_back():
     architecture = all_optional()
     never = [
         ChoiceGroup(alternatives=c.alternatives, probabilities=(0.0, 1.0)) for c in choice_groups(architecture.topology)
@@ -114,10 +114,12 @@ def test_what_is_cut_off_gets_the_path_with_the_fewest_operations_back():
 
 def test_common_widths_are_one_level_and_independent_ones_agree_within_coupling_groups():
     architecture = proposals("mobile", 1)[0]
-    topology, made = architecture.topology, choice_groups(architecture.topology)
+    topology, groups = architecture.topology, choice_groups(architecture.topology)
     rng, seen = np.random.default_rng(4), set()
     for _ in range(50):
-        common, independent = (sample_subnetwork(architecture, made, rng, widths=w) for w in ("common", "independent"))
+        common, independent = (
+            sample_subnetwork(architecture, groups, rng, widths=w) for w in ("common", "independent")
+        )
         levels = [
             {m: topology.maps[m].slices.index(n) for m, n in zip(topology.declared, p.channels) if n}
             for p in (common, independent)
@@ -132,32 +134,32 @@ def test_common_widths_are_one_level_and_independent_ones_agree_within_coupling_
 
 def test_beta_zero_is_uniform():
     for architecture in proposals("residual", 5):
-        made = choice_groups(architecture.topology)
-        zero = favour(made, random_alternatives(architecture, np.random.default_rng(5)), 0.0)
-        assert [c.probabilities for c in zero] == [pytest.approx(c.probabilities) for c in made]
+        groups = choice_groups(architecture.topology)
+        zero = favour(groups, random_alternatives(architecture, np.random.default_rng(5)), 0.0)
+        assert [c.probabilities for c in zero] == [pytest.approx(c.probabilities) for c in groups]
         streams = (np.random.default_rng(6), np.random.default_rng(6))
         for _ in range(20):
-            assert sample_subnetwork(architecture, made, streams[0]) == sample_subnetwork(
+            assert sample_subnetwork(architecture, groups, streams[0]) == sample_subnetwork(
                 architecture, zero, streams[1]
             )
 
 
 def test_a_random_path_favours_one_alternative_of_every_choice_as_the_chain_does():
     for architecture in proposals("residual", 5):
-        made = choice_groups(architecture.topology)
+        groups = choice_groups(architecture.topology)
         importance = chain_scores(architecture, subnetworks=64).importance
-        chain = favour(made, important_alternatives(architecture, importance))
+        chain = favour(groups, important_alternatives(architecture, importance))
         drawn = [random_alternatives(architecture, np.random.default_rng(s)) for s in (7, 7, 8, 9, 10, 11)]
         assert drawn[0] == drawn[1]
-        assert len(made) == 1 or len(set(drawn)) > 1
-        random = favour(made, drawn[0])
+        assert len(groups) == 1 or len(set(drawn)) > 1
+        random = favour(groups, drawn[0])
         assert [sorted(c.probabilities) for c in random] == [pytest.approx(sorted(c.probabilities)) for c in chain]
 
 
 def test_expected_macs_agree_with_the_exact_mean():
     architecture = two_blocks()
     topology = architecture.topology
-    made = favour(choice_groups(topology), (0, 1), 0.5)
+    groups = favour(choice_groups(topology), (0, 1), 0.5)
     mean = 0.0
     for level in range(3):
         full = architecture.points[level]
@@ -168,8 +170,8 @@ def test_expected_macs_agree_with_the_exact_mean():
                 output=full.output,
             )
             mean += p / 3 * subnetwork_macs(topology, point)
-    assert expected_macs(architecture, made, draws=4000) == pytest.approx(mean, rel=0.03)
-    assert expected_macs(architecture, made) == expected_macs(architecture, made)
+    assert expected_macs(architecture, groups, draws=4000) == pytest.approx(mean, rel=0.03)
+    assert expected_macs(architecture, groups) == expected_macs(architecture, groups)
 
 
 def test_names_are_checked():

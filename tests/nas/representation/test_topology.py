@@ -1,4 +1,4 @@
-"""The representation refuses what is no network, in words; JSON and keys keep what it is."""
+"""The representation: refused data with their messages, JSON round trips, and content hashes."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _said(make: Any) -> str:
 
 
 @pytest.mark.parametrize("message", INVALID)
-def test_what_is_no_network_is_refused_in_words(message: str) -> None:
+def test_invalid_data_are_refused(message: str) -> None:
     assert message in _said(INVALID[message])
 
 
@@ -372,7 +372,7 @@ def test_the_training_rule_changes_the_key_and_not_the_network(training: Trainin
     assert other.key != GOOD.key
 
 
-def test_settings_that_are_equal_numbers_are_told_apart() -> None:
+def test_settings_that_are_equal_as_numbers_have_different_keys() -> None:
     keys = {replace(GOOD, training=TrainingSpec(settings=(("soft", v),))).key for v in (True, 1, 1.0, "1", None)}
     assert len(keys) == 5
 

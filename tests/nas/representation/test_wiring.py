@@ -21,7 +21,7 @@ from ..random_networks import architectures
 
 
 def _slices_of(topology: Topology, index: int) -> list[int]:
-    """The slice that each channel of a map belongs to; a concat's channels belong to those of its sources."""
+    """The slice of each channel of a map; a concat has the slices of its sources."""
     item = topology.maps[index]
     if item.merge == "concat":
         return [j for o in topology.incoming[index] for j in _slices_of(topology, topology.operations[o].source)]
@@ -45,7 +45,7 @@ def _feeds(topology: Topology, index: int) -> np.ndarray:
 
 
 def _place(topology: Topology, index: int, channel: int) -> int | None:
-    """Where an aligned operation puts a channel, by definition."""
+    """The target of a channel under an aligned operation, by definition."""
     operation = topology.operations[index]
     sources, targets = _slices_of(topology, operation.source), _slices_of(topology, operation.target)
     if topology.maps[operation.target].merge == "concat":
@@ -129,7 +129,7 @@ def _two_maps(source: tuple[int, ...], target: tuple[int, ...], kind_name: str, 
 
 @given(architectures())
 @settings(max_examples=40, deadline=None)
-def test_whether_some_channels_read_others(architecture: Architecture) -> None:
+def test_reads_any_equals_the_channel_mask(architecture: Architecture) -> None:
     topology, rng = architecture.topology, np.random.default_rng(0)
     for index in range(len(topology.operations)):
         feeds = _feeds(topology, index)

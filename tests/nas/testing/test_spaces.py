@@ -70,7 +70,7 @@ class ReturnsText(Good):
 
 
 class OtherTask(Good):
-    """It solves what was not asked."""
+    """It solves a different task."""
 
     def architecture(self, choose, task, *, points=4):
         other = Task(input_shape=task.input_shape, num_classes=task.num_classes + 1)

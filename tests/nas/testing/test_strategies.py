@@ -52,7 +52,7 @@ class OneSeed(Random):
 
 
 class Deaf(Random):
-    """It cannot be told anything."""
+    """It accepts no results."""
 
     def tell(self, trial):
         raise RuntimeError("not now")
