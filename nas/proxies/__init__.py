@@ -1,4 +1,4 @@
-"""Scores of candidates without training."""
+"""Proxies: scores of architectures without training; one score, or one family of sizes, a file."""
 
 from nas.proxies.contract import Proxy, proxy
 

@@ -1,7 +1,7 @@
-"""Proxies: scores of an architecture that need no training. Higher is better; size controls are proxies like any other.
+"""The contract of proxies: functions that score an architecture without training it.
 
-`dtmc` is the default score. `macs`, `params`, `depth` and `count` are the sizes that it must beat; the audit
-(:mod:`nas.audit.audit`) says at the end of every search whether it did.
+``dtmc`` is the default proxy. ``macs``, ``params``, ``depth`` and ``count`` are the sizes that a proxy must beat; the
+audit (:mod:`nas.audit.audit`) at the end of every search says whether it did.
 """
 
 from __future__ import annotations
@@ -18,24 +18,46 @@ Needs = Literal["topology", "weights", "batch"]
 
 
 class Proxy(Protocol):
-    """Scores an architecture without training it: higher is better, finite, and pure (equal keys have equal scores).
+    """Scores an architecture without training it; a higher score should mean a higher accuracy.
 
-    Called for every feasible proposal of a study, in any order, possibly in several processes, and for the audit's
-    reference sample. What it raises, and what is not finite, ends up as a PluginError that names it.
+    Life cycle
+    ----------
+    A study loads its proxy once and calls it for every feasible proposal and for the reference sample of the audit: in
+    any order, possibly in several processes. A proxy is pure: architectures with equal keys have equal scores. An
+    exception, or a score that is not finite, becomes a PluginError with the name of the proxy.
 
-    needs: what it has to make beside the topology, which is how dear it is: nothing, the initial weights, or a batch as
-        well. Weights must be drawn from a generator seeded by the architecture's key.
+    Attributes
+    ----------
+    needs : {"topology", "weights", "batch"}
+        Inputs beyond the topology: none, the initial weights, or weights and a batch of data. Determines the cost. The
+        generator of weights and data must be seeded by the architecture's ``network_key``.
+
+    See Also
+    --------
+    proxy : makes a function a proxy.
+    nas.testing.check_proxy : checks that a proxy keeps this contract.
     """
 
     @property
-    def needs(self) -> Needs: ...
+    def needs(self) -> Needs:
+        """Inputs beyond the topology."""
+        ...
 
-    def __call__(self, architecture: Architecture, /) -> float: ...
+    def __call__(self, architecture: Architecture, /) -> float:
+        """The score of an architecture, finite."""
+        ...
 
 
 def proxy(needs: Needs) -> Callable[[Callable[[Architecture], float]], Proxy]:
-    """Make a function a :class:`Proxy` by declaring what it needs.
+    """Decorator that makes a function a :class:`Proxy`.
 
+    Parameters
+    ----------
+    needs : {"topology", "weights", "batch"}
+        See :class:`Proxy`.
+
+    Examples
+    --------
     >>> @proxy("topology")
     ... def maps(architecture):
     ...     return float(len(architecture.topology.maps))
@@ -51,36 +73,61 @@ def proxy(needs: Needs) -> Callable[[Callable[[Architecture], float]], Proxy]:
 
 
 def load_proxy(spec: str) -> Proxy:
-    """The proxy of this entry point name or `path/file.py:Name`; a class is instantiated without arguments.
+    """Load a proxy.
+
+    Parameters
+    ----------
+    spec : str
+        The name of an entry point, or ``path/file.py:Name``. A class is instantiated without arguments.
+
+    Returns
+    -------
+    Proxy
+        The function, or the instance.
 
     Raises
     ------
     PluginError
-        When it cannot be found or loaded, cannot be called, or declares an unknown need.
+        If the proxy cannot be found or loaded, cannot be called, or does not declare its needs.
     """
-    found: Any = load_plugin("nas.proxies", spec)
-    if isinstance(found, type):
+    loaded: Any = load_plugin("nas.proxies", spec)
+    if isinstance(loaded, type):
         try:
-            found = found()
+            loaded = loaded()
         except Exception as error:
-            raise PluginError(f"The proxy {spec!r} must be made without arguments. Got {_told(error)}") from error
-    if not callable(found):
-        raise PluginError(f"A proxy must be a function of an architecture. Got {found!r} under the name {spec!r}.")
-    if getattr(found, "needs", None) not in get_args(Needs):
+            raise PluginError(
+                f"The proxy {spec!r} must be constructed without arguments. Got {_last_line(error)}"
+            ) from error
+    if not callable(loaded):
+        raise PluginError(f"A proxy must be a function of an architecture. Got {loaded!r} under the name {spec!r}.")
+    needs = getattr(loaded, "needs", None)
+    if needs not in get_args(Needs):
         raise PluginError(
-            f"A proxy must declare needs as one of {', '.join(get_args(Needs))}. Got {getattr(found, 'needs', None)!r} "
-            f"from {spec!r}. Put @nas.proxies.contract.proxy('topology') above the function."
+            f"A proxy must declare needs as one of {', '.join(get_args(Needs))}. Got {needs!r} from {spec!r}. "
+            "Put @nas.proxies.proxy('topology') above the function."
         )
-    return found
+    return loaded
 
 
 def evaluate(architecture: Architecture, proxies: Mapping[str, Proxy]) -> dict[str, float]:
-    """The score of the architecture by every proxy, by name, in order.
+    """Score an architecture by several proxies.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture to score.
+    proxies : mapping of str to Proxy
+        By name.
+
+    Returns
+    -------
+    dict of str to float
+        The scores by name, in the order of ``proxies``.
 
     Raises
     ------
     PluginError
-        When a proxy raises, or returns what is not a finite number; names it. The cause is chained.
+        If a proxy raises an exception, or returns a value that is not a finite number.
     """
     scores = {}
     for name, score_of in proxies.items():
@@ -88,7 +135,7 @@ def evaluate(architecture: Architecture, proxies: Mapping[str, Proxy]) -> dict[s
             score = float(score_of(architecture))
         except Exception as error:
             raise PluginError(
-                f"The proxy {name!r} failed on architecture {architecture.key}: {_told(error)}"
+                f"The proxy {name!r} failed on architecture {architecture.key}: {_last_line(error)}"
             ) from error
         if not math.isfinite(score):
             raise PluginError(
@@ -98,5 +145,5 @@ def evaluate(architecture: Architecture, proxies: Mapping[str, Proxy]) -> dict[s
     return scores
 
 
-def _told(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[-1]

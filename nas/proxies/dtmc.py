@@ -1,4 +1,10 @@
-"""The score of the Markov chain."""
+"""The default proxy: a score by the Markov chain of TIPS.
+
+References
+----------
+Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023 (the
+    chain). The score is ours.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +15,12 @@ from nas.representation.architecture import Architecture
 
 @proxy("topology")
 def dtmc(architecture: Architecture) -> float:
-    """How much there is to learn where walks pass: mean over levels of the log of the weights on a walk of the chain.
-
-    Chosen among scores of the chain on one half of a population of trained networks; what it is worth on the other:
-    benchmarks/ranking.py.
+    """Weights on a random walk: mean over levels of the log of their expected number.
 
     Notes
     -----
-    About 40 µs for a proposal of `residual` with four levels, seen for the first time; see benchmarks/ranking.py.
+    Chosen among scores of the chain on one half of a population of trained networks (benchmarks/score_selection.py) and
+    evaluated on the other half (benchmarks/ranking.py). About 40 µs for a new proposal of `residual` with four levels.
     """
     levels = log_walk_weights(architecture)
     return sum(levels) / len(levels)

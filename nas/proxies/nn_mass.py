@@ -1,30 +1,30 @@
-"""NN-Mass: how much of a network's width its skips link across layers. Topology alone; no weights, no torch.
+"""NN-Mass: the density of long-range links of a network times its width. Topology only; no weights, no torch.
 
-From the paper: a cell is a chain of d layers of width w. Beside the link to the next layer there may be long-range
-ones, to layers further on; the density ρ of a cell is the share of possible long-range links, counted in channels, that
-exist: ρ = 2 Σ_{i=2}^{d−1} min{w(i−1), t} / (w(d−1)(d−2)) where a layer has at most t candidates. The mass is m = Σ ρwd
-over cells: cells of high mass propagate gradients as wider ones would. In the authors' code for ResNets and MobileNets,
-whose skips add, a cell is a block, and wd is the width that its layers read.
+In the paper, a cell is a chain of d layers of width w. Beside the link to the next layer there may be long-range links
+to later layers. The density ρ of a cell is the share of the possible long-range links that exist, counted in channels:
+ρ = 2 Σ_{i=2}^{d−1} min{w(i−1), t} / (w(d−1)(d−2)) if a layer has at most t candidates. The mass is m = Σ ρwd over
+cells. Cells of high mass propagate gradients like wider ones. In the authors' code for ResNets and MobileNets, with
+skips that add, a cell is a block, and wd is the width that its layers read.
 
-Our reading for any graph of feature maps; it gives the paper's m for one cell, and the authors' for their blocks:
+Our definition for any graph of feature maps gives the paper's m for one cell, and the authors' for their blocks:
 
-- Layers are the live maps of an operating point, with their active channels. A concat is no layer: what reads it reads
-  its sources. A map's depth is the number of learned operations on the longest path to it.
-- A cell reaches from one map that every path passes through to the next such map. Blocks with a skip are cells, and a
-  skip across two blocks makes one cell of both. A chain without skips has cells of one layer: no mass.
-- An operation of any kind is a long-range link when it leads two depths further, or more; it carries the channels of
-  its source. Parallel ones are one link.
-- A skip beside the only operation of a cell of two maps, of which the paper says nothing, is all the link that there
-  can be: density 1.
-- A map that ends one cell and begins another that has mass counts in the latter.
+- Layers are the live maps of an operating point, with their active channels. A concat is no layer: an operation that
+  reads it reads its sources. The depth of a map is the number of learned operations on the longest path to it.
+- A cell reaches from one map on every path to the next such map. Blocks with a skip are cells, and a skip across two
+  blocks makes them one cell. A chain without skips has cells of one layer, with mass 0.
+- An operation of any kind is a long-range link if it leads at least two depths further. It carries the channels of its
+  source. Parallel operations are one link.
+- If a cell of two maps has a skip beside its only operation, a case that the paper does not mention, the skip is the
+  only possible link: density 1.
+- A map that ends one cell and begins another cell with mass counts in the latter.
 
-The mass is not monotone in skips: one that makes a single cell of two blocks can lower it. A network without skips, and
-one whose parallel branches are all there is, has mass 0.
+The mass is not monotone in skips: a skip that makes one cell of two blocks can lower it. A network without skips has
+mass 0, and so has a network with no more than parallel branches.
 
 References
 ----------
 Bhardwaj, Li & Marculescu, How Does Topology Influence Gradient Propagation and Model Performance of Deep Networks with
-DenseNet-Type Skip Connections?, CVPR 2021, arXiv 1910.00780; code: SLDGroup/NN_Mass.
+    DenseNet-Type Skip Connections?, CVPR 2021, arXiv 1910.00780; code: SLDGroup/NN_Mass.
 """
 
 from __future__ import annotations
@@ -45,10 +45,13 @@ from nas.representation.topology import Topology
 
 @dataclass(frozen=True, kw_only=True)
 class NNMass:
-    """NN-Mass: density of the links that skip layers, times the width that they span, summed over cells.
+    """NN-Mass: density of long-range links times width, summed over cells.
 
-    levels: "largest" scores the largest operating point, the nearest thing to the paper's one network, as the sizes
-        that a proxy is compared with do; "mean" takes the mean over all points.
+    Parameters
+    ----------
+    levels : {"largest", "mean"}
+        Score the largest operating point, which is closest to the paper's single network, or take the mean over all
+        points.
     """
 
     needs: ClassVar[Needs] = "topology"
@@ -65,18 +68,18 @@ class NNMass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """Maps between two that every path passes through, both included, and the density of long-range links there."""
+    """The maps from one map on every path to the next, with both, and the density of their long-range links."""
 
     maps: tuple[int, ...]
     density: float
 
 
 def nn_mass(topology: Topology, point: Subnetwork) -> float:
-    """Σ over cells of density times the channels of their maps, each map counted once."""
-    found, widths = cells(topology, point), topology.active(point)
+    """Sum over cells of their density times the active channels of their maps, each map counted once."""
+    all_cells, widths = cells(topology, point), topology.active(point)
     mass = 0.0
-    for index, cell in enumerate(found):
-        shared = index + 1 < len(found) and found[index + 1].density > 0
+    for index, cell in enumerate(all_cells):
+        shared = index + 1 < len(all_cells) and all_cells[index + 1].density > 0
         mass += cell.density * sum(widths[m] for m in (cell.maps[:-1] if shared else cell.maps))
     return mass
 
@@ -86,8 +89,8 @@ def cells(topology: Topology, point: Subnetwork) -> tuple[Cell, ...]:
 
     Notes
     -----
-    A map lies on every path iff no link leads past it in topological order: one pass over the links. Densities compare
-    all maps of a cell: quadratic in its size.
+    A map is on every path if and only if no link leads past it in topological order: one pass over the links. Densities
+    compare all maps of a cell: quadratic in its size.
     """
     widths, links = topology.active(point), set(_links(topology, point))
     depth: dict[int, int] = {0: 0}
@@ -120,7 +123,7 @@ def _density(
 
 
 def _links(topology: Topology, point: Subnetwork) -> Iterator[tuple[int, int, bool]]:
-    """(source, target, learned) of the live operations between maps that are no concat."""
+    """(source, target, learned) of the live operations, with the sources of a concat in place of the concat."""
     live = set(point.operations)
 
     def sources(index: int) -> Iterator[int]:

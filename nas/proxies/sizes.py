@@ -1,4 +1,4 @@
-"""Sizes as proxies: the controls that every score must beat."""
+"""Sizes of an architecture as proxies: the controls that every other proxy must beat."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from nas.representation.architecture import params as params_of
 from nas.representation.kinds import kind
 
 SIZE_PROXIES = ("macs", "params", "depth", "count")
+"""The names of the sizes."""
 
 
 @proxy("topology")
 def macs(architecture: Architecture) -> float:
-    """Logarithm of the MACs, mean over levels."""
+    """Log of the MACs, mean over levels."""
     return fmean(math.log(max(1, cost)) for cost in architecture.costs)
 
 
 @proxy("topology")
 def params(architecture: Architecture) -> float:
-    """Logarithm of the parameters of a level on its own, mean over levels."""
+    """Log of the parameters of a level's subnetwork, mean over levels."""
     return fmean(math.log(max(1, size)) for size in params_of(architecture))
 
 
 @proxy("topology")
 def depth(architecture: Architecture) -> float:
-    """Learned operations on the longest path from input to output of the largest operating point."""
+    """Number of learned operations on the longest path of the largest operating point."""
     topology, point = architecture.topology, architecture.points[-1]
     operations = topology.operations
     longest = [0] * len(topology.maps)
@@ -40,6 +41,6 @@ def depth(architecture: Architecture) -> float:
 
 @proxy("topology")
 def count(architecture: Architecture) -> float:
-    """Live learned operations, mean over levels."""
+    """Number of live learned operations, mean over levels."""
     learned = [kind(operation.kind).learned for operation in architecture.topology.operations]
     return sum(learned[o] for point in architecture.points for o in point.operations) / len(architecture.points)

@@ -1,4 +1,4 @@
-"""Strategies: they propose candidates."""
+"""Strategies, which propose candidates."""
 
 from nas.strategies.contract import Strategy
 from nas.strategies.optuna_samplers import NSGA2, TPE

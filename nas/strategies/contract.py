@@ -1,4 +1,4 @@
-"""Strategies: what to propose next, given what has been trained. Random, TPE and NSGA-II."""
+"""The contract of strategies, which propose candidates, and the trials that they learn from."""
 
 from __future__ import annotations
 
@@ -17,17 +17,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A trained candidate, as strategies see it.
+    """A trained candidate in the history of a strategy.
 
-    choices: what the search space chose, by name.
-    domains: the options of every one of these names.
-    value: anytime accuracy, higher is better, finite: a candidate that gave NaN carries the floor. Of a stopped one,
-      its last.
-    complete: trained to the end; False when it was stopped early.
-    intermediate: step (epoch) → anytime accuracy there.
-    generation: number of the generation that proposed it, from 0.
-    architecture: the network proposed; None where a caller does not have it.
-    proxy: its score by the study's proxy; None where a caller does not have it.
+    Attributes
+    ----------
+    choices : mapping of str to str, int, float, bool or None
+        The choices of the search space by name.
+    domains : mapping of str to tuple
+        The options of every name in ``choices``.
+    value : float
+        Anytime accuracy, finite; higher is better. The floor for a candidate with NaN, the last value for a stopped
+        one.
+    complete : bool
+        False if training was stopped early.
+    intermediate : mapping of int to float
+        Anytime accuracy by step (epoch).
+    generation : int
+        Number of the generation that proposed it, from 0.
+    architecture : Architecture or None
+        The proposed architecture, if known.
+    proxy : float or None
+        Its score by the study's proxy, if known.
+
+    Raises
+    ------
+    UserError
+        If the value is not finite, or if choices and domains do not fit together.
     """
 
     choices: Mapping[str, Primitive]
@@ -44,7 +59,7 @@ class Trial:
             raise UserError(f"The value of a trial must be finite; pass the floor instead. Got {self.value=}.")
         if self.choices.keys() != self.domains.keys():
             raise UserError(
-                "A trial must have the options of exactly the names it chose. "
+                "A trial must have options for exactly the names of its choices. "
                 f"Got choices of {sorted(self.choices)}, options of {sorted(self.domains)}."
             )
         for name, value in self.choices.items():
@@ -53,25 +68,47 @@ class Trial:
                     f"A choice must be among its options. Got {value!r} of {self.domains[name]} for {name!r}."
                 )
 
+    @property
+    def last_step(self) -> int:
+        """The last step with an intermediate value; -1 if there is none."""
+        return max(self.intermediate, default=-1)
+
+
+def trial_order(trial: Trial) -> tuple[int, str, float, bool]:
+    """A sort key that does not depend on the order of arrival: generation, then content."""
+    return trial.generation, repr(sorted(trial.choices.items())), trial.value, trial.complete
+
 
 class Strategy(ABC):
-    """Proposes candidates: answers the decisions of a search space, in the light of what has been trained.
+    """Proposes candidates: makes the choices of a search space, based on the trained candidates.
 
     Life cycle
     ----------
-    The driver constructs one for every generation, as `Strategy(seed=..., history=...)`, with a seed derived from study
-    and generation and all trials trained so far, in any order. Then it calls `ask` once for each proposal, and hands
-    the decision function that it returns to the search space, through a `Recorder`. The function is good until the next
-    `ask` or `tell`. The space may ask for names never seen in history, may leave out others, and may raise in the
-    middle.
+    The driver constructs one strategy per generation as ``Strategy(seed=..., history=...)``. The seed is derived from
+    study and generation; the history has all trials so far, in any order. For each proposal the driver calls ``ask``
+    once, and passes the returned decision function to the search space through a `Recorder`. The function is valid
+    until the next call of ``ask`` or ``tell``. The space may ask for names that are not in the history, may not ask for
+    some that are, and may raise an exception at any time.
 
-    Most proposals are screened out untrained; a strategy never hears of those. There is no state beside seed and
-    history, so a study resumes exactly: equal seed, history (as a set) and calls give equal proposals, in any process.
+    Most proposals are rejected without training, and the strategy is not informed of it. A strategy has no state except
+    seed and history, so a study resumes exactly: equal seeds, histories (as sets) and calls give equal proposals, in
+    any process.
 
-    An asynchronous driver keeps one for longer and calls `tell` as trials finish: late, out of order, or never.
+    An asynchronous driver keeps a strategy for longer and calls ``tell`` when trials finish: late, out of order, or
+    never.
 
-    All calls come from one thread. A strategy uses no global random state, prints nothing and warns of nothing.
+    All calls come from one thread. A strategy uses no global random state, prints nothing and gives no warnings.
 
+    Parameters
+    ----------
+    seed : int
+        Determines the proposals, together with the history.
+    history : sequence of Trial
+        The trained candidates.
+
+    See Also
+    --------
+    nas.testing.check_strategy : checks that a strategy keeps this contract.
     """
 
     def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
@@ -80,24 +117,41 @@ class Strategy(ABC):
 
     @property
     def pool_limit(self) -> int | None:
-        """Most proposals that it can be asked for at a cost of a second or two; None where there is no limit."""
+        """Largest number of proposals that cost one or two seconds; None without a limit."""
         return None
 
     @abstractmethod
     def ask(self) -> Decide:
-        """The decisions of one new proposal: `decide(name, options) -> index`. The caller asks for each name once."""
+        """Make one new proposal.
+
+        Returns
+        -------
+        callable
+            The decision function ``decide(name, options) -> index``. The caller asks for each name once.
+        """
 
     def score(self, architecture: Architecture, proxy: float | None) -> float | None:
-        """What a candidate is expected to be worth: the driver trains first where it is highest, cost included.
+        """Expected worth of a candidate. The driver trains the candidates with the highest scores first.
 
-        None, the default, leaves the order to the driver: by rank of the proxy's score and MACs. Called for every
-        feasible proposal; between two calls of `tell` it gives a finite number for all of them or None for all, and it
-        is pure: neither the order of the calls nor their number matters, nor do they change what `ask` proposes.
+        Called for every feasible proposal. Between two calls of ``tell``, either all scores are finite numbers or all
+        are None. Scores are pure: they depend neither on the order nor on the number of calls, and calls do not change
+        the proposals of ``ask``.
 
-        proxy: the candidate's score by the study's proxy; None to do without.
+        Parameters
+        ----------
+        architecture : Architecture
+            The candidate.
+        proxy : float or None
+            Its score by the study's proxy; None to ignore the proxy.
+
+        Returns
+        -------
+        float or None
+            The score, which takes the candidate's cost into account. None, the default, leaves the order to the driver:
+            by the ranks of the proxy's score and of MACs.
         """
         return None
 
     def tell(self, trial: Trial) -> None:
-        """Adds a trained candidate to the history; counts from the next `ask` on."""
+        """Add a trained candidate to the history, from the next ``ask`` on."""
         self.history.append(trial)

@@ -1,4 +1,4 @@
-"""The rival of proxies without training: a surrogate that learns from all that was trained, proposes and orders."""
+"""Evolution with a surrogate, which learns from the trained candidates and orders the training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Decide, Domains, Options, Primitive, at_random, mutate
-from nas.strategies.contract import Strategy, Trial
-from nas.strategies.optuna_samplers import _order
+from nas.strategies.contract import Strategy, Trial, trial_order
 
 if TYPE_CHECKING:
     from nas.representation.architecture import Architecture
@@ -19,32 +18,35 @@ if TYPE_CHECKING:
 
 
 class Guided(Strategy):
-    """Evolves the best so far, and trains first what a ridge on operations, pairs, sizes and the proxy expects most of.
+    """Evolution of the best candidates, with an order of training by a ridge regression on operations and sizes.
 
-    A quarter of the proposals are random. The others take the choices of one of the best trained candidates, in half
-    of the cases half of them from another, and change about one. Random until there are 10 trials.
+    Random search with fewer than 10 trials. Then a quarter of the proposals are random. The other proposals take the
+    choices of one of the best trained candidates, in half of the cases half of them from a second one, and change about
+    one choice.
 
-    From then on the order of training is its own: by expected anytime accuracy plus half a standard deviation of what
-    is not known of it (see :mod:`nas.strategies.surrogate`). The proxy that would have ordered the training is one of
-    the features, so that it counts for as much as it was worth among what was trained.
+    From 10 trials on, candidates are ordered by their expected anytime accuracy plus half of its standard deviation
+    (see :mod:`nas.strategies.surrogate`). The score by the study's proxy is one of the features of the regression, so
+    that its weight follows from its worth among the trained candidates.
 
-    A stopped trial counts as what it had reached plus the mean gain from there of those that went on. A value far below
-    the rest, such as a failure's, counts as just so far below that it does not bend the fit.
+    Notes
+    -----
+    The value of a stopped trial is its last value plus the mean gain from that step on of the complete trials. Values
+    far below the rest, such as a failure's, are raised to a lower bound, so that they do not distort the fit.
 
-    Cost: 0.05 ms a proposal, 0.1 ms a score, 30 ms a generation to learn from 300 trials; no limit.
+    0.05 ms per proposal, 0.1 ms per score, 30 ms per generation to learn from 300 trials; no limit.
 
     References
     ----------
     Real, Aggarwal, Huang & Le, Regularized Evolution for Image Classifier Architecture Search, AAAI 2019 (mutation).
     White, Neiswanger & Savani, BANANAS: Bayesian Optimization with Neural Architectures, AAAI 2021 (a predictor with
-    uncertainty that orders mutations of the best). The ridge and its features are ours.
+        uncertainty orders mutations of the best candidates). The ridge regression and its features are ours.
     """
 
     startup: ClassVar[int] = 10
     random_share: ClassVar[float] = 0.25
     crossover_share: ClassVar[float] = 0.5
-    parents: ClassVar[tuple[int, int]] = (5, 20)  # at least and at most; a fifth of the trials
-    curiosity: ClassVar[float] = 0.5  # standard deviations that count for a candidate
+    parents: ClassVar[tuple[int, int]] = (5, 20)  # a fifth of the trials, within these bounds
+    curiosity: ClassVar[float] = 0.5  # standard deviations that are added to the expectation
 
     def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
         super().__init__(seed=seed, history=history)
@@ -60,27 +62,24 @@ class Guided(Strategy):
         self._forget()
 
     def ask(self) -> Decide:
-        # Seeded by the number of proposals: the same whether trials were told or were there from the start.
+        # The seed depends on the number of proposals, not on the calls of tell.
         rng = np.random.default_rng(derived_seed(self.seed, self._asked))
         self._asked += 1
         random = at_random(rng)
         if len(self.history) < self.startup or rng.random() < self.random_share:
             return self._checked(random)
         best = self._best()
-        one, other = best[int(rng.integers(len(best)))], best[int(rng.integers(len(best)))]
-        genes: dict[str, Primitive] = dict(one.choices)
+        first, second = best[int(rng.integers(len(best)))], best[int(rng.integers(len(best)))]
+        genes: dict[str, Primitive] = dict(first.choices)
         if rng.random() < self.crossover_share:
-            # What only the other chose is there for when a choice of its own leads there.
-            for name, u in zip(other.choices, rng.random(len(other.choices)).tolist()):
+            # All names that only the second parent chose are taken: another choice of it may make them active.
+            for name, u in zip(second.choices, rng.random(len(second.choices)).tolist()):
                 if u < 0.5 or name not in genes:
-                    genes[name] = other.choices[name]
-        return self._checked(mutate(genes, rng, self._domains, rate=1 / max(1, len(one.choices))))
+                    genes[name] = second.choices[name]
+        return self._checked(mutate(genes, rng, self._domains, rate=1 / max(1, len(first.choices))))
 
     def score(self, architecture: Architecture, proxy: float | None) -> float | None:
-        """What the surrogate expects of a candidate, or None while it knows too little.
-
-        proxy: the candidate's score by the proxy that orders the training otherwise; None to do without.
-        """
+        """Upper confidence bound of the surrogate for a candidate, or None with fewer than 10 usable trials."""
         from nas.strategies.surrogate import features
 
         surrogate = self._surrogate(proxy is not None)
@@ -103,14 +102,14 @@ class Guided(Strategy):
             self._domains.check(name, options)
 
     def _forget(self) -> None:
-        """What is worked out of the history, at the first need."""
+        """Drop the results that are computed from the history at the first need."""
         self._parents: list[Trial] | None = None
         self._surrogates: dict[bool, Surrogate | None] = {}
 
     def _best(self) -> list[Trial]:
-        """The parents."""
+        """The trials that proposals are bred from."""
         if self._parents is None:
-            trials = sorted(self.history, key=_order)
+            trials = sorted(self.history, key=trial_order)
             least, most = self.parents
             count = min(most, max(least, len(trials) // 5))
             worth = expected_values(trials)
@@ -119,44 +118,40 @@ class Guided(Strategy):
         return self._parents
 
     def _surrogate(self, with_proxy: bool) -> Surrogate | None:
-        """Fitted on the trials whose architecture, and score where it is asked for, is known; None if they are few."""
+        """Fitted on the trials with an architecture, and a score by the proxy if required; None if they are few."""
         from nas.strategies.surrogate import Surrogate
 
         if with_proxy not in self._surrogates:
-            trials = sorted(self.history, key=_order)
+            trials = sorted(self.history, key=trial_order)
             usable = [
                 (trial, value)
                 for trial, value in zip(trials, expected_values(trials))
                 if trial.architecture is not None and not (with_proxy and trial.proxy is None)
             ]
-            found = None
+            surrogate = None
             if len(usable) >= self.startup:
                 rows = [_row(_features(t), t.proxy if with_proxy else None) for t, _ in usable]
-                found = Surrogate(rows, not_far_below([value for _, value in usable]))
-            self._surrogates[with_proxy] = found
+                surrogate = Surrogate(rows, not_far_below([value for _, value in usable]))
+            self._surrogates[with_proxy] = surrogate
         return self._surrogates[with_proxy]
 
 
 def expected_values(trials: Sequence[Trial]) -> list[float]:
-    """What every trial would have reached: the value of a complete one, of a stopped one that plus a gain.
+    """Expected final values of trials: the value of a complete trial, and the value plus a gain of a stopped trial.
 
-    The gain from a step is the mean one of the complete trials with a report there. It is by those that were good
-    there; as it is compared at that step, that they were selected for it does no harm, as far as gains are alike.
+    The gain from a step is the mean gain of the complete trials with a report at that step. Complete trials were
+    selected by their value at the step; this does not bias the gain if gains are independent of the value.
     """
     complete = [trial for trial in trials if trial.complete]
     gains: dict[int, float] = {}
-    for step in {_last(trial) for trial in trials if not trial.complete}:
+    for step in {trial.last_step for trial in trials if not trial.complete}:
         seen = [t.value - t.intermediate[step] for t in complete if math.isfinite(t.intermediate.get(step, math.nan))]
         gains[step] = math.fsum(seen) / len(seen) if seen else 0.0
-    return [trial.value + (0.0 if trial.complete else gains[_last(trial)]) for trial in trials]
-
-
-def _last(trial: Trial) -> int:
-    return max(trial.intermediate, default=-1)
+    return [trial.value + (0.0 if trial.complete else gains[trial.last_step]) for trial in trials]
 
 
 def not_far_below(values: Sequence[float]) -> list[float]:
-    """The values, none further below the lower quartile than three times the distance between the quartiles.
+    """The values, raised to at least the lower quartile minus three times the distance between the quartiles.
 
     >>> not_far_below([0.8, 0.1, 0.7, 0.75, 0.72])
     [0.8, 0.55, 0.7, 0.75, 0.72]
@@ -173,7 +168,8 @@ def _features(trial: Trial) -> dict[str, dict[Hashable, float]]:
     return features(trial.architecture)
 
 
-def _row(found: dict[str, dict[Hashable, float]], proxy: float | None) -> dict[str, dict[Hashable, float]]:
+def _row(blocks: dict[str, dict[Hashable, float]], proxy: float | None) -> dict[str, dict[Hashable, float]]:
+    """Features with the score by the proxy, if it is known, as one more block."""
     if proxy is not None:
-        found["proxy"] = {"score": proxy}
-    return found
+        blocks["proxy"] = {"score": proxy}
+    return blocks

@@ -7,47 +7,51 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from nas.spaces.choices import Primitive
+from nas.strategies.contract import Trial, trial_order
+from nas.strategies.optuna_samplers import quiet
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-from nas.strategies.contract import Trial
-from nas.strategies.optuna_samplers import _order, _quiet
-
 
 def export(trials: Sequence[Trial], url: str, name: str) -> int:
-    """Copies trials to a persisted Optuna study, for optuna-dashboard; makes the study where there is none.
-
-    Trials that an earlier call copied are left alone, so it may be called after every generation. Choices appear with
-    their own values; where options are equal as numbers (1, True), as text. The generation is a user attribute.
+    """Copy trials to a stored Optuna study, for optuna-dashboard. The study is created if it does not exist.
 
     Parameters
     ----------
-    trials: any trained candidates.
-    url: an Optuna storage, such as "sqlite:///dashboard.db". Not the store of the study itself: table names may clash.
-    name: the name of the Optuna study.
+    trials : sequence of Trial
+        Trained candidates. Trials that an earlier call copied are skipped, so the function may be called after every
+        generation.
+    url : str
+        An Optuna storage, such as "sqlite:///dashboard.db". Not the store of the study itself: table names may clash.
+    name : str
+        The name of the Optuna study.
 
     Returns
     -------
-    The number of trials added.
+    int
+        The number of copied trials.
 
     Notes
     -----
-    About 30 ms a trial on SQLite.
+    Choices keep their values, or are text if options are equal as numbers (1, True). The generation is a user
+    attribute. About 30 ms per trial on SQLite.
     """
     import optuna
 
-    with _quiet():
+    with quiet():
         storage = optuna.storages.RDBStorage(url)
         try:
             study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
             present = {trial.user_attrs.get("id") for trial in study.get_trials(deepcopy=False)}
             added = 0
             for trial in trials:
-                identity = sha256(repr((_order(trial), sorted(trial.intermediate.items()))).encode()).hexdigest()[:16]
+                identity = sha256(repr((trial_order(trial), sorted(trial.intermediate.items()))).encode()).hexdigest()[
+                    :16
+                ]
                 if identity not in present:
                     present.add(identity)
-                    study.add_trial(_shown(trial, identity))
+                    study.add_trial(_frozen(trial, identity))
                     added += 1
             return added
         finally:
@@ -55,8 +59,8 @@ def export(trials: Sequence[Trial], url: str, name: str) -> int:
             storage.engine.dispose()
 
 
-def _shown(trial: Trial, identity: str) -> FrozenTrial:
-    """A trial as the dashboard shows it."""
+def _frozen(trial: Trial, identity: str) -> FrozenTrial:
+    """A trial in Optuna's form."""
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import TrialState, create_trial
 

@@ -13,20 +13,19 @@ import numpy as np
 
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Decide, Domains, Options, at_random, index_of
+from nas.strategies.contract import Strategy, Trial, trial_order
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-from nas.strategies.contract import Strategy, Trial
 
+class _OptunaStrategy(Strategy):
+    """Proposals of an Optuna sampler with an in-memory study that is rebuilt from the history.
 
-class _Sampled(Strategy):
-    """Asks an Optuna sampler over an in-memory study that is rebuilt from the history.
-
-    Options are shown to Optuna by their index: it cannot tell 1 from True. The sampler is called through
-    `BaseSampler`'s own interface rather than `Trial.suggest_*`, so proposals that are never trained leave nothing
-    behind in the study. What the sampler leaves open (names without history, mutations) is drawn uniformly.
+    Options are passed to Optuna by their index, because it cannot distinguish 1 from True. The sampler is called
+    through the interface of `BaseSampler` instead of `Trial.suggest_*`, so proposals that are never trained are not
+    added to the study. Choices that the sampler does not make (names without history, mutations) are drawn uniformly.
     """
 
     startup: ClassVar[int]
@@ -48,8 +47,8 @@ class _Sampled(Strategy):
     def ask(self) -> Decide:
         random, check = self._random, self._domains.check
         if self._sample is None and len(self.history) >= self.startup:
-            # Seeded by the number of proposals too: after a tell, the sampler must not repeat itself.
-            self._sample = self._open(np.random.default_rng(derived_seed(self.seed, self._asked)))
+            # The seed depends on the number of proposals: the sampler must not repeat proposals after a call of tell.
+            self._sample = self._sampling(np.random.default_rng(derived_seed(self.seed, self._asked)))
         self._asked += 1
         if self._sample is None:
             return random
@@ -66,19 +65,18 @@ class _Sampled(Strategy):
 
     @abstractmethod
     def _prepare(self, trials: list[Trial], rng: np.random.Generator) -> tuple[BaseSampler, list[FrozenTrial]]:
-        """The sampler, and the history (given in an order that does not depend on that of arrival) as it is to see
-        it."""
+        """The sampler, and the trials in Optuna's form. The trials come in an order independent of their arrival."""
 
     def _note(self, trial: Trial) -> None:
         for name, options in trial.domains.items():
             self._domains.check(name, options)
 
-    def _open(self, rng: np.random.Generator) -> Callable[[], dict[str, Any]]:
-        """A function that samples the indices of one proposal, by name."""
+    def _sampling(self, rng: np.random.Generator) -> Callable[[], dict[str, Any]]:
+        """A function that samples the indices of the options of one proposal, by name."""
         import optuna
 
-        with _quiet():
-            sampler, frozen = self._prepare(sorted(self.history, key=_order), rng)
+        with quiet():
+            sampler, frozen = self._prepare(sorted(self.history, key=trial_order), rng)
             study = optuna.create_study(direction="maximize", sampler=sampler)
             study.add_trials(frozen)
             study.ask()
@@ -87,14 +85,17 @@ class _Sampled(Strategy):
         return lambda: sampler.sample_relative(study, running, space)
 
 
-class TPE(_Sampled):
+class TPE(_OptunaStrategy):
     """Tree-structured Parzen estimator over groups of choices that occur together.
 
-    Multivariate and grouped, which suits conditional names and is faster than one estimator a name. Random until there
-    are 10 trials. A stopped trial ranks below every complete one, by how far it came, then by its value there.
+    Random search with fewer than 10 trials. Stopped trials rank below all complete ones, by the step that they reached,
+    then by their value there.
 
-    Cost of a proposal with 40 names: 4 to 9 ms at 200 trials in the history, 15 to 35 ms at 1,000. Hence the limit:
-    about a second a generation, and 0.1 to 0.4 s to rebuild the study.
+    Notes
+    -----
+    Multivariate and grouped, which is suitable for conditional names and faster than one estimator per name. A proposal
+    with 40 names costs 4 to 9 ms with 200 trials in the history, 15 to 35 ms with 1,000. Hence the limit: about one
+    second per generation, and 0.1 to 0.4 s to rebuild the study.
 
     References
     ----------
@@ -106,14 +107,14 @@ class TPE(_Sampled):
 
     @property
     def pool_limit(self) -> int:
-        """Falls as the history grows and a proposal costs more."""
+        """Smaller for a longer history, because proposals cost more."""
         return max(32, min(256, 40_000 // (len(self.history) + 1)))
 
     def _prepare(self, trials: list[Trial], rng: np.random.Generator) -> tuple[BaseSampler, list[FrozenTrial]]:
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState, create_trial
 
-        # No liar: what is asked and not trained is no evidence of being bad.
+        # No constant liar: a proposal that was not trained is not evidence of a bad candidate.
         sampler = TPESampler(
             seed=int(rng.integers(2**32)),
             n_startup_trials=self.startup,
@@ -135,16 +136,18 @@ class TPE(_Sampled):
         return sampler, frozen
 
 
-class NSGA2(_Sampled):
-    """Elitist genetic algorithm: binary tournaments, uniform crossover, about one mutation a proposal.
+class NSGA2(_OptunaStrategy):
+    """Elitist genetic algorithm: binary tournaments, uniform crossover, about one mutation per proposal.
 
-    With one objective, the survivors of NSGA-II's generations are the best N of the whole history, so these are
-    shown to Optuna as one finished generation; it breeds the next. N is the typical size of a generation, within [8,
-    50]. Random until there are 8 trials. A stopped trial ranks below every complete one, by how far it came, then by
-    its value there. A name that a parent did not ask for is an inactive gene: it takes the value of another parent that
-    did.
+    Random search with fewer than 8 trials. Stopped trials rank below all complete ones, by the step that they reached,
+    then by their value there.
 
-    Cost of a proposal with 40 names: 0.1 to 0.2 ms, whatever the length of the history; no limit.
+    Notes
+    -----
+    With one objective, the survivors of NSGA-II's generations are the best N trials of the whole history, so these are
+    passed to Optuna as one finished generation, from which it breeds the next. N is the median size of a generation,
+    within [8, 50]. A name that a parent did not choose is an inactive gene: it takes the value of a random parent that
+    chose it. A proposal with 40 names costs 0.1 to 0.2 ms for any length of the history; no limit.
 
     References
     ----------
@@ -174,7 +177,7 @@ class NSGA2(_Sampled):
                 },
                 distributions=distributions,
                 value=ranks[_fitness(parent)],
-                # Without it, every generation looks like the first to Optuna, which is random.
+                # Without this attribute, Optuna takes every generation for the first one, which is random.
                 system_attrs={NSGAIISampler._get_generation_key(): 0},
             )
             for parent, gene in zip(parents, genes)
@@ -182,16 +185,11 @@ class NSGA2(_Sampled):
         return sampler, frozen
 
 
-def _order(trial: Trial) -> tuple[int, str, float, bool]:
-    """Sorts trials by generation, then by content: never by when they arrived."""
-    return trial.generation, repr(sorted(trial.choices.items())), trial.value, trial.complete
-
-
 def _fitness(trial: Trial) -> tuple[bool, int, float]:
-    """What a stopped trial is worth beside a complete one: less, by how far it came, then by its value there."""
+    """A sort key: stopped trials before complete ones, by their last step, then by their value there."""
     if trial.complete:
         return True, 0, trial.value
-    step = max(trial.intermediate, default=-1)
+    step = trial.last_step
     value = trial.intermediate.get(step, trial.value)
     return False, step, -math.inf if math.isnan(value) else value
 
@@ -207,8 +205,8 @@ def _distributions(domains: Domains) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna without its log lines and its warnings of experimental arguments; both come back afterwards."""
+def quiet() -> Iterator[None]:
+    """Suppress Optuna's log lines and its warnings of experimental arguments."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

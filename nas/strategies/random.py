@@ -1,21 +1,22 @@
-"""Random proposals."""
+"""Random search."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas.spaces.choices import Decide, at_random
-
-if TYPE_CHECKING:
-    pass
 from nas.strategies.contract import Strategy, Trial
 
 
 class Random(Strategy):
-    """Every option with equal probability, whatever the history. About 0.2 µs a choice; no limit."""
+    """Random search: every option with equal probability, independent of the history.
+
+    Notes
+    -----
+    About 0.2 µs per choice; no limit.
+    """
 
     def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
         super().__init__(seed=seed, history=history)

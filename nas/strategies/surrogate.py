@@ -1,18 +1,19 @@
-"""A surrogate of training: ridge regression on what operations a network has, refitted on all that was trained.
+"""A surrogate of training: ridge regression on the operations of a network, refitted on all trained candidates.
 
 The features of an architecture come in blocks: sizes (log MACs and parameters of the smallest and largest point,
-depth), counts of kinds of operation, counts of pairs that follow each other, and whatever a caller adds, such as a
-proxy's score. Columns are standardised, then every block is scaled to a total variance of one: a priori each explains
-as much as any other, however many columns it has, and a block of one column is not drowned by one of hundreds.
+depth), counts of kinds of operation, counts of pairs of consecutive operations, and blocks that the caller adds, such
+as a proxy's score. Columns are standardised, then every block is scaled to a total variance of one. So all blocks have
+the same prior variance, whatever their number of columns, and a block of one column is not dominated by one of
+hundreds.
 
-The strength of the ridge is that of least leave-one-out error, in closed form. Predictions come with the posterior's
-standard deviation, calibrated so that leave-one-out errors have the size they are said to have.
+The strength of the ridge minimises the leave-one-out error, in closed form. Predictions have the standard deviation of
+the posterior, calibrated so that it agrees with the size of the leave-one-out errors.
 
 References
 ----------
 Hoerl & Kennard, Ridge Regression: Biased Estimation for Nonorthogonal Problems, Technometrics 1970.
 Allen, The Relationship between Variable Selection and Data Augmentation and a Method for Prediction, Technometrics
-1974 (leave-one-out error in closed form, PRESS).
+    1974 (leave-one-out error in closed form, PRESS).
 Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3 (the posterior).
 """
 
@@ -35,19 +36,30 @@ from nas.representation.topology import Topology
 
 Floats = NDArray[np.float64]
 Blocks = Mapping[str, Mapping[Hashable, float]]
-"""Features by block and name; what is not there is 0."""
+"""Features by block and name; missing features are 0."""
 
 STRENGTHS = np.geomspace(1e-3, 1e5, 33)
-_RANK = 1e-12  # of the largest eigenvalue: directions below it hold rounding errors alone
+"""Strengths of the ridge that are compared."""
+
+_RANK = 1e-12  # eigenvalues below this share of the largest one are rounding errors
 
 
 def features(architecture: Architecture, macs: Sequence[int] | None = None) -> dict[str, dict[Hashable, float]]:
-    """What the surrogate knows of an architecture: the blocks "sizes", "operations" and "pairs".
+    """The features of an architecture: the blocks "sizes", "operations" and "pairs".
 
-    macs: of every level, where the caller has them.
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture.
+    macs : sequence of int, optional
+        MACs of every level, if they are known.
 
-    An operation counts by the share of the operating points that it is live at, and so does a pair: an operation, and
-    one that reads the map that it writes. Kinds of operation are told apart by kernel, stride, groups and wiring.
+    Returns
+    -------
+    dict of str to dict
+        Values by block and name. An operation counts by the share of the operating points at which it is live. So does
+        a pair, which is an operation and another one that reads the map that it writes. Operations have a label of
+        kind, kernel, stride, groups and wiring.
 
     Notes
     -----
@@ -60,10 +72,10 @@ def features(architecture: Architecture, macs: Sequence[int] | None = None) -> d
     >>> builder = Builder(Task(input_shape=(3, 8, 8), num_classes=10))
     >>> x = builder.conv(builder.input, (4, 8), kernel=3)
     >>> output = builder.head(builder.depthwise(x, kernel=3, stride=2))
-    >>> found = features(builder.architecture(2))
-    >>> found["operations"]
+    >>> blocks = features(builder.architecture(2))
+    >>> blocks["operations"]
     {'conv 3x3': 1.0, 'depthwise conv 3x3 /2x2': 1.0, 'global_avg_pool': 1.0, 'linear': 1.0}
-    >>> found["pairs"]["conv 3x3", "depthwise conv 3x3 /2x2"]
+    >>> blocks["pairs"]["conv 3x3", "depthwise conv 3x3 /2x2"]
     1.0
     """
     topology, points = architecture.topology, architecture.points
@@ -77,14 +89,14 @@ def features(architecture: Architecture, macs: Sequence[int] | None = None) -> d
         "depth": depth(architecture),
     }
     labels = _labels(topology)
-    together: dict[tuple[int, ...], float] = {}  # points mostly run the same operations at different widths
+    shares: dict[tuple[int, ...], float] = {}  # points mostly run the same operations at different widths
     for point in points:
-        together[point.operations] = together.get(point.operations, 0.0) + 1 / len(points)
+        shares[point.operations] = shares.get(point.operations, 0.0) + 1 / len(points)
     operations: dict[Hashable, float] = {}
     pairs: dict[Hashable, float] = {}
     sources = [operation.source for operation in topology.operations]
     targets = [operation.target for operation in topology.operations]
-    for live, share in together.items():
+    for live, share in shares.items():
         writers: dict[int, list[str]] = {}
         for o in live:
             label = labels[o]
@@ -108,7 +120,7 @@ def _labels(topology: Topology) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _label(kind: str, kernel: Size, stride: Size, grouped: int, wiring: str) -> str:
-    """Of a kind of operation; grouped: 1 no, 2 yes, 3 depthwise."""
+    """The label of an operation. grouped: 1 no, 2 yes, 3 depthwise."""
     parts = [("", "", "grouped", "depthwise")[grouped], "causal" if wiring == "causal" else "", kind]
     parts.append("x".join(map(str, kernel)))
     parts.append("/" + "x".join(map(str, stride)) if stride and max(stride) > 1 else "")
@@ -119,11 +131,26 @@ def _label(kind: str, kernel: Size, stride: Size, grouped: int, wiring: str) -> 
 class Ridge:
     """A fitted ridge regression with an intercept that is not penalised.
 
-    centre: mean of the columns, shape (P,). intercept: mean of the values. weights: shape (P,).
-    directions: orthonormal, shape (P, R), in which the columns varied; spread: their squared singular values, (R,).
-    strength: the penalty on the sum of squared weights. count: number of rows that it was fitted on.
-    noise: variance of a value around the line.
-    left_out: what each row is predicted from all others, shape (N,).
+    Attributes
+    ----------
+    centre : ndarray, shape (P,)
+        Mean of the columns.
+    intercept : float
+        Mean of the values.
+    weights : ndarray, shape (P,)
+        Of the columns.
+    directions : ndarray, shape (P, R)
+        Orthonormal directions in which the columns vary.
+    spread : ndarray, shape (R,)
+        Their squared singular values.
+    strength : float
+        The penalty on the sum of squared weights.
+    count : int
+        Number of rows of the fit.
+    noise : float
+        Variance of a value around the prediction.
+    left_out : ndarray, shape (N,)
+        Prediction of each row by a fit on the other rows.
     """
 
     centre: Floats
@@ -137,10 +164,20 @@ class Ridge:
     left_out: Floats
 
     def predict(self, columns: ArrayLike, *, unseen: ArrayLike = 0.0) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the line at rows of columns, shapes (N,), without the noise of a value.
+        """Predict values, without the noise.
 
-        columns: shape (N, P). unseen: squared length, shape (N,) or one, of what these rows have in columns that the
-        fit had not: their weights have the prior's mean 0, and its variance.
+        Parameters
+        ----------
+        columns : array_like, shape (N, P)
+            The rows to predict.
+        unseen : array_like, shape (N,) or ()
+            Squared length of the rows in columns that the fit did not have; their weights have the prior's mean of 0
+            and its variance.
+
+        Returns
+        -------
+        (ndarray, ndarray), shape (N,)
+            Mean and standard deviation.
 
         Notes
         -----
@@ -154,27 +191,42 @@ class Ridge:
 
 
 def fit_ridge(columns: ArrayLike, values: ArrayLike, strengths: ArrayLike = STRENGTHS) -> Ridge:
-    """Ridge regression of values, shape (N,), on columns, shape (N, P), with the strength that leave-one-out prefers.
+    """Fit a ridge regression with the strength of the smallest leave-one-out error.
 
-    The noise is such that squared leave-one-out errors are on average the predictive variances that go with them.
+    Parameters
+    ----------
+    columns : array_like, shape (N, P)
+        At least two rows, finite.
+    values : array_like, shape (N,)
+        Finite.
+    strengths : array_like
+        Positive strengths to choose from.
 
-    Raises UserError unless there are at least two rows, as many values, all finite, and positive strengths.
+    Returns
+    -------
+    Ridge
+        Its noise makes the squared leave-one-out errors equal to the predictive variances, on average.
+
+    Raises
+    ------
+    UserError
+        If an argument has another shape or other values.
 
     Notes
     -----
     One eigen-decomposition of the smaller Gram matrix, O(N P min(N, P)), serves all strengths. With the hat matrix
-    H = 1/n + X (XᵀX + λ)⁻¹ Xᵀ of centred columns, row i is missed by (y − Hy)ᵢ / (1 − Hᵢᵢ) where it is left out.
+    H = 1/n + X (XᵀX + λ)⁻¹ Xᵀ of centred columns, the leave-one-out error of row i is (y − Hy)ᵢ / (1 − Hᵢᵢ).
     """
     columns_NP, values_N = np.asarray(columns, dtype=float), np.asarray(values, dtype=float)
     strengths_S = np.asarray(strengths, dtype=float)
-    if not (columns_NP.ndim == 2 and values_N.shape == columns_NP.shape[:1] and len(values_N) >= 2):
+    if columns_NP.ndim != 2 or values_N.shape != columns_NP.shape[:1] or len(values_N) < 2:
         raise UserError(
             "A ridge must have two rows or more, and a value of each. "
             f"Got columns of shape {columns_NP.shape} and values of shape {values_N.shape}."
         )
     if not (np.isfinite(columns_NP).all() and np.isfinite(values_N).all()):
-        raise UserError("Columns and values of a ridge must be finite. Leave rows that are not out.")
-    if not (strengths_S.ndim == 1 and strengths_S.size and (strengths_S > 0).all()):
+        raise UserError("Columns and values of a ridge must be finite. Leave out the other rows.")
+    if strengths_S.ndim != 1 or not strengths_S.size or not (strengths_S > 0).all():
         raise UserError(f"The strengths of a ridge must be positive. Got {strengths_S.tolist()}.")
     count = len(values_N)
     centre_P, intercept = columns_NP.mean(axis=0), float(values_N.mean())
@@ -201,31 +253,41 @@ def fit_ridge(columns: ArrayLike, values: ArrayLike, strengths: ArrayLike = STRE
 
 
 def _decomposed(matrix_NP: Floats) -> tuple[Floats, Floats, Floats]:
-    """Left and right singular vectors, shapes (N, R) and (P, R), and squared singular values (R,), of what is not 0."""
+    """Left and right singular vectors, (N, R) and (P, R), and squared singular values (R,), for values other than 0."""
     wide = matrix_NP.shape[0] < matrix_NP.shape[1]
     gram = matrix_NP @ matrix_NP.T if wide else matrix_NP.T @ matrix_NP
     spread, vectors = np.linalg.eigh(gram)
-    kept = spread > max(_RANK * spread[-1], 0.0) if spread.size else np.zeros(0, dtype=bool)
-    spread, vectors = spread[kept], vectors[:, kept]
-    others = (matrix_NP.T if wide else matrix_NP) @ vectors / np.sqrt(spread)
-    return (vectors, others, spread) if wide else (others, vectors, spread)
+    positive = spread > max(_RANK * spread[-1], 0.0) if spread.size else np.zeros(0, dtype=bool)
+    spread, vectors = spread[positive], vectors[:, positive]
+    conjugate = (matrix_NP.T if wide else matrix_NP) @ vectors / np.sqrt(spread)
+    return (vectors, conjugate, spread) if wide else (conjugate, vectors, spread)
 
 
 class Surrogate:
-    """A ridge on blocks of features; see the head of this file for their scales.
+    """A ridge regression on blocks of features, with the scales that the module describes.
 
-    rows: of at least two trained candidates, all with the same blocks. values: of each, higher or lower is better, as
-    you like: anytime accuracy, or loss. Equal rows and values in equal order give equal predictions.
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The features of N ≥ 2 trained candidates, all with the same blocks.
+    values : sequence of float
+        Their anytime accuracies, losses, or other values.
 
-    Raises UserError as :func:`fit_ridge` does.
+    Raises
+    ------
+    UserError
+        As :func:`fit_ridge`.
 
     Notes
     -----
-    300 rows of 27 operations: about 6 ms to fit, 20 µs a prediction one by one.
+    Equal rows and values in equal order give equal predictions. With 300 rows of 27 operations, about 6 ms to fit, and
+    20 µs per single prediction.
     """
 
     def __init__(self, rows: Sequence[Blocks], values: Sequence[float]) -> None:
-        names = sorted({(block, name) for row in rows for block, given in row.items() for name in given}, key=repr)
+        names = sorted(
+            {(block, name) for row in rows for block, values_of in row.items() for name in values_of}, key=repr
+        )
         self._place: dict[str, dict[Hashable, int]] = {block: {} for block in (rows[0] if rows else ())}
         for place, (block, name) in enumerate(names):
             self._place.setdefault(block, {})[name] = place
@@ -238,24 +300,27 @@ class Surrogate:
             of_block = list(places.values())
             self._unit[block] = 1 / math.sqrt(max(1, int(varies_P[of_block].sum())))
             self._scale_P[of_block] = self._unit[block]
-        # What never varied has no scale: only a candidate that differs in it meets it, as it does the unseen.
+        # A constant column has no scale of its own; it matters for candidates with another value, like an unseen one.
         self._scale_P = self._scale_P / np.where(varies_P, deviation_P, 1.0)
         self.ridge = fit_ridge(raw_NP * self._scale_P, values)
 
     def predict(self, rows: Sequence[Blocks]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of what these candidates are worth, shapes (N,), noise of training apart."""
-        found = [self._columns(row) for row in rows]
-        columns_NP = np.array([columns for columns, _ in found]).reshape(len(found), self._width)
-        return self.ridge.predict(columns_NP * self._scale_P, unseen=np.array([unseen for _, unseen in found]))
+        """Mean and standard deviation of the values of candidates, shapes (N,), without the noise of training.
+
+        Raises UserError if a row has a block that the fit did not have.
+        """
+        pairs = [self._columns(row) for row in rows]
+        columns_NP = np.array([columns for columns, _ in pairs]).reshape(len(pairs), self._width)
+        return self.ridge.predict(columns_NP * self._scale_P, unseen=np.array([unseen for _, unseen in pairs]))
 
     def _columns(self, row: Blocks) -> tuple[list[float], float]:
-        """The columns of a candidate, without scale, and the squared length of what no trained candidate had."""
+        """The unscaled columns of a candidate, and the squared length of its features that no trained candidate has."""
         columns, unseen = [0.0] * self._width, 0.0
-        for block, given in row.items():
+        for block, values in row.items():
             places = self._place.get(block)
             if places is None:
                 raise UserError(f"A row must have the blocks of the fit, {', '.join(self._place)}. Got {block!r}.")
-            for name, value in given.items():
+            for name, value in values.items():
                 place = places.get(name)
                 if place is None:
                     unseen += (value * self._unit[block]) ** 2

@@ -1,4 +1,4 @@
-"""The proxies on small networks with known values, their contract, and what they cost."""
+"""The chain score and the sizes on small networks with known values, and the contract of proxies."""
 
 import math
 
@@ -19,7 +19,7 @@ NAMES = ("dtmc", "macs", "params", "depth", "count")
 
 
 def stack(blocks, *, parallel=0, levels=2, skips=True):
-    """Residual blocks of two convolutions, with as many convolutions 1×1 beside each."""
+    """Residual blocks of two convolutions, with ``parallel`` convolutions 1×1 beside each."""
     builder, widths = Builder(TASK), (4, 8, 12, 16)[:levels]
     x = builder.conv(builder.input, widths)
     for _ in range(blocks):
@@ -119,13 +119,13 @@ def test_file_plugins(tmp_path):
 
 
 @pytest.mark.parametrize("result", [math.nan, math.inf, -math.inf, "high", None])
-def test_what_is_no_number_is_named(result):
+def test_scores_that_are_not_finite_are_refused_by_name(result):
     bad = proxy("topology")(lambda architecture: result)
     with pytest.raises(PluginError, match="'odd'"):
         evaluate(stack(1), {"depth": depth, "odd": bad})
 
 
-def test_what_raises_is_named_with_its_cause():
+def test_exceptions_carry_the_name_and_the_cause():
     @proxy("weights")
     def broken(architecture):
         raise KeyError("conv9")

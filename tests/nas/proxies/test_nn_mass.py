@@ -57,16 +57,18 @@ def mass(architecture, level=-1):
 
 
 @pytest.mark.parametrize(("depth", "sources"), [(d, t) for d in (3, 4, 5, 8) for t in (1, 2, 3, 6)])
-def test_the_papers_formula_where_skips_concatenate(depth, sources):
+def test_the_papers_formula_for_skips_that_concatenate(depth, sources):
     architecture = concat_cell(depth, 4, sources)
     density, expected = by_formula(depth, 4, 4 * sources)
-    found = cells(architecture.topology, architecture.points[0])
-    assert [cell.density for cell in found] == pytest.approx([0, density, 0, 0])  # input, the cell, pooling, classifier
+    all_cells = cells(architecture.topology, architecture.points[0])
+    assert [cell.density for cell in all_cells] == pytest.approx(
+        [0, density, 0, 0]
+    )  # input, the cell, pooling, classifier
     assert mass(architecture) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("depth", [3, 5, 7])
-def test_the_papers_formula_where_skips_add(depth):
+def test_the_papers_formula_for_skips_that_add(depth):
     skips = [(s, t) for t in range(depth) for s in range(t - 1)]
     assert mass(chain([6] * depth, skips)) == pytest.approx(by_formula(depth, 6, 10**6)[1])  # density 1
     assert mass(chain([6] * depth, [(0, depth - 1)])) == pytest.approx(6 * depth * 2 / ((depth - 1) * (depth - 2)))
@@ -102,9 +104,9 @@ def test_inverted_residuals_as_the_authors_count_them():
 def test_a_small_chain_by_hand():
     """Widths 4, 8, 6, 10 and a skip from the first to the third: the cell is the first three, the fourth is outside."""
     architecture = chain([4, 8, 6, 10], [(0, 2)], kind="conv")
-    found = cells(architecture.topology, architecture.points[0])
-    assert [cell.maps for cell in found] == [(0, 1), (1, 2, 3), (3, 4), (4, 5), (5, 6)]
-    assert [cell.density for cell in found] == [0, 1, 0, 0, 0]
+    all_cells = cells(architecture.topology, architecture.points[0])
+    assert [cell.maps for cell in all_cells] == [(0, 1), (1, 2, 3), (3, 4), (4, 5), (5, 6)]
+    assert [cell.density for cell in all_cells] == [0, 1, 0, 0, 0]
     assert mass(architecture) == 4 + 8 + 6
     # and one from the second to the fourth: possible 4 + 4 + 8 channels, existing 4 + 8, width 28
     assert mass(chain([4, 8, 6, 10], [(0, 2), (1, 3)], kind="conv")) == pytest.approx(28 * 12 / 16)
@@ -164,8 +166,8 @@ def test_an_operation_that_is_off_is_no_link():
 def random_architectures():
     rng, task = np.random.default_rng(2), Task(input_shape=(1, 28, 28), num_classes=10)
     for space in ("residual", "mobile", "slimmable"):
-        made = load_plugin("nas.search_spaces", space)()
-        yield from (made.architecture(Recorder(at_random(rng), Domains()), task, points=2) for _ in range(15))
+        proposing = load_plugin("nas.search_spaces", space)()
+        yield from (proposing.architecture(Recorder(at_random(rng), Domains()), task, points=2) for _ in range(15))
 
 
 def without_concats(topology, point) -> nx.DiGraph:
@@ -186,10 +188,10 @@ def test_cells_end_where_every_path_passes():
             graph, output = without_concats(topology, point), point.output
             between = set(graph) - {0, output}
             cuts = {m for m in between if not nx.has_path(nx.restricted_view(graph, [m], []), 0, output)}
-            found = cells(topology, point)
-            assert [cell.maps[0] for cell in found] + [output] == sorted(cuts | {0, output})
-            assert [m for cell in found for m in cell.maps[:-1]] + [output] == sorted(graph)
-            assert all(0 <= cell.density <= 1 for cell in found)
+            all_cells = cells(topology, point)
+            assert [cell.maps[0] for cell in all_cells] + [output] == sorted(cuts | {0, output})
+            assert [m for cell in all_cells for m in cell.maps[:-1]] + [output] == sorted(graph)
+            assert all(0 <= cell.density <= 1 for cell in all_cells)
             assert 0 <= nn_mass(topology, point) <= sum(topology.active(point))
 
 
