@@ -1,4 +1,4 @@
-"""Opening the database of a store, for reading or for writing, and saying clearly why that fails."""
+"""Opening the database of a store for reading or writing, with clear errors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ BUSY_TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where a store is.
+    """The place of a store.
 
-    url: of PostgreSQL, None for SQLite; file: of SQLite, absolute, None for PostgreSQL.
-    files: folder of weights, checkpoints and logs, one folder a study; label: for messages, without password.
+    url: of a PostgreSQL database, otherwise None. file: absolute path of a SQLite database, otherwise None.
+    files: folder of weights, checkpoints and logs, with one folder per study. label: for messages, without password.
     """
 
     url: sa.URL | None
@@ -36,7 +36,7 @@ class Location:
 
 
 def locate(url: str) -> Location:
-    """Understand a path or a database URL. Raises StoreError on one that no store can have."""
+    """Parse a path or a database URL. Raises StoreError if no store can have it."""
     valid = "a file's path, sqlite:///FILE, or postgresql://USER@HOST/DATABASE"
     if "://" not in url:
         return _in_file(url, valid)
@@ -61,7 +61,7 @@ def _in_file(path: str, valid: str) -> Location:
     return Location(url=None, file=file, files=file.with_name(file.name + ".files"), label=str(file))
 
 
-# SQLite's and the system's words → what must hold and the way out
+# message of SQLite or the system → requirement and remedy
 _EXPLANATIONS = (
     ("file is not a database|malformed", "must be a SQLite database, and is none or is damaged. Name another file."),
     (
@@ -79,7 +79,7 @@ _EXPLANATIONS = (
 
 
 def explain(location: Location, error: BaseException) -> StoreError:
-    """One clear line for a database's or the system's error."""
+    """An error of the database or the system as one clear line."""
     original = getattr(error, "orig", None) or error
     text = " ".join(str(original).split())
     for pattern, meaning in _EXPLANATIONS:
@@ -90,7 +90,7 @@ def explain(location: Location, error: BaseException) -> StoreError:
 
 @contextmanager
 def clear_errors(location: Location) -> Iterator[None]:
-    """Turn errors of the database and of files into StoreError. Not to be held around a caller's code."""
+    """Turn errors of the database and of files into StoreError. Must not surround a caller's code."""
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
@@ -98,7 +98,7 @@ def clear_errors(location: Location) -> Iterator[None]:
 
 
 def _connect_file(file: Path, mode: str) -> sqlite3.Connection:
-    """A connection that leaves transactions to us (`isolation_level=None`), already proven to read."""
+    """A connection without implicit transactions (`isolation_level=None`) that has read once."""
     connection = sqlite3.connect(
         f"file:{quote(str(file))}?{mode}",
         uri=True,
@@ -115,7 +115,7 @@ def _connect_file(file: Path, mode: str) -> sqlite3.Connection:
 
 
 def _connect_for_reading(file: Path) -> sqlite3.Connection:
-    """Also where file or folder are read-only, and SQLite cannot make the side files of its write-ahead log."""
+    """A connection for reading, also if file or folder are read-only, so that SQLite cannot create a log."""
     for mode in ("mode=rw", "mode=ro"):
         try:
             return _connect_file(file, mode)
@@ -148,19 +148,19 @@ def _connect_for_writing(file: Path) -> sqlite3.Connection:
 def engine(location: Location, *, writing: bool) -> sa.Engine:
     """An engine without a pool: connections are few, and none is shared with a forked child.
 
-    Raises StoreError where PostgreSQL's driver is missing.
+    Raises StoreError if PostgreSQL's driver is missing.
     """
     if location.file is None:
         return _postgresql_engine(location)
     file, connect = location.file, _connect_for_writing if writing else _connect_for_reading
-    made = sa.create_engine("sqlite://", creator=lambda: connect(file), poolclass=NullPool)
+    created = sa.create_engine("sqlite://", creator=lambda: connect(file), poolclass=NullPool)
     begin = "BEGIN IMMEDIATE" if writing else "BEGIN"  # a reader's snapshot could not be upgraded to write
 
-    @sa.event.listens_for(made, "begin")
+    @sa.event.listens_for(created, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    return made
+    return created
 
 
 def _postgresql_engine(location: Location) -> sa.Engine:

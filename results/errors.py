@@ -1,12 +1,12 @@
-"""What goes wrong with a results store, each as one line that a user can act on."""
+"""Errors of a results store; each message is one line that a user can act on."""
 
 from __future__ import annotations
 
 
 class StoreError(ValueError):
-    """A results store, a study or a key is not what the call needs.
+    """A results store, a study, a key or a value is unsuitable for the call.
 
-    The message says what must hold, what came, and the way out. The database's own error is the `__cause__`.
+    The message names the requirement, the value received and the remedy. An error of the database is the `__cause__`.
     """
 
 

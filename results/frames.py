@@ -29,7 +29,7 @@ _POINT = ["candidate_id", "fidelity", "repeat", "level"]
 
 
 def _read(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
-    """Rows of a query; numbers keep their types where there are no rows, or nothing but NULLs, which read as NaN."""
+    """Rows of a query; numbers keep their types without rows and in columns of NULLs, which are read as NaN."""
     result = connection.execute(query)
     frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
     types = dict.fromkeys(_WHOLES, "int64") | dict.fromkeys(_REALS, "float64") | {"nonzero_macs": "Int64"}
@@ -39,7 +39,7 @@ def _read(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
 def of_studies(connection: sa.Connection) -> pd.DataFrame:
     """One row per study: study, state, reason, candidates, trained, score (its name), created_at, updated_at (UTC)."""
     columns = studies.c
-    found = _read(
+    frame = _read(
         connection,
         sa.select(
             columns.id,
@@ -53,16 +53,16 @@ def of_studies(connection: sa.Connection) -> pd.DataFrame:
     ).set_index("id")
     is_trained = candidates.c.id.in_(sa.select(evaluations.c.candidate_id))
     proposed, trained = _counts(connection, sa.true()), _counts(connection, is_trained)
-    found.insert(3, "candidates", [proposed.get(number, 0) for number in found.index])
-    found.insert(4, "trained", [trained.get(number, 0) for number in found.index])
-    found["score"] = [fronts.Score(**score).name if score else None for score in found["score"]]
+    frame.insert(3, "candidates", [proposed.get(number, 0) for number in frame.index])
+    frame.insert(4, "trained", [trained.get(number, 0) for number in frame.index])
+    frame["score"] = [fronts.Score(**score).name if score else None for score in frame["score"]]
     for name in ("created_at", "updated_at"):
-        found[name] = pd.to_datetime(found[name], utc=True, format="ISO8601")
-    return found.reset_index(drop=True)
+        frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
+    return frame.reset_index(drop=True)
 
 
 def _counts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[int, int]:
-    """How many candidates that meet the condition each study has, by its number."""
+    """Number of candidates that meet the condition, by number of the study."""
     study = candidates.c.study_id
     query = sa.select(study, sa.func.count()).where(condition).group_by(study)
     return {number: count for number, count in connection.execute(query)}  # noqa: C416 - dict() would not type-check
@@ -175,8 +175,8 @@ def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFra
         .order_by(row.candidate_id, row.learner, row.sees, row.penalty, row.utilization)
     )
     result = connection.execute(query)
-    found = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
-    return found.astype(dict.fromkeys(measured, "float64") | {"controller_macs": "int64"})
+    frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+    return frame.astype(dict.fromkeys(measured, "float64") | {"controller_macs": "int64"})
 
 
 def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | None) -> pd.DataFrame:
@@ -199,16 +199,16 @@ def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | 
         .where(row.study_id == number)
         .order_by(row.id)
     )
-    found = _read(connection, query).set_index("id")
-    proxies = found.pop("proxies")
-    choices = found.pop("choices")
+    frame = _read(connection, query).set_index("id")
+    proxies = frame.pop("proxies")
+    choices = frame.pop("choices")
     for name in dict.fromkeys(name for values in proxies if values for name in values):
-        found[f"proxy_{name}"] = np.array([(values or {}).get(name) for values in proxies], dtype=float)
+        frame[f"proxy_{name}"] = np.array([(values or {}).get(name) for values in proxies], dtype=float)
     trained = _trained(of_points(connection, [number]), score)
-    found = found.join(trained)
-    found["seconds"] = _seconds(connection, number).reindex(found.index)
-    found["choices"] = choices
-    return found.astype(dict.fromkeys(_NULLABLE_WHOLES, "Int64")).reset_index(drop=True)
+    frame = frame.join(trained)
+    frame["seconds"] = _seconds(connection, number).reindex(frame.index)
+    frame["choices"] = choices
+    return frame.astype(dict.fromkeys(_NULLABLE_WHOLES, "Int64")).reset_index(drop=True)
 
 
 def _seconds(connection: sa.Connection, number: int) -> pd.Series:
@@ -241,19 +241,19 @@ def _trained(frame: pd.DataFrame, score: fronts.Score | None) -> pd.DataFrame:
 
 
 def _scored(frame: pd.DataFrame, score: fronts.Score | None) -> float:
-    """The score of one repeat's points; NaN where a cost or a test accuracy was not measured."""
+    """The score of one repeat's points; NaN if a cost or a test accuracy was not measured."""
     if score is None:
         return math.nan
     values = frame[_SPLIT_COLUMNS[score.split]]
     if score.cost not in frame or frame[score.cost].isna().any() or (score.split == "test" and values.isna().any()):
         return math.nan
-    return score(frame[score.cost], values)  # a NaN in validation is a training that diverged: it counts as floor
+    return score(frame[score.cost], values)  # a NaN in validation comes from a diverged training and counts as floor
 
 
 def _mean_over_repeats(frame: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
     """One row per network and level, with the standard deviation of accuracy over repeats and their number.
 
-    Repeats that realised different architectures are different networks: a mean of theirs would be a point of none.
+    Repeats with different architectures after training are different networks: their mean is no operating point.
     """
     groups = frame.groupby(["candidate_id", "realised_key", "level"], sort=False)
     mean = groups[measures].mean()

@@ -1,6 +1,6 @@
 """Comparing trade-offs of cost and value: dominance, ranks, hypervolume and anytime accuracy.
 
-Costs are minimised, values maximised. Suffixes: N points, M objectives. numpy only; nothing here reads a store.
+Costs are minimised, values maximised. Suffixes: N points, M objectives. Needs only numpy and reads no store.
 
 References
 ----------
@@ -36,9 +36,16 @@ def _paired(costs: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def non_dominated(costs: ArrayLike, values: ArrayLike) -> NDArray[np.bool_]:
-    """Which points no other point beats: none costs at most as much for at least the value, and differs.
+    """Boolean mask of the Pareto-optimal points (cost minimised, value maximised).
 
-    Returns a mask of shape (N,). Equal points do not dominate each other; a point with a NaN is never on the front.
+    Parameters
+    ----------
+    costs, values : array_like of shape (N,)
+        Equal points do not dominate each other; a point with a NaN is never on the front.
+
+    Returns
+    -------
+    ndarray of bool, shape (N,)
 
     Notes
     -----
@@ -61,28 +68,38 @@ def non_dominated(costs: ArrayLike, values: ArrayLike) -> NDArray[np.bool_]:
     first[1:] = (cost[1:] != cost[:-1]) | (value[1:] != value[:-1])
     leader = np.maximum.accumulate(np.where(first, np.arange(order.size), 0))  # the first of each set of equal points
     improves = value > best_before
-    improves[0] = True  # even a value of -inf, where nothing is cheaper
+    improves[0] = True  # even a value of -inf, if no point is cheaper
     mask[order] = improves[leader]
     return mask
 
 
 def dominated(costs: ArrayLike, values: ArrayLike) -> NDArray[np.bool_]:
-    """Which points another point beats, or that hold a NaN: the complement of `non_dominated`, of shape (N,)."""
+    """Boolean mask of shape (N,), the complement of `non_dominated`: dominated points, and points with a NaN."""
     return ~non_dominated(costs, values)
 
 
 def non_dominated_rank(values: ArrayLike) -> NDArray[np.int64]:
-    """Rank 0 for the front, 1 for the front of what remains, and so on.
+    """Rank 0 for the front, 1 for the front of the remaining points, and so on.
 
-    values: shape (N, 2), both maximised (negate a cost); NaN counts as the worst value.
+    Parameters
+    ----------
+    values : array_like of shape (N, 2)
+        Two objectives, both maximised (negate a cost); NaN counts as the worst value.
 
-    Returns an array of shape (N,). Equal points have equal ranks.
-    Raises ValueError where there are not two objectives.
+    Returns
+    -------
+    ndarray of int, shape (N,)
+        Equal points have equal ranks.
+
+    Raises
+    ------
+    ValueError
+        If there are not two objectives.
 
     Notes
     -----
-    O(N log N): in descending order of the first objective a front is beaten by its newest member or not at all, so
-    that a point's front is found by bisection. 2,000 points take about 1 ms.
+    O(N log N): in descending order of the first objective, a front dominates a point exactly if its newest member does,
+    so that a point's front is found by bisection. 2,000 points take about 1 ms.
 
     Examples
     --------
@@ -112,12 +129,22 @@ def non_dominated_rank(values: ArrayLike) -> NDArray[np.int64]:
 
 
 def crowding(values: ArrayLike) -> Floats:
-    """How far apart each point's neighbours are: NSGA-II's crowding distance, summed over the objectives.
+    """NSGA-II's crowding distance: the gap between each point's neighbours, summed over the objectives.
 
-    values: shape (N,) or (N, M), finite; normalised by the range of each objective.
+    Parameters
+    ----------
+    values : array_like of shape (N,) or (N, M)
+        Finite; normalised by the range of each objective.
 
-    Returns an array of shape (N,): infinite at the ends, larger where a point stands alone.
-    Raises ValueError on values that are not finite.
+    Returns
+    -------
+    ndarray of shape (N,)
+        Infinite at the ends of each objective, larger for isolated points.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite.
 
     Examples
     --------
@@ -149,13 +176,23 @@ def hypervolume(
     reference_accuracy: float,
     log_cost: bool = True,
 ) -> float:
-    """Area dominated by the points and bounded by the reference, exactly.
+    """Area that the points dominate, bounded by the reference point; exact.
 
-    macs: costs of shape (N,), positive where `log_cost`; accuracy: values of shape (N,).
-    reference_cost, reference_accuracy: the worst corner; a point that is not better in both adds nothing.
-    log_cost: measure the cost axis in natural logarithms, so that the unit of cost does not matter.
+    Parameters
+    ----------
+    macs : array_like of shape (N,)
+        Costs; positive if ``log_cost``.
+    accuracy : array_like of shape (N,)
+        Values.
+    reference_cost, reference_accuracy : float
+        The worst corner; a point that is not better in both adds nothing.
+    log_cost : bool
+        Measure costs in natural logarithms, so that their unit does not matter.
 
-    Raises ValueError on costs that are not positive under `log_cost`.
+    Raises
+    ------
+    ValueError
+        If a cost is not positive and ``log_cost`` is set.
 
     Examples
     --------
@@ -182,7 +219,7 @@ def _check_range(low: float, high: float, floor: float) -> None:
             "raise high (the largest budget) above the cost of the cheapest operating points."
         )
     if not math.isfinite(floor):
-        raise ValueError(f"The floor must be a finite accuracy, that of the best constant answer. Got {floor=}.")
+        raise ValueError(f"The floor must be a finite accuracy: of the best constant answer. Got {floor=}.")
 
 
 def anytime_accuracy(
@@ -194,16 +231,27 @@ def anytime_accuracy(
     floor: float,
     chosen_by: ArrayLike | None = None,
 ) -> float:
-    """Accuracy to expect when the budget is log-uniform on [low, high].
+    """Expected accuracy under a budget that is log-uniform on [low, high].
 
     A = 1/ln(high/low) · ∫ from low to high of max(floor, max{value_k : cost_k ≤ b}) d ln b, in closed form.
 
-    costs, values: shape (N,), in any order. Points above `high` are ignored, those below `low` count from `low`, and
-    a NaN value counts as `floor`. Costs, low and high share one unit, which does not matter.
-    chosen_by: shape (N,): use at every budget the point that is best by these instead, such as test accuracies of what
-    validation chose; the floor where they do not exceed it.
+    Parameters
+    ----------
+    costs, values : array_like of shape (N,)
+        In any order. Points above ``high`` are ignored, points below ``low`` count from ``low``, and a NaN value counts
+        as ``floor``.
+    low, high : float
+        Range of budgets, in the unit of the costs.
+    floor : float
+        Accuracy without any point: of the best constant answer.
+    chosen_by : array_like of shape (N,), optional
+        Values that choose the point at every budget in place of ``values``, such as validation accuracies for test
+        accuracies; ``floor`` if none of them exceeds it.
 
-    Raises ValueError unless 0 < low < high and every cost is positive.
+    Raises
+    ------
+    ValueError
+        Unless 0 < low < high and every cost is positive.
 
     Examples
     --------
@@ -229,12 +277,21 @@ def anytime_accuracy(
 class Score:
     """Anytime accuracy over one range of budgets: the single number that a study maximises.
 
-    low, high: range of budgets, in the unit of `cost`.
-    floor: accuracy of the best constant classifier on `split`.
-    cost: a built-in cost (results.measures.COSTS), or a minimised measure of the evaluator; split: one of SPLITS.
-
     Scores under different names are recomputed from points, never compared.
 
+    Parameters
+    ----------
+    low, high : float
+        Range of budgets, in the unit of ``cost``.
+    floor : float
+        Accuracy of the best constant classifier on ``split``.
+    cost : str
+        A built-in cost (``results.measures.COSTS``) or a minimised measure of the evaluator.
+    split : str
+        One of SPLITS.
+
+    Examples
+    --------
     >>> score = Score(low=1e6, high=16e6, floor=0.1)
     >>> score.name
     'anytime accuracy (macs 1000000.0 to 16000000.0, floor 0.1, validation)'

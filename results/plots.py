@@ -51,16 +51,32 @@ def plot_front(
     policies: pd.DataFrame | None = None,
     measures: Sequence[Measure] = BUILT_IN,
 ) -> Path:
-    """Draw every trained candidate's curve, and over them the Pareto front with its test accuracy.
+    """Plot the curve of every trained candidate, the Pareto front and its test accuracies; returns the path.
 
-    points: as from `Store.points`; each candidate is drawn at the largest fidelity it reached, mean over repeats.
-    front: as from `Store.front` with the same `cost`. path: a file ending in one of ENDINGS.
-    drawn: what one of the curves is, in the singular.
-    policies: as from `Store.policies`; drawn as curves of mean MACs and accuracy: of a candidate's controllers, and of
-        each of its gate policies.
-    score: shades its range of budgets and names the anytime accuracy of the front's points together.
+    Parameters
+    ----------
+    points : pandas.DataFrame
+        From `Store.points`; each candidate is drawn at its largest fidelity, as mean over repeats.
+    front : pandas.DataFrame
+        From `Store.front` with the same ``cost``.
+    path : str or path
+        File that ends in one of ENDINGS.
+    score : Score, optional
+        Shades its range of budgets and shows the anytime accuracy of the front.
+    cost : str
+        Measure of the horizontal axis.
+    drawn : str
+        Noun for one curve, in the singular.
+    policies : pandas.DataFrame, optional
+        From `Store.policies`; mean MACs and accuracy, one curve for the controllers of a candidate and one for each of
+        its gate policies.
+    measures : sequence of Measure
+        From `Store.measures`, if ``cost`` is a measure of the evaluator.
 
-    Returns the path. Raises StoreError on another ending, an unknown cost, or where nothing was trained.
+    Raises
+    ------
+    StoreError
+        For another ending, an unknown cost, a file that cannot be written, or if nothing was trained.
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
@@ -130,7 +146,7 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
             if mask.any():
                 x = [n for n, shown in zip(place, mask) if shown]
                 axes.scatter(x, trained["accuracy"][mask], s=22, marker=marker, label=label, zorder=3, **look)
-        axes.set_xlabel("candidates trained in part; a line where a generation begins", labelpad=6)
+        axes.set_xlabel("candidates trained in part; a line for the start of a generation", labelpad=6)
         axes.set_ylabel("anytime accuracy", labelpad=6)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(0.3, len(trained) + 0.7)
@@ -193,7 +209,7 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measu
 
 
 def _plain(axes: Axes) -> None:
-    """Horizontal grid lines and the lower spine alone."""
+    """Horizontal grid lines, and only the lower spine."""
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=3, width=0.8)
@@ -203,7 +219,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score, unit: str) -> None:
-    """Shade the range of budgets, and name what the front's points together achieve over it."""
+    """Shade the range of budgets, with the anytime accuracy of the front over it."""
     axes.axvspan(score.low, score.high, color=_SHADE, linewidth=0, zorder=0)
     known = front.dropna(subset=[score.cost])
     values = known["test_accuracy" if score.split == "test" else "accuracy"]
@@ -251,16 +267,16 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, cost: str, colours: dict[str,
 def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:
     """Mixed operating curves: mean MACs and accuracy under controllers, dashed."""
     look: dict[str, Any] = {"color": _COLOURS[4], "marker": "s", "markersize": 4, "linewidth": 1.2, "linestyle": "--"}
-    one = policies["penalty"].where(policies["learner"] == "gates", 0.0)  # a gate policy is a curve of its own
+    penalty = policies["penalty"].where(policies["learner"] == "gates", 0.0)  # a gate policy is a curve of its own
     groups = policies.groupby(
-        [*(policies[name] for name in ("study", "candidate", "learner", "sees")), one], sort=False
+        [*(policies[name] for name in ("study", "candidate", "learner", "sees")), penalty], sort=False
     )
-    told: set[str] = set()
+    labelled: set[str] = set()
     for (*_, learner, _, _), curve in groups:
         ordered = curve.sort_values("macs")
         label = "with a gate policy" if learner == "gates" else "with a controller"
-        axes.plot(ordered["macs"], ordered["accuracy"], zorder=4.2, label=None if label in told else label, **look)
-        told.add(label)
+        axes.plot(ordered["macs"], ordered["accuracy"], zorder=4.2, label=None if label in labelled else label, **look)
+        labelled.add(label)
 
 
 def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, str]) -> None:
@@ -284,7 +300,7 @@ def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, s
 
 
 def _draw_titles(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, drawn: str) -> None:
-    """What is drawn, in words, and the legend."""
+    """Title, counts and legend."""
     studies = ", ".join(curves["study"].unique())
     count = curves.groupby(["study", "candidate"]).ngroups
     axes.set_title(studies, loc="left", fontsize=13, fontweight="bold", pad=22)

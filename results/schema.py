@@ -62,7 +62,7 @@ def to_json(value: Any) -> str:
     try:
         return _encode(value)
     except TypeError as error:
-        raise StoreError(f"What is stored must be plain JSON data: {error}. Got {value!r:.200}.") from error
+        raise StoreError(f"Stored values must be plain JSON data: {error}. Got {value!r:.200}.") from error
     except ValueError:
         return _encode_slowly(value)
 
@@ -81,7 +81,7 @@ class Json(sa.types.TypeDecorator[Any]):
 
 
 class Whole(sa.types.TypeDecorator[int]):
-    """An integer, also where it comes from numpy, which SQLite would not take."""
+    """An integer; NumPy integers are converted, because SQLite rejects them."""
 
     impl = sa.BigInteger
     cache_ok = True
@@ -101,7 +101,7 @@ class Real(sa.types.TypeDecorator[float]):
 
 
 class Measured(Real):
-    """A number that was measured for certain: NULL is read as NaN, which it was."""
+    """A number that is always measured: NULL is read as NaN."""
 
     cache_ok = True
 

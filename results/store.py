@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from results import migrations
 from results.errors import StoreError
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
+from results.lookups import best_first, check_name, full_key, study_numbers, study_row
 from results.measures import BUILT_IN, Measure, check_cost
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
@@ -25,28 +25,25 @@ if TYPE_CHECKING:
 
     from results.writer import StudyWriter
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_MIN_PREFIX = 4
-
-
-def check_name(study: str) -> str:
-    """Return a study's name that can also name a folder; raise StoreError on any other."""
-    if not isinstance(study, str) or not _NAME.fullmatch(study):
-        raise StoreError(
-            "A study's name must be 1 to 100 letters, digits, dots, underscores and hyphens, beginning with a letter, "
-            f"digit or underscore. Got {study!r}."
-        )
-    return study
-
 
 class Store:
-    """A results store, by its URL. Holds no connection, so that it may be pickled and shared between threads.
+    """A results store, named by its URL.
 
-    Every reading call takes one snapshot. It works on a read-only file or folder and while studies are written.
-    A key may be given by any unambiguous prefix of at least four characters.
+    It holds no connection, so that it may be pickled and shared between threads. Every reading call takes one snapshot,
+    also of a read-only file or folder, and while studies are written. A store of an older schema is upgraded by the
+    first call that opens it. A key may be given by any unambiguous prefix of at least four characters.
 
-    Raises StoreError throughout: where there is no store (none is created), it is not one of ours or of a newer
-    version, a study is unknown (naming those there), or a key is unknown, ambiguous or too short.
+    Parameters
+    ----------
+    url : str or path
+        See :func:`results.open`.
+
+    Raises
+    ------
+    StoreError
+        By every method: if there is no store (reading creates none), if the database is no store or of another schema
+        that cannot be upgraded, if the study is unknown (with the names of the studies there), or if a key is unknown,
+        ambiguous or too short.
     """
 
     def __init__(self, url: str | PathLike[str]) -> None:
@@ -58,7 +55,7 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        """A snapshot of the store, checked to be one."""
+        """A snapshot of the store. Raises StoreError if there is none."""
         file = self._location.file
         if file is not None and not file.is_file():
             raise StoreError(f"There must be a results store at {file}, and there is none. Check the path.")
@@ -79,9 +76,14 @@ class Store:
                 yield connection
 
     def studies(self) -> pd.DataFrame:
-        """One row per study: study, state, reason, candidates, trained, score, created_at, updated_at (UTC).
+        """One row per study, in the order of their first start.
 
-        A study whose process was killed stays in state 'running'; resuming it settles that.
+        A study whose process was killed stays in state ``running`` until it is resumed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``results.columns.FRAMES["studies"]``.
         """
         from results import frames
 
@@ -91,55 +93,63 @@ class Store:
     def candidates(self, study: str) -> pd.DataFrame:
         """One row per candidate, in the order of proposal.
 
-        Columns: key, space, status, reason, generation, position (in the order of training), control, attempts, one
-        `proxy_NAME` per proxy, fidelity (the largest it reached), anytime_accuracy (from the points at that fidelity
-        with the study's score, mean over repeats; NaN where untrained or without score), macs_min, macs_max,
-        params_max (of those points), seconds (of training, over all repeats), choices (dict).
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``results.columns.FRAMES["candidates"]``. Fidelity, anytime accuracy, costs and seconds are missing
+            for candidates without results; there is one column ``proxy_NAME`` per proxy.
         """
         from results import frames
 
         with self._reading() as connection:
-            row = _study_row(connection, study)
+            row = study_row(connection, study)
             score = Score(**row.score) if row.score else None
             return frames.of_candidates(connection, row.id, score)
 
     def points(self, study: str | Sequence[str]) -> pd.DataFrame:
-        """One row per candidate × fidelity × repeat × operating point, of one study or several.
+        """One row per candidate, fidelity, repeat and operating point, of one study or several.
 
-        Columns: study, candidate (the proposal's key), realised_key, space, level, macs, params, latency_ms, accuracy
-        and loss (validation), test_accuracy, test_loss, fine_accuracy, coarse_accuracy, test_fine_accuracy and
-        test_coarse_accuracy (where labels have a hierarchy: accuracy is then their mean, in which labels that a point
-        does not tell count as wrong), nonzero_macs (those of weights that are not zero), fidelity, repeat.
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``results.columns.FRAMES["points"]``, with the evaluator's own measures after the built-in ones. If
+            labels have a hierarchy, accuracy is the mean over the labellings; a labelling that a point does not answer
+            in counts as wrong.
         """
         from results import frames
 
         with self._reading() as connection:
-            return frames.of_points(connection, _numbers(connection, study)).drop(columns="candidate_id")
+            return frames.of_points(connection, study_numbers(connection, study)).drop(columns="candidate_id")
 
     def evaluations(self, study: str | Sequence[str]) -> pd.DataFrame:
-        """One row per candidate × fidelity × repeat.
+        """One row per candidate, fidelity and repeat, of one study or several.
 
-        Columns: study, candidate, realised_key, space, fidelity, repeat, epochs, images and seconds (cumulative within
-        a repeat), weights (path below the study's files).
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``results.columns.FRAMES["evaluations"]``.
         """
         from results import frames
 
         with self._reading() as connection:
-            return frames.of_evaluations(connection, _numbers(connection, study))
+            return frames.of_evaluations(connection, study_numbers(connection, study))
 
     def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per controller that throttles a trained candidate, of one study or several.
 
-        Columns: study, candidate (the proposal's key), space, learner, sees (the input, or the answer at the smallest
-        utilization), penalty, utilization (that was asked for; 1 where a controller is free to pick), macs (mean of an
-        example, all that runs included) and accuracy on validation images, test_macs, test_accuracy, controller_macs.
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``results.columns.FRAMES["policies"]``.
 
-        No controller counts for an anytime accuracy: on average it keeps a budget, not for every example.
+        Notes
+        -----
+        Controllers do not count for an anytime accuracy: they keep a budget on average, not for every example.
         """
         from results import frames
 
         with self._reading() as connection:
-            return frames.of_policies(connection, _numbers(connection, study))
+            return frames.of_policies(connection, study_numbers(connection, study))
 
     def front(
         self,
@@ -151,15 +161,40 @@ class Store:
         limits: Mapping[str, float] | None = None,
         fidelity: float | None = None,
     ) -> pd.DataFrame:
-        """The operating points that no other beats in both `cost` and validation accuracy, cheapest first.
+        """Pareto-optimal operating points of one study or several: cost minimised, validation accuracy maximised.
 
-        cost: macs, params or latency_ms. fidelity: by default the largest stored of each study, so that points of
-        trainings cut short are not compared with full ones. Values are means over repeats, where these are one network;
-        repeats that chose operating points of their own stand apart, each under its realised_key.
+        Values are means over repeats of the same network. Repeats that chose operating points of their own are separate
+        rows, each under its realised_key.
 
-        Columns: macs, params, accuracy, test_accuracy, candidate, level, study, space, latency_ms, accuracy_sd (over
-        repeats; NaN for one), repeats, fidelity, loss, test_loss, realised_key, and the rest as in
-        `points`. Empty where nothing was trained.
+        Parameters
+        ----------
+        study : str or sequence of str
+            One study or several.
+        cost : str
+            ``macs``, ``params``, ``latency_ms``, ``nonzero_macs`` or a minimised measure of the evaluator.
+        max_macs, max_params : float, optional
+            Only points with at most this cost.
+        limits : mapping of str to float, optional
+            Measure → bound, such as ``{"energy_mj": 5.0, "accuracy": 0.9}``: an upper bound for measures that are
+            minimised, a lower bound for measures that are maximised. Points without a value are left out.
+        fidelity : float, optional
+            By default the largest of each study, so that shortened trainings are not compared with full ones.
+
+        Returns
+        -------
+        pandas.DataFrame
+            In the order of cost; empty if nothing was trained. Columns: ``results.columns.FRAMES["front"]``, then the
+            evaluator's own measures.
+
+        Raises
+        ------
+        StoreError
+            If a measure is unknown or was not measured, if no point has the fidelity, or if studies are not comparable:
+            labels with and without a hierarchy, or a measure in different units.
+
+        Examples
+        --------
+        >>> open_store("nas.db").front("digits", cost="latency_ms", limits={"params": 1e6})  # doctest: +SKIP
         """
         from results import frames
 
@@ -168,7 +203,7 @@ class Store:
             if bound is not None:
                 bounds[name] = min(bound, bounds.get(name, bound))
         with self._reading() as connection:
-            numbers = _numbers(connection, study)
+            numbers = study_numbers(connection, study)
             measures = (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost, *bounds}))
             check_cost(cost, measures)
             frames.check_limits(bounds, measures)
@@ -176,9 +211,9 @@ class Store:
         return frames.front_of(points, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
 
     def holds(self, study: str) -> bool:
-        """Whether the store is there and holds a study of that name.
+        """Whether the store exists and holds a study of this name.
 
-        Raises StoreError where something else than a store, or than an empty file, is in its place.
+        Raises StoreError if the file is neither a store nor empty.
         """
         check_name(study)
         if self._location.file is not None and not self._location.file.exists():
@@ -193,13 +228,13 @@ class Store:
     def settings(self, study: str) -> dict[str, Any]:
         """The settings that the study was started with."""
         with self._reading() as connection:
-            settings: dict[str, Any] = _study_row(connection, study).settings
+            settings: dict[str, Any] = study_row(connection, study).settings
             return settings
 
     def score(self, study: str) -> Score | None:
         """The study's score, None before it is set."""
         with self._reading() as connection:
-            score = _study_row(connection, study).score
+            score = study_row(connection, study).score
         return Score(**score) if score else None
 
     def measures(self, study: str | Sequence[str]) -> tuple[Measure, ...]:
@@ -207,22 +242,22 @@ class Store:
         from results import frames
 
         with self._reading() as connection:
-            return (*BUILT_IN, *frames.own_measures_of(connection, _numbers(connection, study)))
+            return (*BUILT_IN, *frames.own_measures_of(connection, study_numbers(connection, study)))
 
     def memo(self, study: str) -> dict[str, Any]:
-        """What the driver keeps to resume, such as the seconds that it has run; empty before it keeps anything."""
+        """The state that the driver needs to resume, such as the seconds that it has run; empty in a new study."""
         with self._reading() as connection:
-            return _study_row(connection, study).memo or {}
+            return study_row(connection, study).memo or {}
 
     def key(self, prefix: str) -> str:
-        """The one full key, of a proposal or of a realised architecture, that begins with `prefix`."""
+        """The full key, of a proposed or a realised architecture, that begins with `prefix`."""
         with self._reading() as connection:
-            return _full_key(connection, prefix)
+            return full_key(connection, prefix)
 
     def architecture(self, key: str) -> dict[str, Any]:
-        """An architecture as JSON data, by the key of a proposal or of a realised architecture."""
+        """An architecture as JSON data, by the key of the proposed or the realised architecture."""
         with self._reading() as connection:
-            full = _full_key(connection, key)
+            full = full_key(connection, key)
             realised = evaluations.c.realised_key == full
             queries = (
                 sa.select(candidates.c.architecture).where(
@@ -231,25 +266,38 @@ class Store:
                 sa.select(evaluations.c.architecture).where(realised, evaluations.c.architecture.is_not(None)),
             )
             for query in queries:
-                found: dict[str, Any] | None = connection.scalar(query.limit(1))
-                if found is not None:
-                    return found
+                architecture: dict[str, Any] | None = connection.scalar(query.limit(1))
+                if architecture is not None:
+                    return architecture
         raise StoreError(f"Only candidates that were chosen for training keep their architecture. {full} was not.")
 
     def realised(self, key: str) -> str:
-        """The key of the network that a candidate became in training, which chooses operating points or moves filters:
-        that of its first repeat at the highest fidelity. The key itself, where it was not trained or stayed what it is.
+        """The key of the network that training made of a candidate, which may choose other points or move filters.
+
+        Of the first repeat at the highest fidelity; the candidate's own key if training changed nothing, or did not
+        happen.
         """
         row = evaluations.c
         with self._reading() as connection:
-            full = _full_key(connection, key)
+            full = full_key(connection, key)
             query = sa.select(row.realised_key).join_from(evaluations, candidates).where(candidates.c.key == full)
-            found: str | None = connection.scalar(query.order_by(*_best_first()).limit(1))
-        return found or full
+            realised: str | None = connection.scalar(query.order_by(*best_first()).limit(1))
+        return realised or full
 
     def weights(self, key: str, repeat: int | None = None) -> Path:
-        """File or folder of trained weights: those of the highest fidelity, of the latest study that holds some, of the
-        first repeat that does where none is named.
+        """File or folder of trained weights.
+
+        Parameters
+        ----------
+        key : str
+            Key of the proposed or the realised architecture.
+        repeat : int, optional
+            By default the first with weights. The highest fidelity is preferred, then the latest study.
+
+        Raises
+        ------
+        StoreError
+            If no weights were kept, or if they are gone.
         """
         study, weights = self._trained(key, repeat)
         path = self.files(study) / weights
@@ -258,47 +306,63 @@ class Store:
         return path
 
     def study_of(self, key: str, repeat: int | None = None) -> str:
-        """The study that the weights of :meth:`weights` are of."""
+        """The study that the weights of :meth:`weights` belong to."""
         return self._trained(key, repeat)[0]
 
     def _trained(self, key: str, repeat: int | None) -> tuple[str, str]:
         row = evaluations.c
         with self._reading() as connection:
-            full = _full_key(connection, key)
+            full = full_key(connection, key)
             query = (
                 sa.select(studies.c.name, row.weights)
                 .join_from(evaluations, candidates)
                 .join(studies)
                 .where((candidates.c.key == full) | (row.realised_key == full), row.weights.is_not(None))
                 .where(sa.true() if repeat is None else row.repeat == repeat)
-                .order_by(*_best_first())
+                .order_by(*best_first())
             )
-            found = connection.execute(query).first()
-        if found is None:
+            training = connection.execute(query).first()
+        if training is None:
             which = "" if repeat is None else f", {repeat=}"
             raise StoreError(f"Weights must have been kept, and there are none of {full}{which}. Train it again.")
-        return found.name, found.weights
+        return training.name, training.weights
 
     def files(self, study: str) -> Path:
         """Folder of a study's weights, checkpoints and log, whether or not it exists yet."""
         return self._location.files / check_name(study)
 
     def writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> StudyWriter:
-        """Begin or continue a study; see `StudyWriter`. Creates store, study and its folder of files as needed.
+        """Begin or continue a study; creates store, study and its folder of files as needed.
 
-        settings: plain JSON data. Those whose names begin with '_' inform only: the newest are kept.
+        Parameters
+        ----------
+        study : str
+            Name: 1 to 100 letters, digits, dots, underscores and hyphens.
+        settings : mapping
+            Plain JSON data. Names that begin with ``_`` may differ when a study is continued; the newest are kept.
+        measures : iterable of Measure
+            Measures that the evaluator declares; its own are stored with the study.
 
-        Raises SettingsDiffer where the study has other settings; StoreError where another process writes it, where
-        the store's folder is missing, or where the store cannot be written.
+        Returns
+        -------
+        StudyWriter
+            The only writer of the study; use it as a context manager.
+
+        Raises
+        ------
+        SettingsDiffer
+            If the study has other settings.
+        StoreError
+            If another process writes the study, if the store's folder is missing, or if the store cannot be written.
         """
         from results.writer import StudyWriter
 
         return StudyWriter(self._location, check_name(study), settings, measures)
 
     def delete(self, study: str) -> None:
-        """Delete a study's rows, then its files. Raises StoreError where it is being written or unknown."""
+        """Delete a study's rows, then its files. Raises StoreError if it is unknown or being written."""
         with self._reading() as connection:
-            number = _study_row(connection, study).id
+            number = study_row(connection, study).id
         with (
             connections.clear_errors(self._location),
             study_lock(self._location, study),
@@ -335,41 +399,3 @@ def open_store(url: str | PathLike[str]) -> Store:
     results.open('sqlite:///nas.db')
     """
     return Store(url)
-
-
-def _study_row(connection: sa.Connection, study: str) -> sa.Row[Any]:
-    found = connection.execute(sa.select(studies).where(studies.c.name == study)).first()
-    if found is None:
-        there = connection.scalars(sa.select(studies.c.name).order_by(studies.c.name)).all()
-        listed = f"Studies there: {', '.join(there)}." if there else "There are no studies in it."
-        raise StoreError(f"A study must be in the store. Got {study!r}. {listed}")
-    return found
-
-
-def _numbers(connection: sa.Connection, study: str | Sequence[str]) -> list[int]:
-    names = [study] if isinstance(study, str) else list(study)
-    return [_study_row(connection, name).id for name in names]
-
-
-def _best_first() -> tuple[sa.ColumnElement[Any], ...]:
-    """The order in which trainings of one key are preferred: fidelity, latest study, first repeat."""
-    row = evaluations.c
-    return row.fidelity.desc(), row.candidate_id.desc(), row.repeat
-
-
-def _full_key(connection: sa.Connection, prefix: str) -> str:
-    prefix = prefix.strip().lower()
-    if len(prefix) < _MIN_PREFIX or not re.fullmatch("[0-9a-f]+", prefix):
-        raise StoreError(f"A key is given by at least {_MIN_PREFIX} of its first hexadecimal digits. Got {prefix!r}.")
-    found: set[str] = set()
-    for column in (candidates.c.key, evaluations.c.realised_key):
-        within = sa.and_(column >= prefix, column < prefix + "g")  # a range of hex strings, which an index answers
-        found.update(connection.scalars(sa.select(column).where(within).distinct().limit(4)))
-    if prefix in found:
-        return prefix
-    if not found:
-        raise StoreError(f"A key must be of a candidate in the store. Got {prefix!r}, and none begins so.")
-    if len(found) > 1:
-        listed = ", ".join(sorted(found)[:4])
-        raise StoreError(f"A key must be given by enough digits to be one. Got {prefix!r}, which begins {listed}, ….")
-    return found.pop()

@@ -1,4 +1,4 @@
-"""Writing a study: the one process that records what a search does, so that it can be killed and resumed."""
+"""The writer of a study: a search records every step, so that it can be killed and resumed."""
 
 from __future__ import annotations
 
@@ -18,38 +18,26 @@ from results import migrations, schema
 from results.errors import SettingsDiffer, StoreError
 from results.front import Score
 from results.lock import acquire_advisory, creation_lock, study_lock
-from results.measures import BUILT_IN, Measure, own_measures
+from results.measures import Measure, own_measures
+from results.rows import check_candidate, check_one_of, checked_candidate, checked_policies, split_points
 from results.schema import STATES, STATUSES, candidates, evaluations, point_measures, points, policies, studies
-
-_DEFAULTS: dict[str, Any] = {
-    "key": None,
-    "position": None,
-    "control": False,
-    "reason": None,
-    "choices": None,
-    "architecture": None,
-    "proxies": None,
-    "attempts": 0,
-    "traceback": None,
-}
-_REQUIRED = frozenset({"space", "generation", "status"})
-_CANDIDATE_COLUMNS = frozenset(_DEFAULTS) | _REQUIRED
-_POINT_REQUIRED = ("level", *(m.name for m in BUILT_IN if m.required and not m.needs_test))
-_POINT_OPTIONAL = tuple(m.name for m in BUILT_IN if not m.required or m.needs_test)
-_POLICY_REQUIRED = ("learner", "sees", "penalty", "utilization", "controller_macs", "macs", "accuracy")
-_POLICY_OPTIONAL = ("test_macs", "test_accuracy")
 
 
 class StudyWriter:
-    """The only writer of one study, until it is closed; made by `Store.writer`, used as a context manager.
+    """The only writer of one study until it is closed; created by `Store.writer` and used as a context manager.
 
-    Each method is one transaction, or joins the `transaction()` it is called in: what has returned survives kill -9,
-    what has not leaves no trace. Leaving the context without `finish` leaves the study 'interrupted', after an
-    exception 'failed'. Threads of one process may share it; a forked child may not use it.
+    Each method is one transaction, or part of the `transaction()` around it: after it has returned, its rows survive
+    kill -9; before, there is no trace of it. A context that is left without `finish` leaves the study 'interrupted',
+    after an exception 'failed'. Threads of one process may share a writer; a forked child may not use it.
 
-    Raises StoreError throughout where the store cannot be written, and for names it does not know.
+    Every method raises StoreError if the store cannot be written, and for unknown names.
 
-    files: the study's folder for weights, checkpoints and log, which exists.
+    Attributes
+    ----------
+    study : str
+        Name of the study.
+    files : pathlib.Path
+        The study's folder for weights, checkpoints and log, which exists.
     """
 
     def __init__(
@@ -95,20 +83,20 @@ class StudyWriter:
         settings = json.loads(schema.to_json(settings))
         now = _now()
         with self._connection.begin():
-            found = self._connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
-            if found is None:
+            stored = self._connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
+            if stored is None:
                 values = {"name": self.study, "settings": settings, "state": "running", "measures": _stored(declared)}
-                made = self._connection.execute(sa.insert(studies).values(created_at=now, updated_at=now, **values))
-                assert made.inserted_primary_key is not None
-                return int(made.inserted_primary_key[0]), declared
-            differences = _differences(found.settings, settings)
+                inserted = self._connection.execute(sa.insert(studies).values(created_at=now, updated_at=now, **values))
+                assert inserted.inserted_primary_key is not None
+                return int(inserted.inserted_primary_key[0]), declared
+            differences = _differences(stored.settings, settings)
             if differences:
                 raise SettingsDiffer(self.study, differences)
-            own = {data["name"]: Measure(**data) for data in found.measures or ()} | declared
+            own = {data["name"]: Measure(**data) for data in stored.measures or ()} | declared
             values = {"settings": settings, "state": "running", "measures": _stored(own)}
-            change = sa.update(studies).where(studies.c.id == found.id)
+            change = sa.update(studies).where(studies.c.id == stored.id)
             self._connection.execute(change.values(reason=None, updated_at=now, **values))
-            return int(found.id), own
+            return int(stored.id), own
 
     def __enter__(self) -> StudyWriter:
         return self
@@ -123,11 +111,11 @@ class StudyWriter:
             self.close()
 
     def _leave(self, error: BaseException | None) -> None:
-        """Say how a study ended that did not say so itself."""
+        """Record the end of a study whose context is left without `finish`."""
         if error is None:
             return self.finish("interrupted")
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-        with suppress(StoreError):  # the first error is the one to tell
+        with suppress(StoreError):  # the first error is raised
             self.finish("failed" if isinstance(error, Exception) else "interrupted", reason)
         return None
 
@@ -137,7 +125,7 @@ class StudyWriter:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write all that is written inside, or nothing where it raises. Inside another, it is undone on its own."""
+        """Write everything inside or, after an exception, nothing. A nested transaction is undone by itself."""
         with self._mutex:
             outermost = not self._connection.in_transaction()
             with connections.clear_errors(self._location):
@@ -155,13 +143,13 @@ class StudyWriter:
 
     @contextmanager
     def _statements(self) -> Iterator[sa.Connection]:
-        """A transaction around our own statements alone, whose errors are made clear."""
+        """A transaction for the statements of this module, with clear errors."""
         with self.transaction(), connections.clear_errors(self._location):
             yield self._connection
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        """A transaction, or the one we are in, that writes nothing."""
+        """A transaction that only reads, or the current one."""
         with self._mutex, connections.clear_errors(self._location):
             if self._connection.in_transaction():
                 yield self._connection
@@ -173,23 +161,23 @@ class StudyWriter:
         self._connection.execute(sa.update(studies).where(studies.c.id == self._number).values(columns))
 
     def set_score(self, score: Score) -> None:
-        """Name the score that the study maximises, in place of an earlier one."""
+        """Store the score that the study maximises; replaces an earlier one."""
         with self._statements():
             self._update_study(score=dataclasses.asdict(score))
 
     def set_memo(self, memo: Mapping[str, Any]) -> None:
-        """Keep plain data that the driver must remember to resume, in place of what it kept before."""
+        """Store the driver's state as plain data; replaces an earlier one."""
         with self._statements():
             self._update_study(memo=dict(memo))
 
     def memo(self) -> dict[str, Any]:
-        """What `set_memo` kept last; empty in a new study."""
+        """The last state of `set_memo`; empty in a new study."""
         with self._reading() as connection:
             return connection.scalar(sa.select(studies.c.memo).where(studies.c.id == self._number)) or {}
 
     def finish(self, state: str = "finished", reason: str | None = None) -> None:
-        """Say how the study ended: one of STATES, with a reason for people."""
-        _check_one_of("state", state, STATES)
+        """Record the end of the study: one of STATES, with a reason for people."""
+        check_one_of("state", state, STATES)
         with self._statements():
             self._update_study(state=state, reason=reason)
         self._finished = True
@@ -200,28 +188,26 @@ class StudyWriter:
         Each needs space, generation and status (one of STATUSES), and may have key (hex), position, control, reason,
         choices, architecture and proxies (JSON data), attempts, traceback.
         """
-        made = [{**_DEFAULTS, **row, "study_id": self._number} for row in rows]
-        for row in made:
-            _check_candidate(row, row.keys() - {"study_id"}, required=_REQUIRED)
-        if not made:
+        added = [checked_candidate(row) | {"study_id": self._number} for row in rows]
+        if not added:
             return []
         with self._statements() as connection:
-            ids = _new_ids(connection, len(made))
-            for number, row in zip(ids, made):
+            ids = _new_ids(connection, len(added))
+            for number, row in zip(ids, added):
                 row["id"] = number
-            connection.execute(sa.insert(candidates), made)
+            connection.execute(sa.insert(candidates), added)
         return ids
 
     def update_candidate(self, candidate_id: int, **columns: Any) -> None:
         """Set columns of one candidate, such as its status; named as in `add_candidates`."""
-        _check_candidate(columns, columns.keys())
+        check_candidate(columns)
         with self._statements() as connection:
             self._check_mine(candidate_id)
             if columns:
                 connection.execute(sa.update(candidates).where(candidates.c.id == candidate_id).values(columns))
 
     def drop_generation(self, generation: int) -> None:
-        """Forget a generation whose proposals were being screened when the driver was stopped: none was trained."""
+        """Delete the candidates of a generation of which none was trained."""
         mine = (candidates.c.study_id == self._number, candidates.c.generation == generation)
         with self._statements() as connection:
             connection.execute(sa.delete(candidates).where(*mine))
@@ -240,16 +226,32 @@ class StudyWriter:
         architecture: Mapping[str, Any] | None = None,
         weights: str | None = None,
     ) -> None:
-        """Record what an evaluation measured, in place of an earlier record of the same fidelity and repeat; what
-        controllers of the candidate reached is forgotten, its network being another now.
+        """Record an evaluation; replaces an earlier one of the same candidate, fidelity and repeat.
 
-        epochs, images, seconds: cumulative since the repeat began. architecture: None where the realised one is the
-        proposal's. weights: path below `files`. points: each with level, macs, params, accuracy, loss, and where
-        measured latency_ms, test_accuracy, test_loss, nonzero_macs, and of labels with a hierarchy fine_accuracy,
-        coarse_accuracy, test_fine_accuracy, test_coarse_accuracy; an accuracy or loss may be NaN.
+        Results of the candidate's controllers are deleted, because its network has changed.
+
+        Parameters
+        ----------
+        candidate_id : int
+            Id from `add_candidates`.
+        fidelity : float
+            Passes over all training images.
+        repeat : int
+            Number of the training, from 0.
+        realised_key : str
+            Key of the architecture after training.
+        points : iterable of mapping
+            One per operating point: level, macs, params, accuracy and loss, further built-in measures, and measures
+            that the evaluator declared; accuracy and loss may be NaN.
+        epochs, images, seconds : optional
+            Cumulative since the repeat began.
+        architecture : mapping, optional
+            JSON of the architecture after training; None if it equals the proposed one.
+        weights : str, optional
+            Path of the trained network below `files`.
         """
         place = {"candidate_id": int(candidate_id), "fidelity": float(fidelity), "repeat": int(repeat)}
-        measured, own = self._split([dict(point) for point in points], place)
+        measured, own = split_points(points, place, self._own)
         evaluation = place | {
             "epochs": epochs,
             "images": images,
@@ -270,11 +272,11 @@ class StudyWriter:
                 connection.execute(sa.insert(schema.point_measures), own)
 
     def record_policies(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Record what controllers of a trained candidate reach, in place of those of equal learner, sees,
-        penalty and utilization.
+        """Record results of a trained candidate's controllers; a row replaces one of equal learner, sees, penalty and
+        utilization.
 
-        key: in full, of the proposal or of what training made of it. rows: each with learner, sees, penalty,
-        utilization, controller_macs, macs, accuracy, and where measured test_macs, test_accuracy.
+        key: full key of the proposed or the realised architecture. rows: each with learner, sees, penalty, utilization,
+        controller_macs, macs and accuracy; test_macs and test_accuracy are optional.
         """
         query = (
             sa.select(evaluations.c.candidate_id)
@@ -283,38 +285,32 @@ class StudyWriter:
             .where((candidates.c.key == key) | (evaluations.c.realised_key == key))
             .order_by(evaluations.c.fidelity.desc(), evaluations.c.candidate_id.desc())
         )
-        given = [dict.fromkeys(_POLICY_OPTIONAL) | dict(row) for row in rows]
-        for row in given:
-            if row.keys() != {*_POLICY_REQUIRED, *_POLICY_OPTIONAL}:
-                raise StoreError(
-                    f"A policy has {', '.join(_POLICY_REQUIRED)}, and may have {', '.join(_POLICY_OPTIONAL)}. "
-                    f"Got {sorted(row)}."
-                )
+        added = checked_policies(rows)
         with self._statements() as connection:
             number = connection.scalar(query)
             if number is None:
                 raise StoreError(f"A policy must be of a candidate of {self.study!r} with weights. Got {key!r}.")
-            for row in given:
+            for row in added:
                 row["candidate_id"] = number
                 place = (policies.c[column.name] == row[column.name] for column in policies.primary_key)
                 connection.execute(sa.delete(policies).where(*place))
                 connection.execute(sa.insert(policies).values(row))
 
     def rows(self, status: str | Iterable[str] | None = None, generation: int | None = None) -> list[dict[str, Any]]:
-        """Candidates as dicts with all columns and `id`, in the order of proposal, of those statuses, if given."""
+        """Candidates in the order of proposal, as dicts of all columns; if given, only of these statuses."""
         query = sa.select(candidates).where(candidates.c.study_id == self._number).order_by(candidates.c.id)
         if status is not None:
-            wanted = [status] if isinstance(status, str) else list(status)
-            for name in wanted:
-                _check_one_of("status", name, STATUSES)
-            query = query.where(candidates.c.status.in_(wanted))
+            statuses = [status] if isinstance(status, str) else list(status)
+            for name in statuses:
+                check_one_of("status", name, STATUSES)
+            query = query.where(candidates.c.status.in_(statuses))
         if generation is not None:
             query = query.where(candidates.c.generation == generation)
         with self._reading() as connection:
-            found = [dict(row) for row in connection.execute(query).mappings()]
-        for row in found:
+            listed = [dict(row) for row in connection.execute(query).mappings()]
+        for row in listed:
             del row["study_id"]
-        return found
+        return listed
 
     def points_of(self, candidate_id: int) -> list[dict[str, Any]]:
         """All points of a candidate, as recorded, by fidelity, repeat and level; unmeasured values are None."""
@@ -337,7 +333,7 @@ class StudyWriter:
         return rows
 
     def seconds_of(self, candidate_id: int, fidelity: float, repeat: int = 0) -> float:
-        """Seconds of training and evaluation that a recorded evaluation took, cumulative; NaN where unknown."""
+        """Cumulative seconds of training and evaluation of a recorded evaluation; NaN if unknown."""
         query = sa.select(evaluations.c.seconds).where(
             evaluations.c.candidate_id == candidate_id,
             evaluations.c.fidelity == fidelity,
@@ -348,32 +344,11 @@ class StudyWriter:
         return float("nan") if seconds is None else seconds
 
     def generations(self) -> int:
-        """How many generations have candidates: one more than the highest number."""
+        """Number of generations that have candidates: one more than the highest number."""
         query = sa.select(sa.func.max(candidates.c.generation)).where(candidates.c.study_id == self._number)
         with self._reading() as connection:
             last = connection.scalar(query)
         return 0 if last is None else last + 1
-
-    def _split(
-        self, rows: list[dict[str, Any]], place: dict[str, Any]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Points as rows of the tables points and point_measures.
-
-        Raises StoreError for a name that is unknown or missing.
-        """
-        optional = (*_POINT_OPTIONAL, *self._own)
-        valid, required = {*_POINT_REQUIRED, *optional}, {*_POINT_REQUIRED}
-        measured: list[dict[str, Any]] = []
-        own: list[dict[str, Any]] = []
-        for row in rows:
-            if not required <= row.keys() <= valid:
-                raise StoreError(
-                    f"A point has {', '.join(_POINT_REQUIRED)}, and may have {', '.join(optional)}. Got {sorted(row)}."
-                )
-            key = place | {"level": row["level"]}
-            own += [key | {"name": name, "value": row.pop(name)} for name in self._own if name in row]
-            measured.append(dict.fromkeys(_POINT_OPTIONAL) | row | place)
-        return measured, own
 
     def _check_mine(self, candidate_id: int) -> None:
         query = sa.select(candidates.c.id).where(candidates.c.id == candidate_id, candidates.c.study_id == self._number)
@@ -390,27 +365,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _differences(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, tuple[object, object]]:
-    """Settings that differ, apart from those that only inform."""
-    names = [name for name in {**stored, **given} if not name.startswith("_")]
-    pairs = {name: (stored.get(name, "not set"), given.get(name, "not set")) for name in names}
+def _differences(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[object, object]]:
+    """Settings that differ; names that begin with _ are not compared."""
+    names = [name for name in {**stored, **new} if not name.startswith("_")]
+    pairs = {name: (stored.get(name, "not set"), new.get(name, "not set")) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _check_one_of(what: str, value: str, valid: Iterable[str]) -> None:
-    if value not in valid:
-        raise StoreError(f"A {what} must be one of {', '.join(valid)}. Got {value!r}.")
-
-
-def _check_candidate(row: Mapping[str, Any], names: Iterable[str], required: frozenset[str] = frozenset()) -> None:
-    unknown, missing = set(names) - _CANDIDATE_COLUMNS, required - set(names)
-    if unknown or missing:
-        raise StoreError(
-            f"A candidate has the columns {', '.join(sorted(_CANDIDATE_COLUMNS))}. "
-            f"Got unknown {sorted(unknown)}, missing {sorted(missing)}."
-        )
-    if "status" in row:
-        _check_one_of("status", row["status"], STATUSES)
 
 
 def _new_ids(connection: sa.Connection, count: int) -> list[int]:

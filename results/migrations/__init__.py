@@ -58,7 +58,7 @@ def stored_version(connection: sa.Connection, location: Location) -> int:
 
 
 def create_or_upgrade(connection: sa.Connection, location: Location) -> None:
-    """Create the tables of a new store, or upgrade those of an older one, inside the caller's transaction.
+    """Create the tables of a new store or upgrade an older store, inside the caller's transaction.
 
     Raises StoreError if the database holds other tables of the same names.
     """

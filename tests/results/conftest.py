@@ -1,4 +1,4 @@
-"""Stores for the tests: SQLite always, PostgreSQL where NAS_TEST_POSTGRESQL names a database that may be wiped."""
+"""Stores for the tests: SQLite always, PostgreSQL if NAS_TEST_POSTGRESQL names a database that may be wiped."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What was written is what is read: frames, fronts, keys and files; and every way a reading call can be wrong."""
+"""Reading returns the written rows: frames, fronts, keys and files; and every error of a reading call."""
 
 import math
 import multiprocessing

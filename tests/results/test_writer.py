@@ -53,7 +53,7 @@ def test_a_second_writer_is_refused_and_kill_9_leaves_the_state_before(store):
     with child:
         with pytest.raises(results.StoreError, match=rf"'s' is being written by process {child.pid} on "):
             store.writer("s", {})
-        assert store.candidates("s")["status"].tolist() == ["queued"]  # readers see what was committed
+        assert store.candidates("s")["status"].tolist() == ["queued"]  # readers see committed rows
         os.kill(child.pid, signal.SIGKILL)
     while True:  # PostgreSQL notices a moment later
         try:

@@ -208,7 +208,7 @@ def test_a_study_is_named_like_its_data(monkeypatch, cli, data, name):
     found = []
     monkeypatch.setattr("nas.launch.preview", lambda config: found.append(config.study) or "")
     cli("search", "--dry-run", *(["--data", data] if data else []))
-    assert found[0] == results.store.check_name(found[0])
+    assert found[0] == results.lookups.check_name(found[0])
     assert found == [name]
 
 

@@ -1,0 +1,66 @@
+"""Finding a study by its name, and an architecture by the beginning of its key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from results.errors import StoreError
+from results.schema import candidates, evaluations, studies
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_MIN_PREFIX = 4
+
+
+def check_name(study: str) -> str:
+    """Return a study's name. Raises StoreError if it cannot name a folder."""
+    if not isinstance(study, str) or not _NAME.fullmatch(study):
+        raise StoreError(
+            "A study's name must be 1 to 100 letters, digits, dots, underscores and hyphens, beginning with a letter, "
+            f"digit or underscore. Got {study!r}."
+        )
+    return study
+
+
+def study_row(connection: sa.Connection, study: str) -> sa.Row[Any]:
+    """The row of a study. Raises StoreError with the names of the studies in the store."""
+    row = connection.execute(sa.select(studies).where(studies.c.name == study)).first()
+    if row is None:
+        there = connection.scalars(sa.select(studies.c.name).order_by(studies.c.name)).all()
+        listed = f"Studies there: {', '.join(there)}." if there else "There are no studies in it."
+        raise StoreError(f"A study must be in the store. Got {study!r}. {listed}")
+    return row
+
+
+def study_numbers(connection: sa.Connection, study: str | Sequence[str]) -> list[int]:
+    """Ids of one study or several."""
+    names = [study] if isinstance(study, str) else list(study)
+    return [study_row(connection, name).id for name in names]
+
+
+def best_first() -> tuple[sa.ColumnElement[Any], ...]:
+    """The order in which trainings of one key are preferred: fidelity, latest study, first repeat."""
+    row = evaluations.c
+    return row.fidelity.desc(), row.candidate_id.desc(), row.repeat
+
+
+def full_key(connection: sa.Connection, prefix: str) -> str:
+    """The key that begins with `prefix`. Raises StoreError if there is none or more than one."""
+    prefix = prefix.strip().lower()
+    if len(prefix) < _MIN_PREFIX or not re.fullmatch("[0-9a-f]+", prefix):
+        raise StoreError(f"A key is given by at least {_MIN_PREFIX} of its first hexadecimal digits. Got {prefix!r}.")
+    keys: set[str] = set()
+    for column in (candidates.c.key, evaluations.c.realised_key):
+        within = sa.and_(column >= prefix, column < prefix + "g")  # a range of hex strings uses the index
+        keys.update(connection.scalars(sa.select(column).where(within).distinct().limit(4)))
+    if prefix in keys:
+        return prefix
+    if not keys:
+        raise StoreError(f"A key must be of a candidate in the store. Got {prefix!r}, and none begins so.")
+    if len(keys) > 1:
+        listed = ", ".join(sorted(keys)[:4])
+        raise StoreError(f"A key must be given by enough digits to be one. Got {prefix!r}, which begins {listed}, ….")
+    return keys.pop()
