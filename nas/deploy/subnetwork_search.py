@@ -45,7 +45,7 @@ from results.front import Score, crowding, non_dominated_rank
 Floats = NDArray[np.float64]
 
 
-Measure = Callable[[list[Subnetwork]], list[tuple[float, float | None]]]
+MeasureSubnetworks = Callable[[list[Subnetwork]], list[tuple[float, float | None]]]
 """Accuracy of each subnetwork as recalibrated, and its latency in milliseconds where that is limited, else None."""
 
 
@@ -72,7 +72,7 @@ TRIES = 50  # random draws for one that is new and within the limits
 
 def search_subnetworks(
     architecture: Architecture,
-    measure: Measure,
+    measure: MeasureSubnetworks,
     *,
     limits: Limits = NO_LIMITS,
     evaluations: int = EVALUATIONS,
@@ -209,7 +209,7 @@ class _Search:
         """The fewest MACs and the fewest parameters of anything seen."""
         return min(macs for _, macs, _ in self.seen.values()), min(params for *_, params in self.seen.values())
 
-    def take(self, subnetworks: list[Subnetwork], measure: Measure) -> None:
+    def take(self, subnetworks: list[Subnetwork], measure: MeasureSubnetworks) -> None:
         """Measure them."""
         for subnetwork, (accuracy, latency) in zip(subnetworks, measure(subnetworks), strict=True):
             _, macs, params = self.seen[subnetwork]
