@@ -16,6 +16,7 @@ import results
 from nas.config import CHANGEABLE, Config, RunSettings, StudySettings, takes
 from nas.errors import DataError, PluginError, UserError, unknown_name
 from nas.evaluation.evaluator import DataInfo, Evaluator
+from nas.evaluation.loading import absolute_data, check_device, load_evaluator
 from nas.funnel.driver import Driver
 from nas.funnel.training import OutOfTime
 from nas.plugins import canonical_spec, load_plugin
@@ -30,9 +31,7 @@ from nas.strategies.optuna_export import export
 from nas.study import STORE, Study
 from nas.workers.local import LocalRunner
 from results.connection import locate
-from results.errors import StoreError
 from results.front import Score
-from results.measures import check_declaration
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,8 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config
         raise PluginError(f"A strategy must be a subclass of nas.strategies.contract.Strategy. Got {strategy!r}.")
     if config.rule:
         make_rule(parse_rule(config.rule))
-    spaces, evaluator = load_spaces(config.spaces, objects), make_evaluator(config)
+    spaces = load_spaces(config.spaces, objects)
+    evaluator = load_evaluator(config.evaluator, config.data, config.evaluator_settings())
     if (config.final_search or config.max_latency_ms) and not evaluator.selects:
         raise UserError(
             "--final-search and --max-latency-ms need an evaluator that runs the final search. "
@@ -243,46 +243,6 @@ def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
     return {**config.stored(), "data_fingerprint": info.fingerprint}
 
 
-def make_evaluator(config: Config) -> Evaluator:
-    """The evaluator of a study. Raises PluginError when what is installed is none."""
-    made = load_plugin("nas.evaluators", config.evaluator)
-    if not (isinstance(made, type) and issubclass(made, Evaluator)):
-        raise PluginError(f"An evaluator must be a subclass of nas.evaluation.evaluator.Evaluator. Got {made!r}.")
-    try:
-        evaluator = made(config.data, **config.evaluator_settings())
-    except UserError:
-        raise
-    except Exception as error:  # whatever a plug-in raises
-        raise PluginError(
-            f"The evaluator {config.evaluator!r} must be made from data and settings. It raised "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    try:
-        check_declaration(getattr(evaluator, "measures", ()))
-    except StoreError as error:
-        raise PluginError(f"The measures of the evaluator {config.evaluator!r}: {error}") from error
-    return evaluator
-
-
-def check_device(name: str) -> None:
-    """Raise UserError unless torch has this device here; nothing is allocated on a GPU."""
-    if name in ("auto", "cpu"):
-        return
-    import torch
-
-    try:
-        device = torch.device(name)
-        if device.type == "cuda":
-            there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-            problem = "" if there else f"torch sees {torch.cuda.device_count()} CUDA devices"
-        else:
-            problem = "" if torch.empty(1, device=device).zero_().item() == 0 else "it holds no numbers"
-    except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-    if problem:
-        raise UserError(f"--device must be one that torch has here, or auto. Got {name!r}: {problem}")
-
-
 def check_optuna(url: str, study: str, store: str) -> None:
     """Raise UserError unless trials can be copied there; makes the Optuna study."""
     try:
@@ -323,16 +283,6 @@ def _canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         data=absolute_data(config.data),
         hierarchy=config.hierarchy and str(Path(config.hierarchy).expanduser().resolve()),
     )
-
-
-def absolute_data(spec: str) -> str:
-    """A data specification whose file is named by its absolute path."""
-    kind, colon, path = spec.partition(":")
-    if colon and kind in ("npz", "npy"):
-        return f"{kind}:{Path(path).expanduser().resolve()}"
-    if colon and kind.endswith(".py"):
-        return canonical_spec("nas.data", spec)
-    return spec
 
 
 def _data_spec(data: Any, files: Path) -> str:

@@ -148,7 +148,7 @@ def test_controllers_answer_as_they_did(store, known):
     network, controller = nas.load(FINALIST, store=store), nas.Controller.load(FOLDER / "controller")
     x, y = _test_images(known["test_rows"])
     with torch.no_grad():
-        answers = network(network.preprocess(torch.from_numpy(x)), controller=controller).argmax(1).numpy()
+        answers = nas.ControlledNetwork(network, controller)(network.preprocess(torch.from_numpy(x))).argmax(1).numpy()
     policy = results.open(store).policies("old").iloc[0]
     assert (policy.penalty, policy.test_accuracy) == (0.1, pytest.approx((answers == y).mean()))
 

@@ -182,7 +182,7 @@ class Training(Evaluator):
             for level, row in enumerate(rows):
                 latency = measured[level].latency_ms
                 row["latency_ms"] = latency if latency is not None else latency_ms(selected.extract(level), shape)
-        return SelectionResult(network=selected, points=rows, found=search)
+        return SelectionResult(network=selected, points=rows, search=search)
 
     def control(
         self,

@@ -22,7 +22,7 @@ from evaluators.training.schedule import (
 )
 from evaluators.training.selection import select_points
 from nas.evaluation.jobs import Diverged, Job, Outcome, architecture_of
-from nas.evaluation.operating_points import Measured, Selection
+from nas.evaluation.operating_points import MeasuredSubnetwork, Selection
 from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule
 from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
@@ -113,7 +113,7 @@ class TrainingRun:
         seconds: the time spent so far, called after the measurement.
         """
         job, network = self.job, self.current_network()
-        selected: list[Measured] = []
+        selected: list[MeasuredSubnetwork] = []
         if job.selection:
             network, selected, _ = select_points(
                 self.source, network, Selection(**job.selection), images=job.images, seed=job.seed

@@ -15,7 +15,7 @@ from evaluators.training.latency import latency_ms
 from evaluators.training.measurement import calibrate
 from nas.deploy.subnetwork_search import choose_points, search_subnetworks
 from nas.evaluation.jobs import Diverged
-from nas.evaluation.operating_points import Found, Measured, Selection
+from nas.evaluation.operating_points import MeasuredSubnetwork, Selection, SubnetworkSearchResult
 from nas.execution.network import AnytimeNetwork
 from nas.representation.elements import Subnetwork
 from results.front import Score, non_dominated_rank
@@ -39,7 +39,7 @@ def select_points(
     seed: int,
     points: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[AnytimeNetwork, list[Measured], Found]:
+) -> tuple[AnytimeNetwork, list[MeasuredSubnetwork], SubnetworkSearchResult]:
     """Search operating points for a trained network.
 
     Parameters
@@ -95,7 +95,7 @@ def select_points(
     near = [m for m in search.measured if (m.latency_ms or 0.0) <= LATENCY_TOLERANCE * limit]
     candidates = shortlist(near, network.architecture.points, SHORTLIST * count, limit)
     measured = [
-        Measured(subnetwork=m.subnetwork, macs=m.macs, params=m.params, accuracy=accuracy, latency_ms=latency)
+        MeasuredSubnetwork(subnetwork=m.subnetwork, macs=m.macs, params=m.params, accuracy=accuracy, latency_ms=latency)
         for m, (accuracy, latency) in zip(candidates, exact([m.subnetwork for m in candidates]))
     ]
     costs = [m.macs for m in measured] or [1]
@@ -149,7 +149,9 @@ class _SubnetworkMeasure:
         return counter.accuracies()["accuracy"], latency_ms(network.extract(0), shape) if self.timed else None
 
 
-def shortlist(measured: list[Measured], points: tuple[Subnetwork, ...], count: int, limit: float) -> list[Measured]:
+def shortlist(
+    measured: list[MeasuredSubnetwork], points: tuple[Subnetwork, ...], count: int, limit: float
+) -> list[MeasuredSubnetwork]:
     """The subnetworks to measure again, at most ``count``.
 
     Order: within the latency limit before over it; the network's present ``points`` before other subnetworks; then by

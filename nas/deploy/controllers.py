@@ -1,4 +1,4 @@
-"""Controllers for a trained network of the store or of a folder: what they reach, beside the fixed utilizations."""
+"""Controllers for a trained network, measured beside fixed utilizations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import results
-from nas.deploy.select import InStore, network_and_evaluator
+from nas.deploy.networks import StoredNetworkRef, network_and_evaluator
 from nas.errors import UserError
 from nas.evaluation.controllers import ControllerResult, ControlSettings
+from nas.evaluation.loading import check_device
 from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
-from nas.launch import check_device
 from nas.progress import Progress, Silent, State
 from nas.study import STORE
 
@@ -27,22 +27,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Throttled:
-    """A network with controllers that pick a utilization for each input, and what they reach."""
+class ThrottlingResult:
+    """A network with controllers that choose a utilization for each input, and their measurements.
+
+    Parameters
+    ----------
+    network
+        The unchanged network.
+    control
+        The result of the evaluator.
+    """
 
     network: AnytimeNetwork
-    controlled: ControllerResult
+    control: ControllerResult
 
     @property
     def controllers(self) -> Sequence[Controller | GatePolicy]:
-        """One for each penalty, to be used in a :class:`nas.ControlledNetwork`."""
-        return self.controlled.controllers
+        """One for each penalty, for use in a :class:`nas.ControlledNetwork`."""
+        return self.control.controllers
 
     @cached_property
     def policies(self) -> pd.DataFrame:
-        """One row per controller, of gate policies one per utilization: penalty, learner, sees, utilization, macs
-        (mean of an example, all that runs included) and accuracy on validation images that it did not learn from,
-        test_macs, test_accuracy, controller_macs (of a choice alone).
+        """One row per controller; for gate policies, one row per utilization.
+
+        Columns: penalty, learner, sees, utilization; macs and accuracy, means over validation images that the
+        controller has not learned from; test_macs, test_accuracy; controller_macs. macs and test_macs include the
+        controller and all passes, controller_macs is the cost of the choice only.
         """
         import pandas as pd
 
@@ -57,19 +67,20 @@ class Throttled:
             "test_accuracy",
             "controller_macs",
         ]
-        return pd.DataFrame(self.controlled.policies)[columns]
+        return pd.DataFrame(self.control.policies)[columns]
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """One row per utilization that controllers pick from: utilization, macs, accuracy (on the same images),
-        test_accuracy.
+        """One row per utilization that controllers choose from: utilization, macs, accuracy, test_accuracy.
+
+        Measured on the same images as the controllers.
         """
         import pandas as pd
 
-        return pd.DataFrame(self.controlled.fixed)
+        return pd.DataFrame(self.control.fixed)
 
     def plot(self, path: str | PathLike[str]) -> Path:
-        """Draw the fixed utilizations, and over them what controllers reach. Raises StoreError as plot_front does."""
+        """Draw the fixed utilizations and the controllers. Raises StoreError as plot_front does."""
         from results.front import non_dominated
         from results.plots import plot_front
 
@@ -80,12 +91,13 @@ class Throttled:
         return plot_front(points, best, path, drawn="network", policies=policies)
 
     def save(self, folder: str | Path) -> None:
-        """Write the network to a folder, and its controllers below it, by penalty: ``controllers/0.1``, in place of
-        those of before.
+        """Write the network to a folder, and each controller to ``controllers/PENALTY`` in it.
+
+        Controllers that are already in the folder are deleted.
         """
         self.network.save(folder)
         shutil.rmtree(Path(folder, "controllers"), ignore_errors=True)
-        penalties = dict.fromkeys(policy["penalty"] for policy in self.controlled.policies)
+        penalties = dict.fromkeys(policy["penalty"] for policy in self.control.policies)
         for controller, penalty in zip(self.controllers, penalties):
             controller.save(Path(folder, "controllers", f"{penalty:.12g}"))
 
@@ -108,20 +120,55 @@ def throttle(
     device: str = "auto",
     threads: int = 1,
     progress: Progress | None = None,
-) -> Throttled:
-    """Train controllers that throttle a trained network, one for each penalty; the network stays as it is.
+) -> ThrottlingResult:
+    """Train controllers that throttle a trained network, one for each penalty. The network stays unchanged.
 
-    A throttleable network is driven at u = 0.1 … 1.0, any other at its operating points. What is reached is recorded
-    in the store where the network is of it, see ``store.policies``.
+    Controllers of a throttleable network choose from u = 0.1 … 1.0, of another network from its operating points. For a
+    network in the store, measurements are recorded, see ``store.policies``.
 
-    network: a key of the store, the folder of a saved network, or a network. data: a data specification to learn from;
-        None: those of the network's study. hierarchy: the file of their label hierarchy, as for a search.
-    folder: where to save the network with its controllers, before anything is recorded.
-    penalties: what all the network's multiply-accumulates cost in accuracy, for each controller. learner: "expected" or
-        "reinforce" for controllers, "gates" for gate policies, which throttleable networks alone have. sees, epochs,
-        width, shape, power: see :class:`nas.evaluation.controllers.ControlSettings`.
+    Parameters
+    ----------
+    network
+        A key in the store, the folder of a saved network, or a network.
+    data
+        Data specification; None: the data of the network's study. With other data, nothing is recorded.
+    hierarchy
+        File of the label hierarchy, as in a search.
+    store
+        URL or path of the results store.
+    penalties
+        Accuracy that all MACs of the network cost, one for each controller, ascending.
+    learner
+        "expected" or "reinforce" for controllers; "gates" for gate policies, which need a throttleable network.
+    sees, epochs, width, shape, power
+        See :class:`nas.evaluation.controllers.ControlSettings`.
+    seed
+        Seed of the training.
+    folder
+        Folder for the network and its controllers, written before anything is recorded; None: they are not saved.
+    device
+        Name of a torch device, or "auto".
+    threads
+        Number of CPU threads.
+    progress
+        See :mod:`nas.progress`; silent by default.
 
-    Raises UserError or results.StoreError for a user's mistake.
+    Returns
+    -------
+    ThrottlingResult
+        The controllers and their measurements.
+
+    Raises
+    ------
+    UserError
+        For invalid settings, a network with a single operating point, or operating points with coarse labels.
+    results.StoreError
+        If the store contains no such network.
+
+    Examples
+    --------
+    >>> result = nas.throttle("2f9c01", penalties=(0.1, 1.0))  # doctest: +SKIP
+    >>> controlled = nas.ControlledNetwork(result.network, result.controllers[0])  # doctest: +SKIP
     """
     progress = progress or Silent()
     check_device(device)
@@ -129,30 +176,30 @@ def throttle(
         penalties=tuple(penalties), learner=learner, sees=sees, epochs=epochs, width=width, shape=shape, power=power
     )
     progress.show(State(stage="loading", done=0, total=len(settings.penalties), trained=0))
-    found, evaluator, origin = network_and_evaluator(
+    trained, evaluator, origin = network_and_evaluator(
         network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
     )
-    if any(found.architecture.labelling(point) for point in found.architecture.points):
+    if any(trained.architecture.labelling(point) for point in trained.architecture.points):
         raise UserError(
-            "Controllers weigh right answers against MACs, so all points must answer in the same labels. Some of this "
-            "network's answer in coarse labels: throttle one that was trained without a hierarchy."
+            "To be throttled, all points must answer in the same labels. Some points of this network answer in coarse "
+            "labels: train a network without a hierarchy."
         )
 
     def report(done: int, total: int) -> None:
         progress.show(State(stage="training controllers", done=done, total=total, trained=done))
 
-    made = Throttled(found, evaluator.control(found, settings, seed=seed, report=report))
+    result = ThrottlingResult(trained, evaluator.control(trained, settings, seed=seed, report=report))
     if folder is not None:
-        made.save(folder)
-    if origin is not None and data is None and hierarchy is None:  # what other data say of it is no result of its study
-        _record(store, origin, made.controlled)
-    return made
+        result.save(folder)
+    if origin is not None and data is None and hierarchy is None:  # other data give no results of the study
+        _record(store, origin, result.control)
+    return result
 
 
-def _record(store: str, origin: InStore, controlled: ControllerResult) -> None:
-    """Record what controllers reach; the study's state stays what it was."""
+def _record(store: str, origin: StoredNetworkRef, control: ControllerResult) -> None:
+    """Record the measurements of controllers; the state of the study stays the same."""
     opened = results.open(store)
-    about = opened.studies().set_index("study").loc[origin.study]
+    study = opened.studies().set_index("study").loc[origin.study]
     with opened.writer(origin.study, opened.settings(origin.study)) as writer:
-        writer.record_policies(origin.key, controlled.policies)
-        writer.finish(about["state"], about["reason"])
+        writer.record_policies(origin.key, control.policies)
+        writer.finish(study["state"], study["reason"])

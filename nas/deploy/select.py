@@ -1,4 +1,4 @@
-"""Other operating points for a trained network: the final search, for a network of the store or of a folder."""
+"""Operating points for a trained network, chosen by a search over its subnetworks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import results
-from nas.config import Config
+from nas.deploy.networks import network_and_evaluator
 from nas.errors import UserError
-from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Diverged
+from nas.evaluation.loading import check_device
 from nas.evaluation.operating_points import EVALUATIONS, Selection, SelectionResult
-from nas.execution.loading import load
 from nas.execution.network import AnytimeNetwork
-from nas.launch import absolute_data, check_device, make_evaluator
 from nas.progress import Progress, Silent, State
 from nas.study import STORE
 
@@ -26,27 +24,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
-    """A network with the operating points that a final search chose, and all that the search saw."""
+class OperatingPointsResult:
+    """A network with chosen operating points, and all subnetworks that were measured.
 
-    selected: SelectionResult
+    Parameters
+    ----------
+    selection
+        The result of the evaluator.
+    """
+
+    selection: SelectionResult
 
     @property
     def network(self) -> AnytimeNetwork:
-        """With its new points, calibrated; ready to answer and to be saved."""
-        return self.selected.network
+        """The network with its new operating points, calibrated."""
+        return self.selection.network
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """One row per chosen point, small to large: level, macs, params, latency_ms and what was measured."""
+        """One row per operating point, small to large: level, macs, params, latency_ms and the measures."""
         import pandas as pd
 
-        return pd.DataFrame(self.selected.points)
+        return pd.DataFrame(self.selection.points)
 
     @cached_property
     def measured(self) -> pd.DataFrame:
-        """One row per subnetwork measured on the way, in order: macs, params, accuracy (on a part of the validation
-        images), latency_ms (where it was limited), chosen.
+        """One row per measured subnetwork, in the order of measurement.
+
+        Columns: macs, params, accuracy (on a part of the validation images), latency_ms (if limited), chosen.
         """
         import pandas as pd
 
@@ -59,11 +64,11 @@ class Chosen:
                 "latency_ms": m.latency_ms,
                 "chosen": m.subnetwork in chosen,
             }
-            for m in self.selected.found.measured
+            for m in self.selection.search.measured
         )
 
     def plot(self, path: str | PathLike[str]) -> Path:
-        """Draw the measured subnetworks, and over them the chosen points. Raises StoreError as plot_front does."""
+        """Draw the measured subnetworks and the chosen operating points. Raises StoreError as plot_front does."""
         from results.plots import plot_front
 
         labels = {
@@ -94,94 +99,91 @@ def select(
     device: str = "auto",
     threads: int = 1,
     progress: Progress | None = None,
-) -> Chosen:
+) -> OperatingPointsResult:
     """Choose operating points for a trained network by a search over its subnetworks, under limits.
 
-    network: a key of the store, the folder of a saved network, or a network. data: a data specification to calibrate
-        and to choose by (and, for what was chosen, to test on); None: those of the network's study.
-    hierarchy: the file of their label hierarchy, as for a search.
-    points: how many; None: as many as it has. evaluations: subnetworks to measure; None: 192.
-    max_latency_ms: for one example on this device, measured.
-    low: the lowest budget that the network should answer under, in MACs; None: that of its study, or of the cheapest
-        subnetwork found.
+    Parameters
+    ----------
+    network
+        A key in the store, the folder of a saved network, or a network.
+    data
+        Data specification, for calibration, validation and test; None: the data of the network's study.
+    hierarchy
+        File of the label hierarchy, as in a search.
+    store
+        URL or path of the results store.
+    points
+        Number of operating points; None: as before.
+    evaluations
+        Number of subnetworks to measure; None: 192.
+    max_macs, max_params
+        Limits for every operating point.
+    max_latency_ms
+        Limit for one example, measured on this device.
+    low
+        Lowest budget of the network, in MACs; None: that budget of its study, or else the cheapest subnetwork.
+    seed
+        Seed of the search.
+    device
+        Name of a torch device, or "auto".
+    threads
+        Number of CPU threads.
+    progress
+        See :mod:`nas.progress`; silent by default.
 
-    Worth its time after a training rule that samples subnetworks, such as path_sampling; the network's own points are
-    among those compared. Under the policy "per_point" other points have no norms: refused.
+    Returns
+    -------
+    OperatingPointsResult
+        The network with its new points, and the measurements. The given network is unchanged.
 
-    Raises UserError or results.StoreError for a user's mistake.
+    Raises
+    ------
+    UserError
+        For invalid settings; for a network whose operating points have their own norms; if no subnetwork is within the
+        limits.
+    results.StoreError
+        If the store contains no such network.
+
+    Notes
+    -----
+    Useful after a training rule that samples subnetworks, such as ``path_sampling``. The present operating points of
+    the network are among the measured subnetworks.
+
+    Examples
+    --------
+    >>> result = nas.select("2f9c01", points=4, max_latency_ms=2.0)  # doctest: +SKIP
+    >>> result.network.save("four_points")  # doctest: +SKIP
     """
     progress = progress or Silent()
     check_device(device)
     evaluations = EVALUATIONS if evaluations is None else evaluations
-    for name, given in (("points", points), ("evaluations", evaluations)):
-        if given is not None and not (type(given) is int and given >= 1):
-            raise UserError(f"{name} must be a whole number, at least 1. Got {given!r}.")
-    if low is not None and not (isinstance(low, int | float) and 0 < low < math.inf):
-        raise UserError(f"low must be a positive, finite number of MACs. Got {low!r}.")
+    _check_settings(points, evaluations, low)
     selection = Selection(
         evaluations=evaluations, max_macs=max_macs, max_params=max_params, max_latency_ms=max_latency_ms
     )
     progress.show(State(stage="loading", done=0, total=evaluations, trained=0))
-    found, evaluator, key = network_and_evaluator(
+    trained, evaluator, origin = network_and_evaluator(
         network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
     )
-    if found.architecture.norm == "per_point":
+    if trained.architecture.norm == "per_point":
         raise UserError("Each operating point of this network has norms of its own: others cannot take its place.")
-    if low is not None and low >= found.macs[-1]:
-        raise UserError(f"low must be below the network's largest point, {found.macs[-1]:,} MACs. Got {low:,}.")
-    score = results.open(store).score(key.study) if key and low is None else None
+    if low is not None and low >= trained.macs[-1]:
+        raise UserError(f"low must be below the network's largest point, {trained.macs[-1]:,} MACs. Got {low:,}.")
+    score = results.open(store).score(origin.study) if origin and low is None else None
     selection = replace(selection, low=score.low if score else low)
 
     def report(done: int, total: int) -> None:
         progress.show(State(stage="measuring subnetworks", done=done, total=total, trained=done))
 
     try:
-        return Chosen(evaluator.select(found, selection, seed=seed, points=points, report=report))
-    except Diverged as error:  # here the limits are the user's, and no candidate's
+        return OperatingPointsResult(evaluator.select(trained, selection, seed=seed, points=points, report=report))
+    except Diverged as error:  # the limits are the user's here
         raise UserError(str(error)) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InStore:
-    """Where a network of the store is from: its study, and the full key that it was asked for by."""
-
-    study: str
-    key: str
-
-
-def network_and_evaluator(
-    network: str | Path | AnytimeNetwork,
-    *,
-    data: str | None,
-    hierarchy: str | None = None,
-    store: str,
-    device: str,
-    threads: int,
-) -> tuple[AnytimeNetwork, Evaluator, InStore | None]:
-    """A trained network with the evaluator of its study, or, where it is not of the store, the default one for data.
-
-    network: a key, a folder or a network. data, hierarchy: None for those of the study.
-
-    Raises UserError or results.StoreError.
-    """
-    if not isinstance(network, str | Path | AnytimeNetwork):
-        raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
-    found = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
-    if isinstance(network, AnytimeNetwork) or Path(network).is_dir():
-        if data is None:
-            raise UserError("A network that is not of the store comes without data: name them with --data.")
-        origin = None
-        config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
-        evaluator = make_evaluator(config)
-    else:
-        opened = results.open(store)
-        origin = InStore(study=opened.study_of(str(network)), key=opened.key(str(network)))
-        settings = {**opened.settings(origin.study), "device": device, "threads": threads}
-        if data is not None:
-            settings["data"] = absolute_data(data)
-        if hierarchy is not None:
-            settings["hierarchy"] = hierarchy
-        evaluator = make_evaluator(Config.from_stored(origin.study, settings))
-    if (task := evaluator.info().task) != found.architecture.task:
-        raise UserError(f"The data must be of the network's task, {found.architecture.task}. Got {task}.")
-    return found, evaluator, origin
+def _check_settings(points: int | None, evaluations: int, low: float | None) -> None:
+    for name, value in (("points", points), ("evaluations", evaluations)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(f"{name} must be a whole number, at least 1. Got {value!r}.")
+    if low is not None and not (isinstance(low, int | float) and 0 < low < math.inf):
+        raise UserError(f"low must be a positive, finite number of MACs. Got {low!r}.")

@@ -1,12 +1,12 @@
-"""The final search: which subnetworks of a trained supernet become its operating points.
+"""The final search: chooses the subnetworks of a trained supernet that become its operating points.
 
-Thousands of subnetworks are looked at, a few hundred are measured. A ridge on what is live at which width predicts the
-accuracy of the others; evolution over draws (:class:`nas.representation.supernet.Draw`) finds the front of predicted
-accuracy and MACs; the most promising of it, and some at random, are measured; the ridge is fitted again. Then the
-operating points are those measured subnetworks that together have the best anytime accuracy, exactly.
+The search considers thousands of subnetworks and measures a few hundred. A ridge regression on live operations and
+widths predicts accuracy; evolution over draws (:class:`nas.representation.supernet.Draw`) approximates the front of
+predicted accuracy and MACs; a part of this front and some random subnetworks are measured; then the regression is
+fitted again. The operating points are the measured subnetworks that maximise the anytime accuracy exactly.
 
-From the paper: after path-sampled training, a search finds the subnetworks for given hardware constraints. Ours: how.
-numpy only; measuring is the caller's. Deterministic, given the measurements.
+From the paper: a search for subnetworks under hardware constraints after path-sampled training. Its method is ours.
+NumPy only; the caller measures. Deterministic, given the measurements.
 
 References
 ----------
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import UserError
-from nas.evaluation.operating_points import EVALUATIONS, NO_LIMITS, Found, Limits, Measured
+from nas.evaluation.operating_points import EVALUATIONS, NO_LIMITS, Limits, MeasuredSubnetwork, SubnetworkSearchResult
 from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
 from nas.representation.coupling import coupling_groups
@@ -46,28 +46,20 @@ Floats = NDArray[np.float64]
 
 
 MeasureSubnetworks = Callable[[list[Subnetwork]], list[tuple[float, float | None]]]
-"""Accuracy of each subnetwork as recalibrated, and its latency in milliseconds where that is limited, else None."""
+"""Accuracy of each recalibrated subnetwork, and its latency in milliseconds if latency is limited, else None."""
 
-
-FIRST_SHARE = 0.25  # of the evaluations: at random, before there is anything to predict from
-
-
+FIRST_SHARE = 0.25
+"""Share of the evaluations before the first prediction; random subnetworks."""
 ROUNDS = 8
-
-
-EXPLORE = 0.2  # of a round's measurements are random draws: they keep the predictor honest
-
-
+"""Number of rounds of prediction and measurement."""
+EXPLORE = 0.2
+"""Share of random subnetworks in a round: the predictor also needs data away from the predicted front."""
 POPULATION = 128
-
-
 GENERATIONS = 12
-
-
-_BELOW = 1e-6  # weight of budgets below the lowest of the score
-
-
-TRIES = 50  # random draws for one that is new and within the limits
+BELOW_RANGE = 1e-6
+"""Weight of budgets below the range of the score."""
+TRIES = 50
+"""Random draws for each new subnetwork within the limits."""
 
 
 def search_subnetworks(
@@ -78,13 +70,28 @@ def search_subnetworks(
     evaluations: int = EVALUATIONS,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Found:
-    """Measure up to so many subnetworks of a trained supernet, those that promise most; its own points are among them.
+) -> SubnetworkSearchResult:
+    """Measure the most promising subnetworks of a trained supernet, including its operating points.
 
-    What the limits forbid is not measured: MACs and parameters are exact, latency is predicted. Where a space has fewer
-    subnetworks, all of them are measured. report: is told how many are measured, of how many.
+    Parameters
+    ----------
+    architecture
+        The supernet with its operating points.
+    measure
+        Called with lists of subnetworks.
+    limits
+        Subnetworks over the limits are not measured; MACs and parameters are exact, latency is predicted.
+    evaluations
+        Number of subnetworks to measure; fewer if there are fewer within the limits.
+    seed
+        Seed of the search.
+    report
+        Called with the number of measured subnetworks and the total.
 
-    Raises UserError when no subnetwork keeps the limits on MACs and parameters.
+    Raises
+    ------
+    UserError
+        If no subnetwork is within the limits on MACs and parameters.
     """
     if evaluations < 1:
         raise UserError(f"A final search must measure at least one subnetwork. Got {evaluations=}.")
@@ -92,25 +99,36 @@ def search_subnetworks(
     first = search.within([*search.of_points(), *search.smallest_draws()])
     first = list(dict.fromkeys([*first, *search.random(max(8, round(FIRST_SHARE * evaluations)) - len(first))]))
     if not first:
-        raise UserError(_nothing_within(architecture, search.smallest()))
+        raise UserError(_nothing_within(search.smallest()))
     batch = max(4, math.ceil((1 - FIRST_SHARE) * evaluations / ROUNDS))
     while first and len(search.measured) < evaluations:
         search.take(first[: evaluations - len(search.measured)], measure)
         report(len(search.measured), evaluations)
         first = search.promising(batch)
-    return Found(measured=tuple(search.measured.values()), seen=len(search.seen))
+    return SubnetworkSearchResult(measured=tuple(search.measured.values()), seen=len(search.seen))
 
 
-def choose_points(measured: Sequence[Measured], count: int, score: Score, limits: Limits = NO_LIMITS) -> list[Measured]:
-    """The subnetworks within the limits that have the best anytime accuracy as operating points, small to large.
+def choose_points(
+    measured: Sequence[MeasuredSubnetwork], count: int, score: Score, limits: Limits = NO_LIMITS
+) -> list[MeasuredSubnetwork]:
+    """Choose the subnetworks within the limits that maximise the anytime accuracy, small to large.
 
-    As many as asked for, fewer only where not so many differ in MACs. Their smallest answers at the lowest budget of
-    the score where any does. Between sets that are equally good, the one that is better below that budget is chosen.
+    Parameters
+    ----------
+    measured
+        The candidates.
+    count
+        Number of operating points; fewer are returned only if fewer candidates differ in MACs.
+    score
+        Defines the anytime accuracy. The smallest point is within its lowest budget if a candidate is. Of equally good
+        choices, the one with the higher accuracy below that budget is returned.
+    limits
+        Limits on latency; MACs and parameters are assumed to be within the limits.
 
     Notes
     -----
-    Dynamic programming over the front in order of cost, O(N² · count): exact. Where the front has fewer than ``count``,
-    the dominated ones that cost least in accuracy are added, at costs of their own.
+    Exact dynamic programming over the front in order of cost, O(N² · count). If the front has fewer than ``count``
+    points, dominated subnetworks of distinct cost are added, smallest loss of accuracy first.
     """
     kept = [m for m in measured if limits.max_latency_ms is None or (m.latency_ms or 0) <= limits.max_latency_ms]
     cheapest_first = sorted(kept, key=lambda m: (m.macs, -m.accuracy))
@@ -118,40 +136,42 @@ def choose_points(measured: Sequence[Measured], count: int, score: Score, limits
     front = [m for i, m in enumerate(distinct) if m.accuracy > max((b.accuracy for b in distinct[:i]), default=-1.0)]
     if len(front) > count:
         return _best_of_front(front, count, score)
-    others = [m for m in distinct if m not in front]
+    dominated = [m for m in distinct if m not in front]
 
-    def lost(m: Measured) -> float:
+    def lost(m: MeasuredSubnetwork) -> float:
         return max(f.accuracy for f in front if f.macs <= m.macs) - m.accuracy
 
-    added = sorted(others, key=lambda m: (lost(m), m.macs))[: count - len(front)]
+    added = sorted(dominated, key=lambda m: (lost(m), m.macs))[: count - len(front)]
     return sorted([*front, *added], key=lambda m: m.macs)
 
 
-def _best_of_front(front: Sequence[Measured], count: int, score: Score) -> list[Measured]:
+def _best_of_front(front: Sequence[MeasuredSubnetwork], count: int, score: Score) -> list[MeasuredSubnetwork]:
     log_cost = [_budget(min(score.high, m.macs), score.low) for m in front]
-    value = [max(score.floor, m.accuracy) for m in front]  # those above high end where the range does
+    value = [max(score.floor, m.accuracy) for m in front]  # costs above the range count as its end
     end, size = _budget(score.high, score.low), len(front)
     answering = [i for i, m in enumerate(front) if m.macs <= score.low]
     starts = answering or range(size)
-    # best[i]: value of the best choice of so many points that ends with i, up to the cost of i; and the one before.
+    # best[i]: value, up to the cost of i, of the best choice that ends with point i; predecessors: the points before i
     best = [score.floor * (log_cost[i] - log_cost[0]) if i in starts else -math.inf for i in range(size)]
-    before: list[list[int]] = []
+    predecessors: list[list[int]] = []
     for _ in range(count - 1):
         came = [_latest_best([best[j] + value[j] * (log_cost[i] - log_cost[j]) for j in range(i)]) for i in range(size)]
         best = [best[j] + value[j] * (log_cost[i] - log_cost[j]) if j >= 0 else -math.inf for i, j in enumerate(came)]
-        before.append(came)
+        predecessors.append(came)
     last = max(range(size), key=lambda i: best[i] + value[i] * (end - log_cost[i]))
     chosen = [last]
-    for came in reversed(before):
+    for came in reversed(predecessors):
         chosen.append(came[chosen[-1]])
     return [front[i] for i in reversed(chosen)]
 
 
 def _budget(macs: float, low: float) -> float:
-    """Logarithm of a budget, from the lowest of the score on. Those below hardly count: they decide between sets of
-    points that are equally good above, so that a front below the range of the score has its points spread, too.
+    """Logarithm of a budget relative to the lowest of the score.
+
+    Budgets below it have a tiny weight, which decides between choices that are equal in the range of the score; so the
+    points of a front below the range are distributed too.
     """
-    return math.log(macs / low) * (1 if macs >= low else _BELOW)
+    return math.log(macs / low) * (1 if macs >= low else BELOW_RANGE)
 
 
 def _latest_best(values: Sequence[float]) -> int:
@@ -159,66 +179,66 @@ def _latest_best(values: Sequence[float]) -> int:
 
 
 class _Search:
-    """What is known in a final search: draws and costs of all subnetworks seen, measurements, the predictor."""
+    """State of a final search: draws and costs of all subnetworks seen, measurements, predictors."""
 
     def __init__(self, architecture: Architecture, limits: Limits, rng: np.random.Generator):
         self.architecture, self.limits, self.rng = architecture, limits, rng
         topology = architecture.topology
-        self.made: tuple[ChoiceGroup, ...] = choice_groups(topology)
+        self.choice_groups: tuple[ChoiceGroup, ...] = choice_groups(topology)
         self.groups = coupling_groups(topology)
         self.options = (
-            *(len(choice.alternatives) for choice in self.made),
+            *(len(choice.alternatives) for choice in self.choice_groups),
             *(width_levels(topology) for _ in self.groups),
             len(architecture.points),
         )
         self.seen: dict[Subnetwork, tuple[Draw, int, int]] = {}  # with macs and params
-        self.measured: dict[Subnetwork, Measured] = {}
+        self.measured: dict[Subnetwork, MeasuredSubnetwork] = {}
         self._rows: dict[Subnetwork, Blocks] = {}
 
     def of_points(self) -> list[Subnetwork]:
         """The architecture's own points."""
         for point in self.architecture.points:
-            self._know(point, draw_of(self.architecture, self.made, point))
+            self._know(point, draw_of(self.architecture, self.choice_groups, point))
         return list(self.architecture.points)
 
     def smallest_draws(self) -> list[Subnetwork]:
-        """The narrowest subnetwork of every output, with nothing optional that can be left out."""
-        picks = tuple(c.alternatives.index(None) if None in c.alternatives else 0 for c in self.made)
+        """The narrowest subnetwork of every output, without optional parts."""
+        picks = tuple(c.alternatives.index(None) if None in c.alternatives else 0 for c in self.choice_groups)
         levels = (0,) * len(self.groups)
         return [self._decoded(Draw(picks, levels, exit_)) for exit_ in range(len(self.architecture.points))]
 
     def within(self, subnetworks: Iterable[Subnetwork]) -> list[Subnetwork]:
-        """Those that keep the limits on MACs and parameters."""
+        """The subnetworks within the limits on MACs and parameters."""
         most_macs, most_params = self.limits.max_macs or math.inf, self.limits.max_params or math.inf
         costs = ((s, *self.seen[s][1:]) for s in subnetworks)
         return [s for s, macs, params in costs if macs <= most_macs and params <= most_params]
 
     def random(self, count: int) -> list[Subnetwork]:
-        """Up to so many new subnetworks at random: half with one width for all, half with independent widths."""
-        found: dict[Subnetwork, None] = {}
+        """Up to ``count`` new random subnetworks: half with a common width, half with independent widths."""
+        drawn: dict[Subnetwork, None] = {}
         for turn in range(TRIES * max(0, count)):
-            if len(found) == count:
+            if len(drawn) == count:
                 break
-            drawn = draw(self.architecture, self.made, self.rng, widths=("common", "independent")[turn % 2])
-            subnetwork = self._decoded(drawn)
+            choice = draw(self.architecture, self.choice_groups, self.rng, widths=("common", "independent")[turn % 2])
+            subnetwork = self._decoded(choice)
             if subnetwork not in self.measured and self.within([subnetwork]):
-                found[subnetwork] = None
-        return list(found)
+                drawn[subnetwork] = None
+        return list(drawn)
 
     def smallest(self) -> tuple[int, int]:
-        """The fewest MACs and the fewest parameters of anything seen."""
+        """The fewest MACs and the fewest parameters of all subnetworks seen."""
         return min(macs for _, macs, _ in self.seen.values()), min(params for *_, params in self.seen.values())
 
     def take(self, subnetworks: list[Subnetwork], measure: MeasureSubnetworks) -> None:
-        """Measure them."""
+        """Measure subnetworks."""
         for subnetwork, (accuracy, latency) in zip(subnetworks, measure(subnetworks), strict=True):
             _, macs, params = self.seen[subnetwork]
-            self.measured[subnetwork] = Measured(
+            self.measured[subnetwork] = MeasuredSubnetwork(
                 subnetwork=subnetwork, macs=macs, params=params, accuracy=accuracy, latency_ms=latency
             )
 
     def promising(self, count: int) -> list[Subnetwork]:
-        """Up to so many to be measured next: the front of predicted accuracy and MACs, and random ones."""
+        """Up to ``count`` subnetworks to measure next: the predicted front, and random subnetworks."""
         explored = self.random(math.ceil(EXPLORE * count))
         if len(self.measured) < 2:
             return explored
@@ -230,7 +250,7 @@ class _Search:
         return [*(left[i] for i in order[: count - len(explored)]), *explored]
 
     def _evolved(self) -> list[Subnetwork]:
-        """Subnetworks within the limits that evolution over the predictor came by, the measured ones included."""
+        """Subnetworks within the limits that an evolution under the predictor visits, and all measured ones."""
         fitted = list(self.measured.values())
         self._accuracy = Surrogate([self._row(m.subnetwork) for m in fitted], [m.accuracy for m in fitted])
         timed = [m for m in fitted if m.latency_ms]
@@ -260,7 +280,7 @@ class _Search:
         return [s for s, value in zip(subnetworks, log_latency) if value <= math.log(self.limits.max_latency_ms)]
 
     def _child(self, parents: Sequence[Subnetwork]) -> Subnetwork:
-        """Of two parents, the better ones more often: each gene of either, one or more drawn anew."""
+        """Uniform crossover of two parents, better ones more often; at least one gene is drawn anew."""
         rng, size = self.rng, len(self.options)
         first, second = (
             np.array(_genes(self.seen[parents[min(rng.integers(len(parents), size=2))]][0])) for _ in range(2)
@@ -269,11 +289,11 @@ class _Search:
         changed = rng.random(size) < 1 / size
         changed[rng.integers(size)] = True
         genes = np.where(changed, rng.integers(self.options), genes).tolist()
-        ways, groups = len(self.made), len(self.groups)
+        ways, groups = len(self.choice_groups), len(self.groups)
         return self._decoded(Draw(tuple(genes[:ways]), tuple(genes[ways : ways + groups]), genes[-1]))
 
     def _decoded(self, drawn: Draw) -> Subnetwork:
-        subnetwork = subnetwork_of(self.architecture, self.made, drawn)
+        subnetwork = subnetwork_of(self.architecture, self.choice_groups, drawn)
         self._know(subnetwork, drawn)
         return subnetwork
 
@@ -290,7 +310,7 @@ class _Search:
         return self._accuracy.predict([self._row(s) for s in subnetworks])[0]
 
     def _row(self, subnetwork: Subnetwork) -> Blocks:
-        """What the predictor knows of a subnetwork: its size, what is live, how wide."""
+        """Features of a subnetwork: size, live operations, widths, output."""
         row = self._rows.get(subnetwork)
         if row is None:
             _, macs, params = self.seen[subnetwork]
@@ -314,16 +334,16 @@ def _genes(drawn: Draw) -> tuple[int, ...]:
 
 
 def _front_first(values: Floats, log_costs: Floats) -> list[int]:
-    """Indices by non-dominated rank, within a rank those that stand alone in cost first."""
+    """Indices by non-dominated rank; within a rank, isolated costs first."""
     rank_N = non_dominated_rank(np.column_stack([values, -log_costs]))
-    alone_N = np.empty(len(values))
+    distance_N = np.empty(len(values))
     for rank in np.unique(rank_N):
-        alone_N[rank_N == rank] = crowding(log_costs[rank_N == rank])
-    return list(np.lexsort((-alone_N, rank_N)))
+        distance_N[rank_N == rank] = crowding(log_costs[rank_N == rank])
+    return list(np.lexsort((-distance_N, rank_N)))
 
 
-def _nothing_within(architecture: Architecture, smallest: tuple[int, int]) -> str:
+def _nothing_within(smallest: tuple[int, int]) -> str:
     return (
-        "Some subnetwork must keep the limits on MACs and parameters, and none that was drawn does. The smallest had "
+        "No drawn subnetwork is within the limits on MACs and parameters. The smallest had "
         f"{smallest[0]:,} MACs, or {smallest[1]:,} parameters: raise the limits."
     )

@@ -1,4 +1,4 @@
-"""The training of controllers: settings and result."""
+"""The training of controllers: settings and results."""
 
 from __future__ import annotations
 
@@ -15,24 +15,37 @@ if TYPE_CHECKING:
 
 
 LEARNERS = ("expected", "reinforce", "gates")
-"""How controllers learn: as bandits, from the rewards of all choices or from that of one that they try; or as gate
-policies, from the gradients of gates.
+"""Controllers learn as contextual bandits: from the expected reward over all choices, or from the reward of one sampled
+choice (REINFORCE). "gates": gate policies, which learn by the gradients of gates.
 """
 
-
 SHAPES = ("linear", "hinge", "distance")
-"""How the mean gate G of a policy is penalised at utilization u: (1 − u) · G, max(0, G − u)^p, |G − u|^p."""
+"""Penalty of a gate policy with mean gate G at utilization u: (1 − u) · G, max(0, G − u)^p, or |G − u|^p."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
-    """How controllers are trained.
+    """Settings of the training of controllers.
 
-    penalties: λ of each controller: what all the MACs of the network cost in accuracy; of a gate policy, the weight of
-    its penalty. learner: one of :data:`LEARNERS`. sees: one of :data:`SEES`, None for "answer"; gate policies see the
-    input. epochs: passes over the images that they learn from. width: see
-    :func:`nas.execution.controller.controller_architecture`. shape, power: of a gate policy's penalty, see
-    :data:`SHAPES`.
+    Parameters
+    ----------
+    penalties
+        λ of each controller: accuracy that all MACs of the network cost. For a gate policy, the weight of its penalty.
+    learner
+        One of :data:`LEARNERS`.
+    sees
+        One of :data:`nas.execution.controller_architectures.SEES`; None: "answer", or "input" for gate policies.
+    epochs
+        Passes over the images.
+    width
+        See :func:`nas.execution.controller_architectures.controller_architecture`.
+    shape, power
+        Penalty of a gate policy, see :data:`SHAPES`; ``power`` is p.
+
+    Raises
+    ------
+    UserError
+        For settings outside of these ranges.
     """
 
     penalties: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -45,13 +58,13 @@ class ControlSettings:
 
     def __post_init__(self) -> None:
         ascending = list(self.penalties) == sorted(set(self.penalties))
-        if not (self.penalties and ascending and all(0 <= penalty < math.inf for penalty in self.penalties)):
+        if not self.penalties or not ascending or not all(0 <= penalty < math.inf for penalty in self.penalties):
             raise UserError(f"penalties must be numbers, at least 0 and ascending. Got {self.penalties}.")
         for name, valid in (("learner", LEARNERS), ("sees", (None, *SEES)), ("shape", SHAPES)):
             if getattr(self, name) not in valid:
-                raise UserError(unknown_name(name, getattr(self, name), [one for one in valid if one]))
+                raise UserError(unknown_name(name, getattr(self, name), [option for option in valid if option]))
         if self.learner == "gates" and self.sees == "answer":
-            raise UserError("Gate policies see the input: leave sees='answer' to controllers.")
+            raise UserError("Gate policies see the input. Got sees='answer': use it for controllers only.")
         if not (isinstance(self.power, int | float) and 0 < self.power < math.inf):
             raise UserError(f"power must be positive. Got {self.power!r}.")
         for name in ("epochs", "width"):
@@ -60,17 +73,25 @@ class ControlSettings:
 
     @property
     def seen(self) -> str:
-        """What controllers see, or gate policies."""
+        """Input of the controllers: ``sees``, or its default."""
         return self.sees or ("input" if self.learner == "gates" else "answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerResult:
-    """Controllers of a network, one a penalty, and what was measured.
+    """The controllers of a network, with measurements.
 
-    policies: of each controller, with penalty, learner, sees, utilization (1.0; of gate policies, those that they were
-    asked for), controller_macs, and accuracy and test_accuracy with the mean macs and test_macs of an example, all that
-    runs included. fixed: the same for every utilization that there is to pick from, with utilization and macs.
+    Parameters
+    ----------
+    controllers
+        One for each penalty.
+    policies
+        Rows with penalty, learner, sees, utilization, controller_macs, accuracy, test_accuracy, macs and test_macs.
+        MACs are means over examples and include the controller and all passes. One row for each controller, with
+        utilization 1.0; for gate policies, one for each utilization.
+    fixed
+        Rows with utilization, macs, accuracy and test_accuracy: each utilization that controllers choose from, for all
+        examples.
     """
 
     controllers: list[Controller | GatePolicy]

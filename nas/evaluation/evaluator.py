@@ -1,6 +1,4 @@
-"""The contract between the search and what trains and measures its candidates: jobs in, outcomes out, all plain
-data.
-"""
+"""The contract of evaluators, which train candidates and measure their operating points."""
 
 from __future__ import annotations
 
@@ -11,23 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UserError
-from nas.representation.architecture import Architecture
-from nas.representation.elements import Task
-
-if TYPE_CHECKING:
-    from nas.execution.network import AnytimeNetwork
 from nas.evaluation.controllers import ControllerResult, ControlSettings
 from nas.evaluation.jobs import Job, Outcome
 from nas.evaluation.operating_points import Selection, SelectionResult
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from results.measures import Measure
+
+if TYPE_CHECKING:
+    from nas.execution.network import AnytimeNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataInfo:
-    """What a search must know of the data before anything is trained.
+    """A description of the data, which a search needs before any training.
 
-    floor: accuracy of the best constant classifier on the validation images. train_images: without the validation
-    images. fingerprint: content hash of the arrays.
+    Parameters
+    ----------
+    name
+        Shown to users.
+    task
+        Shape of the images, classes and label hierarchy.
+    floor
+        Accuracy of the best constant classifier on the validation images.
+    train_images, validation_images, test_images
+        Numbers of images; the training images do not include the validation images.
+    fingerprint
+        Content hash of the arrays.
     """
 
     name: str
@@ -42,44 +50,77 @@ class DataInfo:
 class Evaluator(ABC):
     """Trains candidates and measures their operating points.
 
-    Life cycle: one is made in the driver, for :meth:`info`, and one in every worker process, with the same arguments,
-    for :meth:`evaluate`, which is called for one job at a time from one thread. Constructing must be cheap, and refuses
-    settings that make no sense; data are loaded on first use. Never touches global random state; equal jobs give equal
-    outcomes on the same kind of device with the same number of threads.
+    Parameters
+    ----------
+    data
+        Data specification, see ``nas data``.
+    device
+        Name of a torch device, or ``"auto"``.
+    threads
+        Number of CPU threads.
+    settings
+        Further settings of the study, as plain data.
 
-    data: a data specification, see ``nas data``. settings: the study's settings of the evaluator, as plain data.
+    Notes
+    -----
+    Life cycle: the driver constructs one instance and calls :meth:`info`. Every worker process constructs one with the
+    same arguments and calls :meth:`evaluate` for one job at a time, from one thread. The constructor must be cheap and
+    reject invalid settings; data are loaded on first use.
+
+    An evaluator does not touch global random state. Equal jobs give equal outcomes on the same kind of device with the
+    same number of threads.
     """
 
     measures: ClassVar[tuple[Measure, ...]]
-    """The measures that :meth:`evaluate` returns for every operating point, beside level, macs and params.
+    """The measures that :meth:`evaluate` returns for every operating point, in addition to level, macs and params.
 
-    accuracy, loss and test_accuracy are required. Further built-in ones come from ``results.measures.built_in``; a
-    measure of its own is declared as ``Measure(name="energy_mj", unit="mJ", maximise=False)``: it is stored, shown, and
-    can be a cost or a limit of fronts. The declaration is checked before a study starts, every outcome against it.
+    accuracy, loss and test_accuracy are required. ``results.measures.built_in`` returns further built-in measures. An
+    additional measure is declared as ``Measure(name="energy_mj", unit="mJ", maximise=False)``: it is stored and shown,
+    and can be a cost or a limit of fronts. The declaration is checked before a study starts, and every outcome against
+    the declaration.
     """
     checkpoint: ClassVar[str] = "checkpoint.safetensors"
+    """Name of the checkpoint in the folder of a job."""
     selects: ClassVar[bool] = False
-    """Whether it runs the final search that a job asks for; where not, a study that asks for one is refused."""
+    """Whether :meth:`evaluate` runs the final search of a job; if not, studies with a final search are rejected."""
 
     @abstractmethod
     def __init__(self, data: str, *, device: str = "auto", threads: int = 1, **settings: Any) -> None: ...
 
     @abstractmethod
     def info(self) -> DataInfo:
-        """What the data are. Raises DataError for data that cannot be learned from."""
+        """Describe the data. Raises DataError for invalid data."""
 
     @abstractmethod
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:
-        """Train from the job's checkpoint, or from the start, up to ``job.until`` epochs, then measure every level.
+        """Train up to epoch ``job.until``, then measure every level.
 
-        Calls ``report(epoch)`` after every epoch, once its checkpoint is on disk. A job whose checkpoint already
-        carries the outcome returns that. The trained network is saved when ``until`` is the whole schedule.
-        Raises Diverged, or anything else: the driver records it as the candidate's failure.
+        Training continues from the checkpoint in the folder of the job, if there is one. If the checkpoint contains the
+        outcome of the job, that is returned. The network is saved if ``until`` is the end of the schedule.
+
+        Parameters
+        ----------
+        job
+            The job.
+        report
+            Called with the number of completed epochs after every epoch, once its checkpoint is on disk.
+
+        Returns
+        -------
+        Outcome
+            The measures of every level.
+
+        Raises
+        ------
+        Diverged
+            If training produces infinite or undefined numbers, or no network within the limits. The driver records any
+            exception as the candidate's failure.
         """
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:
-        """Whether training makes all subnetworks of the supernet good, not only its operating points: then a final
-        search is worth its time, and is the default.
+        """Whether training samples subnetworks of the supernet, beyond its operating points.
+
+        The final search is then worthwhile, and runs by default.
         """
         return False
 
@@ -92,9 +133,32 @@ class Evaluator(ABC):
         points: int | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> SelectionResult:
-        """Choose other operating points for a trained network: as many as it has, or ``points``.
+        """Choose operating points for a trained network.
 
-        report: is told how many subnetworks are measured, of how many. Raises UserError where the limits leave too few.
+        Parameters
+        ----------
+        network
+            The trained network.
+        selection
+            Settings of the search.
+        seed
+            Seed of the search.
+        points
+            Number of operating points; None: as before.
+        report
+            Called with the number of measured subnetworks and the total.
+
+        Returns
+        -------
+        SelectionResult
+            A network with the chosen points; the given network is unchanged.
+
+        Raises
+        ------
+        Diverged
+            If fewer subnetworks than ``points`` are within the limits.
+        UserError
+            If no subnetwork is within the limits on MACs and parameters, or the evaluator has no final search.
         """
         raise UserError(f"The evaluator {type(self).__name__} runs no final search. Use 'training'.")
 
@@ -106,12 +170,31 @@ class Evaluator(ABC):
         seed: int = 0,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> ControllerResult:
-        """Train controllers for a trained network, which is left as it is.
+        """Train controllers for a trained network, whose weights stay unchanged.
 
-        report: is told how many are trained, of how many. Raises UserError for a network of one operating point.
+        Parameters
+        ----------
+        network
+            The trained network.
+        settings
+            Settings of the controllers.
+        seed
+            Seed of their training.
+        report
+            Called with the number of trained controllers and the total.
+
+        Returns
+        -------
+        ControllerResult
+            One controller for each penalty.
+
+        Raises
+        ------
+        UserError
+            For a network with a single operating point, or if the evaluator trains no controllers.
         """
         raise UserError(f"The evaluator {type(self).__name__} trains no controllers. Use 'training'.")
 
     def discard(self, folder: str | Path) -> None:
-        """Remove a job's checkpoint: its outcome is in the store, or it will never be continued."""
+        """Delete the checkpoint of a job that will not be continued, or whose outcome is in the store."""
         Path(folder, self.checkpoint).unlink(missing_ok=True)

@@ -1,24 +1,38 @@
-"""Jobs in, outcomes out: plain data between the driver and the workers."""
+"""Jobs and outcomes: the plain data that the driver and the workers exchange."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nas.representation.architecture import Architecture
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One stretch of training and one evaluation.
+    """One stretch of training, followed by a measurement.
 
-    candidate: the store's id of the candidate. architecture: as JSON. seed: of everything random in this training.
-    epochs: length of the schedule. until: stop after this many of them. images: training images used, None for all.
-    folder: where checkpoint and trained network go, absolute. test: whether to measure on the test images too.
-    selection: settings of the final search over the trained network, as keywords of :class:`Selection`; None for none.
+    Parameters
+    ----------
+    candidate
+        Id of the candidate in the store.
+    architecture
+        As JSON, see :func:`architecture_of`.
+    seed
+        Determines all random numbers of this training.
+    epochs
+        Length of the schedule.
+    until
+        Last epoch of this stretch.
+    images
+        Number of training images; None: all.
+    folder
+        Absolute path for the checkpoint and the trained network.
+    test
+        Whether to measure on the test images too.
+    selection
+        Settings of the final search after training, as keywords of
+        :class:`nas.evaluation.operating_points.Selection`; None: no final search.
     """
 
     candidate: int
@@ -32,18 +46,26 @@ class Job:
     selection: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, inverse of ``Job(**data)``."""
+        """Plain JSON data, the inverse of ``Job(**data)``."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a job measured.
+    """The measurements of a job.
 
-    points: one dict a level, small to large, with ``level``, ``macs``, ``params`` and the evaluator's measures.
-    epochs, images: what was trained on, so far. seconds: training and evaluation so far, on this machine.
-    realised: JSON of the architecture that the points belong to, where training changed it.
-    saved: whether the trained network lies in the job's folder, as ``network.save`` writes it.
+    Parameters
+    ----------
+    points
+        One dictionary for each level, small to large: ``level``, ``macs``, ``params``, and the evaluator's measures.
+    epochs, images
+        Epochs, and number of training images, of the training so far.
+    seconds
+        Duration of training and evaluation so far, on this machine.
+    realised
+        Architecture of the points as JSON, if training changed it.
+    saved
+        Whether the trained network is in the folder of the job, as ``network.save`` writes it.
     """
 
     points: list[dict[str, Any]]
@@ -54,16 +76,17 @@ class Outcome:
     saved: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, inverse of ``Outcome(**data)``."""
+        """Plain JSON data, the inverse of ``Outcome(**data)``."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 class Diverged(Exception):
-    """Training ran into infinite or undefined numbers, or made no network that keeps the limits: the candidate's
-    failure, not the program's, which trying again would not mend.
+    """Training produced infinite or undefined numbers, or no network within the limits.
+
+    The failure belongs to the candidate, not to the program: repeating the job cannot help.
     """
 
 
 def architecture_of(job: Job) -> Architecture:
-    """The architecture that a job is about."""
+    """The architecture of a job, parsed."""
     return Architecture.from_json(job.architecture)

@@ -1,4 +1,4 @@
-"""The choice of operating points after training: settings, limits and results."""
+"""The choice of operating points after training: settings and results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,25 @@ if TYPE_CHECKING:
 
 
 EVALUATIONS = 192
+"""Default number of subnetworks that a final search measures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What every operating point must keep; None is no limit. max_latency_ms: as measured."""
+    """Upper limits for every operating point; None: no limit.
+
+    Parameters
+    ----------
+    max_macs, max_params
+        Multiply-accumulates of one example; parameters.
+    max_latency_ms
+        Milliseconds for one example, measured on the device of the search.
+
+    Raises
+    ------
+    UserError
+        For a limit that is not positive and finite.
+    """
 
     max_macs: float | None = None
     max_params: float | None = None
@@ -35,8 +49,8 @@ NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A subnetwork with its costs and what was measured of it."""
+class MeasuredSubnetwork:
+    """A subnetwork with its costs and measurements. latency_ms: only if latency is limited."""
 
     subnetwork: Subnetwork
     macs: int
@@ -46,19 +60,38 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a final search saw. measured: in order of measurement. seen: different subnetworks looked at, in all."""
+class SubnetworkSearchResult:
+    """The subnetworks of a final search.
 
-    measured: tuple[Measured, ...]
+    Parameters
+    ----------
+    measured
+        In the order of measurement.
+    seen
+        Number of distinct subnetworks that were considered.
+    """
+
+    measured: tuple[MeasuredSubnetwork, ...]
     seen: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The settings of a final search, see :mod:`nas.deploy.subnetwork_search`.
+    """Settings of a final search, see :mod:`nas.deploy.subnetwork_search`.
 
-    evaluations: subnetworks that are measured. low, high: range of budgets of the score that points are chosen by, in
-    MACs; None: of what is found. max_macs, max_params, max_latency_ms: what every point must keep.
+    Parameters
+    ----------
+    evaluations
+        Number of subnetworks to measure.
+    low, high
+        Range of budgets of the anytime accuracy, in MACs; None: the range of the measured subnetworks.
+    max_macs, max_params, max_latency_ms
+        See :class:`Limits`.
+
+    Raises
+    ------
+    UserError
+        For a limit that is not positive and finite.
     """
 
     evaluations: int = EVALUATIONS
@@ -69,20 +102,28 @@ class Selection:
     max_latency_ms: float | None = None
 
     def __post_init__(self) -> None:
-        _ = self.limits  # refuses what is none
+        _ = self.limits  # checks them
 
     @property
     def limits(self) -> Limits:
-        """What every point must keep. Raises UserError where one is no limit."""
+        """Limits for every operating point."""
         return Limits(max_macs=self.max_macs, max_params=self.max_params, max_latency_ms=self.max_latency_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionResult:
-    """What a final search made. network: with the chosen points, calibrated. points: as in :class:`Outcome`.
-    found: all that was measured on the way.
+    """A network with the operating points that a final search chose.
+
+    Parameters
+    ----------
+    network
+        Calibrated.
+    points
+        Measurements, as in :class:`nas.evaluation.jobs.Outcome`.
+    search
+        All subnetworks that were measured.
     """
 
     network: AnytimeNetwork
     points: list[dict[str, Any]]
-    found: Found
+    search: SubnetworkSearchResult

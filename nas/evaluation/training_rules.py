@@ -1,4 +1,4 @@
-"""The contracts of training rules."""
+"""The contracts of training rules: the subnetworks and losses of a training step."""
 
 from __future__ import annotations
 
@@ -14,69 +14,104 @@ if TYPE_CHECKING:
 
 
 class TrainingRule(Protocol):
-    """Which subnetworks a training step trains, and with what loss. Made with the architecture's settings as
-    keywords.
+    """Chooses the subnetworks that a training step trains, and their losses.
 
-    A rule that trains sampled subnetworks, not only the operating points, says so by ``samples_subnetworks = True``.
-    One that changes as the training goes on has an attribute ``progress``, which the trainer sets before every step:
-    the share of the schedule's steps that are done.
+    Notes
+    -----
+    The trainer constructs the rule with the settings of the architecture's training as keywords, once for a training.
+
+    Two attributes are optional. ``samples_subnetworks = True`` declares that the rule trains sampled subnetworks,
+    beyond the operating points. A rule with an attribute ``progress`` changes during training: before every step the
+    trainer sets it to the completed fraction of the schedule.
     """
 
     def losses(
         self, network: AnytimeNetwork, x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
     ) -> Iterator[torch.Tensor]:
-        """The losses of one step, one scalar at a time; the trainer runs each backward before it asks for the next.
+        """Yield the losses of one step. The trainer runs backward for each one before it requests the next.
 
-        x: (N, \\*input_shape), preprocessed and augmented. labels: (N,), fine; what a level should answer is
-        ``network.labels(labels, level)``. generator: on the CPU, for what is sampled.
+        Parameters
+        ----------
+        network
+            In training mode.
+        x
+            Preprocessed and augmented images, (N, \\*input_shape).
+        labels
+            Fine labels, (N,); the labels of a level are ``network.labels(labels, level)``.
+        generator
+            For random numbers, on the CPU.
+
+        Yields
+        ------
+        torch.Tensor
+            A scalar.
         """
 
 
 @runtime_checkable
 class ConstructingRule(Protocol):
-    """A training rule that changes the architecture while it trains: the outcome belongs to a realised one.
+    """A training rule that changes the architecture during training: outcomes belong to the realised architecture.
 
-    Made as a :class:`TrainingRule` is, in whose place it stands; it is told from one by having ``construct``.
+    It is constructed and named like a :class:`TrainingRule`; its method ``construct`` distinguishes it.
     """
 
     def construct(self, architecture: Architecture, *, steps: int, generator: torch.Generator) -> Construction:
-        """What is trained in place of the proposal's network, over so many steps; draws its weights from the generator.
+        """Start a training of ``steps`` steps.
 
-        Raises UserError where the architecture is none that it can construct.
+        Parameters
+        ----------
+        architecture
+            As proposed.
+        steps
+            Number of steps of the schedule.
+        generator
+            Draws the weights, on the CPU.
+
+        Raises
+        ------
+        UserError
+            If the rule cannot construct this architecture.
         """
 
 
 class Construction(Protocol):
-    """The state of a training that changes its architecture; an ``nn.Module``, whose state the checkpoint keeps.
+    """The state of a training that changes its architecture; an ``nn.Module``, whose state the checkpoint contains.
 
-    For every step, the trainer asks for the losses as of a :class:`TrainingRule`, exhausts them, steps the optimiser,
-    and calls :meth:`advance`. ``step`` counts from 0. Where that gave a new network, the trainer makes a new optimiser
-    and carries the momentum over.
+    Attributes
+    ----------
+    network : AnytimeNetwork
+        The current network, with the current architecture.
 
-    network: the one trained now, with the architecture as it is now.
+    Notes
+    -----
+    In every step, numbered from 0, the trainer requests all losses as of a :class:`TrainingRule`, steps the optimiser,
+    and calls :meth:`advance`. If the network was replaced, the trainer creates a new optimiser and converts the
+    momentum.
     """
 
     network: AnytimeNetwork
 
     def trained(self) -> list[torch.nn.Module]:
-        """The modules whose parameters are stepped; the gradients of each are clipped on their own."""
+        """The modules whose parameters are optimised. The gradients of each module are clipped separately."""
 
     def losses(
         self, step: int, x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
     ) -> Iterator[torch.Tensor]:
-        """As :meth:`TrainingRule.losses`; may change what each backward left in the gradients."""
+        """As :meth:`TrainingRule.losses`. May change the gradients after each backward pass."""
 
     def advance(self, step: int, generator: torch.Generator) -> Callable[[str, torch.Tensor], torch.Tensor] | None:
-        """After the optimiser's step: None where the network stays, else how what belongs to a parameter, by its name,
-        becomes what belongs to the new one.
+        """Change the architecture after a step of the optimiser.
+
+        Returns None if the network is unchanged; else a function that converts a tensor of an old parameter, given the
+        name of the parameter, to the shape of the new parameter.
         """
 
     def restore(self, architecture: Architecture) -> None:
-        """Become one whose network has this architecture, ready for ``load_state_dict`` of a checkpoint."""
+        """Replace the network by one of this architecture, before ``load_state_dict`` of a checkpoint."""
 
     def finished(self, steps: int, batches: Iterable[torch.Tensor], generator: torch.Generator) -> AnytimeNetwork:
-        """The network as it would be if construction ended after so many steps, every point within the cost of the
-        proposal's; the training may go on after that.
+        """The network as if construction ended after ``steps`` steps; the training may continue afterwards.
 
-        batches: preprocessed training images, to estimate the statistics of norms on.
+        Every operating point is within the cost of the proposed one. batches: preprocessed training images, for the
+        statistics of norms.
         """

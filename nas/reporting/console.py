@@ -19,8 +19,8 @@ from results.columns import own_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.deploy.controllers import Throttled
-    from nas.deploy.select import Chosen
+    from nas.deploy.controllers import ThrottlingResult
+    from nas.deploy.select import OperatingPointsResult
     from nas.study import Study
     from results.store import Store
 
@@ -111,19 +111,19 @@ def _table(frame: pd.DataFrame) -> str:
     return frame.to_string(index=False, formatters=formats, na_rep="–")
 
 
-def select_text(choice: Chosen, folder: Path) -> str:
+def select_text(choice: OperatingPointsResult, folder: Path) -> str:
     """What a final search chose, and how to use it."""
     points = choice.points
     columns = ["level", "macs", "params", "latency_ms", "accuracy", "test_accuracy", *hierarchy_columns(points)]
-    found = choice.selected.found
+    search = choice.selection.search
     return (
         _table(points[columns])
-        + f"\nChosen from {found.seen:,} subnetworks looked at, {len(found.measured):,} of them measured."
+        + f"\nChosen from {search.seen:,} subnetworks looked at, {len(search.measured):,} of them measured."
         + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
     )
 
 
-def throttle_text(made: Throttled, folder: Path) -> str:
+def throttle_text(made: ThrottlingResult, folder: Path) -> str:
     """What fixed utilizations and controllers reach, and how to use them."""
     numbers = {"utilization": "{:.2f}", "penalty": "{:g}"}
     numbers |= dict.fromkeys(("macs", "test_macs", "controller_macs"), "{:,.0f}")

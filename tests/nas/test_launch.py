@@ -9,7 +9,7 @@ import nas
 import results
 from nas.config import CHANGEABLE, Config
 from nas.errors import DataError, UserError
-from nas.launch import absolute_data, check_device, default_workers, prepared, preview
+from nas.launch import default_workers, prepared, preview
 from nas.plugins import load_plugin
 from nas.spaces.loading import load_spaces
 
@@ -36,32 +36,12 @@ def test_prepared_settings_leave_nothing_open():
     assert prepared(made, {})[0] == made
 
 
-def test_devices(monkeypatch):
-    for name in ("auto", "cpu", "cpu:0"):
-        check_device(name)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    check_device("cuda")
-    check_device("cuda:1")
-    with pytest.raises(UserError, match="torch sees 2 CUDA devices"):
-        check_device("cuda:2")
-
-
 def test_one_training_at_a_time_on_an_accelerator(monkeypatch):
     assert default_workers(Config(device="cuda")) == 1
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
     assert [default_workers(Config(device="cpu", threads=n)) for n in (1, 3, 5, 20)] == [12, 4, 2, 1]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert default_workers(Config(device="auto")) == 1
-
-
-def test_paths_mean_the_same_from_any_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert absolute_data("npz:x.npz") == f"npz:{tmp_path}/x.npz"
-    assert absolute_data("npy:folder") == f"npy:{tmp_path}/folder"
-    assert absolute_data("synthetic:n=3") == "synthetic:n=3"
-    (tmp_path / "mine.py").touch()
-    assert absolute_data("mine.py:data") == f"{tmp_path}/mine.py:data"
 
 
 def test_spaces_of_one_name_are_refused():

@@ -15,7 +15,7 @@ from evaluators.training.run import TrainingRun
 from evaluators.training.selection import select_points, shortlist
 from nas.errors import UserError
 from nas.evaluation.jobs import Diverged, Job
-from nas.evaluation.operating_points import Measured, Selection
+from nas.evaluation.operating_points import MeasuredSubnetwork, Selection
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import macs
 from nas.representation.elements import Subnetwork, TrainingSpec
@@ -134,9 +134,9 @@ def test_latency_grows_with_work():
 def test_what_is_too_slow_does_not_crowd_out_what_keeps_the_limit():
     """What is just over the limit is more accurate throughout, and yet comes after all that keeps it."""
 
-    def measured(width: int, macs: int, accuracy: float, latency_ms: float) -> Measured:
+    def measured(width: int, macs: int, accuracy: float, latency_ms: float) -> MeasuredSubnetwork:
         subnetwork = Subnetwork(channels=(width,), operations=(0,), output=1)
-        return Measured(subnetwork=subnetwork, macs=macs, params=1, accuracy=accuracy, latency_ms=latency_ms)
+        return MeasuredSubnetwork(subnetwork=subnetwork, macs=macs, params=1, accuracy=accuracy, latency_ms=latency_ms)
 
     slow = [measured(10 + i, 10 + i, 0.9, 1.05) for i in range(8)]
     quick = [measured(20 + i, 10 + i, 0.5 + 0.01 * i, 0.9) for i in range(3)]

@@ -90,7 +90,7 @@ def test_unknown_names(mistake, good_npz, settings, words):
 def test_no_cuda_is_told_before_anything_is_written(mistake, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     line = mistake("search", "--device", "cuda")
-    assert "--device must be one that torch has here" in line
+    assert "--device must be available to torch here" in line
 
 
 @pytest.mark.parametrize(

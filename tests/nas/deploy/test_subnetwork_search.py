@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nas.deploy.subnetwork_search import choose_points, search_subnetworks
 from nas.errors import InvalidArchitecture, UserError
-from nas.evaluation.operating_points import Limits, Measured
+from nas.evaluation.operating_points import Limits, MeasuredSubnetwork
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
@@ -53,8 +53,8 @@ def made_up(architecture: Architecture, number: int = 0):
     return measure, asked, accuracy
 
 
-def measured(macs: int, accuracy: float, latency_ms: float | None = None) -> Measured:
-    return Measured(
+def measured(macs: int, accuracy: float, latency_ms: float | None = None) -> MeasuredSubnetwork:
+    return MeasuredSubnetwork(
         subnetwork=Subnetwork(channels=(macs,), operations=(0,), output=1),
         macs=macs,
         params=1,

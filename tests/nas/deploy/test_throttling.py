@@ -125,7 +125,7 @@ def test_reports_draw_what_controllers_reach(study, tmp_path, monkeypatch):
 
 def test_a_network_at_hand_needs_data_and_records_nothing(study, tmp_path):
     network = study.network()
-    with pytest.raises(UserError, match="comes without data"):
+    with pytest.raises(UserError, match="has no data: name them"):
         nas.throttle(network)
     before = study.store.policies("s")
     made = nas.throttle(network, data=DATA, store=study.url, **FEW)

@@ -1,0 +1,83 @@
+"""Trained networks with the evaluator of their study: the starting point of final searches and controllers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import results
+from nas.config import Config
+from nas.errors import UserError
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.loading import absolute_data, load_evaluator
+from nas.execution.loading import load
+from nas.execution.network import AnytimeNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNetworkRef:
+    """The study of a network in the store, and its full key."""
+
+    study: str
+    key: str
+
+
+def network_and_evaluator(
+    network: str | Path | AnytimeNetwork,
+    *,
+    data: str | None,
+    hierarchy: str | None = None,
+    store: str,
+    device: str,
+    threads: int,
+) -> tuple[AnytimeNetwork, Evaluator, StoredNetworkRef | None]:
+    """Load a trained network with the evaluator of its study; outside of a store, with the default evaluator.
+
+    Parameters
+    ----------
+    network
+        A key in the store, a folder, or a network.
+    data, hierarchy
+        None: the settings of the study.
+    store
+        URL or path of the results store.
+    device, threads
+        Of the evaluator.
+
+    Returns
+    -------
+    network
+        In evaluation mode if loaded.
+    evaluator
+        For data of the network's task.
+    origin
+        Reference to the network in the store; None if it is not from the store.
+
+    Raises
+    ------
+    UserError
+        For data of another task, or a network without data.
+    results.StoreError
+        If the store contains no such network.
+    """
+    if not isinstance(network, str | Path | AnytimeNetwork):
+        raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
+    loaded = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
+    if isinstance(network, AnytimeNetwork) or Path(network).is_dir():
+        if data is None:
+            raise UserError("A network that is not from the store has no data: name them with --data.")
+        origin = None
+        config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
+    else:
+        opened = results.open(store)
+        origin = StoredNetworkRef(study=opened.study_of(str(network)), key=opened.key(str(network)))
+        settings = {**opened.settings(origin.study), "device": device, "threads": threads}
+        if data is not None:
+            settings["data"] = absolute_data(data)
+        if hierarchy is not None:
+            settings["hierarchy"] = hierarchy
+        config = Config.from_stored(origin.study, settings)
+    evaluator = load_evaluator(config.evaluator, config.data, config.evaluator_settings())
+    if (task := evaluator.info().task) != loaded.architecture.task:
+        raise UserError(f"The data must be of the network's task, {loaded.architecture.task}. Got {task}.")
+    return loaded, evaluator, origin

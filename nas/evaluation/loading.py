@@ -1,0 +1,79 @@
+"""Loading evaluators: the plug-in, and the checks of its data specification and device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nas.errors import PluginError, UserError
+from nas.evaluation.evaluator import Evaluator
+from nas.plugins import canonical_spec, load_plugin
+from results.errors import StoreError
+from results.measures import check_declaration
+
+
+def load_evaluator(name: str, data: str, settings: dict[str, Any]) -> Evaluator:
+    """Construct an evaluator.
+
+    Parameters
+    ----------
+    name
+        Name of an installed evaluator, or ``path/file.py:Name``.
+    data
+        Data specification.
+    settings
+        Keyword arguments of the evaluator.
+
+    Raises
+    ------
+    PluginError
+        If the plug-in is not an evaluator, declares invalid measures, or its constructor raises another exception than
+        a UserError.
+    UserError
+        As raised by the constructor.
+    """
+    plugin = load_plugin("nas.evaluators", name)
+    if not (isinstance(plugin, type) and issubclass(plugin, Evaluator)):
+        raise PluginError(f"An evaluator must be a subclass of nas.evaluation.evaluator.Evaluator. Got {plugin!r}.")
+    try:
+        evaluator = plugin(data, **settings)
+    except UserError:
+        raise
+    except Exception as error:  # any exception of a plug-in
+        raise PluginError(
+            f"The evaluator {name!r} must accept data and settings. It raised {type(error).__name__}: {error}"
+        ) from error
+    try:
+        check_declaration(getattr(evaluator, "measures", ()))
+    except StoreError as error:
+        raise PluginError(f"The measures of the evaluator {name!r}: {error}") from error
+    return evaluator
+
+
+def absolute_data(spec: str) -> str:
+    """Make the path in a data specification absolute."""
+    kind, colon, path = spec.partition(":")
+    if colon and kind in ("npz", "npy"):
+        return f"{kind}:{Path(path).expanduser().resolve()}"
+    if colon and kind.endswith(".py"):
+        return canonical_spec("nas.data", spec)
+    return spec
+
+
+def check_device(name: str) -> None:
+    """Raise UserError unless torch can use this device. Allocates nothing on a CUDA device."""
+    if name in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            available = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+            problem = "" if available else f"torch sees {torch.cuda.device_count()} CUDA devices"
+        else:
+            problem = "" if torch.empty(1, device=device).zero_().item() == 0 else "it stores no numbers"
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).splitlines()[0]
+    if problem:
+        raise UserError(f"--device must be available to torch here, or 'auto'. Got {name!r}: {problem}")
