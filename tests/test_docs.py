@@ -84,6 +84,21 @@ def test_settings_lists_every_setting(generated):
     assert sorted(first_column(generated.settings_markdown())) == sorted(names)
 
 
+def test_contributing_names_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = set(
+        re.findall(r"`((?:nas|evaluators|results|search_spaces|tests|docs|examples|benchmarks)/[\w./]*)`", text)
+    )
+    assert len(paths) > 20
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def test_contributing_lists_every_package_of_nas():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in (ROOT / "nas").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, flags=re.MULTILINE)) == packages
+
+
 def sections(markdown: str) -> dict[str, list[str]]:
     """Name of a section → names in the first column of its table, in order."""
     parts = re.split(r"^### (?:Table )?`(?:store\.)?(\w+)`$", markdown, flags=re.MULTILINE)[1:]
