@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.errors import InvalidArchitecture, PluginError
+from nas.plugins import load_plugin
 from nas.representation.elements import Operation, Size
 
 if TYPE_CHECKING:
@@ -289,8 +290,6 @@ def kind(name: str) -> Kind:
     PluginError
         If no kind has this name, or if the class does not declare what :class:`Kind` requires.
     """
-    from nas.plugins import load_plugin
-
     plugin = load_plugin("nas.kinds", name)
     check_declared(plugin, name)
     return plugin()
