@@ -1,9 +1,9 @@
-"""Many architectures scored at once: their graphs as arrays, and the chain's passes over all of them together.
+"""Scores of many architectures at once: their graphs as arrays, and passes of the chain over all of them.
 
 For populations that are scored again: by another walk, with the importance of all operations, or all that a store
 holds. One pass runs over positions in topological order and, at each, over all graphs at once. To score a candidate
 *once*, as the funnel and the audit do, packing gains nothing: it takes as long as :func:`nas.proxies.dtmc.dtmc`
-does; see benchmarks/chain.py. What comes out is the same, to rounding.
+does; see chain.py. The results are the same up to rounding.
 
 Suffixes: A architectures, L levels, G graphs, P positions, M maps, O operations.
 
@@ -36,18 +36,19 @@ PACKED_WALKS = ("flow", "paths")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackedGraphs:
-    """The graphs of many architectures. A graph is what is live at a level; levels that run the same share one.
+    """The graphs of many architectures, from :func:`pack`.
 
-    Made by :func:`pack`. Graphs are in order of size, largest first, so that those which have an operation at a
-    position are a prefix of all: passes touch no padding. Padding is only in the arrays, behind those prefixes.
+    A graph has the live operations of a level; levels with the same operations share one. Graphs are sorted by size,
+    largest first, so that the graphs with an operation at a position are a prefix of all graphs. Passes use only these
+    prefixes, and never the padding of the arrays.
 
     num_maps, num_operations: of the architecture that has most of them.
-    graph_AL: the graph of every level, −1 where an architecture has fewer levels.
-    output_G: the map that the answer is read from.
-    count_P: how many graphs have an operation at a position.
+    graph_AL: the graph of every level, −1 if an architecture has fewer levels.
+    output_G: the output map.
+    count_P: number of graphs with an operation at a position.
     source_PG, target_PG: of the operation at a position, by target, as map · G + graph; padded with num_maps · G.
     operation_PG: its index in its topology, padded with 0. learned_PG: whether it is learned.
-    weights_ALO: live weights of every operation at every level; 0 where it is not live, or there is no such level.
+    weights_ALO: live weights of every operation at every level; 0 if it is not live, or if there is no such level.
     """
 
     num_maps: int
@@ -64,10 +65,10 @@ class PackedGraphs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackedScores:
-    """What a walk says of packed graphs; zeros where an architecture has no such map or operation, or it is not live.
+    """Scores of packed graphs by a walk; 0 if an architecture has no such map or operation, or if it is not live.
 
     maps_GM, operations_GO: the probability that a walk through a graph passes them; ``maps_GM[packed.graph_AL[a, k]]``
-        are those of level k of architecture a.
+        belongs to level k of architecture a.
     tas_maps_AM, tas_outputs_AO: TAS of maps and of operations' outputs in the chain over an architecture's levels;
         both together sum to 1 for each architecture.
     """
@@ -92,16 +93,16 @@ def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
     live: list[tuple[int, ...]] = []
     outputs, owners = [], []
     for index, architecture in enumerate(architectures):
-        found: dict[tuple[tuple[int, ...], int], int] = {}
+        graph_of_level: dict[tuple[tuple[int, ...], int], int] = {}
         for level, point in enumerate(architecture.points):
             weights_ALO[index, level, list(point.operations)] = live_weights(architecture.topology, point)
             key = (point.operations, point.output)
-            if key not in found:
-                found[key] = len(live)
+            if key not in graph_of_level:
+                graph_of_level[key] = len(live)
                 live.append(point.operations)
                 outputs.append(point.output)
                 owners.append(index)
-            graph_AL[index, level] = found[key]
+            graph_AL[index, level] = graph_of_level[key]
     sizes = np.array([len(operations) for operations in live], dtype=np.intp)
     ranks = np.argsort(-sizes, kind="stable")
     place_G = np.empty_like(ranks)
@@ -134,7 +135,7 @@ def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
 
 
 def packed_learned_paths(packed: PackedGraphs) -> Floats:
-    """``controls.log_learned_paths`` of every level, shape (A, L); NaN where an architecture has fewer
+    """``controls.log_learned_paths`` of every level, shape (A, L); NaN if an architecture has fewer
     levels.
 
     Notes
@@ -155,7 +156,7 @@ def packed_learned_paths(packed: PackedGraphs) -> Floats:
 
 
 def packed_walk_weights(packed: PackedGraphs) -> Floats:
-    """:func:`nas.chain.scores.log_walk_weights` of every level, shape (A, L); NaN where an architecture has fewer
+    """:func:`nas.chain.scores.log_walk_weights` of every level, shape (A, L); NaN if an architecture has fewer
     levels.
     """
     passed_GO = _passes(packed, _shares_by_number(packed))[1]
@@ -207,7 +208,7 @@ def _passes(packed: PackedGraphs, shares_P: list[Floats]) -> tuple[Floats, Float
 
 
 def _operations_of(architectures: Sequence[Architecture]) -> tuple[Indices, Indices]:
-    """Source, target and whether learned of all operations of all topologies, and where each topology's begin."""
+    """Source, target and whether learned of all operations of all topologies, and the first index of each topology."""
     sources: list[int] = []
     targets: list[int] = []
     kinds: list[str] = []
@@ -241,7 +242,7 @@ def _shares_by_paths(packed: PackedGraphs) -> list[Floats]:
 
 
 def _by_level(packed: PackedGraphs, values_G: Floats) -> Floats:
-    """Values of graphs at the levels that they are of, shape (A, L); NaN where there is no level."""
+    """Values of graphs at their levels, shape (A, L); NaN if there is no such level."""
     values_AL = np.full(packed.graph_AL.shape, np.nan)
     there_AL = packed.graph_AL >= 0
     values_AL[there_AL] = values_G[packed.graph_AL[there_AL]]

@@ -46,9 +46,8 @@ def export(trials: Sequence[Trial], url: str, name: str) -> int:
             present = {trial.user_attrs.get("id") for trial in study.get_trials(deepcopy=False)}
             added = 0
             for trial in trials:
-                identity = sha256(repr((trial_order(trial), sorted(trial.intermediate.items()))).encode()).hexdigest()[
-                    :16
-                ]
+                content = trial_order(trial), sorted(trial.intermediate.items())
+                identity = sha256(repr(content).encode()).hexdigest()[:16]
                 if identity not in present:
                     present.add(identity)
                     study.add_trial(_frozen(trial, identity))

@@ -285,9 +285,7 @@ class Surrogate:
     """
 
     def __init__(self, rows: Sequence[Blocks], values: Sequence[float]) -> None:
-        names = sorted(
-            {(block, name) for row in rows for block, values_of in row.items() for name in values_of}, key=repr
-        )
+        names = sorted({(block, name) for row in rows for block, named in row.items() for name in named}, key=repr)
         self._place: dict[str, dict[Hashable, int]] = {block: {} for block in (rows[0] if rows else ())}
         for place, (block, name) in enumerate(names):
             self._place.setdefault(block, {})[name] = place

@@ -1,4 +1,4 @@
-"""Importance by hand and by listing all paths of all draws, and the important path on shipped supernets."""
+"""Importance against closed forms and lists of all paths, and the important path on shipped supernets."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_importance_agrees_with_listing_all_paths_of_all_draws(architecture):
         live[operations] += 1
         for path in paths:
             shares[path] += 1 / len(paths)
-    found = chain_scores(architecture, subnetworks=16).importance
-    assert found == pytest.approx(shares / np.maximum(1, live))
+    importance = chain_scores(architecture, subnetworks=16).importance
+    assert importance == pytest.approx(shares / np.maximum(1, live))
 
 
 @given(small_supernets())
@@ -74,7 +74,7 @@ def test_important_path_is_the_best_of_all_listed(architecture):
     offered = [o for choice in choice_groups(architecture.topology) for o in choice.alternatives if o is not None]
     average = scores.importance[offered].mean() if offered else 0.0
     sought = {o for o in chosen if scores.importance[o] > average + 1e-9}
-    found = important_path(architecture, scores)
+    path = important_path(architecture, scores)
 
     def value(path):
         avoided, preferred = sum(o in offered and o not in chosen for o in path), sum(o in sought for o in path)
@@ -82,10 +82,10 @@ def test_important_path_is_the_best_of_all_listed(architecture):
 
     everything = range(len(architecture.topology.operations))
     best = max(value(path) for path in listed_paths(architecture, everything, architecture.points[-1].output))
-    assert value(found.operations) == best
-    assert found.total == pytest.approx(path_score(architecture, found.operations, scores))
-    assert found.mean == pytest.approx(path_score(architecture, found.operations, scores, mean=True))
-    assert found.maps == (0, *(architecture.topology.operations[o].target for o in found.operations))
+    assert value(path.operations) == best
+    assert path.total == pytest.approx(path_score(architecture, path.operations, scores))
+    assert path.mean == pytest.approx(path_score(architecture, path.operations, scores, mean=True))
+    assert path.maps == (0, *(architecture.topology.operations[o].target for o in path.operations))
 
 
 @pytest.mark.parametrize("walk", WALKS)
@@ -116,13 +116,13 @@ def test_early_exits_end_where_they_are_read():
     last = builder.head(x)
     architecture = builder.architecture([builder.point(0, output=early), builder.point(0, output=last)])
     scores = chain_scores(architecture)
-    assert scores.importance.tolist() == [1] * 6  # where it is live
+    assert scores.importance.tolist() == [1] * 6  # over the subnetworks in which it is live
     assert scores.maps[0] == pytest.approx(2 / (7 + 9))  # two walks a round, through 4 + 3 and 5 + 4 nodes
     assert important_path(architecture, scores).operations == (0, 3, 4, 5)
 
 
 def test_chain_importance_by_hand():
-    """Paths from the stem's map: 2 or 3 through block 1, times 2 through block 2, and the skip's one where it is."""
+    """Paths from the stem's map: 2 or 3 through block 1, times 2 through block 2, plus the path of the skip."""
     architecture = two_blocks()
     assert len(sampled_graph(architecture).live) == 4
     by_paths = chain_scores(architecture, "paths").importance
@@ -173,7 +173,7 @@ def test_large_chains_are_sampled_by_a_seed_of_the_network():
 
 
 def important_share(architecture, walk, **settings):
-    """The important path, and what it has of the important operations and of the body that always runs."""
+    """The important path, all important operations, and the path's learned operations that always run."""
     scores = chain_scores(architecture, walk, **settings)
     path = important_path(architecture, scores).operations
     operations = architecture.topology.operations
@@ -184,11 +184,11 @@ def important_share(architecture, walk, **settings):
 
 @pytest.mark.parametrize("space", ["residual", "mobile"])
 @pytest.mark.parametrize("walk", WALKS)
-def test_important_path_is_neither_the_trunk_nor_skips_alone(space, walk):
-    """Rarely the trunk, where walks tell no alternatives apart; rarely skips alone, where what is important leaves no
-    body to pass. With a single choice nothing can be told, and the path keeps to the body.
+def test_important_path_is_neither_the_trunk_nor_skips_only(space, walk):
+    """Rarely the trunk, if all alternatives have equal importance, and rarely a path of skips only. With a single
+    choice group the alternatives cannot be compared, and the path keeps to the body.
     """
-    trunk, skips_alone = [], []
+    trunk, skips_only = [], []
     for architecture in proposals(space, 60):
         operations = architecture.topology.operations
         path, best, body = important_share(architecture, walk, subnetworks=256)
@@ -197,9 +197,9 @@ def test_important_path_is_neither_the_trunk_nor_skips_alone(space, walk):
             assert not best.intersection(path)
             continue
         trunk.append(not best.intersection(path))
-        skips_alone.append(len(body) <= 2)  # stem and classifier
+        skips_only.append(len(body) <= 2)  # stem and classifier
     assert np.mean(trunk) <= (0.1 if walk != "undirected" else 0.3)
-    assert np.mean(skips_alone) <= (0.05 if walk == "paths" else 0.2)
+    assert np.mean(skips_only) <= (0.05 if walk == "paths" else 0.2)
 
 
 @pytest.mark.parametrize("size", [8, 32])
@@ -213,7 +213,7 @@ def test_important_path_of_the_supernet_that_path_sampling_is_measured_on(size, 
 
 
 def test_a_lone_skip_is_no_reason_to_leave_the_body():
-    """It is exactly the average optional operation: nothing is known of it, and the body carries more walks."""
+    """It is exactly the average optional operation, and the body carries more walks."""
     b = Builder(TASK)
     x = b.conv(b.input, 8)
     y = b.conv(b.conv(x, 8), 8)
@@ -225,7 +225,7 @@ def test_a_lone_skip_is_no_reason_to_leave_the_body():
     assert important_path(architecture, scores).operations == (0, 1, 2, 4, 5)
 
 
-def test_the_path_runs_through_what_is_above_the_average():
+def test_the_path_runs_through_operations_above_the_average():
     architecture = two_blocks()
     scores = chain_scores(architecture)
     assert important_operations(architecture, scores.importance) == (4,)

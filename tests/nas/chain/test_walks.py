@@ -25,7 +25,7 @@ def whole(edges, **rest):
 
 
 def trimmed(edges, live, sink):
-    """Those of the live edges that lie on a path from node 0 to the sink, by networkx."""
+    """The live edges on a path from node 0 to the sink, by networkx."""
     graph = nx.MultiDiGraph([edges[e] for e in live])
     if 0 not in graph or sink not in graph:
         return ()
@@ -98,8 +98,8 @@ def all_paths(graph, level):
     multi = nx.MultiDiGraph()
     for e in graph.live[level]:
         multi.add_edge(*graph.edges[e], key=e)
-    found = nx.all_simple_edge_paths(multi, graph.source, graph.sinks[level])
-    return [[e for _, _, e in path] for path in found]
+    edge_paths = nx.all_simple_edge_paths(multi, graph.source, graph.sinks[level])
+    return [[e for _, _, e in path] for path in edge_paths]
 
 
 def test_chain_of_six():
@@ -285,11 +285,11 @@ def test_best_path_agrees_with_listing_them(graph, data):
             counted = -sum(v in avoid for v in path), sum(v in prefer for v in path)
             return counted, total / len(path) if mean else total
 
-        found = best_path(graph, scores, sink=sink, avoid=avoid, prefer=prefer, mean=mean)
-        assert list(found) in listed
+        path = best_path(graph, scores, sink=sink, avoid=avoid, prefer=prefer, mean=mean)
+        assert list(path) in listed
         best = max(map(value, listed))
-        assert value(found)[0] == best[0]
-        assert value(found)[1] == pytest.approx(best[1], abs=1e-12)
+        assert value(path)[0] == best[0]
+        assert value(path)[1] == pytest.approx(best[1], abs=1e-12)
 
 
 @pytest.mark.parametrize("coupling", [-1.0, math.nan, math.inf, 0.0])

@@ -27,7 +27,7 @@ MIXED = (1, True, 1.0, None, "1")
 
 
 def staged(choose):
-    """Conditional: three stages of one to four blocks; the best block depends on where it is. Optimum: 12 × 0.75."""
+    """Conditional: three stages of one to four blocks; the best block depends on its position. Optimum: 12 × 0.75."""
     score = 0.0
     for stage in range(3):
         for block in range(choose(f"stage {stage} depth", (1, 2, 3, 4))):
@@ -53,9 +53,9 @@ def mixed(choose):
 
 
 def generation(strategy, space, domains, size, number, stop=0):
-    """Trains as many proposals: all but the best `size - stop` count as stopped early."""
+    """Trains ``size`` proposals: all but the best ``size - stop`` count as stopped early."""
     recorders = [Recorder(strategy.ask(), domains) for _ in range(size)]
-    found = sorted(((space(recorder), i) for i, recorder in enumerate(recorders)), reverse=True)
+    values = sorted(((space(recorder), i) for i, recorder in enumerate(recorders)), reverse=True)
     return [
         Trial(
             choices=recorders[i].choices,
@@ -65,7 +65,7 @@ def generation(strategy, space, domains, size, number, stop=0):
             intermediate={1: value - 3, 9: value} if rank < size - stop else {1: value - 3},
             generation=number,
         )
-        for rank, (value, i) in enumerate(found)
+        for rank, (value, i) in enumerate(values)
     ]
 
 
@@ -79,12 +79,12 @@ def search(strategy, space, seed, generations=10, size=16, stop=0):
 
 
 def proposals(strategy, space, count=6):
-    found = []
+    choices = []
     for _ in range(count):
         recorder = Recorder(strategy.ask(), Domains())
         space(recorder)
-        found.append(json.dumps(recorder.choices))
-    return found
+        choices.append(json.dumps(recorder.choices))
+    return choices
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def history():
 @pytest.mark.parametrize("space", [staged, flat, mixed])
 @pytest.mark.parametrize("strategy", SAMPLED)
 def test_beats_random(strategy, space, stop):
-    """By the last generation's mean: on every seed, and on average by at most half of what was measured (8 seeds)."""
+    """By the last generation's mean: for every seed, and on average by half of the measured gain (8 seeds)."""
     margin = {staged: 1.0, flat: 3.5, mixed: 1.8}[space]
 
     def last(which, seed):
@@ -155,14 +155,14 @@ def test_history_is_a_set_and_matters(strategy, history):
 
 @pytest.mark.parametrize("strategy", ALL)
 def test_rebuilding_equals_continuing(strategy, history):
-    told = strategy(seed=1, history=history[:20])
+    continued = strategy(seed=1, history=history[:20])
     for trial in reversed(history[20:]):
-        told.tell(trial)
-    assert proposals(told, staged) == proposals(strategy(seed=1, history=history), staged)
+        continued.tell(trial)
+    assert proposals(continued, staged) == proposals(strategy(seed=1, history=history), staged)
 
 
 @pytest.mark.parametrize("strategy", ALL)
-def test_told_late_it_goes_on_without_repeating_itself(strategy, history):
+def test_late_trials_do_not_make_it_repeat_proposals(strategy, history):
     asynchronous = strategy(seed=1)
     seen = []
     for trial in history:
