@@ -19,6 +19,8 @@ from nas.errors import UserError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+STORE = "sqlite:///nas.db"
+"""The default results store: a file in the working directory."""
 LARGEST = 2**63 - 1
 """Largest whole number that a database stores."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import results
-from nas.config import CHANGEABLE, Config, RunSettings, StudySettings, takes
+from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, takes
 from nas.errors import DataError, PluginError, UserError, unknown_name
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, check_device, load_evaluator
@@ -28,7 +28,7 @@ from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import Spaces, load_spaces, named_spaces
 from nas.strategies.contract import Strategy
 from nas.strategies.optuna_export import export
-from nas.study import STORE, Study
+from nas.study import Study
 from nas.workers.local import LocalRunner
 from results.connection import locate
 from results.front import Score

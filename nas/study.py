@@ -17,7 +17,7 @@ from nas.audit.reference import ReferenceScores
 from nas.audit.reliance import audit_proxies, relied_on
 from nas.audit.savings import Comparison, Savings, candidates_saved, control_comparison
 from nas.audit.wording import audit_summary, reliance_line
-from nas.config import Config
+from nas.config import STORE, Config
 from nas.errors import UserError
 from nas.plugins import canonical_spec, installed
 from nas.progress import Progress, Silent, State
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.execution.network import AnytimeNetwork
-
-STORE = "sqlite:///nas.db"
-"""The store if none is named: a file in the working directory."""
 
 REFERENCE_SAMPLE = 1_000  # random architectures that size is fitted on
 DEAR_SAMPLE = 100  # of them, for proxies that need weights

@@ -22,7 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-STORE = "sqlite:///nas.db"
 Store = Annotated[
     str, typer.Option("--store", help="Results store: path or URL (sqlite, postgresql).", envvar="NAS_STORE")
 ]

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.app import STORE, Quiet, Store, app
+from nas.cli.app import Quiet, Store, app
+from nas.config import STORE
 from nas.errors import UserError
 
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli.app import STORE, Quiet, Store, app
-from nas.config import Config, RunSettings, default_of, description_of, settings_of
+from nas.cli.app import Quiet, Store, app
+from nas.config import STORE, Config, RunSettings, default_of, description_of, settings_of
 from nas.errors import UserError, unknown_name
 
 STOPS = (signal.SIGINT, signal.SIGTERM)

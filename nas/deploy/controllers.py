@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import results
+from nas.config import STORE
 from nas.deploy.networks import StoredNetworkRef, network_and_evaluator
 from nas.errors import UserError
 from nas.evaluation.controllers import ControllerResult, ControlSettings
@@ -20,7 +21,6 @@ from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
 from nas.progress import Progress, Silent, State
-from nas.study import STORE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import results
+from nas.config import STORE
 from nas.deploy.networks import network_and_evaluator
 from nas.errors import UserError
 from nas.evaluation.jobs import Diverged
@@ -17,7 +18,6 @@ from nas.evaluation.loading import check_device
 from nas.evaluation.operating_points import EVALUATIONS, Selection, SelectionResult
 from nas.execution.network import AnytimeNetwork
 from nas.progress import Progress, Silent, State
-from nas.study import STORE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.config import STORE
 from nas.execution.network import AnytimeNetwork
 
 
-def load(key_or_folder: str | Path, *, store: str = "sqlite:///nas.db", repeat: int | None = None) -> AnytimeNetwork:
+def load(key_or_folder: str | Path, *, store: str = STORE, repeat: int | None = None) -> AnytimeNetwork:
     """Load a trained network, in evaluation mode.
 
     Parameters

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from nas.audit.wording import reliance_line
 from nas.chain.importance import chain_scores, walk_of
+from nas.config import STORE
 from nas.errors import UserError
 from nas.progress import duration
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
-from nas.study import STORE
 from results.columns import own_columns
 
 if TYPE_CHECKING:
