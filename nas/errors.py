@@ -27,7 +27,7 @@ class Unsatisfiable(UserError):
 
 
 def unknown_name(what: str, got: object, valid: Iterable[str]) -> str:
-    """The message for an unknown name, with the closest valid name and all valid names.
+    """Write the message for an unknown name, with the closest valid name and all valid names.
 
     Parameters
     ----------

@@ -18,9 +18,7 @@ SMALLEST_STRIDED_SIZE = 24
 
 
 def check_task(space: str, task: Task, points: int, *, video: bool = False) -> None:
-    """Raise UserError unless the task has images (or videos, if the space serves them) and the number of points is
-    positive.
-    """
+    """Raise UserError unless the task has images (or videos, if ``video``), and ``points`` is positive."""
     if len(task.input_shape) != 3 and not (video and len(task.input_shape) == 4):
         raise UserError(
             f"The space {space!r} takes images: channels, height and width. Got input_shape={task.input_shape}."

@@ -315,8 +315,10 @@ def _even_split(original: Architecture, widened: Sequence[int], budgets: Sequenc
 
 
 def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, limit: float) -> np.ndarray:
-    """The prefix of every group at the next level: the largest common share of the filters within the limit of MACs,
-    then one more filter in each layer, first to last, if it still fits.
+    """The prefix of every group at the next level.
+
+    It is the largest common share of the filters within the limit of MACs, and then one more filter in each layer,
+    first to last, if it still fits.
 
     columns: prefixes at the levels before, (groups, levels). widened: number of filters of each group, (groups,).
 

@@ -91,8 +91,9 @@ class Architecture:
                 )
 
     def labelling(self, point: Subnetwork) -> int:
-        """The task's labelling that a point predicts, 0 for the fine labels; its number of labels equals the channels
-        of the point's output.
+        """The labelling of the task that a point predicts, 0 for the fine labels.
+
+        The labelling has one label per channel of the point's output.
         """
         return self.task.label_counts.index(self.topology.maps[point.output].channels)
 

@@ -114,8 +114,9 @@ def cut_to(topology: Topology, largest: Subnetwork) -> tuple[GatedModule, ...]:
 
 
 def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None:
-    """Raise InvalidArchitecture unless the largest operating point has all components on and the subnetwork at every
-    utilization is valid.
+    """Raise InvalidArchitecture unless the subnetwork at every utilization is valid.
+
+    The largest operating point, at utilization 1, must have all components on.
     """
     if not all(_is_on(topology, module, len(module.components), largest) for module in topology.gated):
         raise InvalidArchitecture("The largest operating point must have all components of all gated modules on.")

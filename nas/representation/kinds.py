@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Kind(ABC):
-    """One kind of operation; the contract of plug-ins in the group ``nas.kinds``.
+    r"""One kind of operation; the contract of plug-ins in the group ``nas.kinds``.
 
     A kind has no state: one object without arguments is made per process and shared by all networks.
     :func:`nas.testing.check_kind` tests an implementation.
@@ -30,7 +30,7 @@ class Kind(ABC):
     Attributes
     ----------
     learned : bool
-        Whether it has a weight, of shape (target channels, source channels / groups, \\*weight_size(operation)). A
+        Whether it has a weight, of shape (target channels, source channels / groups, \*weight_size(operation)). A
         learned kind mixes channels, and a weight of 0 means that the pair of channels is not connected.
     mixing : bool
         True if an output channel may read every input channel of its group; False if output channel c reads only input
@@ -74,16 +74,16 @@ class Kind(ABC):
     def apply(
         self, operation: Operation, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, groups: int
     ) -> torch.Tensor:
-        """Run the operation with torch.
+        r"""Run the operation with torch.
 
         Parameters
         ----------
         operation : Operation
             Its kernel, stride and padding. ``operation.groups`` counts at full width; use ``groups`` instead.
         x : Tensor
-            Active source channels, shape (N, source channels, \\*size). Must not be changed in place.
+            Active source channels, shape (N, source channels, \*size). Must not be changed in place.
         weight : Tensor or None
-            Cut to the active channels, shape (target channels, source channels / groups, \\*weight_size); None if the
+            Cut to the active channels, shape (target channels, source channels / groups, \*weight_size); None if the
             kind is not learned.
         bias : Tensor or None
             Shape (target channels,); added to the output.
@@ -93,7 +93,7 @@ class Kind(ABC):
         Returns
         -------
         Tensor
-            Shape (N, target channels, \\*output_size); an aligned kind keeps the number of channels.
+            Shape (N, target channels, \*output_size); an aligned kind keeps the number of channels.
         """
 
 

@@ -1,6 +1,4 @@
-"""Liveness: check a subnetwork, and trim the parts that lie on no path from the input to the output or that no
-operating point uses.
-"""
+"""Liveness: check subnetworks, and trim parts that lie on no path to the output or that no operating point uses."""
 
 from __future__ import annotations
 

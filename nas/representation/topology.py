@@ -151,9 +151,7 @@ class Topology:
 
     @cached_property
     def macs_per_pair(self) -> tuple[int, ...]:
-        """MACs of every operation per pair of connected channels: weights per pair × output positions; 0 if not
-        learned.
-        """
+        """MACs of every operation per pair of connected channels: weights × output positions; 0 if not learned."""
         return tuple(
             each * prod(self.maps[operation.target].size)
             for each, operation in zip(self.weights_per_pair, self.operations)

@@ -100,7 +100,7 @@ class _Tested:
 
 @dataclass(frozen=True)
 class _Case:
-    """An operation with an input of a size; x: (N, SOURCES, \\*size), weight: (TARGETS, SOURCES / groups, \\*taps)."""
+    r"""An operation with an input of a size; x: (N, SOURCES, \*size), weight: (TARGETS, SOURCES / groups, \*taps)."""
 
     kind: Kind
     operation: Operation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,18 +151,9 @@ def test_linear_reads_vectors_and_maps_of_size_one() -> None:
 
 # Plug-in kinds ----------------------------------------------------------------------------------------------
 
-OWN = '''
-from torch.nn import functional as F
-from nas.representation.kinds import Conv, Kind
-
-class Dilated(Conv):
-    """A convolution with holes: a 3×3 kernel that sees 5×5."""
-
-    def output_size(self, operation, size):
-        return size
-
-    def apply(self, operation, x, weight, bias, groups):
-        return F.conv2d(x, weight, bias, padding=2, dilation=2, groups=groups)
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "own_kind.py"
+INVALID = """
+from nas.representation.kinds import Kind
 
 class LearnedButAligned(Kind):
     learned, mixing = True, False
@@ -177,22 +169,15 @@ class Unfinished(Kind):
     def output_size(self, operation, size): ...
 
 def function(): ...
-'''
+"""
 
 
-@pytest.fixture
-def own(tmp_path) -> str:
-    path = tmp_path / "own.py"
-    path.write_text(OWN)
-    return str(path)
-
-
-def test_a_kind_of_ones_own_needs_no_edit_here(own: str) -> None:
-    name = f"{own}:Dilated"
+def test_a_plug_in_kind_runs_at_all_widths_with_groups_and_causal_wiring() -> None:
+    name = f"{EXAMPLE}:Dilated"
     builder = Builder(Task(input_shape=(3, 6, 6), num_classes=2))
-    x = builder.add(name, builder.input, builder.map((2, 4)), kernel=3, after=("norm", "relu"))
-    y = builder.add(name, x, builder.map((2, 4)), kernel=3, wiring="causal", groups=2)
-    builder.head(builder.add(name, y, builder.map((2, 4)), kernel=3, wiring="causal"))
+    x = builder.add(name, builder.input, builder.map((2, 4)), kernel=3, padding=2, after=("norm", "relu"))
+    y = builder.add(name, x, builder.map((2, 4)), kernel=3, padding=2, wiring="causal", groups=2)
+    builder.head(builder.add(name, y, builder.map((2, 4)), kernel=3, padding=2, wiring="causal"))
     network = random_statistics(random_network(builder.architecture(2), dtype=torch.float64)).eval()
     x_images = random_images(network)
     for level in range(2):
@@ -214,9 +199,11 @@ def test_a_kind_of_ones_own_needs_no_edit_here(own: str) -> None:
         ("function", "must be a subclass of nas.representation.kinds.Kind. Got <function"),
     ],
 )
-def test_invalid_kinds_are_refused(own: str, name: str, message: str) -> None:
+def test_invalid_kinds_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    path = tmp_path / "invalid.py"
+    path.write_text(INVALID)
     with pytest.raises(PluginError, match=message):
-        kind(f"{own}:{name}")
+        kind(f"{path}:{name}")
 
 
 def test_an_unknown_kind_lists_the_known_ones() -> None:
