@@ -43,7 +43,7 @@ intersphinx_mapping = {
     "optuna": ("https://optuna.readthedocs.io/en/stable", None),
 }
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
