@@ -92,7 +92,7 @@ class StudyWriter:
             differences = _differences(stored.settings, settings)
             if differences:
                 raise SettingsDiffer(self.study, differences)
-            own = {data["name"]: Measure(**data) for data in stored.measures or ()} | declared
+            own = _joined({data["name"]: Measure(**data) for data in stored.measures or ()}, declared)
             values = {"settings": settings, "state": "running", "measures": _stored(own)}
             change = sa.update(studies).where(studies.c.id == stored.id)
             self._connection.execute(change.values(reason=None, updated_at=now, **values))
@@ -354,6 +354,18 @@ class StudyWriter:
         query = sa.select(candidates.c.id).where(candidates.c.id == candidate_id, candidates.c.study_id == self._number)
         if self._connection.scalar(query) is None:
             raise StoreError(f"A candidate must be of study {self.study!r}. Got {candidate_id=}, which is not.")
+
+
+def _joined(stored: dict[str, Measure], declared: dict[str, Measure]) -> dict[str, Measure]:
+    """The measures of a study that is continued. Raises StoreError if one has changed its unit or direction."""
+    for name in stored.keys() & declared.keys():
+        old, new = stored[name], declared[name]
+        if (old.unit, old.maximise) != (new.unit, new.maximise):
+            raise StoreError(
+                f"A measure keeps its unit and direction in a study. {name!r} has unit={old.unit!r} and "
+                f"maximise={old.maximise!r} there. Got unit={new.unit!r} and maximise={new.maximise!r}: rename it."
+            )
+    return stored | declared
 
 
 def _stored(own: Mapping[str, Measure]) -> list[dict[str, Any]] | None:

@@ -23,6 +23,15 @@ def fraction(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
+def measured(value: float) -> str:
+    """A measure of any size with four digits, or a dash for NaN.
+
+    >>> measured(0.98765), measured(1.23456e-5), measured(123456.7), measured(float("nan"))
+    ('0.9877', '1.235e-05', '1.235e+05', '–')
+    """
+    return fraction(value) if math.isnan(value) or value == 0 or 0.01 <= abs(value) < 10 else f"{value:.4g}"
+
+
 def whole(value: float) -> str:
     """A number without decimals, its thousands separated.
 

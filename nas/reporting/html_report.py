@@ -133,6 +133,7 @@ def render(report: ReportContent) -> str:
     environment.filters |= {
         "engineering": engineering,
         "fraction": formats.fraction,
+        "measured": formats.measured,
         "percent": formats.percent,
         "plugin_name": plugin_name,
         "tau": wording.number,

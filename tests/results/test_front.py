@@ -165,7 +165,7 @@ def test_anytime_accuracy_ignores_the_unit_of_cost(points):
         ([1], [0.5], 1, 5, math.nan, "floor"),
     ],
 )
-def test_anytime_accuracy_says_what_is_wrong(costs, values, low, high, floor, message):
+def test_wrong_arguments_of_anytime_accuracy(costs, values, low, high, floor, message):
     with pytest.raises(ValueError, match=message):
         anytime_accuracy(costs, values, low=low, high=high, floor=floor)
 
@@ -198,7 +198,7 @@ def test_importing_results_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(results.__file__).parents[1])
 
 
-def test_what_validation_chose_is_what_is_reported():
+def test_accuracies_are_of_the_points_that_validation_chose():
     """At every budget the point that is best on validation counts, though a cheaper one is better on test."""
     costs, validation, test = [1, 10], [0.5, 0.6], [0.7, 0.4]
     bounds = {"low": 1, "high": 100, "floor": 0.1}

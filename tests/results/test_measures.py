@@ -102,6 +102,9 @@ def test_a_study_keeps_its_measures_when_it_is_continued(measured):
     measured.writer("own", {}, [more]).close()
     assert measured.measures("own")[len(BUILT_IN) :] == (ENERGY, MARGIN, more)
     assert measured.points("own")["heat_mk"].isna().all()
+    joules = Measure(name="energy_mj", unit="J", maximise=False)
+    with pytest.raises(results.StoreError, match=r"'energy_mj' has unit='mJ' and .* Got unit='J' and .*rename it"):
+        measured.writer("own", {}, [joules])
     measured.delete("own")
     assert measured.studies().empty
 

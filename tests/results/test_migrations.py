@@ -1,5 +1,6 @@
 """Stores of older versions: each is upgraded in place, once, and holds the same as before."""
 
+import io
 import logging
 import shutil
 import sqlite3
@@ -64,6 +65,17 @@ def test_an_upgraded_store_has_the_tables_of_a_new_one(old, version):
     results.open(path).studies()
     with connection.engine(connection.locate(str(path)), writing=False).connect() as opened:
         assert compare_metadata(MigrationContext.configure(opened), schema.metadata) == []
+
+
+def test_postgresql_has_the_statements_of_each_upgrade():
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
+    for upgrade in migrations.UPGRADES.values():
+        written = io.StringIO()
+        offline = {"as_sql": True, "output_buffer": written}
+        upgrade(Operations(MigrationContext.configure(dialect_name="postgresql", opts=offline)))
+        assert "ALTER TABLE" in written.getvalue()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -53,7 +53,7 @@ def test_candidates_are_summed_up_at_their_largest_fidelity(filled):
     assert math.isnan(rejected["anytime_accuracy"])
 
 
-def test_a_front_does_not_mix_accuracies_of_other_meaning(store, rows, points):
+def test_a_front_does_not_mix_accuracies_with_and_without_a_hierarchy(store, rows, points):
     for study, more in (("fine", {}), ("coarse", {"fine_accuracy": 0.0, "coarse_accuracy": 0.9})):
         with store.writer(study, {}) as writer:
             (number,) = writer.add_candidates([rows("abcd1234")])
@@ -215,13 +215,13 @@ def test_study_names_that_are_no_folder_names(sqlite_store, name):
         sqlite_store.writer(name, {})
 
 
-def test_reading_what_is_not_there_creates_nothing(sqlite_store, tmp_path):
+def test_reading_a_missing_store_creates_nothing(sqlite_store, tmp_path):
     with pytest.raises(results.StoreError, match=r"nas.db, and there is none"):
         sqlite_store.studies()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_what_is_no_store(tmp_path):
+def test_reading_a_file_that_is_no_store(tmp_path):
     path = tmp_path / "nas.db"
     path.write_bytes(b"not a database, but long enough to be one" * 100)
     with pytest.raises(results.StoreError, match="must be a SQLite database") as caught:
@@ -342,7 +342,7 @@ def test_policies_are_kept_apart_from_points(filled):
     filled.delete("fashion")
 
 
-def test_what_controllers_reached_goes_with_the_network_that_they_were_for(filled):
+def test_a_new_record_deletes_the_results_of_controllers(filled):
     row = {"learner": "expected", "sees": "answer", "penalty": 0.1, "utilization": 1}
     row |= {"controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
     with filled.writer("fashion", filled.settings("fashion")) as writer:
@@ -353,7 +353,7 @@ def test_what_controllers_reached_goes_with_the_network_that_they_were_for(fille
     assert filled.policies("fashion").empty
 
 
-def test_policies_of_what_was_not_kept_are_refused(filled):
+def test_policies_without_stored_weights_are_refused(filled):
     row = {"learner": "expected", "sees": "answer", "penalty": 0.1, "utilization": 1}
     row |= {"controller_macs": 7, "macs": 3e6, "accuracy": 0.8}
     with filled.writer("fashion", filled.settings("fashion")) as writer:

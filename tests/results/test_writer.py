@@ -116,7 +116,7 @@ def test_record_is_idempotent_and_replaces(store, rows, points):
         assert len(store.evaluations("s")) == 2
 
 
-def test_numpy_values_and_odd_floats_are_stored_as_what_they_are(store, rows, points):
+def test_numpy_values_and_infinite_floats_are_stored(store, rows, points):
     with store.writer("s", {"widths": (1, 2), "lr": np.float32(0.5)}) as writer:
         row = rows("abcd1234", generation=np.int64(2), choices={"k": np.int64(3), "w": np.arange(2)})
         proxies = {"nan": math.nan, "worst": -math.inf, "np": np.float32(0.5)}
@@ -233,7 +233,7 @@ def test_how_a_study_ended(store, raised, state, reason):
     assert store.studies()["reason"].item() == "all generations"
 
 
-def test_a_full_disk_is_told_and_loses_nothing(sqlite_store, rows):
+def test_a_full_disk_is_reported_and_loses_nothing(sqlite_store, rows):
     with sqlite_store.writer("s", {}) as writer:
         writer.add_candidates([rows("abcd1234")])
         pages = writer._connection.exec_driver_sql("PRAGMA page_count").scalar()
@@ -258,7 +258,7 @@ def test_a_closed_writer_says_so(sqlite_store):
         writer.generations()
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(results.StoreError, match=r"made in a folder that exists, and .*missing does not"):
         results.open(tmp_path / "missing" / "nas.db").writer("s", {})
     assert list(tmp_path.iterdir()) == []
