@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from results.store import open_store
 
 _NAMES_OF_MODULE = {
+    "evaluators.data": ("load_data",),
     "nas.chain.graph": ("to_networkx",),
     "nas.deploy.controllers": ("throttle",),
     "nas.deploy.select": ("select",),
@@ -76,6 +77,7 @@ _NAMES_OF_MODULE = {
     "results.measures": ("Measure",),
     "results.store": ("open_store",),
 }
+_NAME_IN_MODULE = {"load_data": "load"}
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
 __all__ = [
@@ -103,6 +105,7 @@ __all__ = [
     "TrainingSpec",
     "UserError",
     "load",
+    "load_data",
     "macs",
     "open_store",
     "params",
@@ -118,7 +121,7 @@ def __getattr__(name: str) -> Any:
     """Names are imported when first used: `import nas` is quick and needs no torch."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), _NAME_IN_MODULE.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -91,7 +91,7 @@ def _load(spec: str, layout: str | None) -> Dataset:
     if kind in ("npz", "npy"):
         return from_arrays(**_read_arrays(kind, Path(argument).expanduser()), name=spec, layout=layout)
     if kind not in ("digits", "torchvision", *GENERATED):
-        return _plugin(spec, layout)
+        return _load_plugin(spec, layout)
     _reject_layout(layout, spec)
     if kind == "torchvision":
         return _torchvision(spec, *argument.split(":", 1))
@@ -193,25 +193,32 @@ def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
     return from_arrays(*arrays, name=spec, class_names=getattr(part, "classes", ()))
 
 
-def _plugin(spec: str, layout: str | None) -> Dataset:
+def as_dataset(plugin: Any, name: str, *, layout: str | None = None) -> Dataset:
+    """The Dataset of a data plug-in: a Dataset, a tuple of arrays, or a callable that returns one of these.
+
+    name, layout: as in :func:`evaluators.data.datasets.from_arrays`. Raises DataError.
+    """
+    try:
+        data = plugin() if callable(plugin) else plugin
+        if isinstance(data, tuple) and len(data) in (2, 4):
+            return from_arrays(*data, name=name, layout=layout)
+    except Exception as error:  # a plug-in may raise anything
+        raise DataError(f"Data plug-in {name!r} failed. Got {type(error).__name__}: {one_line(error)}.") from error
+    if not isinstance(data, Dataset):
+        kind = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
+        raise DataError(
+            f"Data plug-in {name!r} must return a Dataset or arrays (x_train, y_train[, x_test, y_test]). Got {kind}."
+        )
+    _reject_layout(layout, name)
+    return data
+
+
+def _load_plugin(spec: str, layout: str | None) -> Dataset:
     names = installed("nas.data")
     if spec not in names and ".py" not in spec:
         hint = f" A file needs its kind: npz:{spec}." if spec.endswith(".npz") else ""
         raise DataError(unknown_name("data", spec, {*FORMS, *names}) + hint)
-    plugin = load_plugin("nas.data", spec)
-    try:
-        data = plugin() if callable(plugin) else plugin
-        if isinstance(data, tuple) and len(data) in (2, 4):
-            return from_arrays(*data, name=spec, layout=layout)
-    except Exception as error:  # a plug-in may raise anything
-        raise DataError(f"Data plug-in {spec!r} failed. Got {type(error).__name__}: {one_line(error)}.") from error
-    if not isinstance(data, Dataset):
-        kind = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
-        raise DataError(
-            f"Data plug-in {spec!r} must return a Dataset or arrays (x_train, y_train[, x_test, y_test]). Got {kind}."
-        )
-    _reject_layout(layout, spec)
-    return data
+    return as_dataset(load_plugin("nas.data", spec), spec, layout=layout)
 
 
 def _reject_layout(layout: str | None, spec: str) -> None:
