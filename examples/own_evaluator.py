@@ -8,16 +8,22 @@ Check yours with `nas.testing.check_evaluator(Robust)`.
 import torch
 
 from evaluators.training import Training
-from nas import AnytimeNetwork, Evaluator
-from nas.evaluation.evaluator import Measure
+from nas import AnytimeNetwork, Evaluator, Measure
 
 NOISE = 1.0  # standard deviations of the pixels
+NOISY_ACCURACY = Measure(
+    name="noisy_accuracy",
+    unit="fraction",
+    maximise=True,
+    meaning="accuracy on noisy validation images",
+    required=False,  # partially trained networks have no value
+)
 
 
 class Robust(Evaluator):
     """Trains with SGD and measures accuracy, also on noisy validation images."""
 
-    measures = (*Training.measures, Measure(name="noisy_accuracy", unit="fraction", maximise=True))
+    measures = (*Training.measures, NOISY_ACCURACY)
     checkpoint = Training.checkpoint
 
     def __init__(self, data, **settings):

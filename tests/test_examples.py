@@ -10,6 +10,8 @@ import pytest
 
 import nas
 import results
+from evaluators.training import Training
+from nas.evaluation.jobs import Job
 from nas.testing import proxy_checks, search_space_checks
 
 from .nas.searching import TINY
@@ -29,8 +31,11 @@ def test_own_space(check):
     check()
 
 
-def test_own_space_is_short():
-    assert len((EXAMPLES / "own_space.py").read_text(encoding="utf-8").splitlines()) < 40
+@pytest.mark.parametrize(
+    ("name", "lines"), [("own_space", 40), ("own_data", 30), ("own_rule", 30), ("own_evaluator", 60), ("own_kind", 40)]
+)
+def test_examples_are_short(name, lines):
+    assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < lines
 
 
 def test_own_space_is_searched(tmp_path):
@@ -79,3 +84,26 @@ def test_hierarchy_and_queries(tmp_path, capsys):
     assert best.accuracy.tolist() == [study.front().accuracy.max()]
     assert queries["shares"]([study.name], store).sum() >= 1
     assert queries["status_counts"](study.name, store).sum() == len(study.candidates())
+
+
+def test_own_evaluator_measures_own_data(tmp_path):
+    study = nas.search(
+        f"{EXAMPLES}/own_data.py:gratings",
+        space=f"{EXAMPLES}/own_space.py:Ladder",
+        evaluator=f"{EXAMPLES}/own_evaluator.py:Robust",
+        store=str(tmp_path / "nas.db"),
+        **TINY,
+    )
+    points = study.points()
+    trained = points[points.fidelity == points.fidelity.max()]
+    assert trained.noisy_accuracy.between(0, 1).all()
+    assert trained.noisy_accuracy.max() < trained.accuracy.max()
+
+
+def test_own_rule_trains(tmp_path):
+    builder = nas.Builder(nas.load_data("digits").task)
+    builder.head(builder.conv(builder.input, (4, 8), after=("norm", "relu")))
+    network = builder.architecture(2, rule=f"{EXAMPLES}/own_rule.py:Smoothed", smoothing=0.05)
+    job = Job(candidate=0, architecture=network.to_json(), seed=0, epochs=3, until=3, images=None, folder=str(tmp_path))
+    outcome = Training("digits", device="cpu").evaluate(job, lambda epoch: None)
+    assert outcome.points[-1]["accuracy"] > 0.2  # twice the share of a random answer

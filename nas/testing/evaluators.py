@@ -11,18 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.evaluation.evaluator import DataInfo, Evaluator, Measure
+from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Job, Outcome
 from nas.representation.architecture import Architecture, macs, params
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
 from nas.testing.checks import Check, Subject, global_randomness_untouched, has_docstring, named, require, run_all
 from nas.workers.worker import checked
+from results.measures import Measure, check_declaration
 
 DATA = "synthetic:n=120,classes=3,size=8,channels=1"
 """Data of the checks, a specification as in ``nas data``."""
 EPOCHS = 2
-REQUIRED = ("accuracy", "loss", "test_accuracy")
 VARYING = ("latency_ms",)
 """Measures of the machine, which differ between equal jobs."""
 
@@ -112,7 +112,7 @@ class _Tested:
         """The outcome of a job, and the reported epochs."""
         reported: list[int] = []
         outcome = (evaluator or self.new()).evaluate(job, reported.append)
-        return checked(job, outcome), reported
+        return checked(job, outcome, self.evaluator.measures), reported
 
     def points(self, outcome: Outcome) -> list[dict[str, Any]]:
         """The measured points without measures that differ between equal jobs."""
@@ -143,10 +143,7 @@ def _declares_measures(tested: _Tested) -> None:
     measures = getattr(tested.evaluator, "measures", None)
     good = isinstance(measures, tuple) and all(isinstance(measure, Measure) for measure in measures)
     require(good, f"measures must be a tuple of Measure. Got {measures!r}.")
-    names = [measure.name for measure in measures or ()]
-    require(len(names) == len(set(names)), f"The names of measures must differ. Got {names}.")
-    missing = sorted(set(REQUIRED) - set(names))
-    require(not missing, f"measures must include {', '.join(REQUIRED)}. Missing: {', '.join(missing)}.")
+    check_declaration(measures or ())
 
 
 def _loads_data_on_use(tested: _Tested) -> None:
