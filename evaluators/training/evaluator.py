@@ -47,7 +47,7 @@ class Training(Evaluator):
     layout
         Order of the images' axes, if their shape does not determine it.
     hierarchy
-        File with the coarse label of every class, see :func:`evaluators.data.loading.load`. Accuracy is then measured
+        File with the coarse label of every class, see :func:`nas.load_data`. Accuracy is then measured
         as in :mod:`evaluators.training.accuracy`.
     validation
         Share of the training images that is kept for choosing candidates; None: see
