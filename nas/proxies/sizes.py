@@ -8,6 +8,7 @@ from statistics import fmean
 from nas.proxies.contract import proxy
 from nas.representation.architecture import Architecture
 from nas.representation.architecture import params as params_of
+from nas.representation.cost import subnetwork_depth
 from nas.representation.kinds import kind
 
 SIZE_PROXIES = ("macs", "params", "depth", "count")
@@ -29,14 +30,7 @@ def params(architecture: Architecture) -> float:
 @proxy("topology")
 def depth(architecture: Architecture) -> float:
     """Number of learned operations on the longest path of the largest operating point."""
-    topology, point = architecture.topology, architecture.points[-1]
-    operations = topology.operations
-    longest = [0] * len(topology.maps)
-    for operation in sorted([operations[o] for o in point.operations], key=lambda operation: operation.target):
-        steps = longest[operation.source] + kind(operation.kind).learned
-        if steps > longest[operation.target]:
-            longest[operation.target] = steps
-    return float(longest[point.output])
+    return float(subnetwork_depth(architecture.topology, architecture.points[-1]))
 
 
 @proxy("topology")

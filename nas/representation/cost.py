@@ -6,6 +6,7 @@ Only weights cost MACs: skips, poolings, norms, activations and biases cost none
 from __future__ import annotations
 
 from nas.representation.elements import Subnetwork
+from nas.representation.kinds import kind
 from nas.representation.topology import Topology
 from nas.representation.wiring import pairs
 
@@ -31,6 +32,15 @@ def subnetwork_params(topology: Topology, point: Subnetwork) -> int:
         total += 2 * counts[operation.source] * operation.before.count("norm")
         total += 2 * counts[operation.target] * operation.after.count("norm")
     return total
+
+
+def subnetwork_depth(topology: Topology, point: Subnetwork) -> int:
+    """Number of learned operations on the longest path of a subnetwork."""
+    longest = [0] * len(topology.maps)
+    for operation in sorted((topology.operations[o] for o in point.operations), key=lambda operation: operation.target):
+        steps = longest[operation.source] + kind(operation.kind).learned
+        longest[operation.target] = max(longest[operation.target], steps)
+    return longest[point.output]
 
 
 def live_weights(topology: Topology, point: Subnetwork) -> list[int]:

@@ -28,9 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas.errors import UserError
-from nas.proxies.sizes import depth
 from nas.representation.architecture import Architecture
-from nas.representation.cost import subnetwork_macs, subnetwork_params
+from nas.representation.cost import subnetwork_depth, subnetwork_macs, subnetwork_params
 from nas.representation.elements import Size
 from nas.representation.topology import Topology
 
@@ -86,7 +85,7 @@ def features(architecture: Architecture, macs: Sequence[int] | None = None) -> d
         "log largest macs": math.log(max(1, ends[1])),
         "log smallest params": math.log(max(1, subnetwork_params(topology, smallest))),
         "log largest params": math.log(max(1, subnetwork_params(topology, largest))),
-        "depth": depth(architecture),
+        "depth": float(subnetwork_depth(architecture.topology, architecture.points[-1])),
     }
     labels = _labels(topology)
     shares: dict[tuple[int, ...], float] = {}  # points mostly run the same operations at different widths
