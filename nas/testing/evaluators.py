@@ -17,7 +17,7 @@ from nas.representation.architecture import Architecture, macs, params
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
 from nas.testing.checks import Check, Subject, global_randomness_untouched, has_docstring, named, require, run_all
-from nas.workers.worker import checked
+from nas.workers.outcome_checks import checked_outcome
 from results.measures import Measure, check_declaration
 
 DATA = "synthetic:n=120,classes=3,size=8,channels=1"
@@ -112,7 +112,7 @@ class _Tested:
         """The outcome of a job, and the reported epochs."""
         reported: list[int] = []
         outcome = (evaluator or self.new()).evaluate(job, reported.append)
-        return checked(job, outcome, self.evaluator.measures), reported
+        return checked_outcome(job, outcome, self.evaluator.measures), reported
 
     def points(self, outcome: Outcome) -> list[dict[str, Any]]:
         """The measured points without measures that differ between equal jobs."""
