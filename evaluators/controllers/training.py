@@ -1,19 +1,13 @@
-"""Training controllers of a frozen network as contextual bandits, and measuring what they reach; for gate policies, see
-:mod:`evaluators.controllers.gate_policies`.
+"""Training and measuring controllers and gate policies of a frozen network.
 
-The data path and its norms stay as they are, so the reward of every choice can be looked up: r(a) = 1[right at
-utilization a] − λ · MACs(a) / MACs(1), with the MACs of all that runs. A controller's policy π maximises the expected
-reward Σ_a π(a) r(a) over all choices; as a variant, REINFORCE tries one choice for each image, with the mean reward as
-baseline. Deployed, it takes the likeliest choice.
+They learn from one half of the validation images, because a network is more accurate on its training images than on
+new images, and are measured on the other half and on the test images. (In the paper they learn from training images.)
+The weights and norms of the network stay unchanged.
 
-From the paper: a controller trained after the data path, as a contextual bandit. Ours: the reward, the expectation over
-all choices, to see an answer, and that controllers learn from validation images, half of them (to the data path,
-training images look easier than new ones do); the other half tells how good they are.
-
-References
-----------
-Liu, Parajuli, Hostetler, Chai & Bhanu, Dynamically Throttleable Neural Networks (TNN), arXiv 2011.02836.
-Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, 1992 (REINFORCE).
+See Also
+--------
+evaluators.controllers.bandits : how controllers learn.
+evaluators.controllers.gate_policies : how gate policies learn.
 """
 
 from __future__ import annotations
@@ -26,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluators.controllers.bandits import train_policy
 from evaluators.controllers.gate_policies import measure_gates, train_gates
 from evaluators.data.batches import Batches, batches
 from evaluators.data.source import ImageSource
@@ -39,7 +34,6 @@ from nas.execution.preprocessing import Preprocessing
 from nas.seeds import seed as derived_seed
 
 BATCH = 128
-LEARNING_RATE, WEIGHT_DECAY = 1e-2, 1e-3
 
 
 def control(
@@ -50,12 +44,28 @@ def control(
     seed: int,
     report: Callable[[int, int], None],
 ) -> ControllerResult:
-    """A controller, or a gate policy, for every penalty, measured beside the fixed utilizations.
+    """Train a controller or a gate policy for every penalty, and measure them and the fixed utilizations.
 
-    The network goes to the images' device and into evaluation mode, and is otherwise left as it is.
+    Parameters
+    ----------
+    source
+        Images; the network is moved to their device, and set to evaluation mode.
+    network
+        The network to control.
+    settings
+        Of the controllers.
+    seed
+        Of their weights and of the order of images.
+    report
+        Called with the number of trained controllers and the total.
+
+    Raises
+    ------
+    UserError
+        For a network with a single operating point.
     """
-    lessons = _Lessons(source, network.to(source.device).eval())
-    train = lessons.gate_policy if settings.learner == "gates" else lessons.bandit
+    trainer = _ControllerTrainer(source, network.to(source.device).eval())
+    train = trainer.gate_policy if settings.learner == "gates" else trainer.controller
     controllers: list[Any] = []
     policies: list[dict[str, Any]] = []
     for done, penalty in enumerate(settings.penalties):
@@ -63,18 +73,17 @@ def control(
         generator = torch.Generator().manual_seed(derived_seed(seed, "controller", repr(penalty)))
         controller, rows = train(penalty, settings, generator)
         controllers.append(controller)
-        about = {"penalty": penalty, "learner": settings.learner, "controller_macs": controller.macs}
-        about["sees"] = settings.seen
-        policies += [about | row for row in rows]
-    return ControllerResult(controllers=controllers, policies=policies, fixed=lessons.fixed())
+        labels = {"penalty": penalty, "learner": settings.learner, "controller_macs": controller.macs}
+        labels["sees"] = settings.seen
+        policies += [labels | row for row in rows]
+    return ControllerResult(controllers=controllers, policies=policies, fixed=trainer.fixed())
 
 
-class _Lessons:
-    """What controllers of a network learn from and are measured on.
+class _ControllerTrainer:
+    """Trains and measures the controllers of one network.
 
-    choices: the utilizations that there are to pick from, A of them. learning: rows of the training images. loaders:
-    of the images that tell how good they are, validation ("") and test ("test_"). right: whether the network is right
-    about each of those at each choice, (N, A).
+    choices: A utilizations to choose from. learning: rows of the images to learn from. loaders: images to measure on,
+    validation ("") and test ("test_"). correct: of these images, whether the network is correct at each choice, (N, A).
     """
 
     def __init__(self, source: ImageSource, network: AnytimeNetwork):
@@ -85,53 +94,54 @@ class _Lessons:
             "": source.validation(held),
             "test_": source.test(),
         }
-        self.right = {part: correct(network, loader, self.choices) for part, loader in self.loaders.items()}
+        self.correct = {part: correct(network, loader, self.choices) for part, loader in self.loaders.items()}
         self.macs_A = torch.tensor([float(network.macs_at(u)) for u in self.choices], dtype=torch.float64)
 
     @cached_property
     def learned_NA(self) -> Tensor:
-        """Whether the network is right about the images to learn from at each choice."""
+        """Whether the network is correct at each choice, for the images to learn from."""
         return correct(self.network, self.source.validation(self.learning), self.choices)
 
     def fixed(self) -> list[dict[str, Any]]:
-        """What each choice costs and reaches, taken for every input."""
+        """Cost and accuracy of each choice, made for every input."""
         rows = []
         for a, u in enumerate(self.choices):
-            reached = {f"{part}accuracy": float(found[:, a].double().mean()) for part, found in self.right.items()}
-            rows.append({"utilization": u, "macs": int(self.macs_A[a])} | reached)
+            accuracies = {
+                f"{part}accuracy": float(correct_NA[:, a].double().mean()) for part, correct_NA in self.correct.items()
+            }
+            rows.append({"utilization": u, "macs": int(self.macs_A[a])} | accuracies)
         return rows
 
-    def bandit(
+    def controller(
         self, penalty: float, settings: ControlSettings, generator: torch.Generator
     ) -> tuple[Controller, list[dict[str, Any]]]:
-        """A controller, and the row of what it reaches."""
+        """Train a controller; returns it with the row of its measurements."""
         task, sees, device = self.network.architecture.task, settings.seen, self.source.device
-        shape = controller_architecture(task, len(self.choices), sees=sees, width=settings.width)
-        controller = Controller(AnytimeNetwork(shape, generator=generator).to(device), self.choices, sees=sees)
+        architecture = controller_architecture(task, len(self.choices), sees=sees, width=settings.width)
+        controller = Controller(AnytimeNetwork(architecture, generator=generator).to(device), self.choices, sees=sees)
         costs_A = torch.tensor(controller.costs(self.network), dtype=torch.float64, device=device)
-        numbers = np.arange(len(self.learning))  # which one it is, in place of its label
-        seen = self._images(numbers) if sees == "input" else self._answers(numbers)
+        rows = np.arange(len(self.learning))  # row of the rewards, in place of a label
+        seen = self._images(rows) if sees == "input" else self._top_log_probabilities(rows)
         reward_NA = self.learned_NA.float() - penalty * (costs_A / self.network.macs_at(1.0)).float()
         train_policy(controller.network, seen, reward_NA, settings, generator)
         controller.network.eval()
         row = {"utilization": 1.0}
         for part, loader in self.loaders.items():
             choice_N = torch.cat([controller.choices(self.network, x) for x, _ in loader.evaluate()])
-            row[f"{part}accuracy"] = float(self.right[part].gather(1, choice_N[:, None]).double().mean())
+            row[f"{part}accuracy"] = float(self.correct[part].gather(1, choice_N[:, None]).double().mean())
             row[f"{part}macs"] = float(costs_A[choice_N].mean())
         return controller, [row]
 
     def gate_policy(
         self, penalty: float, settings: ControlSettings, generator: torch.Generator
     ) -> tuple[GatePolicy, list[dict[str, Any]]]:
-        """A gate policy, and a row for each utilization that it is asked for."""
-        architecture = self.network.architecture
-        shape = gate_policy_architecture(architecture, width=settings.width)
-        made = AnytimeNetwork(shape, generator=generator).to(self.source.device)
-        policy = GatePolicy.for_modules(made, architecture.topology.gated)
+        """Train a gate policy; returns it with a row for each utilization."""
+        architecture = gate_policy_architecture(self.network.architecture, width=settings.width)
+        policy_network = AnytimeNetwork(architecture, generator=generator).to(self.source.device)
+        policy = GatePolicy.for_modules(policy_network, self.network.architecture.topology.gated)
         images = self._images(self.source.dataset.y_train[self.learning])
         train_gates(policy, self.network, images, penalty, settings, generator)
-        made.eval()
+        policy_network.eval()
         rows = [
             {"utilization": u} | measure_gates(policy.with_utilization(u), self.network, self.loaders)
             for u in self.choices
@@ -139,12 +149,12 @@ class _Lessons:
         return policy, rows
 
     def _images(self, labels_N: np.ndarray) -> Batches:
-        """What there is to learn from, in batches, with these labels."""
+        """The images to learn from, augmented, with these labels."""
         images = self.source.dataset.x_train[self.learning]
         return self.source.batches(images, labels_N, size=self._batch_size, augmented=True)
 
-    def _answers(self, labels_N: np.ndarray) -> Batches:
-        """What a controller sees of the network's first answers to the same, as they are, with these labels."""
+    def _top_log_probabilities(self, labels_N: np.ndarray) -> Batches:
+        """The input of a controller that sees logits, for the images to learn from without augmentation."""
         loader = self.source.validation(self.learning)
         smallest = self.network.subnetwork_at(self.choices[0])
         with torch.no_grad():
@@ -165,44 +175,9 @@ class _Lessons:
 
 @torch.no_grad()
 def correct(network: AnytimeNetwork, loader: Batches, utilizations: Sequence[float]) -> Tensor:
-    """Whether the network is right about each example at each utilization, (N, A), in the order of the loader."""
-    found = [
+    """Whether a network is correct for each example at each utilization, (N, A), in the order of the loader."""
+    parts = [
         torch.stack([network.forward_unfolded(x, network.subnetwork_at(u)).argmax(1) == y for u in utilizations], dim=1)
         for x, y in loader.evaluate()
     ]
-    return torch.cat(found)
-
-
-def train_policy(
-    learner: AnytimeNetwork, inputs: Batches, reward_NA: Tensor, settings: ControlSettings, generator: torch.Generator
-) -> None:
-    """Train a network whose classes are choices to reach a high reward.
-
-    inputs: its labels are rows of the rewards, (N, A).
-    """
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * inputs.steps)
-    learner.train()
-    for _ in range(settings.epochs):
-        for x, rows in inputs.train(generator):
-            log_policy_NA = learner(x).log_softmax(1)
-            loss = policy_loss(log_policy_NA, reward_NA[rows], settings.learner, generator)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            decay.step()
-
-
-def policy_loss(log_policy_NA: Tensor, reward_NA: Tensor, learner: str, generator: torch.Generator) -> Tensor:
-    """What a learner minimises: the negative expected reward, or REINFORCE's estimate that has its gradient.
-
-    learner: "expected" or "reinforce", which draws one choice for each example and takes the mean reward of the others
-    in the batch as baseline.
-    """
-    if learner == "expected":
-        return -(log_policy_NA.exp() * reward_NA).sum(1).mean()
-    with torch.no_grad():
-        drawn_N1 = torch.multinomial(log_policy_NA.exp().cpu(), 1, generator=generator).to(log_policy_NA.device)
-        got_N = reward_NA.gather(1, drawn_N1).squeeze(1)
-        baseline_N = (got_N.sum() - got_N) / max(1, len(got_N) - 1)
-    return -((got_N - baseline_N) * log_policy_NA.gather(1, drawn_N1).squeeze(1)).mean()
+    return torch.cat(parts)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.controllers.training import correct, policy_loss, train_policy
+from evaluators.controllers.bandits import policy_loss, train_policy
+from evaluators.controllers.training import correct
 from evaluators.data.batches import batches
 from evaluators.training.evaluator import Training
 from nas.errors import UserError
