@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-import evaluators.data
 import nas
 
 PARITY = {str(digit): "odd" if digit % 2 else "even" for digit in range(10)}
@@ -27,7 +26,7 @@ def main(data: str = "digits", *, store: str = "sqlite:///nas.db", **settings: A
     print(front[["macs", "accuracy", "fine_accuracy", "coarse_accuracy"]].to_string(index=False))
 
     network = study.network()
-    x = network.preprocess(torch.from_numpy(evaluators.data.load(data).x_test[:1]))
+    x = network.preprocess(torch.from_numpy(nas.load_data(data).x_test[:1]))
     names = [["even", "odd"], list(map(str, range(10)))]
     for level, macs in enumerate(network.macs):
         logits = network(x, level)

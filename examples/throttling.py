@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-import evaluators.data
 import nas
 
 
@@ -16,7 +15,7 @@ def main(data: str = "digits", *, store: str = "sqlite:///nas.db", passes: int =
     """Search, throttle by hand, throttle by a controller; returns the study."""
     study = nas.search(data, study="throttling", space="throttleable", store=store, **settings)
     network = study.network()
-    images = network.preprocess(torch.from_numpy(evaluators.data.load(data).x_test[:8]))  # (N, C, H, W)
+    images = network.preprocess(torch.from_numpy(nas.load_data(data).x_test[:8]))  # (N, C, H, W)
 
     with torch.no_grad():  # without gradients only the components that are on run
         for utilization in (0.0, 0.5, 1.0):
