@@ -16,6 +16,7 @@ from results.schema import metadata
 from results.store import Store
 
 from .pages import COMMANDS, ROOT, commands_of, links_of, missing_names, python_blocks, unknown_options
+from .test_layout import ORDER
 
 DOCS = ROOT / "docs"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts]
@@ -93,10 +94,11 @@ def test_contributing_names_files_that_exist():
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
-def test_contributing_lists_every_package_of_nas():
+def test_contributing_lists_the_packages_in_the_order_of_imports():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    packages = {path.parent.name for path in (ROOT / "nas").glob("*/__init__.py")}
-    assert set(re.findall(r"^\| `(\w+)/` \|", text, flags=re.MULTILINE)) == packages
+    listed = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", text, flags=re.MULTILINE)
+    packages = [name.removeprefix("nas.") for name in ORDER]
+    assert listed == packages[packages.index("representation") :]
 
 
 def sections(markdown: str) -> dict[str, list[str]]:
