@@ -58,10 +58,10 @@ def random_architecture(pick: Pick, most_maps: int = 6, most_points: int = 3) ->
         del points[0]
     by_cost = {subnetwork_macs(topology, point): point for point in points}
     chosen = [point for _, point in sorted(by_cost.items(), key=lambda pair: pair[0])][-most_points:]
-    made = Architecture(task=task, topology=topology, points=tuple(chosen))
+    architecture = Architecture(task=task, topology=topology, points=tuple(chosen))
     with suppress(InvalidArchitecture):  # norms that these points cannot share
-        made = replace(made, norm=pick(NORMS))
-    return _gated(made, pick) if pick((False, True)) else made
+        architecture = replace(architecture, norm=pick(NORMS))
+    return _gated(architecture, pick) if pick((False, True)) else architecture
 
 
 def _gated(architecture: Architecture, pick: Pick) -> Architecture:
@@ -71,12 +71,12 @@ def _gated(architecture: Architecture, pick: Pick) -> Architecture:
         fits = [m for m, module in enumerate(modules) if len(module.components) == slices]
         if fits and pick((True, False)):
             joined = replace(modules[fits[0]], components=tuple((*c, index) for c in modules[fits[0]].components))
-            found = tuple(joined if m == fits[0] else module for m, module in enumerate(modules))
+            gated = tuple(joined if m == fits[0] else module for m, module in enumerate(modules))
         else:
             always = min(slices - 1, pick((0, 1, 1)))
-            found = (*modules, GatedModule(components=((index,),) * slices, always=always))
+            gated = (*modules, GatedModule(components=((index,),) * slices, always=always))
         try:
-            architecture = replace(architecture, topology=replace(architecture.topology, gated=found))
+            architecture = replace(architecture, topology=replace(architecture.topology, gated=gated))
         except InvalidArchitecture:
             continue
     return architecture
@@ -173,12 +173,12 @@ class _Growing:
         """Add it, grouped and causal if that fits; grouped with this number of groups or not at all."""
         causal = self.pick((False, True))
         for wiring in ("causal", "dense") if causal else ("dense",):
-            made = replace(operation, wiring=wiring)
+            candidate = replace(operation, wiring=wiring)
             try:
-                Topology(maps=tuple(self.maps), operations=(*self.operations, made))
+                Topology(maps=tuple(self.maps), operations=(*self.operations, candidate))
             except InvalidArchitecture:
                 continue
-            self.operations.append(made)
+            self.operations.append(candidate)
             return
         self.operations.append(replace(operation, groups=1))
 
@@ -212,7 +212,7 @@ def _random_point(topology: Topology, outputs: Sequence[int], pick: Pick) -> lis
         free = pick((*slices, *slices, 0)) if level is None and not whole else common
         channels[index] = free
     counts = [channels.get(index, 0) for index in range(len(topology.maps))]
-    kept = []
+    running = []
     for o, operation in enumerate(topology.operations):
         source, target = topology.maps[operation.source], topology.maps[operation.target]
         same = operation.groups == 1 or (
@@ -220,8 +220,8 @@ def _random_point(topology: Topology, outputs: Sequence[int], pick: Pick) -> lis
             == counts[operation.target] * operation.groups // target.channels
         )
         if same and pick((True,) * 9 + (False,)):
-            kept.append(o)
-    point = Subnetwork(channels=tuple(channels.values()), operations=tuple(kept), output=output)
+            running.append(o)
+    point = Subnetwork(channels=tuple(channels.values()), operations=tuple(running), output=output)
     try:
         return [trim_point(topology, point)]
     except InvalidArchitecture:

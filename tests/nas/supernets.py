@@ -82,15 +82,17 @@ def all_optional():
 def proposals(space: str, count: int) -> tuple[Architecture, ...]:
     """Random architectures of a shipped space that leave something to choose."""
     decide, domains = at_random(np.random.default_rng(0)), Domains()
-    made, found = load_plugin("nas.search_spaces", space)(), []
-    while len(found) < count:
+    instance, architectures = load_plugin("nas.search_spaces", space)(), []
+    while len(architectures) < count:
         try:
-            architecture = made.architecture(Recorder(decide, domains), Task(input_shape=(3, 32, 32), num_classes=10))
+            architecture = instance.architecture(
+                Recorder(decide, domains), Task(input_shape=(3, 32, 32), num_classes=10)
+            )
         except InvalidArchitecture:
             continue
         if choice_groups(architecture.topology):
-            found.append(architecture)
-    return tuple(found)
+            architectures.append(architecture)
+    return tuple(architectures)
 
 
 @st.composite

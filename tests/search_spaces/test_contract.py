@@ -32,14 +32,14 @@ VIDEO = {"throttleable"}
 
 def _random(space: str, shape: tuple[int, ...], count: int, points: int = 4) -> list[Architecture]:
     task, decide, domains = Task(input_shape=shape, num_classes=10), at_random(np.random.default_rng(0)), Domains()
-    made = load_plugin("nas.search_spaces", space)()
-    found = []
+    instance = load_plugin("nas.search_spaces", space)()
+    architectures = []
     for _ in range(count):
         try:
-            found.append(made.architecture(Recorder(decide, domains), task, points=points))
+            architectures.append(instance.architecture(Recorder(decide, domains), task, points=points))
         except InvalidArchitecture:
             continue
-    return found
+    return architectures
 
 
 @pytest.mark.parametrize(
@@ -65,19 +65,19 @@ def test_takes_every_video(space, shape):
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("points", range(1, 9))
 def test_takes_one_to_eight_points(space, points):
-    found = _random(space, (1, 28, 28), 40, points)
-    assert len(found) >= 30
-    assert {len(architecture.points) for architecture in found} == {points}
+    architectures = _random(space, (1, 28, 28), 40, points)
+    assert len(architectures) >= 30
+    assert {len(architecture.points) for architecture in architectures} == {points}
 
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize(
-    ("shape", "points", "said"), [((3, 8, 16, 16), 4, "Video"), ((3, 16), 4, "images"), ((1, 8, 8), 0, "points=0")]
+    ("shape", "points", "message"), [((3, 8, 16, 16), 4, "Video"), ((3, 16), 4, "images"), ((1, 8, 8), 0, "points=0")]
 )
-def test_tasks_that_a_space_cannot_serve_are_refused(space, shape, points, said):
-    if said == "Video" and space in VIDEO:
+def test_tasks_that_a_space_cannot_serve_are_refused(space, shape, points, message):
+    if message == "Video" and space in VIDEO:
         return
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         _random(space, shape, 1, points)
     assert not isinstance(caught.value, InvalidArchitecture)
 
@@ -86,9 +86,11 @@ def test_tasks_that_a_space_cannot_serve_are_refused(space, shape, points, said)
 def test_optional_operations_leave_a_network(space):
     for architecture in _random(space, (3, 32, 32), 20):
         operations = architecture.topology.operations
-        kept = tuple(o for o in architecture.points[0].operations if not operations[o].optional)
+        remaining = tuple(o for o in architecture.points[0].operations if not operations[o].optional)
         point = architecture.points[0]
-        bare = architecture.with_points([type(point)(channels=point.channels, operations=kept, output=point.output)])
+        bare = architecture.with_points(
+            [type(point)(channels=point.channels, operations=remaining, output=point.output)]
+        )
         assert 0 < macs(bare)[0] <= macs(architecture)[0]
 
 

@@ -28,29 +28,29 @@ def _sample(space, task, count=200):
 
 @pytest.mark.parametrize("space", [Residual(), Mobile(), Slicing()], ids=["residual", "mobile", "slicing"])
 def test_sizes_are_broad(space):
-    largest = np.array([macs(found)[-1] for _, found in _sample(space, FASHION)]) / 1e6
+    largest = np.array([macs(architecture)[-1] for _, architecture in _sample(space, FASHION)]) / 1e6
     low, high = np.percentile(largest, [5, 90])
     assert low < 2.5
     assert 15 < high < 60
     assert np.mean(largest < 10) > 0.3
-    digits = np.array([macs(found) for _, found in _sample(space, DIGITS)]) / 1e6
+    digits = np.array([macs(architecture) for _, architecture in _sample(space, DIGITS)]) / 1e6
     assert digits[:, 0].min() < 0.05
     assert np.median(digits[:, -1]) < 5
 
 
 def test_residual_varies_in_topology_and_not_only_in_size():
     shapes = set()
-    for choices, found in _sample(Residual(), FASHION):
+    for choices, architecture in _sample(Residual(), FASHION):
         assert 20 <= len(choices) <= 60
-        assert 10 <= len(found.topology.operations) <= 50
-        shapes.add(tuple((o.source, o.target, o.kind) for o in found.topology.operations))
+        assert 10 <= len(architecture.topology.operations) <= 50
+        shapes.add(tuple((o.source, o.target, o.kind) for o in architecture.topology.operations))
     assert len(shapes) > 190
 
 
 def test_no_two_equal_operations_meet_in_a_map():
     for space in (Residual(), Mobile()):
-        for _, found in _sample(space, FASHION):
-            operations = found.topology.operations
+        for _, architecture in _sample(space, FASHION):
+            operations = architecture.topology.operations
             assert len(set(operations)) == len(operations)
 
 
@@ -71,25 +71,25 @@ def test_residual_holds_a_plain_resnet():
         assert answer in options
         return answer
 
-    found = Residual().architecture(choose, FASHION)
-    kinds = [operation.kind for operation in found.topology.operations]
+    architecture = Residual().architecture(choose, FASHION)
+    kinds = [operation.kind for operation in architecture.topology.operations]
     assert kinds.count("conv") == 1 + 12 + 2
     assert kinds.count("identity") == 4
-    costs = macs(found)
+    costs = macs(architecture)
     assert 4e6 < costs[-1] < 7e6
     assert costs[0] < costs[-1] / 12
 
 
 def test_slimmable_differs_in_width_only():
     shapes = {
-        tuple((o.source, o.target, o.kind, o.stride) for o in found.topology.operations)
-        for _, found in _sample(Slimmable(), FASHION)
+        tuple((o.source, o.target, o.kind, o.stride) for o in architecture.topology.operations)
+        for _, architecture in _sample(Slimmable(), FASHION)
     }
     assert len(shapes) == 1
 
 
 def test_slimmable_policies_come_with_their_rules():
-    pairs = {(found.norm, found.training.rule) for _, found in _sample(Slimmable(), FASHION)}
+    pairs = {(architecture.norm, architecture.training.rule) for _, architecture in _sample(Slimmable(), FASHION)}
     assert pairs == {("per_point", "joint"), ("recalibrated", "sandwich")}
 
 

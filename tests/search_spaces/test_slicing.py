@@ -79,17 +79,17 @@ def _norm_and_bias_params(num_blocks: int, w: int, b: int, c: int, levels: int, 
 @pytest.mark.parametrize("sparse", [False, True], ids=["i_resnext", "sparse"])
 @pytest.mark.parametrize("sizes", [(7, 64, 4, 8, 8), (7, 64, 4, 8, 4), (1, 12, 2, 8, 4)], ids=str)
 def test_costs_are_those_of_the_formulas(sizes: tuple[int, ...], sparse: bool) -> None:
-    found = (sparse_resnext if sparse else i_resnext)(*sizes)
-    for level, (cost, count) in enumerate(zip(macs(found), params(found)), start=1):
+    architecture = (sparse_resnext if sparse else i_resnext)(*sizes)
+    for level, (cost, count) in enumerate(zip(macs(architecture), params(architecture)), start=1):
         learned = list(_weights(*sizes, level, sparse))
         assert cost == sum(positions * weights for positions, weights in learned)
         assert count == sum(n for _, n in learned) + _norm_and_bias_params(*sizes, level, sparse)
 
 
 def test_i_resnext_has_the_published_defaults() -> None:
-    found = i_resnext()
-    maps = found.topology.maps
-    assert len(found.points) == 8
+    architecture = i_resnext()
+    maps = architecture.topology.maps
+    assert len(architecture.points) == 8
     assert [m.slices for m in maps if m.size == (8, 8)][1] == tuple(range(16, 129, 16))
     assert {(m.channels, m.size) for m in maps if len(m.slices) == 1 and m.size} == {
         (3, (32, 32)),
@@ -97,19 +97,19 @@ def test_i_resnext_has_the_published_defaults() -> None:
         (128, (16, 16)),
         (256, (8, 8)),
     }
-    assert (found.norm, found.training.rule) == ("per_point", "joint")
-    assert len({point.output for point in found.points}) == 8
-    assert sum(operation.groups == 8 for operation in found.topology.operations) == 21
+    assert (architecture.norm, architecture.training.rule) == ("per_point", "joint")
+    assert len({point.output for point in architecture.points}) == 8
+    assert sum(operation.groups == 8 for operation in architecture.topology.operations) == 21
 
 
 def test_costs_of_a_small_i_resnext_equal_a_count_by_hand() -> None:
     """One block a stage, four channels, one branch of one channel a level: all numbers fit on a card."""
-    found = i_resnext(1, 4, 1, 2, 2, task=Task(input_shape=(1, 4, 4), num_classes=2))
+    architecture = i_resnext(1, 4, 1, 2, 2, task=Task(input_shape=(1, 4, 4), num_classes=2))
     stem, head = 16 * 9 * 4, 16 * 2
     level_0 = 16 * (4 + 9 + 4) + 4 * (16 + 9 * 4 + 16) + 1 * (64 + 9 * 16 + 64)
-    assert macs(found) == (stem + level_0 + head, stem + 2 * level_0 + head)
+    assert macs(architecture) == (stem + level_0 + head, stem + 2 * level_0 + head)
     norms = 2 * (4 + 1 + 1) + 2 * (8 + 2 + 2) + 2 * (16 + 4 + 4) + 2 * 16
-    assert params(found)[0] == 9 * 4 + (17 + 68 + 272) + norms + 16 * 2 + 2
+    assert params(architecture)[0] == 9 * 4 + (17 + 68 + 272) + norms + 16 * 2 + 2
 
 
 def _reference_i_resnext(network: AnytimeNetwork, x: Tensor, level: int, sizes: dict[str, Any]) -> Tensor:
@@ -254,13 +254,13 @@ def test_the_space_proposes_both_kinds_each_with_its_rule() -> None:
     decide, domains, pairs = at_random(np.random.default_rng(0)), Domains(), set()
     for _ in range(40):
         recorder = Recorder(decide, domains)
-        found, choices = Slicing().architecture(recorder, TASK), recorder.choices
-        pairs.add((choices["kind"], choices.get("heads"), found.norm, found.training.rule))
-        network = AnytimeNetwork(found).eval()
+        architecture, choices = Slicing().architecture(recorder, TASK), recorder.choices
+        pairs.add((choices["kind"], choices.get("heads"), architecture.norm, architecture.training.rule))
+        network = AnytimeNetwork(architecture).eval()
         if choices["kind"] == "sparse":
-            left_behind = [TASK.num_classes * _read(found, point) for point in found.points[:-1]]
+            left_behind = [TASK.num_classes * _read(architecture, point) for point in architecture.points[:-1]]
             again = sum(left_behind) if choices["heads"] == "own" else 0
-            assert sum(network.refine_macs) == found.costs[-1] + again
+            assert sum(network.refine_macs) == architecture.costs[-1] + again
         else:
             with pytest.raises(UserError):
                 network.check_reuse()

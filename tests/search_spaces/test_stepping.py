@@ -37,36 +37,38 @@ def test_the_original_network_is_the_one_known(name):
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("norm", [True, False])
 def test_points_are_within_their_budgets_and_near(name, norm):
-    made = MAKE[name](norm=norm)
-    for cost, budget in zip(macs(made), BUDGETS):
+    architecture = MAKE[name](norm=norm)
+    for cost, budget in zip(macs(architecture), BUDGETS):
         assert 0.8 * budget * ORIGINAL_MACS[name] < cost <= budget * ORIGINAL_MACS[name]
-    assert made.canonical == made
-    assert made.norm == "shared"
-    assert made.training.rule == "stepping"
-    assert dict(made.training.settings)["expansion"] == 1.8
+    assert architecture.canonical == architecture
+    assert architecture.norm == "shared"
+    assert architecture.training.rule == "stepping"
+    assert dict(architecture.training.settings)["expansion"] == 1.8
 
 
 def test_filters_are_split_evenly():
-    made = lenet_3c1l()
-    slices = [made.topology.maps[group[0]].slices for group in owned_groups(made)]
+    architecture = lenet_3c1l()
+    slices = [architecture.topology.maps[group[0]].slices for group in owned_groups(architecture)]
     for level in zip(*slices):
         assert max(level) - min(level) <= 1
 
 
-@pytest.mark.parametrize("made", [lenet_3c1l(), lenet5(12), vgg16(8), any_width()], ids=["3c1l", "5", "vgg", "awn"])
-def test_every_point_reuses_the_smaller_ones(made):
-    output = made.points[0].output
-    for shared in stable_maps(made):
-        assert shared >= set(range(len(made.topology.maps))) - {output}
+@pytest.mark.parametrize(
+    "architecture", [lenet_3c1l(), lenet5(12), vgg16(8), any_width()], ids=["3c1l", "5", "vgg", "awn"]
+)
+def test_every_point_reuses_the_smaller_ones(architecture):
+    output = architecture.points[0].output
+    for shared in stable_maps(architecture):
+        assert shared >= set(range(len(architecture.topology.maps))) - {output}
 
 
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("points", [1, 2, 3, 6])
 def test_any_number_of_points(name, points):
     budgets = spread_budgets(points, 0.1, 0.85)
-    made = MAKE[name](24, task=FASHION, budgets=budgets)
-    assert len(made.points) == points
-    assert all(cost <= budget * macs(original(made))[0] for cost, budget in zip(macs(made), budgets))
+    architecture = MAKE[name](24, task=FASHION, budgets=budgets)
+    assert len(architecture.points) == points
+    assert all(cost <= budget * macs(original(architecture))[0] for cost, budget in zip(macs(architecture), budgets))
 
 
 @pytest.mark.parametrize("make", [lenet_3c1l, lenet5])
@@ -82,7 +84,7 @@ def test_more_points_than_filters_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"expansion": 0.9}, "expansion must be finite and at least 1"),
         ({"budgets": ()}, "budgets must be positive shares"),
@@ -91,20 +93,20 @@ def test_more_points_than_filters_are_refused():
     ],
     ids=str,
 )
-def test_settings_that_make_no_sense(changes, said):
-    with pytest.raises(UserError, match=said):
+def test_settings_that_make_no_sense(changes, message):
+    with pytest.raises(UserError, match=message):
         lenet_3c1l(**changes)
 
 
 @pytest.mark.parametrize("base", MAKE)
 def test_an_any_width_network_has_uniform_slices_within_the_largest_budget(base):
-    made = any_width(base, 32)
-    for group in owned_groups(made):
-        slices = made.topology.maps[group[0]].slices
+    architecture = any_width(base, 32)
+    for group in owned_groups(architecture):
+        slices = architecture.topology.maps[group[0]].slices
         assert all(abs(n - slices[-1] * (k + 1) / 4) <= 0.75 for k, n in enumerate(slices))
     limit = 0.85 * macs(original(MAKE[base](32)))[0]
-    assert 0.9 * limit < macs(made)[-1] <= limit
-    assert made.training.rule == "sandwich"
+    assert 0.9 * limit < macs(architecture)[-1] <= limit
+    assert architecture.training.rule == "sandwich"
 
 
 def test_any_width_networks_that_cannot_be():

@@ -41,35 +41,39 @@ def _batch() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("make", [i_resnext, sparse_resnext])
 def test_the_first_half_of_the_points_answers_coarsely(make: Callable[..., Architecture]) -> None:
-    made, flat = make(**SMALL, task=TASK), make(**SMALL, task=FLAT)
-    assert [made.labelling(point) for point in made.points] == [1, 1, 0, 0]
+    deep, flat = make(**SMALL, task=TASK), make(**SMALL, task=FLAT)
+    assert [deep.labelling(point) for point in deep.points] == [1, 1, 0, 0]
     features = [
         flat.topology.active(point)[-2 if make is sparse_resnext else point.output - 1] for point in flat.points
     ]
-    for level, (cost, fine) in enumerate(zip(macs(made), macs(flat))):
+    for level, (cost, fine) in enumerate(zip(macs(deep), macs(flat))):
         assert fine - cost == (features[level] * (6 - 2) if level < 2 else 0)
 
 
 @pytest.mark.parametrize("space", ["residual", "mobile", "slimmable", "slicing"])
 def test_spaces_answer_coarsely_from_small_points(space: str) -> None:
-    decide, domains, made = at_random(np.random.default_rng(0)), Domains(), load_plugin("nas.search_spaces", space)()
+    decide, domains, instance = (
+        at_random(np.random.default_rng(0)),
+        Domains(),
+        load_plugin("nas.search_spaces", space)(),
+    )
     built = 0
     for _ in range(12):
         try:
-            found = made.architecture(Recorder(decide, domains), TASK, points=4)
+            architecture = instance.architecture(Recorder(decide, domains), TASK, points=4)
         except InvalidArchitecture:
             continue
         built += 1
-        assert [found.labelling(point) for point in found.points] == [1, 1, 0, 0]
-        assert [logits.shape[1] for logits in _network(found).train().forward_all(_batch()[0])] == [2, 2, 6, 6]
+        assert [architecture.labelling(point) for point in architecture.points] == [1, 1, 0, 0]
+        assert [logits.shape[1] for logits in _network(architecture).train().forward_all(_batch()[0])] == [2, 2, 6, 6]
     assert built > 8
 
 
 def test_the_stepping_space_answers_finely_at_all_points() -> None:
-    found = load_plugin("nas.search_spaces", "stepping")().architecture(
+    architecture = load_plugin("nas.search_spaces", "stepping")().architecture(
         Recorder(at_random(np.random.default_rng(0)), Domains()), TASK, points=4
     )
-    assert {found.labelling(point) for point in found.points} == {0}
+    assert {architecture.labelling(point) for point in architecture.points} == {0}
 
 
 def test_refining_counts_the_coarse_answers_that_are_discarded() -> None:
@@ -104,16 +108,16 @@ RULES: dict[str, tuple[Any, Callable[..., Architecture]]] = {
 def test_every_level_learns_the_labels_that_it_tells(name: str) -> None:
     rule, make = RULES[name]
     network, (x, labels) = _network(make(**SMALL, task=TASK)).train(), _batch()
-    found = sum(rule.losses(network, x, labels, torch.Generator()))
+    total = sum(rule.losses(network, x, labels, torch.Generator()))
     levels = (0, 3) if name == "path sampling" else range(4)
-    told = {0: COARSE[labels], 1: COARSE[labels], 2: labels, 3: labels}
-    expected = sum(F.cross_entropy(network(x, level), told[level]) for level in levels)
-    torch.testing.assert_close(found, expected)
+    labels_of = {0: COARSE[labels], 1: COARSE[labels], 2: labels, 3: labels}
+    expected = sum(F.cross_entropy(network(x, level), labels_of[level]) for level in levels)
+    torch.testing.assert_close(total, expected)
 
 
 def test_sampled_subnetworks_learn_the_labels_that_they_tell() -> None:
     network, (x, labels) = _network(sparse_resnext(**SMALL, task=TASK)).train(), _batch()
-    rule, told = path_sampling(sampled=1), {2: COARSE[labels], 6: labels}
+    rule, labels_of = path_sampling(sampled=1), {2: COARSE[labels], 6: labels}
     ran: list[Any] = []
     handle = network.register_forward_hook(lambda _, given, out: ran.append(given[1]))
     drawn = []
@@ -123,7 +127,7 @@ def test_sampled_subnetworks_learn_the_labels_that_they_tell() -> None:
     handle.remove()
     for point, loss in drawn:
         logits = network(x, point)
-        torch.testing.assert_close(loss, F.cross_entropy(logits, told[logits.shape[1]]))
+        torch.testing.assert_close(loss, F.cross_entropy(logits, labels_of[logits.shape[1]]))
     assert {network(x, point).shape[1] for point, _ in drawn} == {2, 6}
 
 
@@ -134,13 +138,13 @@ def test_coarse_answers_are_distilled_from_fine_ones_by_adding_up(name: str) -> 
     joined = torch.stack([p[:, k == COARSE].sum(1) for k in range(2)], dim=1)
     teachers = [joined, joined, p, p]
     if name == "sandwich":
-        found = sum(Sandwich(sampled=2, soft=True).losses(network, x, labels, torch.Generator()))
+        total = sum(Sandwich(sampled=2, soft=True).losses(network, x, labels, torch.Generator()))
         expected = F.cross_entropy(network(x), labels)
         expected += sum(F.cross_entropy(network(x, level), teachers[level]) for level in range(3))
     else:
-        (found,) = Causal(distill=0.5).losses(network, x, labels, torch.Generator())
+        (total,) = Causal(distill=0.5).losses(network, x, labels, torch.Generator())
         (expected,) = Causal().losses(network, x, labels, torch.Generator())
         for level in range(3):
             answers = network(x, level).log_softmax(1)
             expected += 0.5 * F.kl_div(answers, teachers[level], reduction="batchmean")
-    torch.testing.assert_close(found.double(), expected.double(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(total.double(), expected.double(), rtol=1e-5, atol=1e-6)

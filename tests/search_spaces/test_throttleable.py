@@ -58,9 +58,9 @@ def test_macs_of_a_vgg_equal_the_sum_of_its_layers() -> None:
 
 @every_network
 def test_with_norms_of_their_own_points_train_in_groups(name: str) -> None:
-    made = NETWORKS[name](norm="recalibrated")
-    assert (made.norm, made.topology) == ("recalibrated", NETWORKS[name]().topology)
-    assert dict(made.training.settings) == IN_GROUPS
+    architecture = NETWORKS[name](norm="recalibrated")
+    assert (architecture.norm, architecture.topology) == ("recalibrated", NETWORKS[name]().topology)
+    assert dict(architecture.training.settings) == IN_GROUPS
     with pytest.raises(UserError, match=r"norm policy.*per_point.*recalibrated"):
         NETWORKS[name](norm="per_point")
 
@@ -97,19 +97,19 @@ def test_macs_of_a_densenet_count_active_layers_only() -> None:
 
 
 def test_c3d_is_vgg_over_frames() -> None:
-    found = c3d().topology
-    kernels = {o.kernel for o in found.operations if o.kind == "conv"}
+    topology = c3d().topology
+    kernels = {o.kernel for o in topology.operations if o.kind == "conv"}
     assert kernels == {(3, 3, 3)}
-    assert [m.size for m in found.maps if m.size][:3] == [(16, 112, 112), (16, 112, 112), (16, 56, 56)]
-    assert {m.scale for m in found.maps} == {"none"}
+    assert [m.size for m in topology.maps if m.size][:3] == [(16, 112, 112), (16, 112, 112), (16, 56, 56)]
+    assert {m.scale for m in topology.maps} == {"none"}
 
 
 @every_network
 def test_points_are_utilizations(name: str) -> None:
-    found = NETWORKS[name](utilizations=(0.3, 1.0))
-    topology, largest = found.topology, found.points[-1]
-    assert found.points == tuple(throttled(topology, u, largest) for u in (0.3, 1.0))
-    assert (found.norm, found.training.rule) == ("shared", "random_utilization")
+    architecture = NETWORKS[name](utilizations=(0.3, 1.0))
+    topology, largest = architecture.topology, architecture.points[-1]
+    assert architecture.points == tuple(throttled(topology, u, largest) for u in (0.3, 1.0))
+    assert (architecture.norm, architecture.training.rule) == ("shared", "random_utilization")
 
 
 @every_network
@@ -147,10 +147,10 @@ def test_utilizations_that_are_one_subnetwork_are_refused() -> None:
 
 @pytest.mark.parametrize("points", range(1, 9))
 def test_spread_utilizations_end_at_1(points: int) -> None:
-    found = spread_utilizations(points)
-    assert len(set(found)) == points
-    assert found[-1] == 1.0
-    assert points == 1 or found[0] == 0.0
+    utilizations = spread_utilizations(points)
+    assert len(set(utilizations)) == points
+    assert utilizations[-1] == 1.0
+    assert points == 1 or utilizations[0] == 0.0
 
 
 # As torch modules ------------------------------------------------------------------------------------------------
@@ -170,10 +170,10 @@ def _network(architecture: Architecture, count: int = 6) -> tuple[AnytimeNetwork
 
 @every_network
 def test_the_masked_path_of_a_sample_is_the_skipping_path(name: str) -> None:
-    found = distinct_utilizations(NETWORKS[name]().topology)
-    network, x = _network(NETWORKS[name](), len(found))
-    masked = network.forward_gated(x, nested_gates(network.architecture.topology, torch.tensor(found).double()))
-    for sample, utilization in enumerate(found):
+    utilizations = distinct_utilizations(NETWORKS[name]().topology)
+    network, x = _network(NETWORKS[name](), len(utilizations))
+    masked = network.forward_gated(x, nested_gates(network.architecture.topology, torch.tensor(utilizations).double()))
+    for sample, utilization in enumerate(utilizations):
         network.throttle(utilization)
         torch.testing.assert_close(masked[sample], network(x[sample : sample + 1])[0])
     assert masked.std(0).min() > 1e-3

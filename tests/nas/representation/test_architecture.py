@@ -124,8 +124,8 @@ def test_data_with_a_missing_value_are_an_architecture_or_refused(place: tuple) 
 
 def _architecture_or_refusal(data: Any) -> None:
     with contextlib.suppress(InvalidArchitecture, PluginError):  # PluginError: of an unknown kind
-        found = Architecture.from_json(data)
-        assert Architecture.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
+        parsed = Architecture.from_json(data)
+        assert Architecture.from_json(json.loads(json.dumps(parsed.to_json(), allow_nan=False))) == parsed
 
 
 @pytest.mark.parametrize("place", [("task",), ("maps", 0), ("operations", 0), ("points", 0), ("training",), ()])
@@ -152,16 +152,16 @@ def test_an_unknown_kind_is_a_missing_plug_in() -> None:
 
 @pytest.mark.parametrize("value", ["text", "", 1, -(2**70), True, None, 0.1, 1e-300])
 def test_settings_survive_json(value: Any) -> None:
-    made = replace(GOOD, training=TrainingSpec(rule="joint", settings=(("a", value), ("b", 1))))
-    again = Architecture.from_json(json.loads(json.dumps(made.to_json())))
-    assert again == made
-    assert again.key == made.key
+    original = replace(GOOD, training=TrainingSpec(rule="joint", settings=(("a", value), ("b", 1))))
+    again = Architecture.from_json(json.loads(json.dumps(original.to_json())))
+    assert again == original
+    assert again.key == original.key
     assert type(again.training.settings[0][1]) is type(value)
 
 
 def test_the_hierarchy_survives_json() -> None:
-    made = replace(GOOD, task=replace(TASK, hierarchy=((0, 0, 1, 1, 2), (0, 0, 0, 0, 1)), metric="top-1"))
-    assert Architecture.from_json(json.loads(json.dumps(made.to_json()))) == made
+    original = replace(GOOD, task=replace(TASK, hierarchy=((0, 0, 1, 1, 2), (0, 0, 0, 0, 1)), metric="top-1"))
+    assert Architecture.from_json(json.loads(json.dumps(original.to_json()))) == original
 
 
 # Keys ------------------------------------------------------------------------------------------------------------
@@ -203,9 +203,9 @@ OTHER_NETWORKS = {
 
 
 def test_keys_tell_apart_all_that_matters() -> None:
-    others = {name: replace(GOOD, **changes) for name, changes in OTHER_NETWORKS.items()}
-    keys = {"itself": GOOD.key} | {name: other.key for name, other in others.items()}
-    network_keys = {GOOD.network_key} | {other.network_key for other in others.values()}
+    variants = {name: replace(GOOD, **changes) for name, changes in OTHER_NETWORKS.items()}
+    keys = {"itself": GOOD.key} | {name: other.key for name, other in variants.items()}
+    network_keys = {GOOD.network_key} | {other.network_key for other in variants.values()}
     assert len(set(keys.values())) == len(keys) == len(network_keys)
     assert all(len(key) == 16 and int(key, 16) >= 0 for key in keys.values())
 
@@ -234,8 +234,10 @@ def test_keys_do_not_depend_on_the_process() -> None:
     text = json.dumps(residual().to_json())
     code = "import json, nas, sys; print(nas.Architecture.from_json(json.load(sys.stdin)).key)"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    found = subprocess.run([sys.executable, "-c", code], input=text, stdout=-1, text=True, check=True, env=environment)
-    assert found.stdout.strip() == residual().key
+    completed = subprocess.run(
+        [sys.executable, "-c", code], input=text, stdout=-1, text=True, check=True, env=environment
+    )
+    assert completed.stdout.strip() == residual().key
 
 
 def test_other_points_on_the_same_topology() -> None:

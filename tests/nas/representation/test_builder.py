@@ -127,10 +127,11 @@ def test_architectures_have_no_unused_parts() -> None:
     x = builder.conv(builder.input, (2, 4, 6, 8))
     builder.conv(x, 5)
     builder.head(x)
-    made = builder.architecture(2, norm="per_point", rule="joint", b=1, a=2)
-    assert [m.channels for m in made.topology.maps] == [3, 4, 4, 4]
-    assert made.canonical is made
-    assert (made.norm, made.training.rule, made.training.settings) == ("per_point", "joint", (("a", 2), ("b", 1)))
+    architecture = builder.architecture(2, norm="per_point", rule="joint", b=1, a=2)
+    assert [m.channels for m in architecture.topology.maps] == [3, 4, 4, 4]
+    assert architecture.canonical is architecture
+    assert (architecture.norm, architecture.training.rule) == ("per_point", "joint")
+    assert architecture.training.settings == (("a", 2), ("b", 1))
 
 
 def test_a_builder_can_go_on_after_an_architecture() -> None:

@@ -67,14 +67,14 @@ def test_levels_have_equal_measure(module: GatedModule) -> None:
 def test_subnetworks_grow_with_the_utilization(name: str) -> None:
     architecture = ALL[name]()
     topology, largest = architecture.topology, architecture.points[-1]
-    found = [throttled(topology, u, largest) for u in distinct_utilizations(topology)]
-    for small, large in pairwise(found):
+    subnetworks = [throttled(topology, u, largest) for u in distinct_utilizations(topology)]
+    for small, large in pairwise(subnetworks):
         assert all(a <= b for a, b in zip(small.channels, large.channels))
         assert set(small.operations) <= set(large.operations)
         assert subnetwork_macs(topology, small) < subnetwork_macs(topology, large)
-    counts = topology.active(found[-1])
+    counts = topology.active(subnetworks[-1])
     assert counts == [m.channels for m in topology.maps]
-    assert architecture.points[-1] == found[-1]
+    assert architecture.points[-1] == subnetworks[-1]
 
 
 @pytest.mark.parametrize("name", GATED)
@@ -135,9 +135,9 @@ def test_gated_maps_are_renumbered_when_maps_are_trimmed() -> None:
     x = b.conv(b.input, (2, 4))
     b.gate([(x,)] * 2, always=1)
     b.head(x)
-    found = b.architecture(b.throttled((0.0, 1.0)), norm="shared").topology
-    assert [gated_maps(module) for module in found.gated] == [[1]]
-    assert found.maps[1].slices == (2, 4)
+    topology = b.architecture(b.throttled((0.0, 1.0)), norm="shared").topology
+    assert [gated_maps(module) for module in topology.gated] == [[1]]
+    assert topology.maps[1].slices == (2, 4)
 
 
 # Refused -------------------------------------------------------------------------------------------------
@@ -186,10 +186,10 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize("said", INVALID)
-def test_invalid_modules_are_refused(said: str) -> None:
-    with pytest.raises(InvalidArchitecture, match=re.escape(said)):
-        INVALID[said]()
+@pytest.mark.parametrize("message", INVALID)
+def test_invalid_modules_are_refused(message: str) -> None:
+    with pytest.raises(InvalidArchitecture, match=re.escape(message)):
+        INVALID[message]()
 
 
 def test_every_message_is_tested() -> None:

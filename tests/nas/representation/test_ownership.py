@@ -46,8 +46,8 @@ def test_coupling_groups_are_joined_by_skips_and_poolings():
 
 @given(rows)
 def test_macs_of_an_ownership_are_those_of_the_architecture(owned):
-    made = with_slices(network(), [tuple(np.cumsum(row).tolist()) for row in owned])
-    assert tuple(OwnershipMacs(network())(np.array(owned))) == macs(made)
+    widened = with_slices(network(), [tuple(np.cumsum(row).tolist()) for row in owned])
+    assert tuple(OwnershipMacs(network())(np.array(owned))) == macs(widened)
 
 
 def test_other_slices_keep_everything_else():
@@ -92,7 +92,7 @@ def test_the_least_important_filters_move_and_no_more_than_needed():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("residual", "only in a causal network"),
         ("causal", "grouped operations"),
@@ -100,8 +100,8 @@ def test_the_least_important_filters_move_and_no_more_than_needed():
         ("gated_residual", "differ in widths only"),
     ],
 )
-def test_networks_without_owned_filters_are_refused(name, said):
-    with pytest.raises(UserError, match=said):
+def test_networks_without_owned_filters_are_refused(name, message):
+    with pytest.raises(UserError, match=message):
         owned_groups(ALL[name]())
 
 

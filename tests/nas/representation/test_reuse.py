@@ -159,7 +159,7 @@ def test_a_map_that_is_wider_at_the_smaller_level_is_not_shared() -> None:
 
 
 def test_operations_that_only_the_larger_level_runs_end_the_sharing() -> None:
-    def made(**rest) -> tuple[frozenset[int], Architecture]:
+    def build(**rest) -> tuple[frozenset[int], Architecture]:
         builder = Builder(TASK)
         x = builder.conv(builder.input, (2, 4))
         y = builder.conv(x, (2, 4), wiring="causal")
@@ -170,12 +170,12 @@ def test_operations_that_only_the_larger_level_runs_end_the_sharing() -> None:
         _same_in_one_pass(architecture)
         return stable_maps(architecture)[0], architecture
 
-    assert made()[0] == {0, 1}
-    assert made(bias=True)[0] == {0, 1}
+    assert build()[0] == {0, 1}
+    assert build(bias=True)[0] == {0, 1}
 
 
 def test_an_operation_into_later_slices_only_does_not_end_the_sharing() -> None:
-    def made(**rest) -> frozenset[int]:
+    def build(**rest) -> frozenset[int]:
         builder = Builder(TASK)
         first = builder.conv(builder.input, 2)
         late = builder.conv(builder.input, 2)
@@ -190,8 +190,8 @@ def test_an_operation_into_later_slices_only_does_not_end_the_sharing() -> None:
         _same_in_one_pass(architecture)
         return stable_maps(architecture)[0]
 
-    assert {0, 1, 3, 4} <= made()
-    assert 4 in made(after=("relu",))
+    assert {0, 1, 3, 4} <= build()
+    assert 4 in build(after=("relu",))
 
 
 @pytest.mark.parametrize(("after", "shared"), [((), True), (("relu",), True), (("norm",), False)], ids=str)
@@ -274,7 +274,7 @@ WIDER = (
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("residual", WIDER),
         ("mobile", WIDER),
@@ -285,8 +285,8 @@ WIDER = (
         ("cell", WIDER),
     ],
 )
-def test_wider_maps_must_not_share_a_norm(name: str, said: str) -> None:
-    with pytest.raises(InvalidArchitecture, match=said):
+def test_wider_maps_must_not_share_a_norm(name: str, message: str) -> None:
+    with pytest.raises(InvalidArchitecture, match=message):
         replace(ALL[name](), norm="shared")
 
 

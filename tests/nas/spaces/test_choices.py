@@ -186,12 +186,12 @@ def test_mutate_without_alternatives_and_with_a_bad_rate():
 
 
 def test_enumeration_is_complete_and_without_repeats():
-    found = list(enumerate_choices(staged, 1000))
-    assert len(found) == (2 + 4 + 8) ** 2 * 5
-    assert len({repr(choices) for choices in found}) == len(found)
+    enumerated = list(enumerate_choices(staged, 1000))
+    assert len(enumerated) == (2 + 4 + 8) ** 2 * 5
+    assert len({repr(choices) for choices in enumerated}) == len(enumerated)
     domains = Domains()
     decide = at_random(np.random.default_rng(0))
-    assert {repr(propose(staged, decide, domains)) for _ in range(200)} <= {repr(choices) for choices in found}
+    assert {repr(propose(staged, decide, domains)) for _ in range(200)} <= {repr(choices) for choices in enumerated}
 
 
 def test_enumeration_of_small_spaces_and_its_limit():

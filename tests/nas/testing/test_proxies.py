@@ -48,9 +48,9 @@ BROKEN_PROXIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "proxy", "said"), BROKEN_PROXIES)
-def test_every_check_of_a_proxy_catches_its_fault(name, proxy, said):
-    fails(testing.proxy_checks(proxy), name, said)
+@pytest.mark.parametrize(("name", "proxy", "message"), BROKEN_PROXIES)
+def test_every_check_of_a_proxy_catches_its_fault(name, proxy, message):
+    fails(testing.proxy_checks(proxy), name, message)
 
 
 def test_every_check_of_a_proxy_has_a_fault_that_it_catches():

@@ -131,18 +131,18 @@ class Shrinking(Good):
     """Its points are in the wrong order, behind the back of the validation."""
 
     def architecture(self, choose, task, *, points=4):
-        found = super().architecture(choose, task, points=points)
-        object.__setattr__(found, "points", found.points[::-1])
-        return found
+        architecture = super().architecture(choose, task, points=points)
+        object.__setattr__(architecture, "points", architecture.points[::-1])
+        return architecture
 
 
 class NotPlainData(Good):
     """Its settings do not survive JSON."""
 
     def architecture(self, choose, task, *, points=4):
-        found = super().architecture(choose, task, points=points)
-        object.__setattr__(found.training, "settings", (("classes", frozenset({1})),))
-        return found
+        architecture = super().architecture(choose, task, points=points)
+        object.__setattr__(architecture.training, "settings", (("classes", frozenset({1})),))
+        return architecture
 
 
 class Untrimmed(Good):
@@ -208,19 +208,19 @@ BROKEN_SPACES = [
 
 
 @pytest.mark.parametrize(
-    ("name", "space", "said"), BROKEN_SPACES, ids=[f"{name}-{space.__name__}" for name, space, _ in BROKEN_SPACES]
+    ("name", "space", "message"), BROKEN_SPACES, ids=[f"{name}-{space.__name__}" for name, space, _ in BROKEN_SPACES]
 )
-def test_every_check_of_a_space_catches_its_fault(name, space, said):
-    fails(testing.search_space_checks(space), name, said)
+def test_every_check_of_a_space_catches_its_fault(name, space, message):
+    fails(testing.search_space_checks(space), name, message)
 
 
 def test_every_check_of_a_space_has_a_fault_that_it_catches():
     assert {name for name, _, _ in BROKEN_SPACES} == {name for name, _ in testing.search_space_checks(Good)}
 
 
-@pytest.mark.parametrize("given", [Good, Good(), f"{EXAMPLES}/own_space.py:Ladder"], ids=["class", "object", "spec"])
-def test_a_good_space_passes(given):
-    testing.check_search_space(given)
+@pytest.mark.parametrize("space", [Good, Good(), f"{EXAMPLES}/own_space.py:Ladder"], ids=["class", "object", "spec"])
+def test_a_good_space_passes(space):
+    testing.check_search_space(space)
 
 
 def test_a_check_of_a_space_that_does_not_exist_fails_when_it_runs():

@@ -84,9 +84,9 @@ BROKEN_STRATEGIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "strategy", "said"), BROKEN_STRATEGIES)
-def test_every_check_of_a_strategy_catches_its_fault(name, strategy, said):
-    fails(testing.strategy_checks(strategy), name, said)
+@pytest.mark.parametrize(("name", "strategy", "message"), BROKEN_STRATEGIES)
+def test_every_check_of_a_strategy_catches_its_fault(name, strategy, message):
+    fails(testing.strategy_checks(strategy), name, message)
 
 
 def test_every_check_of_a_strategy_has_a_fault_that_it_catches():
