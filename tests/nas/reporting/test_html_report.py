@@ -266,9 +266,8 @@ def test_without_its_space_a_study_has_a_report_without_an_audit(cli, in_process
 
 
 @pytest.mark.usefixtures("searched")
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_mistakes(mistake):
+    for words, message in (
         (["other"], "Studies there: toy"),
         (["toy", "other"], "Studies there: toy"),
         (["toy", "--proxy", "nonsense"], "Unknown proxy 'nonsense'"),
@@ -277,10 +276,8 @@ def test_without_its_space_a_study_has_a_report_without_an_audit(cli, in_process
         (["toy", "--out", "."], "must be writable"),
         (["toy", "--store", "none.db"], "none.db"),
         ([], "Missing argument"),
-    ],
-)
-def test_mistakes(mistake, words, message):
-    assert message in mistake("report", *words)
+    ):
+        assert message in mistake("report", *words)
 
 
 @pytest.mark.usefixtures("searched")
