@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 MEAN_OF_LABELS = "Accuracy: mean over fine and coarse labels; labels that a point does not predict count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
-_FORMATS = dict.fromkeys(("macs", "nonzero_macs", "params"), "{:,.0f}") | {
+_FORMATS = dict.fromkeys(("macs", "nonzero_macs", "test_macs", "controller_macs", "params"), "{:,.0f}") | {
     "latency_ms": "{:.3f}",
     "accuracy_sd": "{:.4f}",
+    "utilization": "{:.2f}",
+    "penalty": "{:g}",
 }
 
 
@@ -112,30 +114,26 @@ def _table(frame: pd.DataFrame) -> str:
 
 
 def select_text(choice: OperatingPointsResult, folder: Path) -> str:
-    """What a final search chose, and how to use it."""
+    """The operating points that a final search chose, and a command that loads the saved network."""
     points = choice.points
     columns = ["level", "macs", "params", "latency_ms", "accuracy", "test_accuracy", *hierarchy_columns(points)]
     search = choice.selection.search
     return (
         _table(points[columns])
-        + f"\nChosen from {search.seen:,} subnetworks looked at, {len(search.measured):,} of them measured."
+        + f"\nChosen from {search.seen:,} subnetworks, {len(search.measured):,} of them measured."
         + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
     )
 
 
-def throttle_text(made: ThrottlingResult, folder: Path) -> str:
-    """What fixed utilizations and controllers reach, and how to use them."""
-    numbers = {"utilization": "{:.2f}", "penalty": "{:g}"}
-    numbers |= dict.fromkeys(("macs", "test_macs", "controller_macs"), "{:,.0f}")
-    numbers |= dict.fromkeys(("accuracy", "test_accuracy"), "{:.4f}")
-    formats = {name: text.format for name, text in numbers.items()}
-    network, first = f"nas.load('{folder}')", f"{made.policies.penalty[0]:.12g}"
-    kind = type(made.controllers[0]).__name__
+def throttle_text(result: ThrottlingResult, folder: Path) -> str:
+    """MACs and accuracy at fixed utilizations and with controllers, and the code that loads a saved controller."""
+    network, penalty = f"nas.load('{folder}')", f"{result.policies.penalty[0]:.12g}"
+    kind = type(result.controllers[0]).__name__
     return (
-        made.points.to_string(index=False, formatters=formats)
-        + "\n\nWith controllers, mean MACs of an example, all that runs included:\n"
-        + made.policies.to_string(index=False, formatters=formats)
-        + f"\nSaved: nas.ControlledNetwork({network}, nas.{kind}.load('{Path(folder, 'controllers', first)}'))"
+        _table(result.points)
+        + "\n\nWith controllers; MACs: mean over examples, network and controller together:\n"
+        + _table(result.policies)
+        + f"\nSaved: nas.ControlledNetwork({network}, nas.{kind}.load('{Path(folder, 'controllers', penalty)}'))"
     )
 
 
