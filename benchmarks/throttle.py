@@ -1,7 +1,7 @@
 """Time against utilization, beside multiply-accumulates against utilization, of throttleable networks.
 
 VGG of full and half width (also as throttle_accuracy.py trains it), ResNet, ResNeXt, DenseNet and C3D, at seven
-utilizations, batches of 1 and 64: the CPU time of one thread (machines are shared) for `network.throttle(u)` and
+utilizations, batches of 1 and 64: the CPU time of one thread (machines are shared) for `network.set_utilization(u)` and
 `network(x)`. Utilizations take turns, each time is the least of several. Prints a table and writes rows/throttle.csv.
 
     python benchmarks/throttle.py
@@ -48,7 +48,7 @@ def rows(name: str, seconds: float) -> list[dict[str, Any]]:
             x = x.to(memory_format=torch.channels_last)
 
         def throttled(utilization: float, x: torch.Tensor = x) -> torch.Tensor:
-            network.throttle(utilization)
+            network.set_utilization(utilization)
             return network(x)
 
         times = best_times({str(u): partial(throttled, u) for u in UTILIZATIONS}, seconds)

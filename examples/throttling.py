@@ -19,7 +19,7 @@ def main(data: str = "digits", *, store: str = "sqlite:///nas.db", passes: int =
 
     with torch.no_grad():  # without gradients only the components that are on run
         for utilization in (0.0, 0.5, 1.0):
-            macs = network.throttle(utilization)
+            macs = network.set_utilization(utilization)
             print(f"utilization {utilization}: {macs:,} MACs, classes {network(images).argmax(1).tolist()}")
 
     key = str(study.best().key)

@@ -27,8 +27,9 @@ from nas.representation.gates import round_robin, throttled
 from nas.representation.topology import Topology
 
 ORDERS = ("nested", "permuted", "joint", "blockwise")
-"""nested: of each module the first components, as :meth:`AnytimeNetwork.throttle` runs them. permuted: of each module
-random ones, as many. joint: random ones of all modules together. blockwise: of all together, round-robin from the last.
+"""Order in which components are switched on. nested: first components first, as :meth:`AnytimeNetwork.set_utilization`
+does. permuted: in random order in each module. joint: in random order over all modules. blockwise: over all modules,
+round-robin from the last.
 """
 
 

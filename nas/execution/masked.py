@@ -1,7 +1,7 @@
 """The masked pass of throttleable networks: all components run, and gates mask them for each sample.
 
-It trains the subnetworks that :meth:`nas.execution.network.AnytimeNetwork.throttle` executes: the samples of a batch
-have different components on, and gates may carry gradients. A gate multiplies the input of a reader after the steps
+It trains the subnetworks that :meth:`nas.AnytimeNetwork.set_utilization` executes: the samples of a batch have
+different components on, and gates may carry gradients. A gate multiplies the input of a reader after the steps
 that precede its operation; if a map is off as a whole, the gate multiplies the output of the operation, so that not
 even the shift of a norm is added. In training, the batch statistics of norms include all samples.
 

@@ -89,7 +89,7 @@ class AnytimeNetwork(nn.Module):
         self.register_load_state_dict_post_hook(_forget_calibrated)
         self.plans = PlanCache(architecture)
         self._copies = CopiedWeights(self.plans, self.operation_layers)
-        self._throttled: Subnetwork | None = None
+        self._default_point: Subnetwork | None = None
         generator = generator or torch.Generator().manual_seed(seed(architecture.network_key, "weights"))
         for layer in self.operation_layers:
             layer.reset(generator)
@@ -115,7 +115,7 @@ class AnytimeNetwork(nn.Module):
             Shape (N, \\*input_shape).
         level
             A level, from 0; or any subnetwork of the topology, if norms are shared, or recalibrated and in training
-            mode. By default the utilization that :meth:`throttle` has set, else the largest level.
+            mode. By default the utilization that :meth:`set_utilization` has set, else the largest level.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class AnytimeNetwork(nn.Module):
             For a subnetwork of another topology.
         """
         if level is None:
-            level = self._throttled
+            level = self._default_point
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or self._has_hooks():
             return self.forward_unfolded(x, level)
         point = self._point(level)
@@ -173,8 +173,7 @@ class AnytimeNetwork(nn.Module):
             Shape (N, \\*input_shape).
         gates
             Shape (N, components) for each gated module, 1 for on and 0 for off, not necessarily nested; may carry
-            gradients. With :func:`nas.execution.masked.nested_gates`, a sample has the logits of :meth:`throttle` at
-            its utilization.
+            gradients. With :func:`nas.execution.masked.nested_gates`, each sample has the logits at its utilization.
 
         Raises
         ------
@@ -229,12 +228,12 @@ class AnytimeNetwork(nn.Module):
 
     # Utilizations and budgets
 
-    def throttle(self, utilization: float) -> int:
-        """Run at a utilization in [0, 1] from now on if no level is given; see :meth:`subnetwork_at`.
+    def set_utilization(self, utilization: float) -> int:
+        """Run at a utilization in [0, 1] from now on, if no level is given; see :meth:`subnetwork_at`.
 
         Returns the multiply-accumulates of one example. Raises UserError for a utilization outside of [0, 1].
         """
-        self._throttled = self.subnetwork_at(utilization)
+        self._default_point = self.subnetwork_at(utilization)
         return self.macs_at(utilization)
 
     def subnetwork_at(self, utilization: float) -> Subnetwork:

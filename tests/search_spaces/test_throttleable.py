@@ -174,7 +174,7 @@ def test_the_masked_path_of_a_sample_is_the_skipping_path(name: str) -> None:
     network, x = _network(NETWORKS[name](), len(utilizations))
     masked = network.forward_gated(x, nested_gates(network.architecture.topology, torch.tensor(utilizations).double()))
     for sample, utilization in enumerate(utilizations):
-        network.throttle(utilization)
+        network.set_utilization(utilization)
         torch.testing.assert_close(masked[sample], network(x[sample : sample + 1])[0])
     assert masked.std(0).min() > 1e-3
 
@@ -212,7 +212,7 @@ def test_values_are_multiplied_by_1_or_n_over_c(scale: str, factor: float) -> No
     inputs: list[list[Tensor]] = [[], []]
     for network, seen in zip((plain, scaled), inputs):
         network.operation_layers[1].register_forward_pre_hook(lambda _, read, seen=seen: seen.append(read[0]))
-        network.throttle(0.5)  # three of four components
+        network.set_utilization(0.5)  # three of four components
         network(x)
     torch.testing.assert_close(inputs[1][0], factor * inputs[0][0])
 
@@ -229,7 +229,7 @@ def test_a_resnet_at_utilization_0_computes_only_its_skips() -> None:
     value = normed(network.operation_layers[0], x, 1)
     value = normed(layers[(1, 1), (2, 2)], value, 2)
     head = network.operation_layers[-1]
-    network.throttle(0.0)
+    network.set_utilization(0.0)
     torch.testing.assert_close(network(x), F.linear(value.mean((2, 3)), head.weight, head.bias))
 
 
@@ -250,6 +250,6 @@ def test_a_block_of_a_resnext_is_the_sum_of_its_paths() -> None:
         inner = normed(middle.after, F.conv2d(inner, middle.weight[part], padding=1, groups=2), part)
         total = total + F.conv2d(inner, last.weight[:, part])
         pool, head = network.operation_layers[-2:]
-        network.throttle((component + 1.5) / 4)
+        network.set_utilization((component + 1.5) / 4)
         expected = F.linear(normed(pool.before, total).mean((2, 3)), head.weight, head.bias)
         torch.testing.assert_close(network(x), expected)

@@ -133,9 +133,9 @@ def test_what_is_right_where(trainer: Training, network: AnytimeNetwork) -> None
         trainer.source.preprocessing(torch.from_numpy(trainer.dataset.x_test[:100])),
         torch.from_numpy(trainer.dataset.y_test),
     )
-    network.throttle(choices[1])
+    network.set_utilization(choices[1])
     assert torch.equal(found[:, 1], network(x).argmax(1) == y[:100])
-    network.throttle(1.0)
+    network.set_utilization(1.0)
     means = found.double().mean(0).tolist()
     assert means[0] < means[-1]
 

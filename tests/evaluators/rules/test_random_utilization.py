@@ -83,7 +83,7 @@ def test_a_step_is_cross_entropy_at_the_utilizations_drawn() -> None:
     drawn = 0.4 + 0.6 * torch.rand(6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     expected = []
     for sample, utilization in enumerate(drawn.tolist()):
-        network.throttle(utilization)
+        network.set_utilization(utilization)
         expected.append(F.cross_entropy(network(x[sample : sample + 1]), labels[sample : sample + 1]))
     torch.testing.assert_close(loss, torch.stack(expected).mean())
     assert nested_gates(TOPOLOGY, drawn)[1].sum() < 6 * 4
@@ -127,7 +127,7 @@ def test_groups_learn_the_answers_of_the_largest_where_these_are_soft() -> None:
     rule = RandomUtilization(groups=2, weight=0.5, soft=True)
     largest, first, second = rule.losses(network, x, labels, torch.Generator())
     torch.testing.assert_close(largest, F.cross_entropy(network(x), labels))
-    network.throttle(0.0)
+    network.set_utilization(0.0)
     answers = network(x, 1).softmax(1).detach()
     torch.testing.assert_close(first, F.cross_entropy(network(x[:3]), answers[:3]) / 4)
     assert second.item() > 0
@@ -182,7 +182,7 @@ def test_training_lowers_the_loss_at_every_utilization(order: str) -> None:
         optimiser.step()
     network.eval()
     for utilization in (0.0, 0.5, 1.0):
-        network.throttle(utilization)
+        network.set_utilization(utilization)
         assert (network(x).argmax(1) == labels).float().mean() > 0.8
 
 

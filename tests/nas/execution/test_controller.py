@@ -43,7 +43,7 @@ def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str, sees
     choices, found = controller.choices(network, x), ControlledNetwork(network, controller)(x)
     assert len(choices.unique()) > 1
     for sample, choice in enumerate(choices.tolist()):
-        network.throttle(controller.utilizations[choice])
+        network.set_utilization(controller.utilizations[choice])
         torch.testing.assert_close(found[sample], network(x[sample : sample + 1])[0])
 
 

@@ -85,7 +85,7 @@ def _runs_layer_by_layer(network: AnytimeNetwork, run: Callable[[], object]) -> 
 def test_copies_are_used_in_evaluation_mode_without_gradients_only() -> None:
     network = _network(ALL["gated_concat"]())
     x = random_images(network)
-    network.throttle(0.0)
+    network.set_utilization(0.0)
     assert network(x).requires_grad
     for level in (None, 1, network.subnetwork_at(0.5)):
         assert not _runs_layer_by_layer(network, lambda level=level: _folded(network, x, level))
@@ -97,7 +97,7 @@ def test_copies_are_used_in_evaluation_mode_without_gradients_only() -> None:
 def test_a_throttled_network_runs_at_its_utilization() -> None:
     network = _network(ALL["gated_concat"]())
     x = random_images(network)
-    network.throttle(0.0)
+    network.set_utilization(0.0)
     assert torch.equal(_folded(network, x), _folded(network, x, network.subnetwork_at(0.0)))
     assert not torch.allclose(_folded(network, x), _folded(network, x, network.levels - 1))
 

@@ -41,7 +41,7 @@ def _assert_masked_is_skipping(network: AnytimeNetwork) -> None:
     x, utilization_N = _one_sample_each(network)
     masked = network.forward_gated(x, nested_gates(network.architecture.topology, utilization_N))
     for sample, utilization in enumerate(utilization_N.tolist()):
-        network.throttle(utilization)
+        network.set_utilization(utilization)
         torch.testing.assert_close(masked[sample], network(x[sample : sample + 1])[0])
 
 
@@ -71,7 +71,7 @@ def test_in_training_a_batch_of_one_utilization_is_the_throttled_network(name: s
         masked.square().sum().backward()
         mine = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
         network.zero_grad()
-        network.throttle(utilization)
+        network.set_utilization(utilization)
         skipping = network(x)
         skipping.square().sum().backward()
         torch.testing.assert_close(masked, skipping)
@@ -142,20 +142,20 @@ def test_utilization_1_is_the_network_without_gates(name: str) -> None:
     network = _network(ALL[name]())
     x = random_images(network)
     largest = network(x, network.levels - 1)
-    network.throttle(1.0)
+    network.set_utilization(1.0)
     assert torch.equal(network(x), largest)
 
 
 def test_throttling_tells_what_it_costs() -> None:
     network = _network(ALL["gated_concat"]())
-    assert [network.throttle(u) for u in (0.0, 0.25, 0.5, 0.75, 1.0)] == [*network.macs, network.macs[-1]]
+    assert [network.set_utilization(u) for u in (0.0, 0.25, 0.5, 0.75, 1.0)] == [*network.macs, network.macs[-1]]
 
 
 def test_a_network_without_gates_is_throttled_over_its_points() -> None:
     network = _network(ALL["residual"]())
     x = random_images(network)
     for utilization, level in ((0.0, 0), (0.33, 0), (0.34, 1), (0.99, 2), (1.0, 2)):
-        assert network.throttle(utilization) == network.macs[level]
+        assert network.set_utilization(utilization) == network.macs[level]
         assert torch.equal(network(x), network(x, level))
 
 
@@ -163,7 +163,7 @@ def test_a_network_without_gates_is_throttled_over_its_points() -> None:
 def test_where_points_have_norms_of_their_own_utilizations_stand_for_points(norm: str) -> None:
     made = replace(vgg(8, (1, 1), 4, task=TASK, utilizations=(0.3, 0.8)), norm=norm)
     network = _network(made)
-    assert [network.throttle(u) for u in (0.0, 0.49, 0.5, 0.75, 1.0)] == [
+    assert [network.set_utilization(u) for u in (0.0, 0.49, 0.5, 0.75, 1.0)] == [
         network.macs[level] for level in (0, 0, 1, 1, 1)
     ]
     x = random_images(network)
@@ -178,7 +178,7 @@ def test_throttling_leaves_levels_alone() -> None:
     network = _network(ALL["gated_concat"]())
     x = random_images(network)
     before = network(x, 3), network.forward_all(x), network.extract(3)(x)
-    network.throttle(0.0)
+    network.set_utilization(0.0)
     assert torch.equal(network(x, 3), before[0])
     assert all(map(torch.equal, network.forward_all(x), before[1]))
     assert torch.equal(network.extract(3)(x), before[2])
@@ -196,7 +196,7 @@ def test_gates_that_do_not_fit_are_refused() -> None:
         _network(ALL["gated_residual"]()).forward_gated(x, [torch.ones(2, 3)])
     for wrong in (1.5, -0.1, float("nan"), "0.5", None, True):
         with pytest.raises(UserError, match=r"between 0 and 1. Got"):
-            network.throttle(wrong)
+            network.set_utilization(wrong)
 
 
 def test_all_gated_maps_are_masked() -> None:
