@@ -189,7 +189,7 @@ def test_under_a_latency_limit_nothing_with_norms_of_its_own_is_trained(tmp_path
     candidates = found.candidates()
     trained = candidates[candidates.status == "finished"].key
     assert all(found.store.architecture(key)["norm"] != "per_point" for key in trained)
-    assert candidates.reason.str.contains("norms of their own").any()
+    assert candidates.reason.str.contains("norms are per operating point").any()
 
 
 @pytest.mark.parametrize(
