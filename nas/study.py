@@ -1,10 +1,11 @@
-"""A study as its user reads it: the front, the candidates, the audit, the best network."""
+"""The results of a study: the front, the candidates, the audit, the best network."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ import numpy as np
 
 import results
 from nas.audit.audit import AuditRow
+from nas.audit.decisions import relied_on
 from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import audit_proxies, relied_on
+from nas.audit.reliance import audit_proxies
 from nas.audit.savings import Comparison, Savings, candidates_saved, control_comparison
 from nas.audit.wording import audit_summary, reliance_line
 from nas.config import STORE, Config
 from nas.errors import UserError
+from nas.funnel.state import StudyState
 from nas.plugins import canonical_spec, installed
 from nas.progress import Progress, Silent, State
 from nas.proxies.contract import load_proxy
@@ -33,29 +36,62 @@ if TYPE_CHECKING:
 
     from nas.execution.network import AnytimeNetwork
 
-REFERENCE_SAMPLE = 1_000  # random architectures that size is fitted on
-DEAR_SAMPLE = 100  # of them, for proxies that need weights
+REFERENCE_SAMPLE = 1_000  # random architectures of an audit
+EXPENSIVE_SAMPLE = 100  # part of them for proxies that need weights
 
 
 class Study:
-    """What a store holds of one study, as DataFrames, pictures and networks.
+    """One study of a store, as DataFrames and networks.
 
-    spaces: the classes or objects among its spaces, by name; the audit alone needs them.
-    Raises results.StoreError when there is no such study.
+    Parameters
+    ----------
+    name
+        Name of the study.
+    store
+        URL or path of the results store.
+    spaces
+        Classes and objects among the study's search spaces, by name. Only the audit needs them.
+
+    Attributes
+    ----------
+    config : nas.config.Config
+        The settings of the study.
+    store : results.Store
+        The store, opened for reading.
+
+    Raises
+    ------
+    results.StoreError
+        If the store has no such study.
+
+    Examples
+    --------
+    >>> study = nas.Study("search")  # doctest: +SKIP
+    >>> study.front(max_macs=1e6)[["macs", "accuracy"]]  # doctest: +SKIP
     """
 
     def __init__(self, name: str, *, store: str = STORE, spaces: Mapping[str, Any] | None = None):
         self.name, self.url = name, store
         self._spaces = dict(spaces or {})
         self.store = results.open(store)
-        settings = self.store.settings(name)
-        self.config = Config.from_stored(name, settings)
+        self.config = Config.from_stored(name, self.store.settings(name))
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, store={self.url!r})"
 
     def front(self, **limits: Any) -> pd.DataFrame:
-        """The non-dominated points; limits and cost as in ``results.Store.front``."""
+        """The Pareto-optimal operating points, one row each.
+
+        Parameters
+        ----------
+        **limits
+            Cost and limits of the front, as in :meth:`results.Store.front`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Sorted by cost; empty if no candidate has been trained.
+        """
         return self.store.front(self.name, **limits)
 
     def candidates(self) -> pd.DataFrame:
@@ -68,23 +104,55 @@ class Study:
 
     @property
     def score(self) -> Score:
-        """The anytime accuracy that the study maximises: range of budgets, floor."""
+        """The objective of the study: anytime accuracy with its range of budgets and its floor.
+
+        Raises
+        ------
+        UserError
+            If the study was interrupted before its range of budgets was known.
+        """
         score = self.store.score(self.name)
         if score is None:
-            raise UserError(f"Study {self.name!r} has not come to its range of budgets yet. Resume it.")
+            raise UserError(f"Study {self.name!r} has no range of budgets yet. Resume it.")
         return score
 
     def best(self) -> pd.Series:
-        """The candidate with the best anytime accuracy at the highest fidelity of the study."""
-        found = self.candidates()
-        found = found[found.anytime_accuracy.notna()]
-        if found.empty:
-            raise UserError(f"Study {self.name!r} has no trained candidate yet. Resume it.")
-        top = found[found.fidelity == found.fidelity.max()]
+        """The candidate with the best anytime accuracy at the highest fidelity of the study.
+
+        Returns
+        -------
+        pandas.Series
+            A row of :meth:`candidates`.
+
+        Raises
+        ------
+        UserError
+            If no candidate has been trained.
+        """
+        candidates = self.candidates()
+        trained = candidates[candidates.anytime_accuracy.notna()]
+        if trained.empty:
+            raise self._untrained()
+        top = trained[trained.fidelity == trained.fidelity.max()]
         return top.loc[top.anytime_accuracy.idxmax()]
 
     def network(self, key: str | None = None, *, repeat: int | None = None) -> AnytimeNetwork:
-        """A trained network of the study, the best by default."""
+        """A trained network of the study.
+
+        Parameters
+        ----------
+        key
+            Of a candidate or of a realised architecture, or its first digits; None: the best candidate.
+        repeat
+            Which training of the candidate, counted from 0; None: see :func:`nas.load`.
+
+        Raises
+        ------
+        UserError
+            If no candidate has been trained.
+        results.StoreError
+            If the store has no such network.
+        """
         from nas.execution.loading import load
 
         return load(key or str(self.best().key), store=self.url, repeat=repeat)
@@ -122,7 +190,10 @@ class Study:
         return score(costs, front[column].to_numpy(), chosen_by=front.accuracy.to_numpy())
 
     def hypervolume(self) -> float:
-        """Area under the front in log MACs, up to the largest budget, above the floor: see ``results.front``."""
+        """Area under the front in log MACs, up to the largest budget, above the floor.
+
+        See :func:`results.front.hypervolume`.
+        """
         front, score = self.front(), self.score
         return hypervolume(
             front.macs.to_numpy(),
@@ -132,100 +203,156 @@ class Study:
         )
 
     def first_rung(self) -> pd.DataFrame:
-        """The candidates that were trained, compared where all of them have been: at the lowest fidelity of the study.
+        """The trained candidates at the lowest fidelity of the study, which all of them reach.
 
-        Columns: key, generation, position, control (random, to audit the order), ranked (ordered by the proxy, while
-        the search relied on it), accuracy (anytime accuracy at that fidelity). In the order of training.
+        Returns
+        -------
+        pandas.DataFrame
+            In order of training. Columns: key, generation, position, control (random, to audit the order), ranked
+            (ordered by the proxy), accuracy (anytime accuracy at this fidelity).
 
-        Raises UserError when none was trained yet.
+        Raises
+        ------
+        UserError
+            If no candidate has been trained.
         """
         points, score = self.points(), self.score
         if points.empty:
-            raise UserError(f"Study {self.name!r} has no trained candidate yet. Resume it.")
+            raise self._untrained()
         lowest = points[(points.repeat == 0) & (points.fidelity == points.fidelity.min())]
         accuracy = {
             str(key): score(curve.macs.to_numpy(), curve.accuracy.to_numpy())
             for key, curve in lowest.groupby("candidate")
         }
-        found = self.candidates()
-        found = found[found.position.notna() & found.key.isin(list(accuracy))].drop_duplicates("key")
-        found = found.sort_values(["generation", "position"], ignore_index=True)
-        decisions = self.reliance()
-        relied = np.array([relied_on(decisions, int(generation)) for generation in found.generation], dtype=bool)
-        return found[["key", "generation", "position"]].assign(
-            control=found.control.to_numpy(dtype=bool),
-            ranked=relied & ~found.control.to_numpy(dtype=bool),
-            accuracy=[accuracy[key] for key in found.key],
+        candidates = self.candidates()
+        trained = candidates[candidates.position.notna() & candidates.key.isin(list(accuracy))].drop_duplicates("key")
+        trained = trained.sort_values(["generation", "position"], ignore_index=True)
+        control, decisions = trained.control.to_numpy(dtype=bool), self.state.reliance
+        relied = np.array([relied_on(decisions, int(generation)) for generation in trained.generation], dtype=bool)
+        return trained[["key", "generation", "position"]].assign(
+            control=control, ranked=relied & ~control, accuracy=[accuracy[key] for key in trained.key]
         )
 
-    def reliance(self) -> dict[str, Any]:
-        """By generation, counted from 0: whether its order was by the proxy (relied), from how many trained, reason."""
-        decisions: dict[str, Any] = self.store.memo(self.name).get("reliance", {})
-        return decisions
+    @property
+    def state(self) -> StudyState:
+        """The progress of the search: generations, seconds, and by generation whether the proxy ordered it."""
+        return StudyState.from_json(self.store.memo(self.name))
 
     def audit(self, *proxies: str, progress: Progress | None = None) -> pd.DataFrame:
-        """Whether proxies earned it: a row for the study's own, for the sizes, and for each that is asked for.
+        """Audit proxies against the results of training.
 
-        proxies: names, ``file.py:Name``, or "all" that are installed. Those that need weights are scored on fewer
-        random architectures: about a tenth of a second each, once, then they are kept beside the study's files.
-        progress: see :mod:`nas.progress`.
+        Parameters
+        ----------
+        *proxies
+            Names, ``file.py:Name``, or "all" for all installed ones; audited besides the study's own and the sizes.
+        progress
+            Display, see :mod:`nas.progress`.
 
-        Columns: those of :class:`nas.audit.audit.AuditRow`, then problem: why a proxy could not score a candidate,
-        or None. Accuracy is the anytime accuracy at the first rung, which all candidates have reached.
+        Returns
+        -------
+        pandas.DataFrame
+            One row per proxy. Columns: the fields of :class:`nas.audit.audit.AuditRow`, then problem: the reason why a
+            proxy could not score a candidate, or None. Accuracies: see :meth:`first_rung`.
 
-        Raises UserError for an unknown proxy, and when nothing was trained yet.
+        Raises
+        ------
+        UserError
+            If a proxy is unknown, or no candidate has been trained.
+
+        Notes
+        -----
+        Proxies that need weights take about 0.1 s per architecture, so they are scored on a smaller random sample. The
+        scores are kept with the study's files.
         """
         import pandas as pd
 
         rows, problems = self.audited(*proxies, progress=progress)
         names = [f.name for f in fields(AuditRow)]
-        found = pd.DataFrame([asdict(row) for row in rows], columns=names)
-        failed = pd.DataFrame({"proxy": [name for name in problems if name not in set(found.proxy)]})
-        found = found if failed.empty else pd.concat([found, failed.assign(n=0, references=0)], ignore_index=True)
-        return found.assign(problem=[problems.get(name) for name in found.proxy])
+        audit = pd.DataFrame([asdict(row) for row in rows], columns=names)
+        failed = pd.DataFrame({"proxy": [name for name in problems if name not in set(audit.proxy)]})
+        if not failed.empty:
+            audit = pd.concat([audit, failed.assign(n=0, references=0)], ignore_index=True)
+        return audit.assign(problem=[problems.get(name) for name in audit.proxy])
 
     def audited(self, *proxies: str, progress: Progress | None = None) -> tuple[list[AuditRow], dict[str, str]]:
-        """The rows of :meth:`audit`, and by name the problems of proxies that failed on some candidate."""
-        asked = (name for p in proxies for name in (installed("nas.proxies") if p == "all" else [p]))
-        names = dict.fromkeys((self.config.proxy, *SIZE_PROXIES, *(canonical_spec("nas.proxies", n) for n in asked)))
-        loaded = {name: load_proxy(name) for name in names}
+        """The rows of :meth:`audit` as objects, and by name the problems of proxies that failed on some candidate."""
+        requested = (name for p in proxies for name in (installed("nas.proxies") if p == "all" else [p]))
+        specs = (canonical_spec("nas.proxies", name) for name in requested)
+        loaded = {name: load_proxy(name) for name in dict.fromkeys((self.config.proxy, *SIZE_PROXIES, *specs))}
         trained, reference = self.first_rung(), self._reference_scores()
         rows = audit_proxies(
             reference,
             loaded,
             list(trained.key),
-            self._architecture,
+            cache(self._architecture),
             trained.accuracy,
-            references=lambda proxy: REFERENCE_SAMPLE if proxy.needs == "topology" else DEAR_SAMPLE,
+            references=lambda proxy: REFERENCE_SAMPLE if proxy.needs == "topology" else EXPENSIVE_SAMPLE,
             rng_seed=seed(self.config.seed, "audit"),
             on_progress=_AuditProgress(progress or Silent(), len(trained), float(trained.accuracy.max())),
         )
         return rows, reference.problems
 
     def compared(self) -> tuple[Comparison, Savings]:
-        """Ranked candidates against random controls: their mean accuracy, and how many candidates ranking has saved.
+        """Compare ranked candidates with random controls at the first rung.
 
-        At the first rung. The ranked ones owe to the strategy that proposed them as well.
+        Returns
+        -------
+        Comparison
+            The difference of their mean accuracies.
+        Savings
+            The number of candidates that ranking has saved.
+
+        Raises
+        ------
+        UserError
+            If no candidate has been trained.
+
+        Notes
+        -----
+        The strategy that proposed the ranked candidates contributes to the difference.
         """
         trained = self.first_rung()
         ranked, controls = trained.accuracy[trained.ranked], trained.accuracy[trained.control]
         return control_comparison(ranked, controls), candidates_saved(ranked, controls)
 
     def audit_lines(self) -> str:
-        """The audit in two lines of text, and a third where the search stopped relying on its proxy."""
+        """The audit in two lines of text, and a third if the search stopped relying on its proxy."""
         rows, _ = self.audited()
         lines = [audit_summary(rows, *self.compared(), proxy=self.config.proxy)]
-        return "\n".join(filter(None, [*lines, reliance_line(self.config.proxy, self.reliance())]))
+        return "\n".join(filter(None, [*lines, reliance_line(self.config.proxy, self.state.reliance)]))
 
     def report(self, path: str | PathLike[str], *proxies: str, progress: Progress | None = None) -> Path:
-        """Write all of this as one HTML file that needs nothing beside it: see
-        :func:`nas.reporting.html_report.write_report`.
+        """Write a report as one self-contained HTML file.
 
-        proxies: audited beside the study's own and the sizes; all that are installed by default.
+        Parameters
+        ----------
+        path
+            Of the file.
+        *proxies
+            Audited besides the study's own and the sizes, as in :meth:`audit`; by default all installed ones.
+        progress
+            Display, see :mod:`nas.progress`.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        UserError
+            If a proxy is unknown, or the file cannot be written.
+
+        See Also
+        --------
+        nas.reporting.html_report.write_report : One report on several studies.
         """
         from nas.reporting.html_report import write_report
 
         return write_report([self], path, proxies=proxies or ("all",), progress=progress)
+
+    def _untrained(self) -> UserError:
+        return UserError(f"Study {self.name!r} has no trained candidate yet. Resume it.")
 
     def _architecture(self, key: str) -> Architecture:
         return Architecture.from_json(self.store.architecture(key))

@@ -88,7 +88,7 @@ def rows_of(name: str) -> dict[str, Any]:
         rows = {
             "state": opened.studies().state.tolist(),
             "score": [score.low, score.high, score.floor],
-            "relied": [[about["relied"], about["trained"]] for about in study.reliance().values()],
+            "relied": [[decision.relied, decision.trained] for decision in study.state.reliance.values()],
             "candidates": [
                 [*row, sha256(json.dumps(choices).encode()).hexdigest()[:8]]
                 for row, choices in zip(_rows(candidates, CANDIDATES), candidates.choices)

@@ -7,13 +7,12 @@ harmful one. So the driver audits its proxy before every generation, on the cand
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nas.audit.audit import FEW, AuditRow, Sample, audit
+from nas.audit.decisions import Reliance
 from nas.audit.reference import ArchitectureOf, ReferenceScores
 from nas.audit.statistics import Floats
 from nas.audit.wording import numbers
@@ -26,25 +25,6 @@ OnProgress = Callable[[str, int, int], None]
 """Called with the name of a proxy, the number of scored architectures, and their total number."""
 
 Scores = tuple[Floats, Floats]  # of trained candidates (N,), and of the reference (R,); NaN if the proxy failed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reliance:
-    """Whether the training of a generation is ordered by the study's proxy, and why.
-
-    Attributes
-    ----------
-    relied : bool
-        Whether it is.
-    trained : int
-        Number of candidates that had been trained at the time of the decision.
-    reason : str
-        The numbers of the audit, or why there was none.
-    """
-
-    relied: bool
-    trained: int
-    reason: str
 
 
 def decide(
@@ -185,9 +165,3 @@ def _grouped_by_failures(scores: Mapping[str, Scores]) -> list[list[str]]:
     for name, both in scores.items():
         groups.setdefault(tuple(np.isfinite(values).tobytes() for values in both), []).append(name)
     return list(groups.values())
-
-
-def relied_on(decisions: Mapping[str, Any], generation: int) -> bool:
-    """Whether the proxy ordered a generation, counted from 0, by the driver's stored decisions."""
-    decision = decisions.get(str(generation))
-    return decision is None or bool(decision["relied"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nas.audit.audit import FEW, AuditRow
+from nas.audit.decisions import Reliance, reliance_changes
 from nas.audit.savings import FEWEST, Comparison, Savings
 
 VERDICTS = {"earned": "earned its keep", "undecided": "undecided", "worthless": "worthless beyond size"}
@@ -80,10 +80,10 @@ def savings_text(savings: Savings) -> str:
     return f"candidates saved: {number(savings.saved, 0)}{span(savings.low, savings.high, 0)}"
 
 
-def reliance_line(proxy: str, decisions: Mapping[str, Any]) -> str:
+def reliance_line(proxy: str, decisions: Mapping[int, Reliance]) -> str:
     """The last change of the order of training, and its reason; empty if every generation was ordered by the proxy.
 
-    decisions: by generation, counted from 0, as the driver stores them.
+    decisions: by generation, counted from 0.
     """
     changes = reliance_changes(decisions)
     if not changes:
@@ -92,26 +92,13 @@ def reliance_line(proxy: str, decisions: Mapping[str, Any]) -> str:
     return f"{reliance_sentence(proxy, *changes[-1])}{again}"
 
 
-def reliance_changes(decisions: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """The decisions that differ from the one before, with their generation, counted from 0.
-
-    Before the first decision, the search relies on the proxy.
-    """
-    changes, relied = [], True
-    for generation, decision in sorted((int(g), decision) for g, decision in decisions.items()):
-        if decision["relied"] != relied:
-            changes.append((generation, decision))
-            relied = decision["relied"]
-    return changes
-
-
-def reliance_sentence(proxy: str, generation: int, decision: Mapping[str, Any]) -> str:
+def reliance_sentence(proxy: str, generation: int, decision: Reliance) -> str:
     """A change of the order of training as a sentence."""
-    if decision["relied"]:
-        return f"From generation {generation + 1} on, the order was by {proxy} again ({decision['reason']})."
+    if decision.relied:
+        return f"From generation {generation + 1} on, the order was by {proxy} again ({decision.reason})."
     return (
         f"From generation {generation + 1} on, the order was the strategy's own: {proxy} did not beat size "
-        f"({decision['reason']})."
+        f"({decision.reason})."
     )
 
 

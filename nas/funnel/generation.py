@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
+from nas.audit.decisions import Reliance, reliance_changes
 from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import Reliance, decide
-from nas.audit.wording import reliance_changes, reliance_sentence
+from nas.audit.reliance import decide
+from nas.audit.wording import reliance_sentence
 from nas.config import Config
 from nas.funnel.ranking import Entry, Shortlist, with_controls
 from nas.funnel.records import Queued, Records
@@ -96,8 +97,7 @@ class GenerationProposer:
             [records.accuracy[candidate.id][first] for candidate in by_key.values()],
             rng_seed=seed(self.config.seed, "reliance", generation),
         )
-        decisions = {**self.keeper.state.reliance, generation: reliance}
-        changes = reliance_changes({str(number): asdict(decision) for number, decision in decisions.items()})
+        changes = reliance_changes({**self.keeper.state.reliance, generation: reliance})
         if changes and changes[-1][0] == generation:
             sentence = reliance_sentence(self.config.proxy, *changes[-1])
             self.progress.say(sentence)

@@ -11,6 +11,7 @@ from nas.audit.wording import reliance_line
 from nas.chain.importance import chain_scores, walk_of
 from nas.config import STORE
 from nas.errors import UserError
+from nas.funnel.state import StudyState
 from nas.progress import duration
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
@@ -181,11 +182,11 @@ def study_status(store: Store, study: str) -> str:
             f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
         )
         lines.append(f"Training took {measured.seconds.sum():,.0f} s on one worker, {len(measured)} candidates.")
-    memo = store.memo(study)
-    if memo.get("seconds"):
-        share = memo.get("screening", 0.0) / memo["seconds"]
-        lines.append(f"The search has run for {duration(memo['seconds'])}, {share:.1%} of it proposing and screening.")
-    if reliance := reliance_line(store.settings(study)["proxy"], memo.get("reliance", {})):
+    state = StudyState.from_json(store.memo(study))
+    if state.seconds:
+        share = state.screening / state.seconds
+        lines.append(f"The search has run for {duration(state.seconds)}, {share:.1%} of it proposing and screening.")
+    if reliance := reliance_line(store.settings(study)["proxy"], state.reliance):
         lines.append(reliance)
     if row.state != "finished":
         lines.append(f"Continue with: nas resume {study}{store_option(store.url)}")

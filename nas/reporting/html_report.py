@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.audit import wording
-from nas.audit.reliance import relied_on
+from nas.audit.decisions import reliance_changes, relied_on
 from nas.errors import UserError
 from nas.progress import Progress, duration
 from nas.proxies.contract import load_proxy
@@ -240,7 +240,7 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -
 def _funnel(study: Study, candidates: pd.DataFrame) -> Funnel:
     counts = candidates.groupby(["generation", "status"]).size().unstack(fill_value=0)
     counts = counts[[status for status in STATUSES if status in counts]]
-    decisions = study.reliance()
+    state = study.state
     return Funnel(
         proposals=len(candidates),
         statuses=tuple(_status_count(candidates, status) for status in counts),
@@ -248,12 +248,12 @@ def _funnel(study: Study, candidates: pd.DataFrame) -> Funnel:
             GenerationCount(
                 number=int(generation) + 1,
                 counts=tuple(counts.loc[generation]),
-                relied=relied_on(decisions, generation),
+                relied=relied_on(state.reliance, int(generation)),
             )
             for generation in counts.index
         ),
         stages=_stages(study),
-        search_seconds=study.store.memo(study.name).get("seconds", 0.0),
+        search_seconds=state.seconds,
     )
 
 
@@ -273,8 +273,7 @@ def _stages(study: Study) -> tuple[Stage, ...]:
     evaluations = study.store.evaluations(study.name)
     partial = evaluations.assign(partial=_is_partial(study, evaluations))
     seconds = partial.groupby(["candidate", "repeat", "partial"]).seconds.max().groupby("partial").sum()
-    screening = study.store.memo(study.name).get("screening", 0.0)
-    spent = [screening, seconds.get(True, 0.0), seconds.get(False, 0.0)]
+    spent = [study.state.screening, seconds.get(True, 0.0), seconds.get(False, 0.0)]
     return tuple(Stage(name=name, seconds=s, share=s / (sum(spent) or 1.0)) for name, s in zip(STAGES, spent))
 
 
@@ -318,8 +317,7 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
         return Audit(problem=str(error))
     proxy = study.config.proxy
     own = next((row for row in rows if row.proxy == proxy), None)
-    decisions = study.reliance()
-    changes = wording.reliance_changes(decisions)
+    changes = reliance_changes(study.state.reliance)
     picture = None
     if rows:
         alt = "; ".join(f"{plugin_name(row.proxy)}: {wording.numbers(row)}" for row in rows)
@@ -336,12 +334,12 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
         reference_counts=tuple(sorted({row.references for row in rows})),
         decisions=tuple(
             Decision(
-                generation=int(generation) + 1,
-                relied=decision["relied"],
-                trained=decision["trained"],
-                reason=decision["reason"],
+                generation=generation + 1,
+                relied=decision.relied,
+                trained=decision.trained,
+                reason=decision.reason,
             )
-            for generation, decision in decisions.items()
+            for generation, decision in study.state.reliance.items()
         ),
     )
 

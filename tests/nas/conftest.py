@@ -36,7 +36,7 @@ def cli(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NAS_STORE", raising=False)
     monkeypatch.setattr(study, "REFERENCE_SAMPLE", 50)  # of the audit: a second
-    monkeypatch.setattr(study, "DEAR_SAMPLE", 25)
+    monkeypatch.setattr(study, "EXPENSIVE_SAMPLE", 25)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
 

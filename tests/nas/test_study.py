@@ -143,7 +143,7 @@ def test_anytime_accuracy_is_that_of_the_front(study):
 
 
 def test_the_audit(study, monkeypatch):
-    monkeypatch.setattr("nas.study.REFERENCE_SAMPLE", 100)
+    monkeypatch.setattr(nas.study, "REFERENCE_SAMPLE", 100)
     found = study.audit()
     assert list(found.proxy) == ["dtmc", "macs", "params", "depth", "count"]
     assert set(found.n) == {6}

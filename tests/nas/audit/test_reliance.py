@@ -10,8 +10,9 @@ import pytest
 import results
 from nas import launch
 from nas.audit.audit import FEW
+from nas.audit.decisions import Reliance, relied_on
 from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import Reliance, audit_proxies, decide, relied_on
+from nas.audit.reliance import audit_proxies, decide
 from nas.funnel import generation
 from nas.launch import resume, run
 from nas.plugins import load_plugin
@@ -83,7 +84,7 @@ def test_rows_do_not_depend_on_what_else_is_asked_for(reference):
 
 
 def test_what_is_not_in_the_memo_was_relied_on():
-    decisions = {"3": {"relied": False}, "4": {"relied": True}}
+    decisions = {g: Reliance(relied=relied, trained=20, reason="") for g, relied in ((3, False), (4, True))}
     assert [relied_on(decisions, generation) for generation in (0, 3, 4, 5)] == [True, False, True, True]
 
 

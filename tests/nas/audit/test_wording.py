@@ -7,8 +7,9 @@ import math
 import pytest
 
 from nas.audit.audit import AuditRow
+from nas.audit.decisions import Reliance, reliance_changes
 from nas.audit.savings import candidates_saved, control_comparison
-from nas.audit.wording import audit_summary, number, reliance_changes, reliance_line, savings_text, span
+from nas.audit.wording import audit_summary, number, reliance_line, savings_text, span
 
 
 def row(**changes):
@@ -80,21 +81,20 @@ def test_nothing_is_minus_zero():
 
 
 def decision(relied):
-    return {"relied": relied, "trained": 27, "reason": "numbers"}
+    return Reliance(relied=relied, trained=27, reason="numbers")
 
 
 def test_changes_of_reliance():
-    """Keys come back from JSON as text, in any order."""
-    decisions = {str(g): decision(relied) for g, relied in ((10, True), (0, True), (3, False), (4, False), (11, False))}
-    assert [(generation, change["relied"]) for generation, change in reliance_changes(decisions)] == [
+    decisions = {g: decision(relied) for g, relied in ((10, True), (0, True), (3, False), (4, False), (11, False))}
+    assert [(generation, change.relied) for generation, change in reliance_changes(decisions)] == [
         (3, False),
         (10, True),
         (11, False),
     ]
-    assert reliance_line("dtmc", {}) == reliance_line("dtmc", {"0": decision(True)}) == ""
-    assert reliance_line("dtmc", {"3": decision(False)}) == (
+    assert reliance_line("dtmc", {}) == reliance_line("dtmc", {0: decision(True)}) == ""
+    assert reliance_line("dtmc", {3: decision(False)}) == (
         "From generation 4 on, the order was the strategy's own: dtmc did not beat size (numbers)."
     )
-    assert reliance_line("dtmc", {"3": decision(False), "5": decision(True)}) == (
+    assert reliance_line("dtmc", {3: decision(False), 5: decision(True)}) == (
         "From generation 6 on, the order was by dtmc again (numbers). This changed 2 times."
     )
