@@ -112,11 +112,11 @@ def test_a_search_stops_relying_on_a_proxy_that_does_not(store, in_process, stra
     first = relied.index(False)
     assert first >= 4
     assert not any(relied[first:])
-    found = study.candidates()
-    outranked = found[found.status == "outranked"].groupby("generation").size()
+    candidates = study.candidates()
+    outranked = candidates[candidates.status == "outranked"].groupby("generation").size()
     assert outranked.get(0, 0) > 20
     assert outranked.get(first, 0) <= 1  # no screening for no order: a control took a place
-    trained = found[found.position.notna()]
+    trained = candidates[candidates.position.notna()]
     assert len(trained) == 36
     assert trained.control.sum() == 3  # controls go on
     assert set(study.first_rung().query("ranked").generation) == set(range(first))
@@ -132,9 +132,9 @@ def test_the_order_without_a_proxy_is_that_of_the_proposals(store, in_process, m
     propose = load_plugin("nas.search_spaces", space()).architecture
 
     def recorded(self, choose, task, *, points):
-        made = propose(self, choose, task, points=points)
-        proposed.append(made.key)
-        return made
+        architecture = propose(self, choose, task, points=points)
+        proposed.append(architecture.key)
+        return architecture
 
     monkeypatch.setattr(load_plugin("nas.search_spaces", space()), "architecture", recorded)
     study = search(store, train=6, generation=6)
@@ -185,8 +185,8 @@ def test_a_resumed_study_decides_the_same(tmp_path, in_process, monkeypatch, str
     parts = tmp_path / "parts.db"
     search(parts, **settings | {"train": 6})
     for train in (18, 24, 30, 36):
-        for kept in parts.with_name("parts.db.files").rglob("scores.json"):
-            kept.unlink()  # it only saves time
+        for scores in parts.with_name("parts.db.files").rglob("scores.json"):
+            scores.unlink()  # it only saves time
         monkeypatch.setattr(launch, "LocalRunner", InProcess)
         resume("toy", store=str(parts), train=train)
     assert decisions_of(tmp_path / "whole.db") == decisions_of(parts)

@@ -206,8 +206,8 @@ def test_important_path_is_neither_the_trunk_nor_skips_only(space, walk):
 @pytest.mark.parametrize("walk", ["paths", "flow"])
 def test_important_path_of_the_supernet_that_path_sampling_is_measured_on(size, walk, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARK.parent)
-    made = runpy.run_path(str(BENCHMARK))["supernet"](Task(input_shape=(3, size, size), num_classes=10), 16)
-    path, best, body = important_share(made, walk, subnetworks=512)
+    architecture = runpy.run_path(str(BENCHMARK))["supernet"](Task(input_shape=(3, size, size), num_classes=10), 16)
+    path, best, body = important_share(architecture, walk, subnetworks=512)
     assert len(best.intersection(path)) >= 3
     assert len(body) >= 5
 

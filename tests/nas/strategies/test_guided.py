@@ -127,28 +127,28 @@ def test_failures_do_not_distort_the_fit(population):
 
 
 def search(strategy, seed, *, order, generations=5, size=9, pool=36):
-    """The values of all that a search trains: the driver's loop, on `worth` with noise, everything trained in full."""
+    """The values of all trained candidates of a search: the driver's loop, with `worth` and noise as training."""
     space, domains, history = load_plugin("nas.search_spaces", "residual")(), Domains(), []
     noise = np.random.default_rng(derived_seed(seed, "noise"))
     for generation in range(generations):
         proposer = strategy(seed=derived_seed(seed, "strategy", generation), history=history)
-        known, found = {trial.architecture.key for trial in history}, {}
+        trained, proposed = {trial.architecture.key for trial in history}, {}
         for _ in range(pool):
             recorder = Recorder(proposer.ask(), domains)
             try:
                 architecture = space.architecture(recorder, TASK, points=4).canonical
             except InvalidArchitecture:
                 continue
-            if architecture.key not in known:
-                found[architecture.key] = architecture, recorder.choices, dtmc(architecture)
-        entries = list(found.values())
+            if architecture.key not in trained:
+                proposed[architecture.key] = architecture, recorder.choices, dtmc(architecture)
+        entries = list(proposed.values())
         scores = [proposer.score(a, p) if order == "own" else p for a, _, p in entries]
         largest = [macs(a)[-1] for a, _, _ in entries]
         if None in scores:
             scores = [p for _, _, p in entries]
         elif order == "own":
             largest = [1.0] * len(entries)
-        chosen = order_of_training(scores, largest, keys=list(found), keep=size) if order else range(size)
+        chosen = order_of_training(scores, largest, keys=list(proposed), keep=size) if order else range(size)
         for architecture, choices, proxy in (entries[i] for i in chosen):
             history.append(
                 Trial(
