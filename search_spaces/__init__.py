@@ -1,0 +1,1 @@
+"""Search spaces, one system per file with its paper at the top."""

@@ -44,7 +44,7 @@ class Kind(ABC):
     def output_size(self, operation: Operation, size: Size) -> Size:
         """Spatial size of the output.
 
-        Called whenever a topology is built, so it must be quick, and must not import torch.
+        Called for every operation of every topology that is built, so it must be quick.
 
         Parameters
         ----------

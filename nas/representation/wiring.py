@@ -51,15 +51,19 @@ def reads_any(topology: Topology, index: int, rows: np.ndarray, columns: np.ndar
     if not (len(read) and len(reading)):
         return False
     if operation.groups > 1:
-        each = [topology.maps[end].channels // operation.groups for end in (operation.source, operation.target)]
-        return bool(np.isin(read // each[0], reading // each[1]).any())
+        per_source, per_target = (
+            topology.maps[end].channels // operation.groups for end in (operation.source, operation.target)
+        )
+        return bool(np.isin(read // per_source, reading // per_target).any())
     if not kind(operation.kind).mixing:
         to = alignment(topology, index)[read]
         return bool(rows[to[to >= 0]].any())
     if not is_causal(topology, operation):
         return True
-    slices = [np.repeat(*np.array(topology.blocks(end)).T[::-1]) for end in (operation.source, operation.target)]
-    return bool(slices[0][read].min() <= slices[1][reading].max())
+    source_slices, target_slices = (
+        np.repeat(*np.array(topology.blocks(end)).T[::-1]) for end in (operation.source, operation.target)
+    )
+    return bool(source_slices[read].min() <= target_slices[reading].max())
 
 
 def is_causal(topology: Topology, operation: Operation) -> bool:
