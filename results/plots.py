@@ -123,7 +123,7 @@ def front_figure(
 
 
 def progress_figure(trained: pd.DataFrame) -> Figure:
-    """The best anytime accuracy after each trained candidate, and what each of them reached.
+    """The best anytime accuracy after each trained candidate, and the accuracy of each candidate.
 
     trained: in the order of training: accuracy (anytime accuracy), control (drawn at random), generation, finished
     (trained to the last rung; others were stopped before).

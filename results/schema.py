@@ -74,9 +74,11 @@ class Json(sa.types.TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """Convert a value for the database."""
         return None if value is None else to_json(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        """Convert a value from the database."""
         return None if value is None else json.loads(value)
 
 
@@ -87,6 +89,7 @@ class Whole(sa.types.TypeDecorator[int]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> int | None:
+        """Convert a value for the database."""
         return None if value is None else int(value)
 
 
@@ -97,6 +100,7 @@ class Real(sa.types.TypeDecorator[float]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> float | None:
+        """Convert a value for the database."""
         return None if value is None or math.isnan(value) else float(value)
 
 
@@ -106,6 +110,7 @@ class Measured(Real):
     cache_ok = True
 
     def process_result_value(self, value: float | None, dialect: sa.Dialect) -> float:
+        """Convert a value from the database."""
         return math.nan if value is None else value
 
 

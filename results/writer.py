@@ -272,8 +272,9 @@ class StudyWriter:
                 connection.execute(sa.insert(schema.point_measures), own)
 
     def record_policies(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Record results of a trained candidate's controllers; a row replaces one of equal learner, sees, penalty and
-        utilization.
+        """Record results of a trained candidate's controllers.
+
+        A row replaces an earlier one of equal learner, sees, penalty and utilization.
 
         key: full key of the proposed or the realised architecture. rows: each with learner, sees, penalty, utilization,
         controller_macs, macs and accuracy; test_macs and test_accuracy are optional.
