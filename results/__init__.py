@@ -20,9 +20,9 @@ from results.errors import SettingsDiffer, StoreError
 if TYPE_CHECKING:
     from results.store import Store
 
-__all__ = ["SettingsDiffer", "StoreError", "front", "open", "plots"]
+__all__ = ["SettingsDiffer", "StoreError", "columns", "front", "measures", "open", "plots"]
 
-_SUBMODULES = ("front", "plots")
+_SUBMODULES = ("columns", "front", "measures", "plots")
 
 
 def open(url: str | PathLike[str]) -> Store:
