@@ -1,8 +1,7 @@
-"""Start a study, or continue it: opens what a driver needs, and closes it whatever happens."""
+"""Start or continue a study: check the settings, open the store and the workers, run the driver, close them."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -10,20 +9,19 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import results
 from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, takes
-from nas.errors import DataError, PluginError, UserError, unknown_name
+from nas.errors import PluginError, UserError, unknown_name
+from nas.evaluation.arrays import stored_data
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, check_device, load_evaluator
-from nas.funnel.driver import Driver
+from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.training import OutOfTime
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.screening import budgets
 from nas.screening.rule import make_rule, parse_rule
-from nas.screening.screener import Screener, screener_of
+from nas.screening.screener import screener_of
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import Spaces, load_spaces, named_spaces
 from nas.strategies.contract import Strategy
@@ -65,7 +63,7 @@ def search(
 ) -> Study:
     """Search for anytime networks; return the study when a limit is reached.
 
-    A study of the same name continues where it stands. On Ctrl-C, all results so far are in the store.
+    An existing study of the same name is continued. On Ctrl-C, all results so far are in the store.
 
     Parameters
     ----------
@@ -100,7 +98,7 @@ def search(
     config = _canonical(Config(spaces=names, data="digits", **settings), objects)
     load_spaces(config.spaces, objects)  # before arrays are written
     opened = results.open(store)
-    config = replace(config, data=_data_spec(data, opened.files(config.study)))
+    config = replace(config, data=stored_data(data, opened.files(config.study)))
     return run(config, store=store, spaces=objects, progress=progress)
 
 
@@ -108,7 +106,7 @@ def search(
 def resume(
     study: str, *, space: Spaces = (), store: str = STORE, progress: Progress | None = None, **limits: Any
 ) -> Study:
-    """Continue a study where it stands, with its own settings; limits may be changed.
+    """Continue a study with its own settings; limits may be changed.
 
     Parameters
     ----------
@@ -147,20 +145,23 @@ def run(
     spaces: Mapping[str, SearchSpace] | None = None,
     progress: Progress | None = None,
 ) -> Study:
-    """Run a study with these settings. spaces: objects for the names that are no plug-ins."""
+    """Run a study. spaces: classes and objects that are no plug-ins, by name."""
     progress = progress or Silent()
     progress.show(State(stage="loading the data", done=0, total=1, trained=0))
-    config, evaluator, info, screener = prepared(config, spaces or {})
+    parts = prepared(config, spaces or {})
+    config, info = parts.config, parts.info
     opened = results.open(store)
     score = opened.score(config.study) if opened.holds(config.study) else None
     if score is None:  # before anything is written: a mistake leaves no study behind
         progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
-        measured = budgets.budget_range(screener, config.seed)
+        measured = budgets.budget_range(parts.screener, config.seed)
         score = Score(low=measured.low, high=measured.high, floor=info.floor)
     if config.optuna:
         check_optuna(config.optuna, config.study, store)
     with ExitStack() as stack:
-        writer = stack.enter_context(opened.writer(config.study, stored_settings(config, info), evaluator.measures))
+        writer = stack.enter_context(
+            opened.writer(config.study, stored_settings(config, info), parts.evaluator.measures)
+        )
         runner = stack.enter_context(
             LocalRunner(
                 config.evaluator,
@@ -171,7 +172,7 @@ def run(
             )
         )
         try:
-            reason = Driver(config, writer, runner, evaluator, info, screener, score, progress).run()
+            reason = Driver(parts, writer, runner, score, progress).run()
         except OutOfTime:
             writer.finish("interrupted", f"The limit of {config.hours:g} hours passed while something was training.")
         else:
@@ -179,11 +180,25 @@ def run(
     return Study(config.study, store=store, spaces=spaces)
 
 
-def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config, Evaluator, DataInfo, Screener]:
-    """What a search works with, from settings that are checked as far as can be without training and without a store.
+def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
+    """Check settings as far as possible without training and without a store, and load the plug-ins.
 
-    Returns the settings with all that they leave open, the evaluator, its data, and the screener.
-    Raises UserError, also in place of what a plug-in raises.
+    Parameters
+    ----------
+    config
+        The settings.
+    objects
+        Classes and objects among the spaces, by name.
+
+    Returns
+    -------
+    StudyParts
+        With all open settings resolved.
+
+    Raises
+    ------
+    UserError
+        For a user's mistake; PluginError for any exception of a plug-in.
     """
     config = _canonical(config, objects)
     check_device(config.device)
@@ -199,26 +214,32 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[Config
             "--final-search and --max-latency-ms need an evaluator that runs the final search. "
             f"{config.evaluator!r} does not: use the evaluator 'training', or leave them out."
         )
-    try:
-        info = evaluator.info()
-    except UserError:
-        raise
-    except Exception as error:  # whatever a plug-in raises
-        raise PluginError(
-            f"The evaluator {config.evaluator!r} must tell about its data. It raised {type(error).__name__}: {error}"
-        ) from error
+    info = _info(config, evaluator)
     if config.images < info.task.num_classes:
         raise UserError(
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
     config = replace(config, workers=config.workers or default_workers(config)).resolved(info.train_images)
-    return config, evaluator, info, screener_of(config, info.task, spaces)
+    screener = screener_of(config, info.task, spaces)
+    return StudyParts(config=config, strategy=strategy, evaluator=evaluator, info=info, screener=screener)
+
+
+def _info(config: Config, evaluator: Evaluator) -> DataInfo:
+    try:
+        return evaluator.info()
+    except UserError:
+        raise
+    except Exception as error:  # any exception of a plug-in
+        raise PluginError(
+            f"The evaluator {config.evaluator!r} must describe its data. It raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def preview(config: Config) -> str:
-    """What a search with these settings would do, without doing it: data, spaces, range of budgets."""
-    config, _, info, screener = prepared(config, {})
-    budget_range = budgets.budget_range(screener, config.seed)
+    """Describe the search with these settings: data, spaces, range of budgets. Trains and writes nothing."""
+    parts = prepared(config, {})
+    config, info = parts.config, parts.info
+    budget_range = budgets.budget_range(parts.screener, config.seed)
     shape = "×".join(map(str, info.task.input_shape))
     return "\n".join(
         (
@@ -239,29 +260,29 @@ def preview(config: Config) -> str:
 
 
 def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
-    """What the store keeps of the settings: data that changed under the same name make another study."""
+    """The settings in the store. The fingerprint of the data refuses a resume after the data have changed."""
     return {**config.stored(), "data_fingerprint": info.fingerprint}
 
 
 def check_optuna(url: str, study: str, store: str) -> None:
-    """Raise UserError unless trials can be copied there; makes the Optuna study."""
+    """Create the Optuna study for the copy of the trials. Raises UserError if the database cannot be used."""
     try:
         same = locate(url) == locate(os.fspath(store))
-    except results.StoreError:  # other databases serve Optuna as well
+    except results.StoreError:  # Optuna supports other databases too
         same = False
     if same:
         raise UserError(f"--optuna must be a database of its own: table names clash. Got the store, {url!r}.")
     try:
         export([], url, study)
-    except Exception as error:  # whatever a database says
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception as error:  # any error of a database
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"--optuna must be a storage that Optuna can open, such as sqlite:///optuna.db. Got {url!r}: {told:.200}"
+            f"--optuna must be a storage that Optuna can open, such as sqlite:///optuna.db. Got {url!r}: {reason:.200}"
         ) from error
 
 
 def default_workers(config: Config) -> int:
-    """As many trainings side by side as there are cores for them; one on an accelerator."""
+    """Trainings side by side: available cores / threads of a training; 1 on an accelerator."""
     if config.device not in ("auto", "cpu"):
         return 1
     if config.device == "auto":
@@ -273,7 +294,7 @@ def default_workers(config: Config) -> int:
 
 
 def _canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
-    """Settings that mean the same from any folder."""
+    """The settings with absolute paths, so that a resume from another folder finds the files."""
     return replace(
         config,
         spaces=tuple(s if s in objects else canonical_spec("nas.search_spaces", s) for s in config.spaces),
@@ -283,39 +304,3 @@ def _canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         data=absolute_data(config.data),
         hierarchy=config.hierarchy and str(Path(config.hierarchy).expanduser().resolve()),
     )
-
-
-def _data_spec(data: Any, files: Path) -> str:
-    """A specification of the data that workers and a resume can load: arrays are written beside the store, once."""
-    if isinstance(data, str):
-        return data
-    extras: dict[str, Any] = {}
-    if hasattr(data, "x_train"):
-        if getattr(data, "hierarchy", ()):
-            extras["y_train_coarse"] = np.array(data.hierarchy).T[data.y_train]
-        if getattr(data, "class_names", ()):
-            extras["class_names"] = np.array(data.class_names)
-        data = (data.x_train, data.y_train, data.x_test, data.y_test)
-    if not isinstance(data, tuple | list) or len(data) not in (2, 4):
-        raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
-    if not (folder := files.resolve().parent.parent).is_dir():
-        raise UserError(f"A store is made in a folder that exists, and {folder} does not. Make it first.")
-    arrays = {}
-    digest = hashlib.sha256()
-    for name, given in (*zip(("x_train", "y_train", "x_test", "y_test"), data), *extras.items()):
-        try:
-            array = arrays[name] = np.asarray(given)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"{name} must be one array of numbers. Got {type(given).__name__}: {error}") from error
-        if array.dtype.hasobject:
-            raise DataError(f"{name} must be one array of numbers. Got dtype {array.dtype}.")
-        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    path = files.resolve() / f"data-{digest.hexdigest()[:16]}.npz"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with open(partial, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(partial, path)
-    return f"npz:{path}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nas.config import Config
@@ -22,9 +22,9 @@ from nas.funnel.halving import SuccessiveHalving
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer
-from nas.plugins import load_plugin
 from nas.progress import Progress
 from nas.screening.screener import Screener
+from nas.strategies.contract import Strategy
 from nas.strategies.optuna_export import export
 from nas.workers.runner import Runner
 from results.errors import StoreError
@@ -37,21 +37,23 @@ DEFAULT_TRAIN = 36  # candidates, if there is no limit
 SEARCH_SHARE = 0.6  # of --hours; the rest is for full training
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyParts:
+    """The settings of a study, without open ones, and the objects of its plug-ins. info: of the evaluator's data."""
+
+    config: Config
+    strategy: type[Strategy]
+    evaluator: Evaluator
+    info: DataInfo
+    screener: Screener
+
+
 class Driver:
     """Runs one study from the state that the store holds."""
 
-    def __init__(
-        self,
-        config: Config,
-        writer: StudyWriter,
-        runner: Runner,
-        evaluator: Evaluator,
-        info: DataInfo,
-        screener: Screener,
-        score: Score,
-        progress: Progress,
-    ):
+    def __init__(self, parts: StudyParts, writer: StudyWriter, runner: Runner, score: Score, progress: Progress):
         writer.set_score(score)
+        config, info, screener = parts.config, parts.info, parts.screener
         self.config, self.screener, self.progress = config, screener, progress
         self.keeper = keeper = StateKeeper(writer)
         screener.domains = keeper.domains
@@ -62,9 +64,8 @@ class Driver:
             limit, generations = self._train_limit(), keeper.state.generations
             work = Work(config, info.train_images, limit=limit, generations=generations)
         display = Display(progress, keeper.clock, work=work, hours=config.hours)
-        self.trainer = CandidateTrainer(config, records, runner, evaluator, display)
-        strategy = load_plugin("nas.strategies", config.strategy)
-        self.proposer = GenerationProposer(config, records, keeper, screener, strategy, progress)
+        self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display)
+        self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy, progress)
         self.halving = SuccessiveHalving(config, records, keeper, self.trainer)
         self.finals = Finals(config, records, keeper, self.trainer)
 

@@ -97,7 +97,7 @@ class Entry(Generic[T]):
 class Shortlist(Generic[T]):
     """The best candidates of a stream by :func:`order_of_training`, in constant memory.
 
-    capacity: candidates that are kept; at most twice as many are in memory. seen: candidates added so far.
+    capacity: candidates that are kept; at most twice this number is in memory. seen: candidates added so far.
 
     Notes
     -----

@@ -28,12 +28,13 @@ def arrays(count=60):
 
 
 def test_prepared_settings_leave_nothing_open():
-    made, _, info, screener = prepared(config(workers=None, epochs=None, final_epochs=None), {})
+    parts = prepared(config(workers=None, epochs=None, final_epochs=None), {})
+    made = parts.config
     assert made.workers == default_workers(made)
     assert (made.epochs, made.final_epochs) == (21, 42)
-    assert info.train_images == 1000
-    assert list(screener.spaces) == ["Small"]
-    assert prepared(made, {})[0] == made
+    assert parts.info.train_images == 1000
+    assert list(parts.screener.spaces) == ["Small"]
+    assert prepared(made, {}).config == made
 
 
 def test_one_training_at_a_time_on_an_accelerator(monkeypatch):

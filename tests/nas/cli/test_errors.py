@@ -131,7 +131,7 @@ def test_wrong_usage(mistake, words):
         ({"space": space("NoMethod")}, ["method architecture"]),
         ({"space": space("UnknownRule")}, ["hypnosis", "sandwich"]),
         ({"evaluator": toy("not_an_evaluator")}, ["subclass of nas.evaluation.evaluator.Evaluator"]),
-        ({"evaluator": toy("NoInfo")}, ["must tell about its data", "RuntimeError: no idea"]),
+        ({"evaluator": toy("NoInfo")}, ["must describe its data", "RuntimeError: no idea"]),
         ({"evaluator": f"{PLUGINS}/broken.py:Evaluator"}, ["does not import"]),
         ({"strategy": f"{PARTS}:not_a_strategy"}, ["subclass of nas.strategies.contract.Strategy"]),
         ({"strategy": f"{PLUGINS}/broken.py:Strategy"}, ["does not import"]),
@@ -278,8 +278,8 @@ def test_files_that_are_no_npz(mistake, tmp_path, good_npz, what):
 @pytest.mark.usefixtures("good_npz")
 def test_data_that_changed_are_another_study(mistake, tmp_path):
     settings = {"evaluator": "training", "data": f"npz:{tmp_path}/good.npz", "validation": 0.3, "images": 20}
-    made, _, info, _ = prepared(config(**settings), {})
-    with results.open("nas.db").writer("toy", stored_settings(made, info)):
+    parts = prepared(config(**settings), {})
+    with results.open("nas.db").writer("toy", stored_settings(parts.config, parts.info)):
         pass
     np.savez(tmp_path / "good.npz", **digits() | {"y_test": np.zeros(12, int)})
     assert "data_fingerprint" in mistake(*of(**settings), writes=True)
