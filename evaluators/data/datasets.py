@@ -91,7 +91,7 @@ class Dataset:
         unseen = np.setdiff1d(self.y_test, np.arange(classes))
         if unseen.size:
             raise DataError(
-                f"Test labels must occur in training, where they are 0..{classes - 1}. Got {some(unseen)} in y_test. "
+                f"Test labels must be classes of the training set, 0..{classes - 1}. Got {some(unseen)} in y_test. "
                 "Drop these examples, or add training examples of these classes."
             )
         names = self.class_names

@@ -1,1 +1,1 @@
-"""Training rules: the subnetworks that a training step trains, and their losses."""
+"""Training rules: the subnetworks of a training step, and their losses."""

@@ -12,11 +12,11 @@ from nas.execution.network import AnytimeNetwork
 
 
 class Joint:
-    """Every operating point in every step, each on the labels."""
+    """Trains every operating point in every step, on the labels."""
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """One cross-entropy per level, largest first."""
+        """One cross-entropy per operating point, largest first."""
         for level in reversed(range(network.levels)):
             yield F.cross_entropy(network(x, level), network.labels(labels, level))

@@ -1,20 +1,19 @@
 """Path-sampled training: the largest point, the smallest, and subnetworks sampled by operations and widths.
 
-Where a network has no alternatives, widths alone are sampled, and the four rules are the same.
-
-Four rules of one shape, which differ only in which alternatives they sample with P ∝ 1 + β instead of P ∝ 1:
-``path_sampling`` those that the Markov chain finds important, and its controls: ``uniform_sampling`` none,
-``degree_sampling`` those between maps of high degree, ``random_path_sampling`` random ones, as many.
+The four rules differ only in the alternatives that they sample with P ∝ 1 + β instead of P ∝ 1: ``path_sampling``
+favours alternatives that are important in the Markov chain. Its controls: ``uniform_sampling`` favours none,
+``degree_sampling`` favours alternatives between maps of high degree, ``random_path_sampling`` one random alternative of
+every choice. In a network without alternatives, only widths are sampled, and the four rules are equal.
 
 From the paper: important operations are sampled with higher probability during training. Ours: β, the choices, labels
-as targets at every width (see :class:`evaluators.rules.sandwich.Sandwich`), and all that
-:mod:`nas.representation.supernet` and :mod:`nas.chain.importance` say.
+as targets at every width (see :class:`evaluators.rules.sandwich.Sandwich`), and the methods of
+:mod:`nas.representation.supernet` and :mod:`nas.chain.importance`.
 
 References
 ----------
 Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023.
 Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICCV 2019, arXiv 1903.05134 (largest,
-smallest and two random ones a step; in-place distillation).
+smallest and two random subnetworks per step; in-place distillation).
 """
 
 from __future__ import annotations
@@ -44,17 +43,28 @@ from nas.representation.supernet import (
 from nas.seeds import seed
 
 Important = Callable[[Architecture], tuple[int, ...]]
-"""Which alternative of every choice is sampled more often, as its index."""
+"""The index of the alternative of every choice that is sampled more often."""
 
 
 class SubnetworkSampling:
-    """The largest point, the smallest and sampled subnetworks in every step: what the rules of this file share.
+    """Trains the largest point, the smallest and sampled subnetworks in every step; the base of this file's rules.
 
-    important: which alternatives, None for no difference. beta: how much more often they are sampled. sampled:
-    subnetworks a step. soft: all but the largest learn its detached answers instead of the labels. widths: see
-    :func:`nas.representation.supernet.sample_subnetwork`.
+    Parameters
+    ----------
+    important
+        The favoured alternatives of an architecture; None: none.
+    beta
+        Favoured alternatives are sampled 1 + β times as often.
+    sampled
+        Sampled subnetworks per step.
+    soft
+        Train smaller subnetworks on the largest point's detached probabilities instead of the labels.
+    widths
+        See :func:`nas.representation.supernet.sample_subnetwork`.
 
-    One is made for every training. What is sampled is worked out at the first step, from the architecture alone.
+    Notes
+    -----
+    Every training has its own object. The probabilities are computed at the first step, from the architecture.
     """
 
     samples_subnetworks = True
@@ -66,18 +76,18 @@ class SubnetworkSampling:
             raise UserError(unknown_name("way to draw widths", widths, WIDTHS))
         if soft not in (True, False):
             raise UserError(f"soft must be true or false. Got {soft=}.")
-        favour([], [], beta)  # refuses a wrong beta before anything is trained
+        favour([], [], beta)  # raises UserError for an invalid beta
         self.important, self.beta, self.sampled, self.soft, self.widths = important, beta, sampled, bool(soft), widths
-        self._known: tuple[Architecture, tuple[ChoiceGroup, ...]] | None = None
+        self._cached: tuple[Architecture, tuple[ChoiceGroup, ...]] | None = None
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """One loss per trained subnetwork: the largest first, then the smallest, then the sampled ones.
+        """One loss per trained subnetwork: the largest, the smallest, then the sampled subnetworks.
 
-        Raises UserError for a network with a norm for every point, which sampled subnetworks have none of.
+        Raises UserError for a network with a norm per point, because sampled subnetworks have no norms of their own.
         """
-        made = self.choices(network.architecture)
+        groups = self.choices(network.architecture)
         logits = network(x, network.levels - 1)
         teacher = logits if self.soft else None
         yield F.cross_entropy(logits, network.labels(labels))
@@ -85,25 +95,25 @@ class SubnetworkSampling:
             yield F.cross_entropy(network(x, 0), targets(network, 0, labels, teacher))
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         for _ in range(self.sampled):
-            point = sample_subnetwork(network.architecture, made, rng, widths=self.widths)
+            point = sample_subnetwork(network.architecture, groups, rng, widths=self.widths)
             yield F.cross_entropy(network(x, point), targets(network, point, labels, teacher))
 
     def choices(self, architecture: Architecture) -> tuple[ChoiceGroup, ...]:
-        """What is sampled, with its probabilities. Raises UserError for a norm per point."""
-        if self._known is None or self._known[0] is not architecture:
+        """The sampled choices with their probabilities. Raises UserError for a norm per point."""
+        if self._cached is None or self._cached[0] is not architecture:
             if architecture.norm == "per_point":
                 raise UserError(
                     "Sampled subnetworks need norms that are 'shared' or 'recalibrated'. Got norm='per_point': train "
                     "such a network with 'joint' or 'sandwich'."
                 )
-            made = choice_groups(architecture.topology)
+            groups = choice_groups(architecture.topology)
             if self.important is not None:
-                made = favour(made, self.important(architecture), self.beta)
-            self._known = architecture, made
-        return self._known[1]
+                groups = favour(groups, self.important(architecture), self.beta)
+            self._cached = architecture, groups
+        return self._cached[1]
 
     def step_macs(self, architecture: Architecture) -> float:
-        """Expected multiply-accumulates of one example in the forward passes of a step."""
+        """Expected MACs of one example in the forward passes of a step."""
         topology, points = architecture.topology, architecture.points
         always = {points[-1], points[0]}
         drawn = expected_macs(architecture, self.choices(architecture), widths=self.widths) if self.sampled else 0.0
@@ -113,10 +123,14 @@ class SubnetworkSampling:
 def path_sampling(
     *, beta: float = 0.5, walk: str = "paths", sampled: int = 2, soft: bool = False, widths: str = "common"
 ) -> SubnetworkSampling:
-    """TIPS: subnetworks sampled along the paths that the Markov chain finds important.
+    """TIPS: subnetworks sampled along the important paths of the Markov chain.
 
-    walk: of the chain over sampled subnetworks, one of :data:`nas.chain.walks.WALKS`. The rest:
-    :class:`SubnetworkSampling`.
+    Parameters
+    ----------
+    walk
+        The chain's walk, one of :data:`nas.chain.walks.WALKS`.
+    beta, sampled, soft, widths
+        See :class:`SubnetworkSampling`.
     """
     if walk not in WALKS:
         raise UserError(unknown_name("walk", walk, WALKS))
@@ -128,14 +142,14 @@ def path_sampling(
 
 
 def uniform_sampling(*, sampled: int = 2, soft: bool = False, widths: str = "common") -> SubnetworkSampling:
-    """Control of path_sampling: all alternatives equally likely, as US-Net samples widths."""
+    """Control of path_sampling: all alternatives are equally likely, as the widths in US-Net."""
     return SubnetworkSampling(None, beta=0.0, sampled=sampled, soft=soft, widths=widths)
 
 
 def degree_sampling(
     *, beta: float = 0.5, sampled: int = 2, soft: bool = False, widths: str = "common"
 ) -> SubnetworkSampling:
-    """Control of path_sampling: operations between maps of high degree more likely, without a chain."""
+    """Control of path_sampling: operations between maps of high degree are more likely; no Markov chain."""
 
     def important(architecture: Architecture) -> tuple[int, ...]:
         return important_alternatives(architecture, degree_importance(architecture))
@@ -146,9 +160,14 @@ def degree_sampling(
 def random_path_sampling(
     *, beta: float = 0.5, path: int = 0, sampled: int = 2, soft: bool = False, widths: str = "common"
 ) -> SubnetworkSampling:
-    """Control of path_sampling: a random alternative of every choice more likely, the same one throughout a training.
+    """Control of path_sampling: one random alternative of every choice is more likely during the whole training.
 
-    path: which random path of the network, a seed; a continued training finds the same one.
+    Parameters
+    ----------
+    beta, sampled, soft, widths
+        See :class:`SubnetworkSampling`.
+    path
+        Seed of the random alternatives. With the network's key it determines them, also after a resume.
     """
 
     def important(architecture: Architecture) -> tuple[int, ...]:

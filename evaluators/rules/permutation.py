@@ -1,4 +1,4 @@
-"""A trained causal network with other owners of its filters: channels permuted so that ownership is a prefix again."""
+"""Changed ownership of filters in a trained causal network: channels are permuted, so that ownership is a prefix."""
 
 from __future__ import annotations
 
@@ -17,30 +17,40 @@ Groups = Sequence[Sequence[int]]
 
 
 def channel_groups(topology: Topology, groups: Groups) -> dict[str, tuple[int | None, ...]]:
-    """Which coupling group the channels along each axis of a tensor of the network belong to, by the tensor's name.
+    """For each tensor of the network, by name, the coupling group of the channels along its leading axes.
 
-    The axes behind those given have no channels; None is an axis of a map that is in no group, or of no map.
+    None: an axis of a map outside all groups, or without a map. Further axes have no channels.
     """
     group = {i: g for g, maps in enumerate(groups) for i in maps}
-    found: dict[str, tuple[int | None, ...]] = {}
+    groups_of: dict[str, tuple[int | None, ...]] = {}
     for index, operation in enumerate(topology.operations):
         source, target = group.get(operation.source), group.get(operation.target)
-        found[f"layers.{index}.weight"] = (target, source)
-        found[f"layers.{index}.bias"] = (target,)
+        groups_of[f"layers.{index}.weight"] = (target, source)
+        groups_of[f"layers.{index}.bias"] = (target,)
         for tensor in ("weight", "bias", "mean", "var"):
-            found[f"layers.{index}.before.{tensor}"] = (None, source)
-            found[f"layers.{index}.after.{tensor}"] = (None, target)
-    return found
+            groups_of[f"layers.{index}.before.{tensor}"] = (None, source)
+            groups_of[f"layers.{index}.after.{tensor}"] = (None, target)
+    return groups_of
 
 
 class Permuted:
-    """The network in which filters have moved: one permutation per coupling group, what is unused left out.
+    """The network after a move of filters: one permutation per coupling group, without unused filters.
 
-    owners: new level of every channel of a group, (channels,); the number of levels means unused. A weight that the
-    move opens is zero, and so is one that it closes.
+    Parameters
+    ----------
+    network
+        The network before the move.
+    groups
+        The coupling groups.
+    owners
+        For each group, the new level of every channel, (channels,); the number of levels means unused.
 
-    network: the new one, on the same device and of the same precision. Every level computes what the old network does
-    with a weight between two filters masked where the source's owner is now larger than the target's.
+    Attributes
+    ----------
+    network
+        The new network, on the same device and with the same precision. Every level has the logits of the old network
+        after masking the weights whose source has a larger owner than their target. Weights that become live or
+        masked by the move are zero.
     """
 
     @torch.no_grad()
@@ -50,7 +60,7 @@ class Permuted:
         architecture = with_slices(network.architecture, slices)
         self._groups_of = channel_groups(architecture.topology, groups)
         order = (np.argsort(owner, kind="stable")[: s[-1]] for owner, s in zip(owners, slices))
-        self._order = [torch.from_numpy(kept).to(device) for kept in order]
+        self._order = [torch.from_numpy(channels).to(device) for channels in order]
         old = network.state_dict()
         self.network = AnytimeNetwork(architecture).to(device, next(network.parameters()).dtype)
         self.network.preprocess = network.preprocess
@@ -62,12 +72,12 @@ class Permuted:
         self.network.load_state_dict({name: self.carry(name, tensor) for name, tensor in old.items()})
 
     def carry(self, name: str, tensor: Tensor) -> Tensor:
-        """What belongs to a tensor of the old network, such as its momentum, as what belongs to that of the new one."""
+        """Permute values that belong to a tensor of the old network, such as its momentum, for the new network."""
         selected = self._selected(name, tensor)
         return selected.masked_fill(~self._live[name], 0) if name in self._live else selected
 
     def filters(self, group: int, tensor: Tensor) -> Tensor:
-        """What is known of the filters of a group, (…, channels), for those of the new network."""
+        """Permute values of a group's filters, (…, channels), for the new network."""
         return tensor.index_select(-1, self._order[group])
 
     def _selected(self, name: str, tensor: Tensor) -> Tensor:

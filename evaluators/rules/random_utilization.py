@@ -1,8 +1,8 @@
-"""Training throttleable networks: every sample at a random utilization of its own, all on the labels.
+"""Training of throttleable networks: a random utilization for each sample, with the labels as targets.
 
 From the paper's released code: u drawn uniformly from [least, 1] for each sample, the four orders in which components
-go on, cross-entropy alone, one norm for all utilizations. In what an order says of several modules, ours: *blockwise*
-goes round-robin from the last module.
+are switched on, cross-entropy as the only loss, one norm for all utilizations. Ours: the meaning of the orders for
+several modules; *blockwise* goes round-robin from the last module.
 
 References
 ----------
@@ -27,30 +27,43 @@ from nas.representation.gates import round_robin, throttled
 from nas.representation.topology import Topology
 
 ORDERS = ("nested", "permuted", "joint", "blockwise")
-"""Order in which components are switched on. nested: first components first, as :meth:`AnytimeNetwork.set_utilization`
-does. permuted: in random order in each module. joint: in random order over all modules. blockwise: over all modules,
-round-robin from the last.
+"""Orders in which components are switched on.
+
+nested: the first components of each module, as :meth:`AnytimeNetwork.set_utilization` runs them. permuted: the same
+number of random components of each module. joint: random components of all modules together. blockwise: components of all modules
+together, round-robin from the last module.
 """
 
 
 class RandomUtilization:
-    """Every sample at a utilization of its own.
+    """Trains every sample at its own random utilization.
 
-    least: the smallest utilization that is drawn. order: which components a utilization switches on, one of
-    :data:`ORDERS`; other ones than nested train subnetworks that do not run as they are.
+    Parameters
+    ----------
+    least
+        Smallest utilization.
+    order
+        Order in which components are switched on, one of :data:`ORDERS`. Orders other than "nested" train subnetworks
+        that are not used in deployment.
+    warm_up
+        Share of the training in which all samples are at utilization 1.
+    groups
+        0: each sample has its own utilization, in one masked pass. Otherwise, every step trains all samples at
+        utilization 1, and also this number of groups of samples with one utilization per group; the first group has
+        the smallest. Batch statistics are then computed at one utilization, and only active components are executed.
+    weight
+        Weight of the groups' loss, relative to the loss at utilization 1.
+    soft
+        Train groups on the detached probabilities at utilization 1 instead of the labels (in-place distillation).
 
-    Beyond the paper's code, where the largest networks are to lose nothing, and the smallest to work in deep ones:
-
-    warm_up: share of the training in which all samples are at utilization 1.
-    groups: all samples are at utilization 1 in every step; besides, they are split into so many groups of one
-        utilization each, the first of them the smallest. Norms see what is alike, and only what is on runs. 0: each
-        sample is at a utilization of its own, all in one masked pass.
-    weight: of the groups' loss beside that of the largest. soft: groups learn the largest's detached answers instead of
-        the labels (in-place distillation).
+    Notes
+    -----
+    warm_up, groups, weight and soft are not in the paper's code. They keep the accuracy of the largest networks, and
+    make small utilizations work in deep networks.
     """
 
     progress: float = 1.0
-    """How far the training has come; set by the trainer before each step."""
+    """Share of the training so far; set by the trainer before each step."""
 
     def __init__(
         self,
@@ -71,7 +84,7 @@ class RandomUtilization:
         if order not in ORDERS:
             raise UserError(unknown_name("order of components", order, ORDERS))
         if groups and order != "nested":
-            raise UserError(f"Groups run only what is on, in nested order. Got {groups=}, {order=}.")
+            raise UserError(f"Groups need the order 'nested'. Got {groups=}, {order=}.")
         if soft not in (True, False) or (soft and not groups):
             raise UserError(f"soft must be true or false, and is for groups. Got {soft=}, {groups=}.")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
@@ -84,13 +97,14 @@ class RandomUtilization:
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """The cross-entropy of the batch; with groups, each one's part of a second one. Raises UserError for a network
-        without gated modules.
+        """The cross-entropy of the batch; with groups, also one part per group of a second cross-entropy.
+
+        Raises UserError for a network without gated modules.
         """
         topology = network.architecture.topology
         if not topology.gated:
             raise UserError(
-                "Random utilizations need a network with gated modules, as of the space 'throttleable'. "
+                "Random utilizations need a network with gated modules, as in the space 'throttleable'. "
                 "Got none: train it with 'sandwich' or 'joint'."
             )
         if self.groups or self.progress < self.warm_up:
@@ -98,29 +112,33 @@ class RandomUtilization:
             logits = network(x, largest)
             yield F.cross_entropy(logits, labels)
             if self.progress >= self.warm_up:
-                answers = targets(network, largest, labels, logits if self.soft else None)
-                yield from self._grouped(network, x, answers, generator)
+                expected = targets(network, largest, labels, logits if self.soft else None)
+                yield from self._grouped(network, x, expected, generator)
         else:
             drawn = sample_gates(topology, self._draw(len(x), generator), self.order, generator)
             yield F.cross_entropy(network.forward_gated(x, [gate.to(x.device) for gate in drawn]), labels)
 
     def _grouped(
-        self, network: AnytimeNetwork, x: Tensor, answers: Tensor, generator: torch.Generator
+        self, network: AnytimeNetwork, x: Tensor, expected: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
         topology, largest = network.architecture.topology, network.architecture.points[-1]
-        groups = max(1, min(self.groups, len(x) // 2))  # a norm of vectors cannot take a single sample
+        groups = max(1, min(self.groups, len(x) // 2))  # batch norm of vectors needs two samples
         utilizations = [self.least, *self._draw(groups - 1, generator).tolist()]
-        for utilization, *part in zip(utilizations, x.tensor_split(groups), answers.tensor_split(groups)):
-            logits = network(part[0], throttled(topology, utilization, largest))
-            yield self.weight / len(x) * F.cross_entropy(logits, part[1], reduction="sum")
+        for utilization, images, goal in zip(utilizations, x.tensor_split(groups), expected.tensor_split(groups)):
+            logits = network(images, throttled(topology, utilization, largest))
+            yield self.weight / len(x) * F.cross_entropy(logits, goal, reduction="sum")
 
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:
         return self.least + (1 - self.least) * torch.rand(count, generator=generator, dtype=torch.float64)
 
 
 def sample_gates(topology: Topology, utilization_N: Tensor, order: str, generator: torch.Generator) -> list[Tensor]:
-    """The gates of every module, each (N, components): what is always on, and of the others, which stand in an order,
-    as many of the first as the utilization of a sample says. utilization_N: on the CPU, in double precision.
+    """The gates of every module, each (N, components): 1 for components that are on, 0 for components that are off.
+
+    Components that are always on have gate 1. The number of the other components that are on follows from the sample's
+    utilization, and their choice from the order.
+
+    utilization_N: on the CPU, in double precision.
     """
     if order == "nested":
         return nested_gates(topology, utilization_N)

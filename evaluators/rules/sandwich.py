@@ -1,8 +1,12 @@
-"""The sandwich rule of US-Net."""
+"""The sandwich rule of US-Net: the largest operating point, the smallest, and random points between them.
+
+References
+----------
+Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICCV 2019, arXiv 1903.05134.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -15,11 +19,15 @@ from nas.representation.elements import Subnetwork
 
 
 class Sandwich:
-    """The largest point, the smallest and randomly sampled ones between them in every step.
+    """Trains the largest point, the smallest and random points between them in every step.
 
-    sampled: how many of the points between are drawn, without replacement.
-    soft: the others learn the largest's detached answers instead of the labels (in-place distillation); in short
-        training its teacher is still untrained, so labels are the default.
+    Parameters
+    ----------
+    sampled
+        Number of points between them, drawn without replacement.
+    soft
+        Train the smaller points on the largest point's detached probabilities instead of the labels (in-place
+        distillation). Labels are the default, because the largest point is a poor teacher early in a short training.
     """
 
     def __init__(self, *, sampled: int = 1, soft: bool = False):
@@ -32,7 +40,7 @@ class Sandwich:
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """One loss per trained level: the largest first, then the smallest, then the sampled ones."""
+        """One loss per trained point: the largest, the smallest, then the sampled points."""
         largest = network.levels - 1
         logits = network(x, largest)
         yield F.cross_entropy(logits, network.labels(labels))
@@ -42,17 +50,10 @@ class Sandwich:
 
 
 def targets(network: AnytimeNetwork, level: int | Subnetwork, labels: Tensor, teacher: Tensor | None) -> Tensor:
-    """What a level learns: its labels (N,), or, of a teacher's logits (N, K), detached probabilities of its labels."""
+    """The targets of a level: its labels (N,), or detached probabilities from a teacher's logits (N, K).
+
+    Probabilities are at the level's labelling, (N, number of its labels).
+    """
     if teacher is None:
         return network.labels(labels, level)
     return network.soft_labels(teacher.detach().float().log_softmax(1), level).exp()
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(part) for part in str(text).split(","))
-    except ValueError:
-        found = ()
-    if not (found and all(0 <= number < math.inf for number in found) and any(found)):
-        raise UserError(f'weights must be numbers like "2,1,1,1", at least 0 and not all 0. Got {text!r}.')
-    return found

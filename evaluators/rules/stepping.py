@@ -1,23 +1,23 @@
-"""Construction of a SteppingNet: filters move between subnets until each is within its budget of MACs.
+"""Construction of a SteppingNet: filters move between subnets until each subnet is within its MAC budget.
 
-From the paper: larger subnets build on smaller ones and reuse their results. Our reconstruction, as the full text was
-not at hand: all that follows. The original network, widened, begins with all filters in the smallest subnet. After
-every round of training all subnets, the least important filters of each move to the next one, those of the last become
-unused; importance is the mean of abs(dL/dg) over batches for a gate g = 1 on a filter's output. Weights that a move
-opens start at zero. The gradient of a subnet's loss on the weights of a smaller one
-is suppressed, so that its answer stays good. Then ownership is frozen, and the subnets learn from the labels and from
-the original network. Where the representation or partial training ask for more than that:
+From the paper: larger subnets build on smaller subnets and reuse their results. Our reconstruction, because the full
+text was not available: everything that follows. The original network, widened, starts with all filters in the smallest
+subnet. After every round of training all subnets, the least important filters of each subnet move to the next one, and
+filters of the last subnet become unused. Importance is the mean of abs(dL/dg) over batches, for a gate g = 1 on a
+filter's output. Weights that become live by a move start at zero. The gradient of a subnet's loss on the weights of a
+smaller subnet is suppressed, so that the smaller subnet's accuracy is kept. Then ownership is frozen, and the subnets
+learn from the labels and from the original network. The representation and partial training require more:
 
-- Every subnet keeps a filter of every layer, for slices of a map must grow; the start gives each of the later ones one.
-- Importance is relative to the mean of its layer: in a wide layer each filter matters less, and as it is, the narrow
-  linear layers of a LeNet-5 were left with 4 filters of 432.
-- The budgets are the costs of the proposal's points. Round by round they shrink by a constant factor to these.
-- The original network is not trained before but beside the subnets, and teaches what it knows by then: in a training
-  of few epochs, a teacher made in a part of them knows less than the subnets soon do.
-- Small weights are pruned once, when the construction ends: earlier, most are just opened and have not grown yet.
+- Every subnet keeps a filter of every layer, because slices of a map must grow; each later subnet starts with one.
+- Importance is relative to the mean of its layer. In a wide layer each filter matters less: with absolute importance,
+  the narrow linear layers of a LeNet-5 kept 4 filters of 432.
+- The budgets are the costs of the proposal's points. The allowed costs shrink by a constant factor per round to these.
+- The original network is trained beside the subnets, not before them, and teaches at its present state. In a training
+  of few epochs, a teacher trained in a part of the epochs would soon be worse than the subnets.
+- Small weights are pruned once, at the end of the construction: earlier, most of them became live shortly before.
 - One optimiser step follows the losses of all subnets.
-- Channels are permuted after every move, so that ownership is always a prefix: what is trained is an ordinary causal
-  network at any time, and what a training stopped in between is measured as is that network, cut to its budgets.
+- Channels are permuted after every move, so that ownership is always a prefix: the trained network is an ordinary
+  causal network at any time, and a training that is stopped earlier is measured as that network, cut to its budgets.
 
 References
 ----------
@@ -44,22 +44,36 @@ from nas.representation.ownership import OwnershipMacs, move_filters, owned_grou
 
 IMPORTANCES = ("gradient", "magnitude", "random")
 LEVEL_WEIGHT = 0.5
-"""How much less a filter's importance for a subnet counts than that for the next smaller one."""
+"""Weight of a filter's importance for a subnet, relative to its importance for the next smaller subnet."""
 MEMORY = 0.5
-"""What the importance of before a round counts after it."""
+"""Factor of the summed importance at the end of a round."""
 NORM_PASSES = 32
-"""Batches that the norms of a network cut before its time are estimated on: what they were before counts 0.9^32."""
+"""Batches for the norms of a network that is cut before the construction ends; earlier statistics then count 0.9^32."""
 
 
 class Stepping:
     """SteppingNet's construction: filters move between subnets under MAC budgets, then retraining by distillation.
 
-    original: filters of each layer of the original network, as "32-32-32"; the proposal's own where None. expansion:
-    how many times as many the construction begins with. construction: share of the training that it takes. rounds:
-    moves in it. importance: what decides which filters move, "gradient", or as controls "magnitude" or "random".
-    prune: absolute value below which a weight is set to zero for good, 0 for none. beta: what the gradient on a weight
-    is multiplied by, per subnet that its owner is smaller; 1 suppresses nothing. gamma: what labels count in
-    retraining, the original network's answers the rest; 1 trains no original network.
+    Parameters
+    ----------
+    original
+        Filters of each layer of the original network, as "32-32-32"; None: as in the proposal.
+    expansion
+        Factor of the number of filters at the start of the construction.
+    construction
+        Share of the training until ownership is frozen.
+    rounds
+        Moves of filters in this time.
+    importance
+        Criterion of the moves: "gradient", or the controls "magnitude" and "random".
+    prune
+        Weights with a smaller absolute value become zero permanently; 0: none.
+    beta
+        The gradient on a weight is multiplied by beta for each level between its owner and the subnet of the loss; 1:
+        no suppression.
+    gamma
+        Weight of the labels in retraining. The original network's probabilities have the weight 1 - gamma; 1: no
+        original network is trained.
     """
 
     def __init__(
@@ -74,18 +88,18 @@ class Stepping:
         beta: float = 0.9,
         gamma: float = 0.4,
     ):
-        if not (_real(expansion) and expansion >= 1):
+        if not _real(expansion) or expansion < 1:
             raise UserError(f"expansion must be a number, at least 1. Got {expansion=}.")
-        if not (_real(construction) and 0 < construction < 1):
+        if not _real(construction) or not 0 < construction < 1:
             raise UserError(f"construction must be a share of the training between 0 and 1. Got {construction=}.")
-        if not (type(rounds) is int and rounds >= 1):
+        if type(rounds) is not int or rounds < 1:
             raise UserError(f"rounds must be a whole number, at least 1. Got {rounds=}.")
         if importance not in IMPORTANCES:
             raise UserError(unknown_name("importance", importance, IMPORTANCES))
-        if not (_real(prune) and prune >= 0):
+        if not _real(prune) or prune < 0:
             raise UserError(f"prune must be a number, at least 0. Got {prune=}.")
         for name, value in (("beta", beta), ("gamma", gamma)):
-            if not (_real(value) and 0 <= value <= 1):
+            if not _real(value) or not 0 <= value <= 1:
                 raise UserError(f"{name} must be a number between 0 and 1. Got {value!r}.")
         self.original, self.expansion, self.construction = _filters(original), float(expansion), float(construction)
         self.rounds, self.importance = rounds, importance
@@ -97,11 +111,19 @@ class Stepping:
 
 
 class SteppingConstruction(nn.Module):
-    """A SteppingNet on its way, see :class:`nas.evaluation.training_rules.Construction`.
+    """The construction of one SteppingNet, see :class:`nas.evaluation.training_rules.Construction`.
 
-    network: with channels in the order of their owners. teacher: the original network, None without distillation.
-    Buffers: importance_G, (levels, channels), of the filters of coupling group G, summed over batches; pruned_O, what
-    of the weight of operation O stays zero.
+    Attributes
+    ----------
+    network
+        The present network, with channels in the order of their owners.
+    teacher
+        The original network; None without distillation.
+
+    Notes
+    -----
+    Buffers: ``importance_G``, (levels, channels), of the filters of coupling group G, summed over batches;
+    ``pruned_O``, a mask of the weights of operation O that stay zero.
     """
 
     network: AnytimeNetwork
@@ -112,11 +134,11 @@ class SteppingConstruction(nn.Module):
             raise UserError(f"The rule 'stepping' needs points that share their norms. Got norm={proposal.norm!r}.")
         self.rule, self.proposal, self.levels = rule, proposal, len(proposal.points)
         self.groups, self.macs = owned_groups(proposal), OwnershipMacs(proposal)
-        own = tuple(proposal.topology.maps[maps[0]].channels for maps in self.groups)
-        original = rule.original or own
-        if len(original) != len(own):
+        proposed = tuple(proposal.topology.maps[maps[0]].channels for maps in self.groups)
+        original = rule.original or proposed
+        if len(original) != len(proposed):
             raise UserError(
-                f"original must give the filters of {len(own)} layers, such as {'-'.join(map(str, own))}. "
+                f"original must give the filters of {len(proposed)} layers, such as {'-'.join(map(str, proposed))}. "
                 f"Got {'-'.join(map(str, original))}."
             )
         widened = [max(round(rule.expansion * n), self.levels) for n in original]
@@ -124,7 +146,7 @@ class SteppingConstruction(nn.Module):
         self.start = with_slices(proposal, [tuple(n - level for level in later) for n in widened])
         self.construction_steps = max(1, round(rule.construction * steps))
         self._adopt(AnytimeNetwork(self.start, generator=generator))
-        self._forget()
+        self._reset_records()
         self.teacher: AnytimeNetwork | None = None
         if rule.gamma < 1:
             self.teacher = AnytimeNetwork(with_slices(proposal, [(n,) for n in original]), generator=generator)
@@ -134,15 +156,16 @@ class SteppingConstruction(nn.Module):
         return [self.network] if self.teacher is None else [self.network, self.teacher]
 
     def losses(self, step: int, x: Tensor, labels: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-        """The teacher's cross-entropy, then one loss per level, largest first: cross-entropy while constructing, after
-        that γ·CE + (1 − γ)·KL(teacher ‖ subnet).
+        """The teacher's cross-entropy, then one loss per level, largest first.
+
+        The loss of a level is its cross-entropy during the construction, then γ·CE + (1 − γ)·KL(teacher ‖ subnet).
         """
         constructing, targets = step < self.construction_steps, None
         if self.teacher is not None:
-            answers = self.teacher(x)
-            yield F.cross_entropy(answers, self.teacher.labels(labels))
+            logits = self.teacher(x)
+            yield F.cross_entropy(logits, self.teacher.labels(labels))
             if not constructing:
-                targets = answers.detach().log_softmax(1)
+                targets = logits.detach().log_softmax(1)
         total: dict[str, Tensor] = {}
         for level in reversed(range(self.levels)):
             logits = self.network(x, level)
@@ -158,23 +181,23 @@ class SteppingConstruction(nn.Module):
             parameter.grad = total.get(name)
 
     def advance(self, step: int, generator: torch.Generator) -> Callable[[str, Tensor], Tensor] | None:
-        """At the end of a round, move filters until every level is within what it allows; before the last, prune."""
+        """At the end of a round, move filters until every level is within the allowed MACs; at the last one, prune."""
         rounds = self._round(step + 1)
         if rounds == self._round(step):
             return None
         if rounds == self.rule.rounds:
             self._prune()
-        made = self._moved(rounds / self.rule.rounds, generator)
-        importance = [made.filters(g, self._importance(g)) for g in range(len(self.groups))]
-        pruned = {name: made.carry(name, mask) for name, mask in self._pruned().items()}
-        self._adopt(made.network)
-        self._remember([MEMORY * known for known in importance], pruned)
+        moved = self._moved(rounds / self.rule.rounds, generator)
+        importance = [MEMORY * moved.filters(g, self._importance(g)) for g in range(len(self.groups))]
+        pruned = {name: moved.carry(name, mask) for name, mask in self._pruned().items()}
+        self._adopt(moved.network)
+        self._record(importance, pruned)
 
         def carry(name: str, tensor: Tensor) -> Tensor:
             if not name.startswith("network."):
                 return tensor
             name = name.removeprefix("network.")
-            carried = made.carry(name, tensor)
+            carried = moved.carry(name, tensor)
             return carried.masked_fill(pruned[name], 0) if name in pruned else carried
 
         return carry
@@ -183,12 +206,13 @@ class SteppingConstruction(nn.Module):
         """See :meth:`nas.evaluation.training_rules.Construction.restore`."""
         device = self.network.calibrated.device
         self._adopt(AnytimeNetwork(architecture).to(device))
-        self._forget()
+        self._reset_records()
 
     @torch.no_grad()
     def finished(self, steps: int, batches: Iterable[Tensor], generator: torch.Generator) -> AnytimeNetwork:
-        """The network itself after construction; before its end, a copy that is cut to the budgets by what is known so
-        far, with norms estimated afresh.
+        """The network after the construction; before its end, a copy cut to the budgets, with newly estimated norms.
+
+        The cut uses the importance of the filters so far.
         """
         if steps >= self.construction_steps:
             return self.network
@@ -198,15 +222,15 @@ class SteppingConstruction(nn.Module):
         return network
 
     def _round(self, steps: int) -> int:
-        """Rounds that are over after so many steps; where steps are fewer than rounds, several end at once."""
+        """Number of rounds that end within a number of steps; several may end at the same step."""
         return min(steps, self.construction_steps) * self.rule.rounds // self.construction_steps
 
     @torch.no_grad()
     def _observe(self, level: int) -> None:
         """Add abs(dL/dg) of a batch, for a level's loss, to the importance of every filter.
 
-        A gate on a filter's output multiplies the last parameters that it is linear in, those of the norm or else of
-        the operation: dL/dg = Σ θ·dL/dθ over them.
+        A filter's output is linear in its last parameters θ, which belong to the norm, or without one to the operation.
+        A gate on the output multiplies them, therefore dL/dg = Σ θ·dL/dθ.
         """
         for group, gated in enumerate(self._gated):
             gates = [
@@ -215,7 +239,7 @@ class SteppingConstruction(nn.Module):
             self._importance(group)[level] += torch.stack(gates).sum(0).abs()
 
     def _take_gradients(self, level: int, total: dict[str, Tensor]) -> None:
-        """Add the gradients that the loss of a level left to the total, suppressed and without what is pruned."""
+        """Move the gradients of a level's loss to the total, suppressed, and 0 for pruned weights."""
         pruned, beta = self._pruned(), self.rule.beta
         factors = [beta ** (level - self.get_buffer(f"owner_{g}")).clamp(min=0) for g in range(len(self.groups))]
         for name, parameter in self.network.named_parameters():
@@ -231,7 +255,7 @@ class SteppingConstruction(nn.Module):
 
     @torch.no_grad()
     def _prune(self) -> None:
-        """Small live weights become zero for good."""
+        """Set small live weights to zero permanently."""
         parameters = dict(self.network.named_parameters())
         for name, pruned in self._pruned().items():
             small = parameters[name].abs() < self.rule.prune
@@ -254,7 +278,7 @@ class SteppingConstruction(nn.Module):
     def _scores(self, generator: torch.Generator) -> list[np.ndarray]:
         """Importance of the filters of every group, (channels,), with mean 1."""
         weights = LEVEL_WEIGHT ** torch.arange(self.levels, device=self.network.calibrated.device)
-        out = []
+        scores = []
         for group, gated in enumerate(self._gated):
             if self.rule.importance == "gradient":
                 score = weights @ self._importance(group)
@@ -262,16 +286,16 @@ class SteppingConstruction(nn.Module):
                 score = torch.stack([_per_filter(p.detach().square(), axis) for p, axis in gated]).sum(0)
             else:
                 score = torch.rand(gated[0][0].shape[gated[0][1]], generator=generator)
-            known = score.double().cpu().numpy()
-            out.append(known / (known.mean() or 1))
-        return out
+            values = score.double().cpu().numpy()
+            scores.append(values / (values.mean() or 1))
+        return scores
 
     def _adopt(self, network: AnytimeNetwork) -> None:
-        """Go on with a network, with what follows from its ownership.
+        """Take a network, and derive the tables of its ownership.
 
-        _gated: of every group, the parameters that its gates multiply, each with the axis of the filters. _owned: of
-        every parameter, the axis of the filters that own it, and their group; None where all belongs to the smallest
-        level. owner_G: the level of every filter of a group.
+        _gated: for each group, the parameters that its gates multiply, each with the axis of the filters. _owned: for
+        each parameter, the axis of the filters that own it, and their group; None: it belongs to the smallest level.
+        Buffer owner_G: the level of every filter of group G.
         """
         self.network, device = network, network.calibrated.device
         for group, owner in enumerate(self._owners()):
@@ -290,11 +314,11 @@ class SteppingConstruction(nn.Module):
             if target is not None:
                 self._gated[target] += [(parameters[name], axis) for name in names if name in parameters]
 
-    def _forget(self) -> None:
-        """Nothing is known of the filters, and nothing pruned."""
+    def _reset_records(self) -> None:
+        """Set all importance to zero, and prune nothing."""
         layers, device = self.network.operation_layers, self.network.calibrated.device
         widths = [len(owner) for owner in self._owners()]
-        self._remember(
+        self._record(
             [torch.zeros(self.levels, width, device=device) for width in widths],
             {
                 f"layers.{o}.weight": torch.zeros_like(layer.weight, dtype=torch.bool)
@@ -303,9 +327,9 @@ class SteppingConstruction(nn.Module):
             },
         )
 
-    def _remember(self, importance: list[Tensor], pruned: dict[str, Tensor]) -> None:
-        for group, known in enumerate(importance):
-            self.register_buffer(f"importance_{group}", known)
+    def _record(self, importance: list[Tensor], pruned: dict[str, Tensor]) -> None:
+        for group, values in enumerate(importance):
+            self.register_buffer(f"importance_{group}", values)
         for name, mask in pruned.items():
             self.register_buffer(f"pruned_{name.split('.')[1]}", mask)
 
@@ -313,7 +337,7 @@ class SteppingConstruction(nn.Module):
         return self.get_buffer(f"importance_{group}")
 
     def _pruned(self) -> dict[str, Tensor]:
-        """What of each weight, by its name in the network, stays zero."""
+        """Masks of the weights that stay zero, by the weight's name in the network."""
         return {
             f"layers.{name.removeprefix('pruned_')}.weight": mask
             for name, mask in self.named_buffers(recurse=False)
@@ -322,7 +346,7 @@ class SteppingConstruction(nn.Module):
 
 
 def _per_filter(tensor: Tensor, axis: int) -> Tensor:
-    """The sum over all other axes than that of the filters, (channels,)."""
+    """The sum over all axes except the axis of the filters, (channels,)."""
     return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1).sum(1)
 
 

@@ -179,7 +179,7 @@ REFUSED = {
         (X, np.append(Y[:29] % 2, 2), X, Y),
         "at least 2 examples, to train and validate. Got 1",
     ),
-    "unseen class": ((X, Y % 2, X, Y), "Test labels must occur in training, where they are 0..1. Got 2 in y_test"),
+    "unseen class": ((X, Y % 2, X, Y), "must be classes of the training set, 0..1. Got 2 in y_test"),
     "negative test label": ((X, Y, X, Y - 1), "Got -1 in y_test"),
     "half a test set": ((X, Y, X), "x_test and y_test come together"),
     "test shape": ((X, Y, X[:, 1:], Y), "must have the shape of training images"),

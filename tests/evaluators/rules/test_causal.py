@@ -116,7 +116,7 @@ def test_torch_compile_takes_the_rule_forward_and_backward() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"weights": "1,2"}, r"weight for each of the 4 points"),
+        ({"weights": "1,2"}, r"a number for each of the 4 points"),
         ({"weights": "a,b"}, r"weights must be numbers"),
         ({"weights": "0,0,0,0"}, r"weights must be numbers"),
         ({"distill": -1}, r"distill must be a number, at least 0"),

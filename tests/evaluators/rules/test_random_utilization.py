@@ -198,7 +198,7 @@ def test_training_lowers_the_loss_at_every_utilization(order: str) -> None:
         ({"groups": 2, "weight": 0}, "weight must be positive. Got 0"),
         ({"weight": 0.5}, "weight is for groups. Got weight=0.5, groups=0"),
         ({"groups": 1.5}, "groups must be a whole number, at least 0. Got 1.5"),
-        ({"groups": 2, "order": "joint"}, "in nested order. Got groups=2, order='joint'"),
+        ({"groups": 2, "order": "joint"}, "need the order 'nested'. Got groups=2, order='joint'"),
         ({"order": "random"}, r"order of components.*random.*blockwise"),
     ],
 )
