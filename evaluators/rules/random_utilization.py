@@ -30,8 +30,8 @@ ORDERS = ("nested", "permuted", "joint", "blockwise")
 """Orders in which components are switched on.
 
 nested: the first components of each module, as :meth:`AnytimeNetwork.set_utilization` runs them. permuted: the same
-number of random components of each module. joint: random components of all modules together. blockwise: components of all modules
-together, round-robin from the last module.
+number of random components of each module. joint: random components of all modules together. blockwise: components of
+all modules together, round-robin from the last module.
 """
 
 

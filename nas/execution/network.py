@@ -403,7 +403,7 @@ class AnytimeNetwork(nn.Module):
         policy, points = self.architecture.norm, self.architecture.points
         if point not in points and policy != "shared" and not (self.training and policy == "recalibrated"):
             raise UserError("Only operating points have norms of their own; this subnetwork is not one of them.")
-        row = points.index(point) if point in points else 0
+        row = next((level for level, own in enumerate(points) if own == point), 0)  # torch.compile traces no index()
         if self.training:
             if policy == "recalibrated" and torch.is_grad_enabled() and self._known_calibrated is not False:
                 self._set_calibrated(False)
