@@ -130,8 +130,8 @@ def choose_points(
     Exact dynamic programming over the front in order of cost, O(N² · count). If the front has fewer than ``count``
     points, dominated subnetworks of distinct cost are added, smallest loss of accuracy first.
     """
-    kept = [m for m in measured if limits.max_latency_ms is None or (m.latency_ms or 0) <= limits.max_latency_ms]
-    cheapest_first = sorted(kept, key=lambda m: (m.macs, -m.accuracy))
+    in_time = [m for m in measured if limits.max_latency_ms is None or (m.latency_ms or 0) <= limits.max_latency_ms]
+    cheapest_first = sorted(in_time, key=lambda m: (m.macs, -m.accuracy))
     distinct = [m for i, m in enumerate(cheapest_first) if not i or m.macs > cheapest_first[i - 1].macs]
     front = [m for i, m in enumerate(distinct) if m.accuracy > max((b.accuracy for b in distinct[:i]), default=-1.0)]
     if len(front) > count:

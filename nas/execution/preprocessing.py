@@ -75,8 +75,8 @@ class Preprocessing:
             raise DataError(f"Images must be (B, {channels}, H, W), or (B, {channels}, T, H, W). Got shape {shape}.")
         raw = self.scale != 1
         if not (images_BCS.dtype == torch.uint8 if raw else images_BCS.is_floating_point()):
-            wanted = "uint8, 0 to 255" if raw else "floats"
-            raise DataError(f"Images must be {wanted}, as in training. Got {images_BCS.dtype}. Convert them with care.")
+            expected = "uint8, 0 to 255" if raw else "floats"
+            raise DataError(f"Images must be {expected}, as in training. Got {images_BCS.dtype}: convert them.")
         std, mean = np.array(self.std), np.array(self.mean)
         factor_C, offset_C = (
             torch.tensor(numbers, dtype=torch.float32, device=images_BCS.device)

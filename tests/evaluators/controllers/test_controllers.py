@@ -1,4 +1,4 @@
-"""Controllers: the bandit finds the best choice, the data path stays as it is, and what is measured really runs."""
+"""Controllers: the bandit finds the best choice, the network stays unchanged, measurements equal execution."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_equal_seeds_give_equal_controllers(trainer: Training, network: AnytimeN
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-def test_what_is_right_where(trainer: Training, network: AnytimeNetwork) -> None:
+def test_correct_answers_by_utilization(trainer: Training, network: AnytimeNetwork) -> None:
     rows, choices = np.arange(100), actions(network.architecture)
     found = correct(network, trainer.source.test(rows), choices)
     assert found.shape == (100, len(choices))

@@ -26,7 +26,7 @@ shares_of_one = st.floats(0, 1, width=32)
 
 
 @given(gate=shares_of_one, utilization=shares_of_one, power=st.sampled_from((1.0, 2.0)))
-def test_the_hinge_is_zero_where_the_mean_gate_is_within_the_utilization(
+def test_the_hinge_is_zero_if_the_mean_gate_is_within_the_utilization(
     gate: float, utilization: float, power: float
 ) -> None:
     hinge, distance, linear = (
@@ -39,7 +39,7 @@ def test_the_hinge_is_zero_where_the_mean_gate_is_within_the_utilization(
     assert linear == pytest.approx((1 - utilization) * gate)
 
 
-def test_the_mean_gate_weighs_modules_by_what_they_cost() -> None:
+def test_the_mean_gate_weighs_modules_by_cost() -> None:
     sizes = [(len(module.components), module.always) for module in NET.topology.gated]
     shares = module_shares(NET.topology, NET.points[-1])
     gates = nested_gates(NET.topology, torch.tensor([0.0, 1.0], dtype=torch.float64))
@@ -49,7 +49,7 @@ def test_the_mean_gate_weighs_modules_by_what_they_cost() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_training_spends_less_at_small_utilizations_and_leaves_the_data_path_alone(shape: str) -> None:
+def test_training_uses_less_at_small_utilizations_and_changes_no_network(shape: str) -> None:
     generator = torch.Generator().manual_seed(0)
     network = AnytimeNetwork(NET, generator=generator).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

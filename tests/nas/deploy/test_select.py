@@ -1,4 +1,4 @@
-"""The final search as a user meets it: in a study, and on a network of the store, trained for real on small images."""
+"""The final search in a study and for stored networks, with real training on small images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import nas
 import results
 from nas.errors import UserError
+from nas.reporting.topology import plot
 
 from ..searching import TINY
 from ..searching import search as toy_search
@@ -45,11 +46,9 @@ def test_a_finalist_has_the_points_that_the_final_search_chose(study):
     assert set(study.front().realised_key) == {realised}
 
 
-def test_what_is_shown_and_drawn_is_the_network_that_came_of_it(study, cli, tmp_path, monkeypatch):
+def test_show_displays_the_realised_network(study, cli, tmp_path, monkeypatch):
     proposed, drawn = str(study.best().key), []
-    monkeypatch.setattr(
-        "nas.reporting.topology.plot.draw_topology", lambda architecture, path: drawn.append(architecture)
-    )
+    monkeypatch.setattr(plot, "draw_topology", lambda architecture, path: drawn.append(architecture))
     network = nas.load(proposed, store=study.url)
     for key in (proposed, network.architecture.key):
         status, out, err = cli("show", key[:12], "--plot", str(tmp_path / "net.png"), "--store", study.url)
@@ -65,7 +64,7 @@ def test_what_is_shown_and_drawn_is_the_network_that_came_of_it(study, cli, tmp_
 
 
 def test_repeats_that_chose_points_of_their_own_are_networks_of_their_own(tmp_path):
-    """Every point of the front is one of a network that can be loaded by what the front names."""
+    """Every point of the front belongs to a network that can be loaded by the key in the front."""
     found = nas.search(
         DATA,
         study="repeated",
@@ -128,7 +127,7 @@ def test_a_saved_network_gets_other_points_by_named_data(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"data": "digits"}, "The data must be of the network's task"),
         ({"evaluations": 0}, "evaluations must be a whole number, at least 1"),
@@ -139,8 +138,8 @@ def test_a_saved_network_gets_other_points_by_named_data(study, tmp_path):
         ({"max_latency_ms": 1e-9, "evaluations": 4}, "raise the limits"),
     ],
 )
-def test_mistakes_are_told(study, wrong, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_raise_messages(study, wrong, message):
+    with pytest.raises(UserError, match=message):
         nas.select(study.network(), **({"data": DATA} | wrong))
 
 
@@ -171,7 +170,7 @@ def test_a_latency_limit_turns_the_final_search_on(tmp_path):
     assert not results.open(found.url).front("quick", cost="latency_ms").empty
 
 
-def test_finalists_whose_final_search_fails_are_told_and_not_lost(tmp_path):
+def test_finalists_with_a_failed_final_search_are_reported_and_kept(tmp_path):
     """The limit is kept by nothing: each is tried once, the study says so, and its checkpoint stays."""
     settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "slow", "finalists": 1}
     settings |= {"train": 1, "pool": 4, "epochs": 1, "final_epochs": 2, "final_search": 4, "workers": 1}
@@ -195,13 +194,13 @@ def test_under_a_latency_limit_nothing_with_norms_of_its_own_is_trained(tmp_path
 @pytest.mark.parametrize(
     "wrong", [{"points": "3"}, {"evaluations": 4.5}, {"max_macs": "1e6"}, {"low": "x"}, {"low": 0}]
 )
-def test_wrong_types_are_told_before_any_work(study, wrong):
+def test_wrong_types_are_rejected_before_any_work(study, wrong):
     with pytest.raises(UserError):
         nas.select(study.network(), **({"data": "no such data"} | wrong))
 
 
 @pytest.mark.parametrize("name", ["taken", "taken/below", "--csv=no/x.csv", "--plot=x.foo"])
-def test_what_cannot_be_written_is_told_before_any_work(study, cli, tmp_path, monkeypatch, name):
+def test_unwritable_targets_are_rejected_before_any_work(study, cli, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")
     targets = ["out", name] if name.startswith("--") else [name]

@@ -68,7 +68,7 @@ def measured(macs: int, accuracy: float, latency_ms: float | None = None) -> Mea
     st.integers(1, 4),
 )
 def test_points_are_the_best_of_all_sets(known, count):
-    """Against trying every set of so many points that answers at the lowest budget where any does."""
+    """Compared with all sets of ``count`` points that include one within the lowest budget, if there is one."""
     found = [measured(macs, accuracy) for macs, accuracy in known]
     chosen = choose_points(found, count, SCORE)
     costs = [m.macs for m in chosen]
@@ -82,7 +82,7 @@ def test_points_are_the_best_of_all_sets(known, count):
         if len({m.macs for m in s}) == len(s) and (not answering or s[0].macs <= SCORE.low)
     ]
     best = max(SCORE([m.macs for m in s], [m.accuracy for m in s]) for s in sets)
-    assert value == pytest.approx(best, abs=1e-5)  # what lies below the range counts a millionth
+    assert value == pytest.approx(best, abs=1e-5)  # budgets below the range have a weight of 1e-6
 
 
 def test_points_below_the_range_are_spread():
@@ -99,7 +99,7 @@ def test_points_too_slow_are_not_chosen():
     assert [m.macs for m in choose_points(found, 2, SCORE, Limits(max_latency_ms=2.0))] == [100, 300]
 
 
-def test_nothing_is_chosen_where_everything_is_too_slow():
+def test_no_point_is_chosen_if_all_are_too_slow():
     assert choose_points([measured(100, 0.5, 3.0)], 1, SCORE, Limits(max_latency_ms=2.0)) == []
 
 
@@ -155,7 +155,7 @@ def test_a_latency_limit_is_learned():
     )
 
 
-def test_limits_that_nothing_keeps_are_told():
+def test_limits_below_all_subnetworks_are_rejected():
     with pytest.raises(UserError, match="The smallest had"):
         search_subnetworks(supernet(), made_up(supernet())[0], limits=Limits(max_macs=10), evaluations=10)
 
@@ -179,8 +179,8 @@ def test_a_small_space_is_measured_whole():
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_it_finds_what_random_measurement_does_not(number):
-    """At equal measurements, the front of the search dominates more than that of random subnetworks."""
+def test_the_search_beats_random_measurement(number):
+    """With equal numbers of measurements, the search has a larger dominated area than random subnetworks."""
     architecture = supernet(number)
     score = Score(low=architecture.costs[0], high=architecture.costs[-1], floor=0.1)
 

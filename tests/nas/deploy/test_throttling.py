@@ -62,7 +62,7 @@ def test_the_command_trains_records_and_saves(study, cli, tmp_path):
     assert cli("front", "s", "--store", study.url, "--plot", str(tmp_path / "f.png"))[0] == 0
 
 
-def test_points_that_answer_in_coarse_labels_are_refused(tmp_path):
+def test_points_with_coarse_labels_are_rejected(tmp_path):
     fine, rng = np.arange(60) % 3, np.random.default_rng(0)
     images = rng.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "d.npz", x_train=images, y_train=fine, y_train_coarse=fine // 2)
@@ -84,7 +84,7 @@ def test_fine_answers_to_labels_with_a_hierarchy_are_throttled(tmp_path):
     assert made.points.macs.tolist() == list(network.macs)
 
 
-def test_once_more_replaces_and_others_are_added(study):
+def test_repeated_settings_replace_and_new_settings_are_added(study):
     key = str(study.best().key)
     for learner, sees in (
         ("expected", "answer"),
@@ -100,7 +100,7 @@ def test_once_more_replaces_and_others_are_added(study):
     assert made.points.macs.is_monotonic_increasing
 
 
-def test_controllers_of_before_go_when_others_are_saved(study, tmp_path):
+def test_saving_deletes_earlier_controllers(study, tmp_path):
     key = str(study.best().key)
     nas.throttle(key, store=study.url, folder=tmp_path, sees="input", **FEW)
     nas.throttle(key, store=study.url, folder=tmp_path, penalties=(0.1234567, 0.1234568), epochs=1)
@@ -113,7 +113,7 @@ def test_options_of_gate_policies_are_refused_for_controllers(study, cli, tmp_pa
     assert "add --learner gates" in err
 
 
-def test_reports_draw_what_controllers_reach(study, tmp_path, monkeypatch):
+def test_reports_draw_controllers(study, tmp_path, monkeypatch):
     nas.throttle(str(study.best().key), store=study.url, **FEW)
     drawn, draw = [], results.plots.front_figure
     monkeypatch.setattr(
@@ -136,7 +136,7 @@ def test_a_network_at_hand_needs_data_and_records_nothing(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"penalties": ()}, "penalties must be"),
         ({"learner": "best"}, "learner"),
@@ -145,12 +145,12 @@ def test_a_network_at_hand_needs_data_and_records_nothing(study, tmp_path):
         ({"device": "abacus"}, "abacus"),
     ],
 )
-def test_mistakes_are_told(study, wrong, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_raise_messages(study, wrong, message):
+    with pytest.raises(UserError, match=message):
         nas.throttle(study.network(), **({"data": DATA} | wrong))
 
 
-def test_an_unknown_key_is_told(study):
+def test_unknown_keys_are_rejected(study):
     with pytest.raises(results.StoreError, match="none begins so"):
         nas.throttle("0123abcd", store=study.url)
 
@@ -193,7 +193,7 @@ def test_videos_of_moving_digits_from_end_to_end(tmp_path):
         test=True,
     )
     points = trainer.evaluate(job, lambda epoch: None).points
-    assert points[-1]["test_accuracy"] > 0.8  # without motion, at most half is told
+    assert points[-1]["test_accuracy"] > 0.8  # without motion, at most half
     made = nas.throttle(tmp_path / "n", data=data, device="cpu", penalties=(0.01, 10.0), epochs=20, width=2)
     found, cheapest = made.policies.set_index("penalty"), made.points.macs.min()
     assert found.test_macs[10.0] == cheapest + found.controller_macs[10.0] < found.test_macs[0.01]

@@ -1,4 +1,4 @@
-"""Controllers as modules: they pick, equal picks run together, and folders give them back."""
+"""Controllers: choices, execution of equal choices together, saving and loading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..networks import random_images, random_network, random_statistics
 
 
 def _controller(name: str, sees: str = "input") -> tuple[AnytimeNetwork, Controller]:
-    """A network and a controller that picks several of its utilizations."""
+    """A network and a controller that chooses several of its utilizations."""
     network = random_statistics(random_network(ALL[name]())).eval()
     choices = actions(network.architecture)
     picks = AnytimeNetwork(controller_architecture(network.architecture.task, len(choices), sees=sees)).eval()
@@ -37,19 +37,19 @@ every_sight = pytest.mark.parametrize("sees", SEES)
 
 @every_sight
 @pytest.mark.parametrize("name", ["gated_concat", "gated_dense", "residual", "i_resnext", "video", "causal"])
-def test_each_input_is_answered_at_the_utilization_picked_for_it(name: str, sees: str) -> None:
+def test_each_input_runs_at_its_chosen_utilization(name: str, sees: str) -> None:
     network, controller = _controller(name, sees)
     x = random_images(network, 24)
-    choices, found = controller.choices(network, x), ControlledNetwork(network, controller)(x)
+    choices, logits = controller.choices(network, x), ControlledNetwork(network, controller)(x)
     assert len(choices.unique()) > 1
     for sample, choice in enumerate(choices.tolist()):
         network.set_utilization(controller.utilizations[choice])
-        torch.testing.assert_close(found[sample], network(x[sample : sample + 1])[0])
+        torch.testing.assert_close(logits[sample], network(x[sample : sample + 1])[0])
 
 
 @every_sight
-def test_only_what_is_on_runs(monkeypatch: pytest.MonkeyPatch, sees: str) -> None:
-    """As many passes as different picks, each over its own inputs alone; what was seen is not run again."""
+def test_only_chosen_components_run(monkeypatch: pytest.MonkeyPatch, sees: str) -> None:
+    """One pass for each distinct choice, with its inputs only; the first pass is not repeated."""
     network, controller = _controller("gated_concat", sees)
     x, ran, forward = random_images(network, 24), [], network.forward
     counts = controller.choices(network, x).bincount(minlength=len(controller.utilizations)).tolist()
@@ -63,7 +63,7 @@ def test_only_what_is_on_runs(monkeypatch: pytest.MonkeyPatch, sees: str) -> Non
 
 
 @every_sight
-def test_no_input_no_answer(sees: str) -> None:
+def test_empty_batches(sees: str) -> None:
     network, controller = _controller("gated_concat", sees)
     assert ControlledNetwork(network, controller)(random_images(network, 0)).shape == (0, 5)
 
@@ -81,7 +81,7 @@ def test_actions_of_a_network_without_gates_are_its_points() -> None:
     assert [network.subnetwork_at(u) for u in actions(network.architecture)] == list(network.architecture.points)
 
 
-def test_one_point_leaves_nothing_to_pick() -> None:
+def test_a_single_point_is_rejected() -> None:
     b = Builder(TASK)
     b.head(b.conv(b.input, 4))
     with pytest.raises(UserError, match="at least two operating points"):
@@ -101,7 +101,7 @@ def test_controllers_are_small(shape: tuple[int, ...]) -> None:
 
 
 @every_sight
-def test_a_folder_gives_the_controller_back(tmp_path, sees: str) -> None:
+def test_saving_and_loading(tmp_path, sees: str) -> None:
     network, controller = _controller("gated_concat", sees)
     controller.save(tmp_path / "c")
     found, x = Controller.load(tmp_path / "c"), random_images(network, 24)
@@ -110,7 +110,7 @@ def test_a_folder_gives_the_controller_back(tmp_path, sees: str) -> None:
     assert torch.equal(ControlledNetwork(network, found)(x), ControlledNetwork(network, controller)(x))
 
 
-def test_folders_without_a_controller_are_refused(tmp_path) -> None:
+def test_folders_without_a_controller_are_rejected(tmp_path) -> None:
     network, controller = _controller("gated_concat")
     network.save(tmp_path)
     with pytest.raises(UserError, match=r"must be a folder that controller.save wrote"):
@@ -125,7 +125,7 @@ def test_folders_without_a_controller_are_refused(tmp_path) -> None:
 
 
 @every_sight
-def test_a_controller_of_another_network_is_refused(sees: str) -> None:
+def test_a_controller_of_another_network_is_rejected(sees: str) -> None:
     _, controller = _controller("gated_concat", sees)
     other = AnytimeNetwork(vgg(8, (1,), 4, task=Task(input_shape=(1, 8, 8), num_classes=3))).eval()
     for way in (ControlledNetwork(other, controller), lambda x: controller.choices(other, x)):
@@ -134,7 +134,7 @@ def test_a_controller_of_another_network_is_refused(sees: str) -> None:
 
 
 @every_sight
-def test_coarse_answers_are_refused(sees: str) -> None:
+def test_coarse_answers_are_rejected(sees: str) -> None:
     task = Task(input_shape=(3, 8, 8), num_classes=5, hierarchy=((0, 0, 1, 1, 1),))
     network = AnytimeNetwork(sparse_resnext(1, 8, 1, 8, levels=4, task=task)).eval()
     _, controller = _controller("gated_concat", sees)
@@ -157,7 +157,7 @@ def test_utilizations_must_ascend() -> None:
         Controller(controller.network, controller.utilizations[::-1])
 
 
-def test_training_mode_is_refused() -> None:
+def test_training_mode_is_rejected() -> None:
     network, controller = _controller("gated_concat")
     with pytest.raises(UserError, match=r"call eval\(\) of network and controller"):
         ControlledNetwork(network.train(), controller)(random_images(network))

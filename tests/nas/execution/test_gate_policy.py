@@ -1,4 +1,4 @@
-"""Gate policies as modules: nested gates of exactly 0 and 1, what is masked is skipped, and folders give them back."""
+"""Gate policies: nested gates of exactly 0 and 1, execution of the chosen components, saving and loading."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _policy(name: str) -> tuple[AnytimeNetwork, GatePolicy, torch.Tensor]:
 
 
 @every_network
-def test_gates_are_exact_and_nested_and_what_is_always_on_is(name: str) -> None:
+def test_gates_are_exact_and_nested_with_some_always_on(name: str) -> None:
     network, policy, x = _policy(name)
     gates = policy.gates(x, torch.full((24,), 0.5))
     for gate, module in zip(gates, network.architecture.topology.gated):
@@ -53,8 +53,8 @@ def test_gates_are_exact_and_nested_and_what_is_always_on_is(name: str) -> None:
 
 
 @every_network
-def test_what_a_policy_picks_really_runs(name: str) -> None:
-    """The skipping answer is the masked one, and as many different subnetworks run as were picked."""
+def test_chosen_components_are_executed(name: str) -> None:
+    """Logits equal the masked pass; one pass runs for each distinct choice."""
     network, policy, x = _policy(name)
     masked = network.forward_gated(x, policy.gates(x, torch.full((24,), 0.5)))
     ran: list[int] = []
@@ -63,7 +63,7 @@ def test_what_a_policy_picks_really_runs(name: str) -> None:
     assert sorted(ran) == sorted(policy(x).unique(dim=0, return_counts=True)[1].tolist())
 
 
-def test_gates_carry_gradients_to_the_policy_and_none_to_its_choice() -> None:
+def test_gates_carry_gradients_to_the_policy() -> None:
     network, policy, x = _policy("resnet")
     utilization = torch.full((24,), 0.5)
     network.forward_gated(x, policy.gates(x, utilization)).square().sum().backward()
@@ -72,7 +72,7 @@ def test_gates_carry_gradients_to_the_policy_and_none_to_its_choice() -> None:
     assert last.any()
 
 
-def test_the_utilization_asked_for_is_seen() -> None:
+def test_the_utilization_is_an_input() -> None:
     _, policy, x = _policy("vgg")
     with torch.no_grad():
         policy.network.operation_layers[1].weight[:, -1].fill_(3.0)
@@ -88,7 +88,7 @@ def test_shares_are_of_the_cost_that_can_be_saved() -> None:
     assert switched(topology, [3, 2], largest) == NETWORKS["densenet"].points[-1]
 
 
-def test_a_folder_gives_the_policy_back(tmp_path) -> None:
+def test_saving_and_loading(tmp_path) -> None:
     network, policy, x = _policy("densenet")
     policy.save(tmp_path)
     found = GatePolicy.load(tmp_path)
@@ -99,7 +99,7 @@ def test_a_folder_gives_the_policy_back(tmp_path) -> None:
     )
 
 
-def test_what_cannot_be_is_refused(tmp_path) -> None:
+def test_invalid_policies_are_rejected(tmp_path) -> None:
     network, policy, x = _policy("vgg")
     with pytest.raises(UserError, match="needs a network with gated modules"):
         gate_policy_architecture(ALL["residual"]())
@@ -119,6 +119,6 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
         ControlledNetwork(network.train(), policy)(x)
 
 
-def test_no_input_no_answer() -> None:
+def test_empty_batches() -> None:
     network, policy, x = _policy("vgg")
     assert ControlledNetwork(network, policy)(x[:0]).shape == (0, 5)

@@ -1,4 +1,4 @@
-"""Channels of aligned operations arrive where they belong, in the layout that they had."""
+"""Channels of aligned operations arrive at their places, in the same memory format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The masked path of each sample is the skipping path at its utilization: values, gradients, and what is off."""
+"""The masked pass of a sample equals the executed subnetwork at its utilization: values and gradients."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_whatever_is_gated_each_sample_is_answered_as_if_throttled(architecture:
 
 @every_style
 def test_in_training_a_batch_of_one_utilization_is_the_throttled_network(name: str) -> None:
-    """Values and gradients; what is off gets none."""
+    """Values and gradients; components that are off have none."""
     network = _network(ALL[name]()).train()
     topology, largest = network.architecture.topology, network.architecture.points[-1]
     x = random_images(network)
@@ -86,7 +86,7 @@ def test_in_training_a_batch_of_one_utilization_is_the_throttled_network(name: s
                 ].any()
 
 
-def test_components_off_between_others() -> None:
+def test_components_off_between_components_on() -> None:
     """Gates need not be nested: a sum of paths, by hand."""
     network = _network(ALL["gated_sum"]())
     x, (stem, first, paths, last, *_), gates = random_images(network, 1), network.operation_layers, [1.0, 0.0, 1.0]
@@ -107,7 +107,7 @@ def test_components_off_between_others() -> None:
 
 
 @every_style
-def test_gates_carry_gradients_also_where_they_are_off(name: str) -> None:
+def test_gates_that_are_off_carry_gradients(name: str) -> None:
     network = _network(ALL[name]())
     x, utilization_N = _one_sample_each(network)
     gates = [g.double().requires_grad_() for g in nested_gates(network.architecture.topology, utilization_N)]
@@ -146,7 +146,7 @@ def test_utilization_1_is_the_network_without_gates(name: str) -> None:
     assert torch.equal(network(x), largest)
 
 
-def test_throttling_tells_what_it_costs() -> None:
+def test_set_utilization_returns_macs() -> None:
     network = _network(ALL["gated_concat"]())
     assert [network.set_utilization(u) for u in (0.0, 0.25, 0.5, 0.75, 1.0)] == [*network.macs, network.macs[-1]]
 
@@ -160,7 +160,7 @@ def test_a_network_without_gates_is_throttled_over_its_points() -> None:
 
 
 @pytest.mark.parametrize("norm", ["per_point", "recalibrated"])
-def test_where_points_have_norms_of_their_own_utilizations_stand_for_points(norm: str) -> None:
+def test_utilizations_are_points_if_points_have_own_norms(norm: str) -> None:
     made = replace(vgg(8, (1, 1), 4, task=TASK, utilizations=(0.3, 0.8)), norm=norm)
     network = _network(made)
     assert [network.set_utilization(u) for u in (0.0, 0.49, 0.5, 0.75, 1.0)] == [
@@ -174,7 +174,7 @@ def test_where_points_have_norms_of_their_own_utilizations_stand_for_points(norm
     assert [other.subnetwork_at(u) for u in actions(other.architecture)] == list(other.architecture.points)
 
 
-def test_throttling_leaves_levels_alone() -> None:
+def test_a_utilization_does_not_change_levels() -> None:
     network = _network(ALL["gated_concat"]())
     x = random_images(network)
     before = network(x, 3), network.forward_all(x), network.extract(3)(x)
@@ -209,7 +209,7 @@ def test_all_gated_maps_are_masked() -> None:
 
 @every_style
 def test_with_other_points_each_sample_is_answered_as_if_throttled(name: str) -> None:
-    """Also where the largest of them leaves components off."""
+    """Even if the largest point has components off."""
     architecture = ALL[name]()
     fewer = architecture.with_points(architecture.points[:-1])
     if fewer.topology.gated:

@@ -87,7 +87,7 @@ def test_extraction_answers_like_its_level_and_has_its_cost(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_one_pass_serves_all_levels_exactly_where_reuse_is_exact(name: str) -> None:
+def test_one_pass_computes_all_levels_if_reuse_is_exact(name: str) -> None:
     network, x = _network(name)
     ran: list[int] = []
     for o, layer in enumerate(network.operation_layers):
@@ -147,7 +147,7 @@ def test_at_budget_is_the_largest_that_fits() -> None:
 
 
 @pytest.mark.parametrize("level", [3, -1, 10**9])
-def test_a_level_that_is_not_there(level: int) -> None:
+def test_levels_out_of_range(level: int) -> None:
     network, x = _network("causal")
     with pytest.raises(UserError, match=f"between 0 and 2. Got level={level}"):
         network(x, level)
@@ -158,7 +158,7 @@ def test_a_level_that_is_not_there(level: int) -> None:
 # Weights ---------------------------------------------------------------------------------------------------------
 
 
-def test_initialisation_depends_on_the_generator_alone() -> None:
+def test_initialisation_depends_on_the_generator_only() -> None:
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
     one, other = (AnytimeNetwork(ALL["mobile"](), generator=torch.Generator().manual_seed(s)) for s in (7, 8))
@@ -176,7 +176,7 @@ def _weights(network: AnytimeNetwork) -> list[torch.Tensor]:
 
 
 def test_every_row_starts_with_its_own_fan_in() -> None:
-    """The sum of squares over what a row reads is 2 (1 for a classifier), however little that is."""
+    """The sum of squares over the inputs of a row is 2 (1 for a classifier), for any number of inputs."""
     builder = Builder(Task(input_shape=(3, 8, 8), num_classes=400))
     x = builder.conv(builder.input, (60, 300, 600), kernel=1)
     y = builder.conv(x, (60, 300, 600), kernel=1, wiring="causal")

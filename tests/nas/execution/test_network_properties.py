@@ -64,7 +64,7 @@ def test_costs_are_those_of_the_extracted_network(architecture: Architecture) ->
 
 @given(architectures())
 @FEW
-def test_a_level_changes_only_what_it_uses(architecture: Architecture) -> None:
+def test_a_level_has_gradients_for_its_weights_only(architecture: Architecture) -> None:
     network = random_network(architecture, dtype=torch.float64).train()
     x = random_images(network)
     for level, point in enumerate(architecture.points):
@@ -107,7 +107,7 @@ def test_json_and_points_are_stable(architecture: Architecture) -> None:
 
 
 def transplant(network: AnytimeNetwork) -> AnytimeNetwork:
-    """The network of the canonical architecture, with the weights that this one has where it is the same."""
+    """The network of the canonical architecture, with the corresponding weights of this network."""
     old = network.architecture
     new = old.canonical
     out = AnytimeNetwork(new).to(next(network.parameters()).dtype)

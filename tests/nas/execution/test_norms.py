@@ -90,7 +90,7 @@ def test_evaluation_moves_nothing() -> None:
         assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
 
 
-def test_a_norm_over_a_concat_with_a_hole_moves_the_statistics_of_what_is_there() -> None:
+def test_a_norm_over_a_concat_with_a_hole_updates_active_channels_only() -> None:
     network = random_statistics(random_network(gated_dense(), dtype=torch.float64)).train()
     topology = network.architecture.topology
     concat = max(i for i, m in enumerate(topology.maps) if m.merge == "concat")
@@ -170,7 +170,7 @@ def test_other_policies_answer_at_once(norm: str) -> None:
     assert network(random_images(network)).shape == (6, 5)
 
 
-def test_calibration_leaves_weights_gradients_and_mode_alone() -> None:
+def test_calibration_changes_no_weights_gradients_or_mode() -> None:
     network = _policy(residual, "recalibrated").train()
     x = random_images(network)
     network(x).square().sum().backward()
@@ -243,7 +243,7 @@ def test_any_subnetwork_runs_in_training(norm: str) -> None:
     torch.testing.assert_close(network(x, _mixed()), expected)
 
 
-def test_any_subnetwork_runs_in_evaluation_where_norms_are_shared() -> None:
+def test_any_subnetwork_runs_in_evaluation_if_norms_are_shared() -> None:
     network = random_statistics(_policy(residual, "shared", dtype=torch.float64)).eval()
     x = random_images(network)
     expected, _ = masked_forward(network, x, _mixed(), training=False)
@@ -266,7 +266,7 @@ def test_a_subnetwork_without_norms_of_its_own_is_refused(norm: str, training: b
         network(random_images(network), _mixed())
 
 
-def test_what_is_no_subnetwork_of_this_topology_is_refused() -> None:
+def test_subnetworks_of_another_topology_are_rejected() -> None:
     network = _policy(residual, "shared").train()
     x = random_images(network)
     for wrong in (

@@ -1,4 +1,4 @@
-"""Step by step from small to large: the same answers, and nothing computed twice."""
+"""Refinement from small to large: logits of full passes, without repeated work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _network(architecture: Architecture) -> AnytimeNetwork:
 
 
 def _check(architecture: Architecture) -> AnytimeNetwork:
-    """Every step's answer is that of a pass from scratch, and costs what the plan says, by torch's own count."""
+    """The logits of every step equal a full pass, and its flops, counted by torch, equal the plan."""
     network = _network(architecture)
     x = random_images(network)
     steps = network.refine(x)
@@ -105,7 +105,7 @@ def test_runs_do_not_disturb_each_other() -> None:
             torch.testing.assert_close(logits, network(x, level).detach(), rtol=0, atol=1e-10)
 
 
-def test_an_answer_stays_what_it_was_and_needs_no_gradient() -> None:
+def test_logits_do_not_change_and_need_no_gradient() -> None:
     network = _network(causal())
     steps = network.refine(random_images(network))
     first = next(steps)
@@ -116,7 +116,7 @@ def test_an_answer_stays_what_it_was_and_needs_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_what_the_user_does_with_answers_and_images_disturbs_no_step(layout: torch.memory_format) -> None:
+def test_changed_logits_and_images_affect_no_later_step(layout: torch.memory_format) -> None:
     network = _network(lenet())  # logits of which accumulate
     x = random_images(network).to(memory_format=layout)
     expected = [network(x, level).detach() for level in range(network.levels)]
@@ -169,7 +169,7 @@ def _same(network: AnytimeNetwork, x: torch.Tensor) -> None:
 
 
 def test_an_operation_that_a_later_level_adds() -> None:
-    """It reads what was computed before it was there itself; its logits come on top."""
+    """It reads maps of earlier levels; its logits are added."""
     builder = Builder(TASK)
     x = builder.conv(builder.input, 4, after=NR)
     pooled = builder.add("global_avg_pool", x, builder.map(4))
@@ -193,7 +193,7 @@ def test_an_operation_that_a_later_level_adds() -> None:
         ("gated_residual", "shared", r"adds a bias or a norm, and runs at the larger one only"),
     ],
 )
-def test_what_cannot_be_reused_is_refused_with_the_reason(name: str, norm: str, said: str) -> None:
+def test_inexact_reuse_is_rejected_with_the_reason(name: str, norm: str, said: str) -> None:
     network = _network(without_norms(ALL[name]()) if norm == "none" else replace(ALL[name](), norm=norm))
     with pytest.raises(UserError, match=said):
         network.refine(random_images(network))

@@ -1,4 +1,4 @@
-"""Networks as folders: the very network comes back, and what is none is refused in words."""
+"""Saving and loading networks; damaged folders are rejected with a message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def saved(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_saved_network_is_the_very_network(name: str, tmp_path) -> None:
+def test_a_loaded_network_equals_the_saved_network(name: str, tmp_path) -> None:
     network = random_statistics(random_network(ALL[name]())).eval()
     network.save(tmp_path / "net")
     again, x = nas.load(tmp_path / "net"), random_images(network)
@@ -41,7 +41,7 @@ def test_a_saved_network_is_the_very_network(name: str, tmp_path) -> None:
         assert torch.equal(again(x, level), network(x, level))
 
 
-def test_a_folder_holds_json_and_tensors_alone(saved: Path) -> None:
+def test_a_folder_contains_json_and_tensors_only(saved: Path) -> None:
     assert sorted(p.name for p in saved.iterdir()) == ["network.json", "weights.safetensors"]
     assert set(json.loads((saved / "network.json").read_text())) == {"architecture", "preprocessing"}
 
@@ -72,7 +72,7 @@ def test_an_uncalibrated_network_stays_uncalibrated(tmp_path) -> None:
     assert again(random_images(again)).shape == (6, 5)
 
 
-def test_precision_and_memory_format_of_what_is_saved_do_not_matter(tmp_path) -> None:
+def test_precision_and_memory_format_are_not_saved(tmp_path) -> None:
     network = random_statistics(random_network(ALL["residual"]())).eval()
     x = random_images(network)
     before = network(x)
@@ -89,7 +89,7 @@ def test_loading_draws_nothing_from_global_randomness(saved: Path) -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-# What is none ----------------------------------------------------------------------------------------------------
+# Damaged folders ----------------------------------------------------------------------------------------------------
 
 
 def _edit(folder: Path, change: Any) -> None:
@@ -151,7 +151,7 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_no_saved_network_is_refused_in_words(saved: Path, name: str) -> None:
+def test_damaged_folders_are_rejected_with_a_message(saved: Path, name: str) -> None:
     damage, message = BROKEN[name]
     damage(saved)
     with pytest.raises(UserError, match=message) as caught:
@@ -160,7 +160,7 @@ def test_what_is_no_saved_network_is_refused_in_words(saved: Path, name: str) ->
     assert str(saved) in str(caught.value)
 
 
-def test_reading_wrong_weights_leaves_the_network_alone(saved: Path, tmp_path) -> None:
+def test_wrong_weights_do_not_change_the_network(saved: Path, tmp_path) -> None:
     network = AnytimeNetwork(ALL["mobile"]())
     before = {name: t.clone() for name, t in network.state_dict().items()}
     with pytest.raises(UserError, match="very network"):
