@@ -1,0 +1,1 @@
+"""Evaluators: data, training, rules, controllers and reference proxies."""

@@ -86,7 +86,7 @@ def code_kernel(network: AnytimeNetwork, x: Tensor, level: int) -> Tensor:
 
 
 def log_determinant(kernel_NN: Tensor) -> float:
-    """log det of a symmetric positive semidefinite matrix, with eigenvalues of at least ``SMALLEST_EIGENVALUE``."""
+    """Log det of a symmetric positive semidefinite matrix, with eigenvalues of at least ``SMALLEST_EIGENVALUE``."""
     return float(torch.linalg.eigvalsh(kernel_NN).clamp(min=SMALLEST_EIGENVALUE).log().sum())
 
 

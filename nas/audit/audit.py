@@ -1,4 +1,4 @@
-"""The audit of proxies: does a score know more about accuracy than size?
+"""The audit of proxies: whether a score knows more about accuracy than size.
 
 A large network is both more accurate and scored higher by anything that grows with size, so a raw rank correlation
 proves little. The part that size explains is removed by local-linear regression on (log MACs of the smallest point, log

@@ -15,7 +15,7 @@ from nas.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-_CHUNK_BYTES = 2**22
+CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Preprocessing:
             raise DataError("Preprocessing needs at least one image. Got none.")
         channels = images_NCS.shape[1]
         count, mean, squares = 0, np.zeros(channels), np.zeros(channels)
-        for part in np.array_split(rows, min(len(rows), 1 + len(rows) * images_NCS[0].nbytes // _CHUNK_BYTES)):
+        for part in np.array_split(rows, min(len(rows), 1 + len(rows) * images_NCS[0].nbytes // CHUNK_BYTES)):
             chunk = np.moveaxis(images_NCS[part], 1, 0).reshape(channels, -1).astype(np.float64)
             size, chunk_mean = chunk.shape[1], chunk.mean(1)
             chunk -= chunk_mean[:, None]

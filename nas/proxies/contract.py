@@ -20,8 +20,8 @@ Needs = Literal["topology", "weights", "batch"]
 class Proxy(Protocol):
     """Scores an architecture without training it; a higher score should mean a higher accuracy.
 
-    Life cycle
-    ----------
+    Notes
+    -----
     A study loads its proxy once and calls it for every feasible proposal and for the reference sample of the audit: in
     any order, possibly in several processes. A proxy is pure: architectures with equal keys have equal scores. An
     exception, or a score that is not finite, becomes a PluginError with the name of the proxy.

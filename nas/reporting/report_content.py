@@ -44,8 +44,10 @@ class FrontPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """A Pareto front. num_omitted: points that are left out. repeated: whether some candidate was trained with several
-    seeds. measures: names of further columns. hierarchy: whether labels have a hierarchy.
+    """A Pareto front.
+
+    num_omitted: points that are left out. repeated: whether some candidate was trained with several seeds.
+    measures: names of further columns. hierarchy: whether labels have a hierarchy.
     """
 
     picture: Picture

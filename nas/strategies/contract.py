@@ -82,8 +82,8 @@ def trial_order(trial: Trial) -> tuple[int, str, float, bool]:
 class Strategy(ABC):
     """Proposes candidates: makes the choices of a search space, based on the trained candidates.
 
-    Life cycle
-    ----------
+    Notes
+    -----
     The driver constructs one strategy per generation as ``Strategy(seed=..., history=...)``. The seed is derived from
     study and generation; the history has all trials so far, in any order. For each proposal the driver calls ``ask``
     once, and passes the returned decision function to the search space through a `Recorder`. The function is valid

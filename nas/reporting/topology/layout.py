@@ -144,8 +144,9 @@ def layout(architecture: Architecture, *, margin: Point = (0.0, 0.0)) -> Drawing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Panel:
-    """Consecutive rows. x: of columns (by position) and lanes; left, right, bottom: its frame; strip: width of the
-    strip with spatial sizes.
+    """Consecutive rows.
+
+    x: of columns (by position) and lanes; left, right, bottom: its frame; strip: width of the strip with spatial sizes.
     """
 
     first: int

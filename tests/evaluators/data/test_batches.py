@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from evaluators.data.augmentation import Augmentation
 from evaluators.data.batches import batches
 from nas.errors import DataError
+from nas.execution import preprocessing
 from nas.execution.preprocessing import Preprocessing
 
 RNG = np.random.default_rng(0)
@@ -40,7 +41,7 @@ def on_disk(folder, x):
     ids=["u", "f", "video"],
 )
 def test_statistics_are_exact_however_they_are_chunked(monkeypatch, x, chunk_bytes):
-    monkeypatch.setattr("nas.execution.preprocessing._CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(preprocessing, "CHUNK_BYTES", chunk_bytes)
     axes = (0, *range(2, x.ndim))
     scaled = x.astype(np.float64) / (255 if x.dtype == np.uint8 else 1)
     fitted = Preprocessing.fit(x)

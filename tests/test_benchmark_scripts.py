@@ -1,0 +1,54 @@
+"""Every benchmark runs, in a short form, in a copy of its folder: committed rows stay as they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+DATA = "--data=synthetic:n=300,classes=3,size=12,channels=1"
+SHORT = (DATA, "--images=200", "--epochs=1", "--seeds=1", "--width=8", "--csv=rows.csv", "--folder=runs")
+COMMANDS = {
+    "anytime_accuracy": (*SHORT, "--method=sandwich", "--method=I-ResNeXt"),
+    "calibration": SHORT,
+    "causal_training": ("--seconds=0.01",),
+    "chain": ("--population=40", "--graphs=8", "--repeats=1"),
+    "path_sampling": (*SHORT, "--rule=path_sampling", "--rule=uniform_sampling", "--subnetworks=1"),
+    "population": (DATA, "--images=200", "--epochs=1", "--limit=2", "--csv=rows.csv"),
+    "ranking": ("--proxy=dtmc", "--proxy=macs"),
+    "refine": ("--seconds=0.01", "--network=small"),
+    "score_selection": (),
+    "screening": ("--pool=40", "--repeats=1"),
+    "search": (DATA, "--study=short", "--space=slimmable", "--hours=0.02"),
+    "stepping": SHORT,
+    "strategies": ("--seeds=1", "--after=5", "--limit=8", "--out=rows.csv"),
+    "throttle": ("--seconds=0.01", "--network=resnet, 9 blocks"),
+    "throttle_accuracy": (*SHORT, "--method=ungated", "--method=in groups"),
+}
+LIBRARIES = {"controls", "matched", "packed", "resumable", "timing"}
+"""Files that other scripts import."""
+
+
+def test_every_script_has_a_short_form():
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == COMMANDS.keys() | LIBRARIES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_short_form_runs(tmp_path, name):
+    shutil.copytree(BENCHMARKS, tmp_path / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{name}.py", *COMMANDS[name]],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
