@@ -21,7 +21,7 @@ from evaluators.training.schedule import (
     split_by_decay,
 )
 from evaluators.training.selection import select_points
-from nas.evaluation.jobs import Diverged, Job, Outcome, architecture_of
+from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.evaluation.operating_points import MeasuredSubnetwork, Selection
 from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule
 from nas.execution.network import AnytimeNetwork
@@ -59,7 +59,7 @@ class TrainingRun:
     def __init__(self, source: ImageSource, optimisation: Optimisation, job: Job, data_settings: dict[str, Any]):
         self.source, self.optimisation, self.job = source, optimisation, job
         self.device = torch.device(source.device)
-        architecture = architecture_of(job)
+        architecture = job.parsed_architecture
         self.rule = load_rule(architecture)
         rows = source.training_subset(job.images)
         self.images = len(rows)
@@ -169,7 +169,7 @@ class TrainingRun:
             self.construction.restore(checkpoint.architecture)
             self._adopt()
         if _shapes(checkpoint.network) != _shapes(self.state.state_dict()):
-            self._start(architecture_of(self.job))
+            self._start(self.job.parsed_architecture)
             return False
         self.state.load_state_dict(checkpoint.network)
         for index, parameter in enumerate(self._parameters()):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from nas.representation.architecture import Architecture
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One stretch of training, followed by a measurement.
 
@@ -17,7 +18,7 @@ class Job:
     candidate
         Id of the candidate in the store.
     architecture
-        As JSON, see :func:`architecture_of`.
+        As JSON; :attr:`parsed_architecture` is the object.
     seed
         Determines all random numbers of this training.
     epochs
@@ -44,6 +45,11 @@ class Job:
     folder: str
     test: bool = False
     selection: dict[str, Any] | None = None
+
+    @cached_property
+    def parsed_architecture(self) -> Architecture:
+        """The architecture, parsed once."""
+        return Architecture.from_json(self.architecture)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, the inverse of ``Job(**data)``."""
@@ -85,8 +91,3 @@ class Diverged(Exception):
 
     The failure belongs to the candidate, not to the program: repeating the job cannot help.
     """
-
-
-def architecture_of(job: Job) -> Architecture:
-    """The architecture of a job, parsed."""
-    return Architecture.from_json(job.architecture)

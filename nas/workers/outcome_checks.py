@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nas.evaluation.jobs import Job, Outcome, architecture_of
+from nas.evaluation.jobs import Job, Outcome
 from nas.representation.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def checked_outcome(job: Job, outcome: Any, measures: Sequence[Measure]) -> Outc
     """
     if not isinstance(outcome, Outcome):
         raise TypeError(f"An evaluator must return an Outcome. Got {type(outcome).__name__}.")
-    proposed = architecture_of(job)
+    proposed = job.parsed_architecture
     levels = len(proposed.points)
     if outcome.realised is not None:
         realised = Architecture.from_json(outcome.realised)

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from nas.evaluation.evaluator import DataInfo, Evaluator
-from nas.evaluation.jobs import Diverged, Outcome, architecture_of
+from nas.evaluation.jobs import Diverged, Outcome
 from nas.proxies.contract import proxy
 from nas.representation.architecture import macs, params
 from nas.representation.elements import Task
@@ -85,7 +85,7 @@ class Toy(Evaluator):
         )
 
     def points(self, job, state):
-        architecture = architecture_of(job)
+        architecture = job.parsed_architecture
         luck = int(state[:8], 16) / 2**32
         learned = 0.9 * (1 - math.exp(-job.until / 5))
         points = []
@@ -100,7 +100,7 @@ class Toy(Evaluator):
 
 def chosen(job, share=3):
     """Whether a candidate is one of those that misbehave, about one in ``share``."""
-    return int(architecture_of(job).key[:6], 16) % share == 0
+    return int(job.parsed_architecture.key[:6], 16) % share == 0
 
 
 class Raises(Toy):
@@ -362,7 +362,7 @@ class Known(Toy):
     """The accuracy is known beforehand, to those who know how."""
 
     def points(self, job, state):
-        accuracy = 0.2 + 0.6 * worth(architecture_of(job)) * job.until / (job.until + 1)
+        accuracy = 0.2 + 0.6 * worth(job.parsed_architecture) * job.until / (job.until + 1)
         return [point | {"accuracy": accuracy, "loss": 1 - accuracy} for point in super().points(job, state)]
 
 

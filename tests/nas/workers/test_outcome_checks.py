@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from nas.evaluation.jobs import architecture_of
 from nas.plugins import load_plugin
 from nas.workers.outcome_checks import checked_outcome
 
@@ -55,6 +54,6 @@ def test_outcomes_have_costs(jobs, change):
 def test_a_realised_architecture_must_be_of_the_same_task(jobs):
     made = load_plugin("nas.evaluators", toy())("nothing")
     good = made.outcome(jobs[0], "0123456789")
-    other = replace(architecture_of(jobs[0]), points=architecture_of(jobs[0]).points[-1:])
+    other = replace(jobs[0].parsed_architecture, points=jobs[0].parsed_architecture.points[-1:])
     with pytest.raises(ValueError, match="same 4 points"):
         checked_outcome(jobs[0], replace(good, realised=other.to_json()), made.measures)
