@@ -56,7 +56,7 @@ class Study:
     ----------
     config : nas.config.Config
         The settings of the study.
-    store : results.Store
+    store : results.store.Store
         The store, opened for reading.
 
     Raises
@@ -85,7 +85,7 @@ class Study:
         Parameters
         ----------
         **limits
-            Cost and limits of the front, as in :meth:`results.Store.front`.
+            Cost and limits of the front, as in :meth:`results.store.Store.front`.
 
         Returns
         -------
