@@ -11,6 +11,7 @@ import pytest
 import nas
 import nas.testing
 from nas.config import Config
+from nas.plugins import installed
 from results.columns import FRAMES, names
 from results.schema import metadata
 from results.store import Store
@@ -122,6 +123,11 @@ def test_frames_list_every_column_and_nothing_else(generated):
 def test_page_of_tables_shows_all_of_them():
     page = (DOCS / "reference/tables.md").read_text(encoding="utf-8")
     assert re.findall(r"{nas-(\w+)}", page) == ["frames", "measures", "tables"]
+
+
+def test_installed_lists_every_entry_point(generated):
+    listed = first_column(generated.installed_markdown())
+    assert listed == [name for group in generated.GROUPS for name in installed(group)]
 
 
 def test_every_question_has_a_page_and_a_plot(generated):

@@ -21,9 +21,21 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
+from nas.plugins import describe
 from results.columns import FRAMES
 from results.measures import BUILT_IN
 from results.schema import metadata
+
+GROUPS = {
+    "nas.search_spaces": "Search spaces",
+    "nas.data": "Data",
+    "nas.strategies": "Strategies",
+    "nas.proxies": "Proxies",
+    "nas.evaluators": "Evaluators",
+    "nas.training_rules": "Training rules",
+    "nas.kinds": "Kinds of operations",
+}
+"""Group of entry points → title in the reference."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -69,6 +81,15 @@ def tables_markdown() -> str:
             for column in stored.columns
         ]
         sections.append(f"### Table `{name}`\n\n{table(('column', 'type', '', 'meaning'), rows)}")
+    return "\n\n".join(sections)
+
+
+def installed_markdown() -> str:
+    """The installed plug-ins, a section per kind."""
+    sections = []
+    for group, title in GROUPS.items():
+        rows = [(f"`{name}`", text) for name, text in describe(group).items()]
+        sections.append(f"## {title}\n\n{table(('name', 'description'), rows)}")
     return "\n\n".join(sections)
 
 
@@ -118,6 +139,6 @@ def show_cell(value: Any) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives."""
     app.add_directive("nas-rows", Rows)
-    for function in (settings_markdown, frames_markdown, tables_markdown, measures_markdown):
+    for function in (settings_markdown, frames_markdown, tables_markdown, measures_markdown, installed_markdown):
         app.add_directive("nas-" + function.__name__.removesuffix("_markdown"), generated(function))
     return {"parallel_read_safe": True, "version": "1"}
