@@ -110,11 +110,6 @@ class Dataset:
         shape = tuple(int(size) for size in self.x_train.shape[1:])
         return Task(input_shape=shape, num_classes=self.num_classes, hierarchy=self.hierarchy)
 
-    @property
-    def in_memory(self) -> bool:
-        """False if images are on disk (`numpy.memmap`) and read batch by batch."""
-        return not (isinstance(self.x_train, np.memmap) or isinstance(self.x_test, np.memmap))
-
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shapes, dtypes, content and hierarchy; the same in memory and on disk, and for any strides.

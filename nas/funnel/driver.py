@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nas.config import Config
 from nas.errors import UserError
 from nas.evaluation.evaluator import DataInfo, Evaluator
-from nas.funnel.estimates import Display, Work
+from nas.funnel.eta import Display, Work
 from nas.funnel.finals import Finals
 from nas.funnel.generation import GenerationProposer
 from nas.funnel.halving import SuccessiveHalving

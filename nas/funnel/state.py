@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nas.audit.decisions import Reliance
-from nas.funnel.estimates import Clock
+from nas.funnel.eta import Clock
 from nas.spaces.choices import Domains, Primitive
 
 if TYPE_CHECKING:

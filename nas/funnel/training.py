@@ -8,7 +8,7 @@ from typing import Any
 from nas.config import Config
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Job, Outcome
-from nas.funnel.estimates import Display
+from nas.funnel.eta import Display
 from nas.funnel.records import Candidate, Records
 from nas.representation.architecture import Architecture
 from nas.seeds import seed

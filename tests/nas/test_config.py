@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import nas
 from nas.config import CHANGEABLE, Config, description_of, option, settings_of
 from nas.errors import UserError
-from nas.funnel.estimates import Work
+from nas.funnel.eta import Work
 
 NAMES = [each.name for each in settings_of(Config)]
 

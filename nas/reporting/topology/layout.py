@@ -64,13 +64,6 @@ class Box:
         """The largest y."""
         return self.y + self.height / 2
 
-    def overlaps(self, other: Box) -> bool:
-        """Whether the two share an area."""
-        return (
-            abs(self.x - other.x) < (self.width + other.width) / 2 - 1e-9
-            and abs(self.y - other.y) < (self.height + other.height) / 2 - 1e-9
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:

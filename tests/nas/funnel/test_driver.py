@@ -12,7 +12,7 @@ import nas
 import results
 from nas import launch
 from nas.errors import UserError
-from nas.funnel import estimates, finals, generation
+from nas.funnel import eta, finals, generation
 from nas.funnel.training import CandidateTrainer
 from nas.launch import resume
 from nas.plugins import installed, load_plugin
@@ -184,7 +184,7 @@ class SimulatedTime:
 
     def __init__(self, monkeypatch, seconds=0.002):
         self.now, self.seconds = 0.0, seconds
-        monkeypatch.setattr(estimates, "monotonic", lambda: self.now)
+        monkeypatch.setattr(eta, "monotonic", lambda: self.now)
         monkeypatch.setattr(load_plugin("nas.evaluators", toy()), "epoch", self.advance)
 
     def advance(self, job, epoch):

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import PluginError, UserError
-from nas.spaces.choices import Domains, Recorder, at_random, enumerate_choices, index_of, mutate, replay
+from nas.spaces.choices import Domains, Recorder, at_random, index_of, mutate, replay
+
+from .enumeration import enumerate_choices
 
 
 def staged(choose):

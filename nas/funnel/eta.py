@@ -1,4 +1,4 @@
-"""The progress bar of a search and its ETA: training done and to come, as passes over the training images."""
+"""The ETA of a search and the progress bar: training done and to come, as passes over the training images."""
 
 from __future__ import annotations
 
