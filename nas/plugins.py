@@ -110,11 +110,12 @@ def describe(group: str) -> dict[str, str]:
 def _candidates(group: str) -> dict[str, list[EntryPoint]]:
     """The entry points that claim each name; more than one only if distributions disagree."""
     candidates: dict[str, list[EntryPoint]] = {entry.name: [entry] for entry in _checkout_entry_points(group)}
-    ours = set(candidates)
+    in_checkout = bool(_checkout_tables())
     for entry in sorted(entry_points(group=group), key=lambda one: (one.dist.name if one.dist else "", one.value)):
-        stale = entry.name in ours and entry.dist is not None and entry.dist.name == _DISTRIBUTION
+        if in_checkout and entry.dist is not None and entry.dist.name == _DISTRIBUTION:
+            continue  # metadata of an installation, which may be older than the checkout
         claims = candidates.setdefault(entry.name, [])
-        if not stale and entry.value not in {one.value for one in claims}:
+        if entry.value not in {one.value for one in claims}:
             claims.append(entry)
     return candidates
 

@@ -62,7 +62,10 @@ def search(
     study: Annotated[str | None, typer.Argument(help="Name of the study. Default: the name of the data.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; options win.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, show the search, and stop before training.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Check settings, plug-ins and data, show the search, and stop. The store is not opened."
+        ),
     ] = False,
     store: Store = STORE,
     quiet: Quiet = False,

@@ -72,7 +72,10 @@ def test_without_metadata_and_without_checkout(metadata, monkeypatch):
 
 def test_the_checkout_wins_over_a_stale_install(metadata):
     metadata(
-        ("random", "nas.old:Random", "anytime-nas"), ("mine", "json:dumps", "mine"), ("mine", "json:dumps", "copy")
+        ("random", "nas.old:Random", "anytime-nas"),
+        ("removed", "nas.old:Removed", "anytime-nas"),
+        ("mine", "json:dumps", "mine"),
+        ("mine", "json:dumps", "copy"),
     )
     assert list(installed(GROUP)) == ["guided", "mine", "nsga2", "random", "tpe"]
     assert installed(GROUP)["random"].value == "nas.strategies.random:Random"

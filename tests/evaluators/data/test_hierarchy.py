@@ -43,7 +43,7 @@ def test_coarse_labels_tell_the_hierarchy() -> None:
         ({"y_train_coarse": PAIRS[Y][:-1]}, "y_train_coarse must have a label for each of the 60 examples. Got 59"),
         ({"y_train_coarse": np.where(np.arange(60) == 9, 2, PAIRS[Y])}, "Got 1, 2 for class 3. Check that the labels"),
         ({"y_train_coarse": np.zeros((60, 1, 2))}, "y_train_coarse must have shape (N,), or (N, H)"),
-        ({"y_train_coarse": np.where(PAIRS[Y] == 2, 3, PAIRS[Y])}, "a coarse label 0..n-1, none left out"),
+        ({"y_train_coarse": np.where(PAIRS[Y] == 2, 3, PAIRS[Y])}, "a coarse label 0..n-1, and use all n"),
         ({"y_train_coarse": np.zeros(60, int)}, "at least two. Got 6, 1 labels"),
         ({"y_train_coarse": PAIRS[Y] + 0.5}, "y_train_coarse must hold whole numbers"),
         ({"y_train_coarse": PAIRS[Y], "y_test_coarse": THIRDS[Y][:12]}, "y_test_coarse must give every class the"),

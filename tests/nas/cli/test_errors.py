@@ -241,7 +241,10 @@ BAD_DATA = {
     "with large integers": (digits() | {"x_train": np.full((60, 8, 8), 70_000)}, ["0..255", "70000"]),
     "with negative labels": (digits() | {"y_train": np.arange(60) % 3 - 1}, ["negative"]),
     "with gaps in the labels": (digits() | {"y_train": np.arange(60) % 3 * 2}, ["without gaps"]),
-    "with unseen test labels": (digits() | {"y_test": np.arange(12) % 4}, ["Test labels must occur in training"]),
+    "with unseen test labels": (
+        digits() | {"y_test": np.arange(12) % 4},
+        ["Test labels must be classes of the training set"],
+    ),
     "with fractional labels": (digits() | {"y_train": np.arange(60) / 7}, ["whole numbers"]),
     "with one-hot labels": (digits() | {"y_train": np.eye(3)[np.arange(60) % 3]}, ["argmax"]),
     "of one class": (digits() | {"y_train": np.zeros(60, int), "y_test": np.zeros(12, int)}, ["two classes"]),
