@@ -59,7 +59,7 @@ def test_shipped_strategies_without_metadata(metadata):
     from nas.strategies.random import Random
 
     assert load_plugin(GROUP, "random") is Random
-    assert describe(GROUP)["random"].startswith("Every option with equal probability")
+    assert describe(GROUP)["random"].startswith("Random search: every option with equal probability")
     assert installed("nas.no_such_group") == {}
 
 

@@ -160,7 +160,7 @@ def test_delete(cli, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     status, _, err = cli("delete", "toy")
     assert status == 2
-    assert "Nothing was done" in err
+    assert "Nothing was deleted" in err
     assert cli("front", "toy")[0] == 0
     assert cli("delete", "toy", "--yes") == (0, "", "")
     assert "holds no study" in cli("status")[1]
