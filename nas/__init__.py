@@ -25,6 +25,7 @@ def _check_siblings() -> None:
 _check_siblings()
 
 if TYPE_CHECKING:
+    from evaluators.data import load as load_data
     from nas.chain.graph import to_networkx
     from nas.deploy.controllers import throttle
     from nas.deploy.select import select

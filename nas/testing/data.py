@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -57,9 +56,10 @@ class _Tested:
 
     def load(self) -> Any:
         """The data, loaded anew, as a Dataset."""
-        loading = import_module("evaluators.data")  # by name: nas does not depend on evaluators
+        from evaluators.data import as_dataset, load  # here: nas imports evaluators only on demand
+
         plugin = self.subject.plugin
-        return loading.load(plugin) if isinstance(plugin, str) else loading.as_dataset(plugin, str(self.subject))
+        return load(plugin) if isinstance(plugin, str) else as_dataset(plugin, str(self.subject))
 
     @cached_property
     def dataset(self) -> Any:
