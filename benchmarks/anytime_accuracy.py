@@ -1,12 +1,12 @@
-"""Anytime networks at matched MACs and equal epochs: those that reuse their results against those that do not.
+"""Accuracy of anytime networks with and without reuse of results, at matched MACs and equal epochs.
 
-Networks of matched.py, trained alike from the same seeds. Two views: each point's own MACs, as if the budget were
-known; and cumulative MACs, when the deadline is not: a dense network then runs every point afresh, where reuse is exact
-each point costs its increment. And the MACs at which the others are as accurate as the dense anytime networks.
+Compares the networks of matched.py, trained with equal settings and seeds, by two costs. Known budget: the MACs of each
+point. Unknown deadline: cumulative MACs; a dense network computes every point from the start, a network with exact
+reuse pays only the increment. Also prints the MACs at which each network reaches the accuracy of a dense one.
 
-Resumable: rows are appended to rows/anytime_accuracy.csv as they come, a seed of all methods and data sets after the
-other, and what is there is not trained again. Prints test accuracy and paired differences with 95 % t-intervals over
-seeds. What is called best is best on validation images; test images are only reported.
+Appends rows to rows/anytime_accuracy.csv after each training, one seed of all methods and data sets after the other,
+and skips the trainings in that file. Prints test accuracy and paired differences with 95 % t-intervals over seeds.
+"Best" always means best on validation images; test images are only reported.
 
     python benchmarks/anytime_accuracy.py --data npz:cifar10.npz --data npz:fashion_mnist.npz --seeds 3
     python benchmarks/anytime_accuracy.py --data digits --epochs 2 --seeds 2 --width 8 --csv digits.csv
@@ -69,11 +69,11 @@ CONTROLS = (
     "independent",
     "independent ResNeXt",
 )
-"""What the others are compared with, seed by seed."""
+"""Methods that all methods are compared with, seed by seed."""
 DENSE = ("sandwich", "norm per width", "I-ResNeXt")
-"""The anytime networks that run every point afresh."""
+"""Anytime networks without reuse: every point is computed from the start."""
 TOLERANCE = 1.06
-"""How much more than its budget a point may cost, as sizes match no closer than that."""
+"""Tolerated ratio of a point's MACs to its budget: whole channels cannot match the budgets more closely."""
 RUN = ("data", "images", "epochs", "width", "method", "seed")
 COLUMNS = (
     *RUN,
@@ -87,17 +87,17 @@ COLUMNS = (
     "test_loss",
     "seconds",
 )
-"""seconds: of the whole training, on a machine that may have been busy."""
+"""seconds: wall-clock time of the whole training, on a machine that may have been busy."""
 
 
 def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int) -> list[dict[str, Any]]:
-    """The rows of one method and seed, a level each."""
-    made = METHODS[method](trainer.dataset.task, options.width)
+    """The rows of one method and seed, one per level."""
+    architectures = METHODS[method](trainer.dataset.task, options.width)
     name = f"{trainer.dataset.name} {options.epochs} {method} {number}".replace("/", "_")
     folder = Path(options.folder, name).resolve()
-    if isinstance(made, Architecture):
-        return train(trainer, options, made, number, folder)
-    rows = [train(trainer, options, one, number, folder / str(level))[0] for level, one in enumerate(made)]
+    if isinstance(architectures, Architecture):
+        return train(trainer, options, architectures, number, folder)
+    rows = [train(trainer, options, one, number, folder / str(level))[0] for level, one in enumerate(architectures)]
     spent = accumulate(row["macs"] for row in rows)
     return [row | {"level": level, "cumulative_macs": total} for level, (row, total) in enumerate(zip(rows, spent))]
 
@@ -105,7 +105,7 @@ def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int)
 def train(
     trainer: Trainer, options: argparse.Namespace, architecture: Architecture, number: int, folder: Path
 ) -> list[dict[str, Any]]:
-    """Train a network and measure its points."""
+    """Train a network and measure its operating points."""
     job = Job(
         candidate=0,
         architecture=architecture.to_json(),
@@ -124,10 +124,10 @@ def train(
 
 
 def cumulative_macs(architecture: Architecture) -> list[int]:
-    """MACs spent on one example until each point has answered, all smaller ones before it."""
+    """MACs of one example until each point has answered, if all points run in order."""
     try:
         steps = AnytimeNetwork(architecture).refine_macs
-    except UserError:  # nothing can be reused
+    except UserError:  # no result can be reused
         steps = architecture.costs
     return list(accumulate(steps))
 
@@ -136,24 +136,24 @@ def cumulative_macs(architecture: Architecture) -> list[int]:
 
 
 def report(frame: pd.DataFrame, methods: list[str]) -> None:
-    """Print what was found on one data set."""
+    """Print the results on one data set."""
     print(f"\n=== {frame.data.iloc[0]}: {frame.seed.nunique()} seeds, {frame.epochs.iloc[0]} epochs ===")
-    for column, what, unit in (
+    for column, title, unit in (
         ("macs", "MACs of the points in millions", 1e-6),
-        ("cumulative_macs", "MACs spent until a point answers, in millions", 1e-6),
+        ("cumulative_macs", "cumulative MACs until a point answers, in millions", 1e-6),
         ("accuracy", "validation accuracy in %", 100),
         ("test_accuracy", "test accuracy in %", 100),
     ):
         table = frame.pivot_table(index="method", columns="level", values=column, sort=False) * unit
         if unit == 100:
             table["mean"] = table.mean(axis=1)
-        print(f"\n{what}, by level, mean of seeds\n{table.reindex(methods).round(2).to_string()}")
+        print(f"\n{title}, by level, mean of seeds\n{table.reindex(methods).round(2).to_string()}")
     for control in (control for control in CONTROLS if control in set(frame.method)):
-        print(f"\ntest accuracy less that of {control}, in points, by level, mean and 95 % interval over seeds")
+        print(f"\ntest accuracy minus accuracy of {control}, in points, by level, mean and 95 % interval over seeds")
         levels = {str(level): rows for level, rows in frame.groupby("level")} | {"mean": frame}
-        others = [method for method in methods if method != control]
+        compared = [method for method in methods if method != control]
         cells = {
-            name: {method: paired_difference(rows, "method", method, control) for method in others}
+            name: {method: paired_difference(rows, "method", method, control) for method in compared}
             for name, rows in levels.items()
         }
         print(pd.DataFrame(cells).to_string())
@@ -164,51 +164,52 @@ def report(frame: pd.DataFrame, methods: list[str]) -> None:
 
 
 def deadline_unknown(frame: pd.DataFrame, methods: list[str]) -> None:
-    """Print accuracy when time runs out after as many MACs as each point takes, all points in turn until then.
+    """Print accuracy at unknown deadlines: points run in order until the MACs of each point are spent.
 
-    A network's point 2 is compared with what the best dense anytime network, by validation images, has answered by
-    then.
+    At the MACs of point 2, every network is also compared with the dense anytime network that is best on validation
+    images.
     """
     budgets = frame.groupby("level").macs.median()
     answers = []
     for (method, number), rows in frame.groupby(["method", "seed"], sort=False):
         for budget in budgets:
-            given = rows[rows.cumulative_macs <= TOLERANCE * budget]
-            if len(given):
-                latest = given.loc[given.level.idxmax()]
+            completed = rows[rows.cumulative_macs <= TOLERANCE * budget]
+            if len(completed):
+                latest = completed.loc[completed.level.idxmax()]
                 answers.append((method, number, budget / 1e6, latest.accuracy, latest.test_accuracy))
-    known = pd.DataFrame(answers, columns=["method", "seed", "budget", "accuracy", "test_accuracy"])
-    table = known.pivot_table(index="method", columns="budget", values="test_accuracy", sort=False) * 100
-    print("\ntest accuracy in % by millions of MACs spent when time runs out, all points in turn, mean of seeds")
+    answered = pd.DataFrame(answers, columns=["method", "seed", "budget", "accuracy", "test_accuracy"])
+    table = answered.pivot_table(index="method", columns="budget", values="test_accuracy", sort=False) * 100
+    print("\ntest accuracy in % by millions of MACs at the deadline, points in order, mean of seeds")
     print(table.reindex(methods).round(2).to_string(float_format="%.2f"))
-    second = known[known.budget == budgets.iloc[1] / 1e6]
+    second = answered[answered.budget == budgets.iloc[1] / 1e6]
     rivals = second[second.method.isin(DENSE)].groupby("method").accuracy.mean()
     if len(rivals):
         best = rivals.idxmax()
-        print(f"\nthere, after the MACs of the second point, less that of the best dense anytime network, {best}")
+        print(f"\ntest accuracy after the MACs of point 2, minus accuracy of {best}, the best dense anytime network")
         for method in methods:
             if method != best:
                 print(f"  {method}: {paired_difference(second, 'method', method, best)}")
 
 
 def equal_accuracy(frame: pd.DataFrame, methods: list[str], reference: str) -> None:
-    """Print how many MACs fewer others take for the mean test accuracy of each of a dense anytime network's points."""
+    """Print the MACs that each method saves at the mean test accuracy of every point of a dense anytime network."""
     mean = frame.groupby(["method", "level"])[["macs", "cumulative_macs", "test_accuracy"]].mean()
     for column, view in (("macs", "own MACs"), ("cumulative_macs", "cumulative MACs")):
         print(f"\nMACs at equal test accuracy against {reference}, {view}, by level")
         for method in methods:
             if method != reference and method in mean.index:
                 smallest = mean.loc[method][column].iloc[0]
-                told = [
+                savings = [
                     _fewer(macs_at(mean.loc[method], column, target), cost, smallest)
                     for cost, target in zip(mean.loc[reference][column], mean.loc[reference].test_accuracy)
                 ]
-                print(f"  {method}: {', '.join(told)}")
+                print(f"  {method}: {', '.join(savings)}")
 
 
 def macs_at(points: pd.DataFrame, column: str, accuracy: float) -> float:
-    """MACs at which an accuracy is reached, interpolated on log MACs; at most those of the smallest point, and infinite
-    where no point reaches it.
+    """MACs at which an accuracy is reached, interpolated on log MACs.
+
+    An upper bound, the MACs of the smallest point, if that point reaches it; infinite if no point does.
     """
     reached = points.test_accuracy.cummax().to_numpy()
     if accuracy > reached[-1]:
@@ -229,13 +230,13 @@ def _fewer(needed: float, cost: float, smallest: float) -> str:
 
 
 def main() -> None:
-    """Train what is missing, then print."""
+    """Train the missing networks, then print."""
     parser = parser_of(
         __doc__, "anytime_accuracy", epochs=8, width=16, width_of="of the first stage of the dense network"
     )
-    parser.add_argument("--data", action="append", default=[], help="as nas search takes it; digits by default")
-    parser.add_argument("--layout", help="axes of the images where their shape leaves it open")
-    parser.add_argument("--method", action="append", default=[], choices=METHODS, help="all by default")
+    parser.add_argument("--data", action="append", default=[], help="data as for nas search; default: digits")
+    parser.add_argument("--layout", help="axes of the images, if their shape is ambiguous")
+    parser.add_argument("--method", action="append", default=[], choices=METHODS, help="default: all")
     options = parser.parse_args()
     methods, rows = options.method or list(METHODS), Rows(options.csv, COLUMNS)
     trainers = [
@@ -246,12 +247,12 @@ def main() -> None:
     for number in range(options.seeds):
         for method in methods:
             for trainer in trainers:
-                about = {"data": trainer.dataset.name, **fixed, "method": method, "seed": number}
-                if rows.of(about).empty:
-                    found = run(trainer, options, method, number)
-                    rows.append(about | {c: v for c, v in row.items() if c in COLUMNS} for row in found)
-                    told = [round(row["test_accuracy"], 4) for row in found]
-                    print(f"{trainer.dataset.name}, {method}, seed {number}: {told}", flush=True)
+                key = {"data": trainer.dataset.name, **fixed, "method": method, "seed": number}
+                if rows.of(key).empty:
+                    trained = run(trainer, options, method, number)
+                    rows.append(key | {c: v for c, v in row.items() if c in COLUMNS} for row in trained)
+                    accuracies = [round(row["test_accuracy"], 4) for row in trained]
+                    print(f"{trainer.dataset.name}, {method}, seed {number}: {accuracies}", flush=True)
     for trainer in trainers:
         frame = rows.of({"data": trainer.dataset.name, **fixed})
         report(frame[(frame.seed < options.seeds) & frame.method.isin(methods)], methods)

@@ -1,7 +1,8 @@
-"""On which images to estimate the norms of a trained network: as they are, or changed as in training.
+"""Recalibration of norms on unchanged images, and on images augmented as in training.
 
-A throttleable VGG, trained in groups on images that are cropped and flipped, is recalibrated both ways, on the same
-2,048 training images: accuracy at its smallest and at its largest operating point. Resumable; rows/calibration.csv.
+A throttleable VGG, trained in groups on cropped and flipped images, is recalibrated in both ways on the same 2,048
+training images. Measures the accuracy of its smallest and its largest operating point. Appends rows to
+rows/calibration.csv and skips the trainings in that file.
 
     python benchmarks/calibration.py --data npz:cifar10_10k.npz
 """
@@ -24,11 +25,11 @@ from search_spaces.throttleable import vgg
 RUN = ("data", "images", "epochs", "width", "seed")
 COLUMNS = (*RUN, "statistics", "level", "accuracy", "test_accuracy")
 STATISTICS = {"as they are": "none", "changed": "auto"}
-"""What is done to the images, see :mod:`evaluators.data.augmentation`."""
+"""Augmentation of the images by name of the statistics, see :mod:`evaluators.data.augmentation`."""
 
 
 def run(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
-    """The rows of one seed: both statistics, both points."""
+    """The rows of one seed: both statistics at both points."""
     settings = {"device": options.device, "threads": options.threads}
     trainers = {name: Trainer(options.data, augment=augment, **settings) for name, augment in STATISTICS.items()}
     trainer = trainers["changed"]
@@ -51,32 +52,32 @@ def run(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
         folder=folder,
     )
     trainer.evaluate(job, lambda epoch: None)
-    found = []
-    for name, other in trainers.items():
-        images = other.source.calibration(other.source.training_subset(options.images), job.seed)
-        points = measure_points(nas.load(folder), other.source, images, test=True)
-        found += [point | {"statistics": name} for point in points]
+    rows = []
+    for name, measured in trainers.items():
+        images = measured.source.calibration(measured.source.training_subset(options.images), job.seed)
+        points = measure_points(nas.load(folder), measured.source, images, test=True)
+        rows += [point | {"statistics": name} for point in points]
     trainer.discard(Path(folder))
-    return found
+    return rows
 
 
 def main() -> None:
-    """Train what is missing, then print."""
+    """Train the missing networks, then print."""
     parser = parser_of(__doc__, "calibration", epochs=8, width=16, width_of="of the first stage")
-    parser.add_argument("--data", default="digits", help="as nas search takes it")
+    parser.add_argument("--data", default="digits", help="data as for nas search")
     options = parser.parse_args()
     rows = Rows(options.csv, COLUMNS)
     fixed = {"data": Trainer(options.data).dataset.name} | {name: getattr(options, name) for name in RUN[1:-1]}
     for number in range(options.seeds):
-        about = fixed | {"seed": number}
-        if rows.of(about).empty:
-            rows.append(row | about for row in run(options, number))
+        key = fixed | {"seed": number}
+        if rows.of(key).empty:
+            rows.append(row | key for row in run(options, number))
     frame = rows.of(fixed)
     table = frame.assign(percent=frame.test_accuracy * 100)
     print(table.pivot_table(index="statistics", columns="level", values="percent").round(2).to_string())
     for level in sorted(frame.level.unique()):
         difference = paired_difference(frame[frame.level == level], "statistics", *reversed(STATISTICS))
-        print(f"level {level}, images changed less as they are: {difference}")
+        print(f"level {level}, accuracy on changed minus unchanged images: {difference}")
 
 
 if __name__ == "__main__":

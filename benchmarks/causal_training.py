@@ -1,9 +1,9 @@
-"""What a step of training costs when one pass trains all operating points, on block-triangular networks.
+"""Cost of a training step that trains all operating points of a block-triangular network in one pass.
 
-Against a step of the largest point alone: of a dense network of the same depth and as many MACs, which is what one
-would train independently, and of the same network. Beside them the sandwich rule on the same network, which runs a pass
-for each point. CPU time of one thread, as machines are shared; batch 64, 32×32 images; a step is forward, backward and
-SGD. Ways take turns, each time is the least of several. Prints a table and writes rows/causal_training.csv.
+Compared with a step of only the largest point: of a dense network of the same depth and equal MACs, the alternative for
+independent training, and of the same network. Also with the sandwich rule on the same network, which runs one pass per
+point. CPU time of one thread (machines are shared), batch 64, 32×32 images; a step is forward, backward and SGD.
+Methods take turns; each time is the minimum of several runs. Prints a table and writes rows/causal_training.csv.
 
     python benchmarks/causal_training.py
 """
@@ -28,16 +28,16 @@ from search_spaces.slicing import CIFAR, sparse_resnext
 
 BATCH = 64
 Make = Callable[[int, int], Architecture]
-"""From a width and a number of levels."""
+"""Makes a network from a width and a number of levels."""
 
 
 def resnext(width: int, levels: int) -> Architecture:
-    """One block a stage of the space ``slicing``: triangular 1×1 convolutions, 3×3 ones within slices."""
+    """One block per stage of the space ``slicing``: triangular 1×1 convolutions, 3×3 convolutions within slices."""
     return sparse_resnext(1, width, 4, 8, levels, task=CIFAR)
 
 
 def resnet(width: int, levels: int) -> Architecture:
-    """ResNet-8 with triangular 3×3 convolutions: the kernels that weigh most, with the most zeros in them."""
+    """ResNet-8 with triangular 3×3 convolutions: the largest kernels, with the most zeros."""
     builder, norm, wired = Builder(CIFAR), ("norm",), {"wiring": "causal"}
     slices = tuple(width * level // levels for level in range(1, levels + 1))
     x = builder.conv(builder.input, slices, after=(*norm, "relu"))
@@ -63,9 +63,9 @@ SIZES: dict[str, tuple[Make, int]] = {
 
 
 def dense_of(make: Make, width: int, cost: int) -> Architecture:
-    """The dense network of the same family whose MACs are closest to a cost."""
-    found = [make(narrower, 1) for narrower in range(width // 2, width + 1)]
-    return min(found, key=lambda architecture: abs(architecture.costs[-1] - cost))
+    """The dense network of the same family with the MACs closest to a cost."""
+    architectures = [make(narrower, 1) for narrower in range(width // 2, width + 1)]
+    return min(architectures, key=lambda architecture: abs(architecture.costs[-1] - cost))
 
 
 def step_of(architecture: Architecture, rule: Any) -> Callable[[], None]:
@@ -86,7 +86,7 @@ def step_of(architecture: Architecture, rule: Any) -> Callable[[], None]:
 
 
 def row(name: str, levels: int, seconds: float) -> dict[str, Any]:
-    """Times of a step in ms, and their ratios to that of the dense network's."""
+    """Times of a step in ms, and their ratios to the time of the dense network. "alone": only the largest point."""
     make, width = SIZES[name]
     causal = make(width, levels)
     dense = dense_of(make, width, causal.costs[-1])
@@ -99,21 +99,21 @@ def row(name: str, levels: int, seconds: float) -> dict[str, Any]:
     times = best_times(steps, seconds)
     ratios = {f"{way}/dense": times[f"{way}_ms"] / times["dense_ms"] for way in ("alone", "causal", "sandwich")}
     ratios["causal/alone"] = times["causal_ms"] / times["alone_ms"]
-    about = {"network": name, "levels": levels, "macs": causal.costs[-1], "dense_macs": dense.costs[-1]}
-    return about | {k: round(v, 3) for k, v in (times | ratios).items()}
+    network = {"network": name, "levels": levels, "macs": causal.costs[-1], "dense_macs": dense.costs[-1]}
+    return network | {k: round(v, 3) for k, v in (times | ratios).items()}
 
 
 def main() -> None:
     """Measure all sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each network")
-    parser.add_argument("--size", action="append", choices=SIZES, help="these alone, without writing rows")
-    given = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds per network")
+    parser.add_argument("--size", action="append", choices=SIZES, help="only these, without writing rows")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    found = [row(name, 4, given.seconds) for name in given.size or SIZES]
-    frame = pd.DataFrame(found)
+    rows = [row(name, 4, options.seconds) for name in options.size or SIZES]
+    frame = pd.DataFrame(rows)
     print(frame.to_string(index=False))
-    if not given.size:
+    if not options.size:
         frame.to_csv(Path(__file__).parent / "rows" / "causal_training.csv", index=False)
 
 

@@ -1,4 +1,4 @@
-"""The former default score, kept as a control that a newer proxy is compared with.
+"""The former default score, a control for newer proxies.
 
 Usable like any proxy: ``nas search --proxy benchmarks/controls.py:learned_paths``.
 """
@@ -17,17 +17,17 @@ from nas.representation.kinds import kind
 def learned_paths(architecture: Architecture) -> float:
     """Number of learned operations on all paths: mean over levels of log(paths × expected learned operations).
 
-    Widths have no influence. About 10 µs for 35 operations if all levels run the same operations.
+    Widths have no effect. About 10 µs for 35 operations if all levels run the same operations.
     """
     levels = log_learned_paths(architecture)
     return sum(levels) / len(levels)
 
 
 def log_learned_paths(architecture: Architecture) -> tuple[float, ...]:
-    """Per level, the logarithm of the number of learned operations on all input→output paths together.
+    """Logarithm of the number of learned operations on all input→output paths, per level.
 
     Equals log(number of paths × expected number of learned operations on a path of the path-uniform walk). A level
-    without learned operations has 0.0, like a level with a single one.
+    without learned operations has 0.0, like a level with one learned operation.
 
     Notes
     -----

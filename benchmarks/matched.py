@@ -1,8 +1,9 @@
-"""Anytime networks of every style whose operating points cost the same: what anytime_accuracy.py compares.
+"""Anytime networks of all styles with operating points of equal MACs, which anytime_accuracy.py compares.
 
-The reference is a small ResNet whose points are a quarter, a half, three quarters and all of its width: a stem, of
-stride 2 where images are not tiny, and three stages of one basic block, each of half the size and twice the width. The
-others take sizes by which each of their points has the reference's MACs, as closely as whole channels allow.
+The reference is a small ResNet with points at 25, 50, 75 and 100 % of its width: a stem, of stride 2 unless images are
+tiny, and three stages of one basic block, each with half the image size and twice the width of the stage before. The
+sizes of the other networks are chosen so that each point has the MACs of the reference's point, as closely as whole
+channels allow.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from search_spaces.slicing import i_resnext, sparse_resnext
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 STAGES = 3
 STREAM = (0.75, 1.25, 1.75, 2.25)
-"""Of the width. Chosen on CIFAR-10's validation images, one seed: 58.3 % on average over the points, against 57.6 %
-with a first share of 0.5, where all points go without what they would read of it, and 56.4 % with 1.0, where branches
-are few."""
+"""Width of the residual stream at each point, as a share of the reference's width.
+
+Chosen on CIFAR-10's validation images with one seed, by mean accuracy over the points: 58.3 %. A first share of 0.5
+gives 57.6 % (the first slice of the stream, which all points read, is narrow), 1.0 gives 56.4 % (few branches).
+"""
 NR = ("norm", "relu")
 
 
 def trained_by(architecture: Architecture, rule: str, **settings: Setting) -> Architecture:
-    """The network under another training rule."""
+    """The network with a different training rule."""
     return replace(architecture, training=TrainingSpec(rule=rule, settings=tuple(sorted(settings.items()))))
 
 
@@ -39,26 +42,27 @@ def trained_by(architecture: Architecture, rule: str, **settings: Setting) -> Ar
 
 
 def dense(task: Task, width: int) -> Architecture:
-    """The reference: every operating point a width of one network, each trained on the labels in every step."""
+    """The reference: the operating points are widths of one network; every step trains all of them on the labels."""
     slices = prefixes(width, FRACTIONS)
     return trained_by(_resnet(task, slices, "dense"), "sandwich", sampled=len(slices) - 2)
 
 
 def norm_per_width(task: Task, width: int) -> Architecture:
-    """A slimmable network: the reference with norms of its own for every point, which are trained."""
+    """A slimmable network: the reference with trained norms of its own for every point."""
     return trained_by(replace(dense(task, width), norm="per_point"), "joint")
 
 
 def independent(anytime: Architecture) -> list[Architecture]:
-    """A network of its own for every operating point of a dense one, of the same shape."""
-    alone = (anytime.with_points([point]).canonical for point in anytime.points)
-    return [trained_by(replace(one, norm="shared"), "joint") for one in alone]
+    """A separate network for every operating point of a dense network, of the same shape."""
+    networks = (anytime.with_points([point]).canonical for point in anytime.points)
+    return [trained_by(replace(one, norm="shared"), "joint") for one in networks]
 
 
 def narrow_i_resnext(task: Task, width: int) -> Architecture:
-    """I-ResNeXt with one block a stage: points are numbers of branches, each of two channels in the first stage.
+    """I-ResNeXt with one block per stage: a point is a number of branches, each of two channels in the first stage.
 
-    The residual stream, which all points pay for, is as wide as the smallest leaves room for beside one branch.
+    All points compute the whole residual stream. It is as wide as the MACs of the smallest point, with one branch,
+    allow.
     """
     costs, stride = dense(task, width).costs, stem_strides(task)[-1]
 
@@ -72,7 +76,7 @@ def narrow_i_resnext(task: Task, width: int) -> Architecture:
 
 
 def _resnet(task: Task, slices: Sequence[int], wiring: str) -> Architecture:
-    """The reference's layers. slices: prefix lengths in the first stage, an operating point each."""
+    """The reference's layers. slices: prefix lengths in the first stage, one per operating point."""
     b, slices, wired = Builder(task), tuple(slices), {"wiring": wiring}
     x = b.conv(b.input, slices, stride=stem_strides(task)[-1], after=NR)
     for stage in range(STAGES):
@@ -88,11 +92,11 @@ def _resnet(task: Task, slices: Sequence[int], wiring: str) -> Architecture:
     return b.architecture(len(slices), norm="shared" if wiring == "causal" else "recalibrated")
 
 
-# Networks whose points build on each other -----------------------------------------------------------------------
+# Networks whose points reuse the results of smaller points ---------------------------------------------------------
 
 
 def sliced(task: Task, width: int) -> Architecture:
-    """The reference's layers, block-triangular: what slices 1 … k of every map are does not depend on the others."""
+    """The reference's layers, block-triangular: slices 1 … k of every map do not depend on later slices."""
     original = _resnet(task, (width,), "causal")
     full, macs = np.array(_widths(original)), OwnershipMacs(original)
     shares = np.linspace(0, 2, 64 * full.max())[:, None]
@@ -106,9 +110,9 @@ def sliced(task: Task, width: int) -> Architecture:
 
 
 def sparse(task: Task, width: int) -> Architecture:
-    """The block-triangular counterpart of I-ResNeXt: in each slice as many branches as its MACs leave room for.
+    """The block-triangular counterpart of I-ResNeXt: each slice has the branches that its MACs allow.
 
-    STREAM gives the width of its residual stream at every point, give or take a channel by which MACs match.
+    STREAM gives the width of the residual stream at every point, up to one channel that is adjusted to match the MACs.
     """
     stride = stem_strides(task)[-1]
 
@@ -126,22 +130,23 @@ def sparse(task: Task, width: int) -> Architecture:
 
 
 def sliced_own_heads(task: Task, width: int) -> Architecture:
-    """The slices with a classifier for every point."""
+    """The network of :func:`sliced` with a classifier for every point."""
     return own_heads(sliced(task, width))
 
 
 def stepping(task: Task, width: int) -> Architecture:
-    """SteppingNet: the slices are what its construction starts from and replaces, within the same budgets of MACs.
+    """SteppingNet: its construction starts from the slices of :func:`sliced` and replaces them within equal MACs.
 
-    Its original network, the teacher too, is the reference's largest point.
+    Its original network, which is also the teacher, is the reference's largest point.
     """
     original = "-".join(map(str, _widths(_resnet(task, (width,), "causal"))))
     return trained_by(sliced(task, width), "stepping", original=original)
 
 
 def any_width(task: Task, width: int) -> Architecture:
-    """An any-width network: weights triangular channel by channel, so that any width is a point, at half the MACs of a
-    dense layer.
+    """An any-width network: weights are triangular by channel, at half the MACs of a dense layer.
+
+    Any width is a possible operating point.
     """
     wide = _resnet(task, range(1, round(1.6 * width)), "causal")
     nearest = _nearest(wide, dense(task, width).costs)
@@ -149,21 +154,21 @@ def any_width(task: Task, width: int) -> Architecture:
 
 
 def early_exits(task: Task, width: int) -> Architecture:
-    """A chain with a classifier at four depths, whose widths are what each has to spend beyond the one before.
+    """A chain with a classifier at four depths; the width of each part uses the MACs between two points.
 
-    The first exit follows the stem and a convolution of stride 2, each other one a further basic block; the second
-    block shrinks the image once more.
+    The first exit follows the stem and a convolution of stride 2, each later exit one more basic block. The second
+    block halves the image size again.
     """
-    found: list[int] = []
+    channels: list[int] = []
     for cost in dense(task, width).costs:
-        options = [_exits(task, [*found, n]) for n in range(4, 6 * width)]
+        options = [_exits(task, [*channels, n]) for n in range(4, 6 * width)]
         nearest = min(range(len(options)), key=lambda i, c=cost: abs(options[i].costs[-1] - c))
-        found.append(4 + nearest)
-    return trained_by(_exits(task, found), "causal")
+        channels.append(4 + nearest)
+    return trained_by(_exits(task, channels), "causal")
 
 
 def _exits(task: Task, channels: Sequence[int]) -> Architecture:
-    """channels: of the map that each exit reads."""
+    """channels: number of channels of the map that each exit reads."""
     b, stride = Builder(task), stem_strides(task)[-1]
     x = b.conv(b.input, max(1, channels[0] // 2), stride=stride, after=NR)
     x = b.conv(x, channels[0], stride=2, after=NR)
@@ -182,10 +187,10 @@ def _exits(task: Task, channels: Sequence[int]) -> Architecture:
 
 
 def _widths(architecture: Architecture) -> list[int]:
-    """Channels of every coupling group."""
+    """Number of channels of every coupling group."""
     return [architecture.topology.maps[maps[0]].channels for maps in owned_groups(architecture)]
 
 
 def _nearest(architecture: Architecture, costs: Sequence[int]) -> list[Subnetwork]:
-    """For each cost the operating point whose MACs are closest to it."""
+    """The operating point with the MACs closest to each cost."""
     return [architecture.points[int(np.argmin(np.abs(np.array(architecture.costs) - cost)))] for cost in costs]

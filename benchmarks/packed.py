@@ -1,9 +1,9 @@
-"""Scores of many architectures at once: their graphs as arrays, and passes of the chain over all of them.
+"""Scores of many architectures at once: graphs packed into arrays, and passes of the chain over all graphs.
 
-For populations that are scored again: by another walk, with the importance of all operations, or all that a store
-holds. One pass runs over positions in topological order and, at each, over all graphs at once. To score a candidate
-*once*, as the funnel and the audit do, packing gains nothing: it takes as long as :func:`nas.proxies.dtmc.dtmc`
-does; see chain.py. The results are the same up to rounding.
+For populations that are scored repeatedly: by a second walk, or with the importance of all operations. A pass visits
+the positions in topological order, all graphs at once. Packing takes as long as :func:`nas.proxies.dtmc.dtmc` (see
+chain.py), so it gains nothing if a candidate is scored *once*, as in the funnel and the audit. The results are equal up
+to rounding.
 
 Suffixes: A architectures, L levels, G graphs, P positions, M maps, O operations.
 
@@ -31,24 +31,25 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 PACKED_WALKS = ("flow", "paths")
-"""The walks of :data:`nas.chain.walks.WALKS` that are passes along the edges."""
+"""Walks of :data:`nas.chain.walks.WALKS` that are computed by passes along the edges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackedGraphs:
     """The graphs of many architectures, from :func:`pack`.
 
-    A graph has the live operations of a level; levels with the same operations share one. Graphs are sorted by size,
+    A graph has the live operations of a level; levels with equal operations share a graph. Graphs are sorted by size,
     largest first, so that the graphs with an operation at a position are a prefix of all graphs. Passes use only these
     prefixes, and never the padding of the arrays.
 
-    num_maps, num_operations: of the architecture that has most of them.
+    num_maps, num_operations: the largest numbers of all architectures.
     graph_AL: the graph of every level, −1 if an architecture has fewer levels.
     output_G: the output map.
-    count_P: number of graphs with an operation at a position.
-    source_PG, target_PG: of the operation at a position, by target, as map · G + graph; padded with num_maps · G.
-    operation_PG: its index in its topology, padded with 0. learned_PG: whether it is learned.
-    weights_ALO: live weights of every operation at every level; 0 if it is not live, or if there is no such level.
+    count_P: number of graphs with an operation at each position.
+    source_PG, target_PG: maps of the operation at each position, ordered by target, as map · G + graph; padded with
+        num_maps · G.
+    operation_PG: index of the operation in its topology, padded with 0. learned_PG: whether it is learned.
+    weights_ALO: live weights of every operation at every level; 0 for dead operations and missing levels.
     """
 
     num_maps: int
@@ -65,12 +66,12 @@ class PackedGraphs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackedScores:
-    """Scores of packed graphs by a walk; 0 if an architecture has no such map or operation, or if it is not live.
+    """Scores of packed graphs by a walk; 0 for maps and operations that are missing or not live.
 
-    maps_GM, operations_GO: the probability that a walk through a graph passes them; ``maps_GM[packed.graph_AL[a, k]]``
-        belongs to level k of architecture a.
+    maps_GM, operations_GO: probability that a walk through the graph passes each map and each operation;
+        ``maps_GM[packed.graph_AL[a, k]]`` belongs to level k of architecture a.
     tas_maps_AM, tas_outputs_AO: TAS of maps and of operations' outputs in the chain over an architecture's levels;
-        both together sum to 1 for each architecture.
+        together they sum to 1 for each architecture.
     """
 
     maps_GM: Floats
@@ -80,11 +81,11 @@ class PackedScores:
 
 
 def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
-    """The graphs of the operating points of architectures, which may differ in everything.
+    """The graphs of the operating points of arbitrary architectures.
 
     Notes
     -----
-    O(operations of all levels); most of the time goes into counting their weights.
+    O(operations of all levels); counting the weights takes most of the time.
     """
     table, firsts = _operations_of(architectures)
     graph_AL = np.full((len(architectures), max((len(a.points) for a in architectures), default=0)), -1)
@@ -135,16 +136,15 @@ def pack(architectures: Sequence[Architecture]) -> PackedGraphs:
 
 
 def packed_learned_paths(packed: PackedGraphs) -> Floats:
-    """``controls.log_learned_paths`` of every level, shape (A, L); NaN if an architecture has fewer
-    levels.
+    """``controls.log_learned_paths`` of every level, shape (A, L); NaN for missing levels.
 
     Notes
     -----
-    O(operations of all graphs). Counts are kept as logarithms: there may be more paths than a float can hold.
+    O(operations of all graphs). Counts are stored as logarithms: the number of paths may exceed the range of floats.
     """
     count = packed.output_G.size
-    ways = np.full(packed.num_maps * count, -np.inf)  # log of the paths that lead here
-    learned = np.full_like(ways, -np.inf)  # log of the learned operations on all of them together
+    ways = np.full(packed.num_maps * count, -np.inf)  # log of the number of paths from the input to here
+    learned = np.full_like(ways, -np.inf)  # log of the number of learned operations on all these paths
     ways[:count] = 0.0
     for p, n in enumerate(packed.count_P.tolist()):
         source, target = packed.source_PG[p, :n], packed.target_PG[p, :n]
@@ -156,9 +156,7 @@ def packed_learned_paths(packed: PackedGraphs) -> Floats:
 
 
 def packed_walk_weights(packed: PackedGraphs) -> Floats:
-    """:func:`nas.chain.scores.log_walk_weights` of every level, shape (A, L); NaN if an architecture has fewer
-    levels.
-    """
+    """:func:`nas.chain.scores.log_walk_weights` of every level, shape (A, L); NaN for missing levels."""
     passed_GO = _passes(packed, _shares_by_number(packed))[1]
     met_AL = (passed_GO[packed.graph_AL] * packed.weights_ALO).sum(axis=2)
     return np.where(packed.graph_AL >= 0, np.log(np.maximum(1.0, met_AL)), np.nan)
@@ -173,12 +171,12 @@ def packed_dtmc(packed: PackedGraphs) -> Floats:
 def packed_scores(packed: PackedGraphs, walk: str = "paths") -> PackedScores:
     """The walks "flow" and "paths" of :mod:`nas.chain.walks` over the graphs of every architecture.
 
-    Raises UserError for another walk.
+    Raises UserError for other walks.
 
     Notes
     -----
-    O(operations of all graphs): a pass back for the share of each operation among those that leave its source, one
-    forward.
+    O(operations of all graphs): a backward pass for the probabilities of leaving a map by each operation, then a
+    forward pass.
     """
     if walk not in PACKED_WALKS:
         raise UserError(unknown_name("walk of packed graphs", walk, PACKED_WALKS))
@@ -208,7 +206,7 @@ def _passes(packed: PackedGraphs, shares_P: list[Floats]) -> tuple[Floats, Float
 
 
 def _operations_of(architectures: Sequence[Architecture]) -> tuple[Indices, Indices]:
-    """Source, target and whether learned of all operations of all topologies, and the first index of each topology."""
+    """Rows source, target and learned of all operations of all topologies, and the first column of each topology."""
     sources: list[int] = []
     targets: list[int] = []
     kinds: list[str] = []
@@ -224,16 +222,16 @@ def _operations_of(architectures: Sequence[Architecture]) -> tuple[Indices, Indi
 
 
 def _shares_by_number(packed: PackedGraphs) -> list[Floats]:
-    """Of every position, the share of each operation among those that leave its source: all alike."""
+    """Probability of leaving the source by each operation, per position: equal for all its operations."""
     size = packed.num_maps * packed.output_G.size
     leaving = np.bincount(packed.source_PG.ravel(), minlength=size + 1)
     return [1.0 / leaving[packed.source_PG[p, :n]] for p, n in enumerate(packed.count_P.tolist())]
 
 
 def _shares_by_paths(packed: PackedGraphs) -> list[Floats]:
-    """Of every position, the share of each operation among those that leave its source, by the paths that go on."""
+    """Probability of leaving the source by each operation, per position: proportional to the paths that follow."""
     count, positions = packed.output_G.size, packed.count_P.tolist()
-    ways = np.full(packed.num_maps * count, -np.inf)  # log of the paths from here to the output
+    ways = np.full(packed.num_maps * count, -np.inf)  # log of the number of paths from here to the output
     ways[packed.output_G * count + np.arange(count)] = 0.0
     for p in reversed(range(len(positions))):
         source, target = packed.source_PG[p, : positions[p]], packed.target_PG[p, : positions[p]]
@@ -242,7 +240,7 @@ def _shares_by_paths(packed: PackedGraphs) -> list[Floats]:
 
 
 def _by_level(packed: PackedGraphs, values_G: Floats) -> Floats:
-    """Values of graphs at their levels, shape (A, L); NaN if there is no such level."""
+    """Values of graphs at their levels, shape (A, L); NaN for missing levels."""
     values_AL = np.full(packed.graph_AL.shape, np.nan)
     there_AL = packed.graph_AL >= 0
     values_AL[there_AL] = values_G[packed.graph_AL[there_AL]]

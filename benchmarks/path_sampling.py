@@ -1,13 +1,12 @@
 """Path-sampled training against its controls, and against sandwich and joint training, at equal epochs.
 
-One supernet with real alternatives (or a proposal of a space), every rule from the same seeds. Measures the operating
-points on validation images (to choose by) and test images (to report), after every ``--every`` epochs on the former;
-and, as what a search over the trained supernet would choose from, subnetworks drawn uniformly, the same ones for every
-rule; with ``--final N``, the operating points that a final search of N measurements chooses.
+All rules train one supernet with alternatives (or a proposal of a space) from the same seeds. Measures the operating
+points on validation images every ``--every`` epochs, and at the end also on test images, which are only reported. Also
+measures uniformly drawn subnetworks, equal for all rules (candidates of a search over the trained supernet), and with
+``--final N`` the operating points that a final search of N measurements chooses.
 
-Resumable: rows are appended to rows/path_sampling.csv as they come, and what is there is not trained again. Prints
-accuracies, expected MACs a step, and paired differences of the first rule to each other one with 95 % t-intervals over
-seeds.
+Appends rows to rows/path_sampling.csv after each measurement and skips the trainings in that file. Prints accuracies,
+expected MACs per step, and paired differences of the first rule to each other rule with 95 % t-intervals over seeds.
 
 cifar10_10k.npz holds 10,000 training images of CIFAR-10 and all its test images, as x_train, y_train, x_test, y_test.
 
@@ -76,11 +75,11 @@ FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 
 def supernet(task: Task, width: int) -> Architecture:
-    """Stages of two blocks, six in all where there is room, with two kinds of alternatives that take turns.
+    """Stages of two blocks, six blocks if the image is large enough, with two alternating kinds of alternatives.
 
-    A block is a body of two 3×3 convolutions beside a shortcut. The body of the first block of a stage is optional; the
-    second has an optional 1×1 convolution in parallel. An optional skip leads from the input of every block to the
-    output of the next, and a long one from the stem to the end.
+    A block is a body of two 3×3 convolutions in parallel to a shortcut. The body of a stage's first block is optional;
+    the second block has an optional parallel 1×1 convolution. An optional skip connects the input of every block and
+    the output of the next block, and a long optional skip connects the stem and the last map.
     """
     b, norm = Builder(task), ("norm",)
     x = first = b.conv(b.input, prefixes(width, FRACTIONS), after=("norm", "relu"))
@@ -112,7 +111,7 @@ def architecture_of(name: str, task: Task, width: int) -> Architecture:
     if name == "supernet":
         return supernet(task, width)
     space, _, number = name.partition(":")
-    made, decide, domains = (
+    proposer, decide, domains = (
         load_plugin("nas.search_spaces", space)(),
         at_random(np.random.default_rng(0)),
         Domains(),
@@ -120,7 +119,7 @@ def architecture_of(name: str, task: Task, width: int) -> Architecture:
     left = int(number or 0)
     while True:
         try:
-            architecture = made.architecture(Recorder(decide, domains), task)
+            architecture = proposer.architecture(Recorder(decide, domains), task)
         except InvalidArchitecture:
             continue
         if len(choice_groups(architecture.topology)) >= 3:
@@ -130,7 +129,7 @@ def architecture_of(name: str, task: Task, width: int) -> Architecture:
 
 
 def trained_by(architecture: Architecture, rule: str, number: int) -> Architecture:
-    """The architecture with a training rule; a random path is another one for every seed."""
+    """The architecture with a training rule; every seed has its own random path."""
     training = parse_rule(rule)
     settings = dict(training.settings)
     if training.rule == "random_path_sampling":
@@ -151,26 +150,26 @@ def step_macs(architecture: Architecture) -> float:
 
 
 def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> list[Subnetwork]:
-    """Different subnetworks, drawn uniformly from a seed, small to large in MACs; fewer where there are not so many."""
-    rng, made = np.random.default_rng(seed("drawn subnetworks", number)), choice_groups(architecture.topology)
-    found: dict[int, Subnetwork] = {}
+    """Subnetworks drawn uniformly from a seed, ascending in MACs; fewer than count if their MACs repeat too often."""
+    rng, groups = np.random.default_rng(seed("drawn subnetworks", number)), choice_groups(architecture.topology)
+    point_by_macs: dict[int, Subnetwork] = {}
     for _ in range(20 * count):
-        point = sample_subnetwork(architecture, made, rng)
-        if len(found) < count:
-            found.setdefault(subnetwork_macs(architecture.topology, point), point)
-    return [found[cost] for cost in sorted(found)]
+        point = sample_subnetwork(architecture, groups, rng)
+        if len(point_by_macs) < count:
+            point_by_macs.setdefault(subnetwork_macs(architecture.topology, point), point)
+    return [point_by_macs[cost] for cost in sorted(point_by_macs)]
 
 
 def measure(trainer: Trainer, network: AnytimeNetwork, points: list[Subnetwork], images: int) -> list[dict[str, Any]]:
-    """Accuracy of subnetworks of a trained network on validation and test images, each with norms of its own."""
+    """Accuracy of subnetworks of a trained network on validation and test images, each with its own norms."""
     calibration = trainer.source.calibration(trainer.source.training_subset(images), 0)
     return measure_points(network.with_points(points), trainer.source, calibration, test=True)
 
 
 def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, done: set[int]) -> Iterator[list[dict]]:
-    """The rows of one training, an epoch at a time; epochs already measured are left out."""
+    """The rows of one training, epoch by epoch, without the epochs that are measured already."""
     architecture = trained_by(architecture_of(options.arch, trainer.dataset.task, options.width), rule, number)
-    about = {"epochs": options.epochs, "rule": rule, "seed": number, "step_macs": step_macs(architecture)}
+    identity = {"epochs": options.epochs, "rule": rule, "seed": number, "step_macs": step_macs(architecture)}
     folder = Path(options.folder, *(str(part).replace("/", "_") for part in _key(trainer, options, rule, number)))
     for epoch in sorted({*range(options.every, options.epochs, options.every), options.epochs} - done):
         job = Job(
@@ -184,7 +183,7 @@ def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, d
             test=epoch == options.epochs,
         )
         outcome = trainer.evaluate(job, lambda epoch: None)
-        common = about | {"epoch": epoch, "seconds": round(outcome.seconds, 1)}
+        common = identity | {"epoch": epoch, "seconds": round(outcome.seconds, 1)}
         rows = [common | {"kind": "point"} | point for point in outcome.points]
         if outcome.saved and options.subnetworks:
             network = AnytimeNetwork.load(folder).to(trainer.device)
@@ -195,18 +194,18 @@ def run(trainer: Trainer, options: argparse.Namespace, rule: str, number: int, d
 
 
 def final_search(trainer: Trainer, options: argparse.Namespace, rule: str, number: int) -> list[dict]:
-    """The points that a final search over a trained supernet chooses, measured."""
+    """Rows of the operating points that a final search over a trained supernet chooses."""
     folder = Path(options.folder, *(str(part).replace("/", "_") for part in _key(trainer, options, rule, number)))
     if not folder.is_dir():
-        print(f"{rule} seed {number}: no final search, for its network is no longer in {folder}", flush=True)
+        print(f"{rule} seed {number}: no final search, because {folder} has no network", flush=True)
         return []
     network = AnytimeNetwork.load(folder)
     selection = Selection(evaluations=options.final, low=network.macs[0], high=1.01 * network.macs[-1])
     started = time.monotonic()
     chosen = trainer.select(network, selection, seed=seed("path sampling", number))
-    about = {"epochs": options.epochs, "rule": rule, "seed": number, "epoch": options.epochs, "kind": "final"}
-    about["seconds"] = round(time.monotonic() - started, 1)
-    return [about | {name: value for name, value in point.items() if name in COLUMNS} for point in chosen.points]
+    identity = {"epochs": options.epochs, "rule": rule, "seed": number, "epoch": options.epochs, "kind": "final"}
+    identity["seconds"] = round(time.monotonic() - started, 1)
+    return [identity | {name: value for name, value in point.items() if name in COLUMNS} for point in chosen.points]
 
 
 def _key(trainer: Trainer, options: argparse.Namespace, rule: str, number: int) -> tuple:
@@ -222,7 +221,7 @@ def report(frame: pd.DataFrame, rules: list[str]) -> None:
     last = frame[frame.epoch == frame.epochs]
     points, drawn, final = (last[last.kind == kind] for kind in ("point", "drawn", "final"))
     print(
-        "\nOperating points, test accuracy by level; drawn subnetworks; expected MACs a step; seconds (mean of seeds)"
+        "\nOperating points, test accuracy by level; drawn subnetworks; expected MACs per step; seconds (mean of seeds)"
     )
     table = points.pivot_table(index="rule", columns="level", values="test_accuracy", sort=False)
     table.columns = [f"level {level}" for level in table.columns]
@@ -235,8 +234,8 @@ def report(frame: pd.DataFrame, rules: list[str]) -> None:
     ):
         table[name] = rows.groupby("rule")[column].mean()
     print(table.reindex(rules).round(4).to_string())
-    ours, *others = rules
-    for control in others:
+    ours, *controls = rules
+    for control in controls:
         print(f"\n{ours} − {control}, test accuracy in points, mean and 95 % interval over seeds")
         for level in sorted(points.level.unique()):
             print(f"  level {level}: {paired_difference(points[points.level == level], 'rule', ours, control)}")
@@ -244,16 +243,16 @@ def report(frame: pd.DataFrame, rules: list[str]) -> None:
         if len(drawn):
             print(f"  drawn subnetworks: {paired_difference(drawn, 'rule', ours, control)}")
         if len(final):
-            for what, chosen in (("after the final search", final), ("as proposed", points)):
-                told = paired_difference(_anytime(chosen, points), "rule", ours, control)
-                print(f"  anytime accuracy {what}: {told}")
+            for description, chosen in (("after the final search", final), ("as proposed", points)):
+                difference = paired_difference(_anytime(chosen, points), "rule", ours, control)
+                print(f"  anytime accuracy {description}: {difference}")
         print(f"  epochs to the control's final validation accuracy: {_epochs_to(frame, ours, control)}")
 
 
 def _anytime(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Test anytime accuracy over the range of the architecture's own points; the point to answer by is validation's."""
+    """Test anytime accuracy over the MACs of the architecture's own points, with points chosen on validation images."""
     low, high = points.macs.min(), 1.01 * points.macs.max()
-    found = [
+    accuracies = [
         {
             "rule": rule,
             "seed": number,
@@ -263,7 +262,7 @@ def _anytime(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
         }
         for (rule, number), group in rows.groupby(["rule", "seed"])
     ]
-    return pd.DataFrame(found)
+    return pd.DataFrame(accuracies)
 
 
 def _epochs_to(frame: pd.DataFrame, ours: str, control: str) -> str:
@@ -278,29 +277,31 @@ def _epochs_to(frame: pd.DataFrame, ours: str, control: str) -> str:
 
 
 def main() -> None:
-    """Train what is missing, then print."""
+    """Train the missing networks, then print."""
     parser = parser_of(__doc__, "path_sampling", epochs=8, width=8, width_of="of the supernet's first stage")
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--layout", help="axes of the images where their shape leaves it open")
-    parser.add_argument("--every", type=int, default=2, help="measure on validation images after so many epochs")
+    parser.add_argument("--layout", help="axes of the images, if their shape is ambiguous")
+    parser.add_argument("--every", type=int, default=2, help="epochs between measurements on validation images")
     parser.add_argument("--arch", default="supernet", help="supernet, or SPACE:N for the N-th proposal of a space")
-    parser.add_argument("--rule", action="append", default=[], help="as nas search takes it; the first against all")
-    parser.add_argument("--subnetworks", type=int, default=4, help="drawn and measured after training")
+    parser.add_argument(
+        "--rule", action="append", default=[], help="as for nas search; the first is compared with the rest"
+    )
+    parser.add_argument("--subnetworks", type=int, default=4, help="subnetworks to draw and measure after training")
     parser.add_argument("--final", type=int, default=0, help="measurements of a final search after training; 0: none")
     options = parser.parse_args()
     rules, rows = options.rule or list(RULES), Rows(options.csv, COLUMNS)
     trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)
     for number in range(options.seeds):
         for rule in rules:
-            known = rows.of(dict(zip(RUN, _key(trainer, options, rule, number))))
-            done = set(known.epoch)
+            recorded = rows.of(dict(zip(RUN, _key(trainer, options, rule, number))))
+            done = set(recorded.epoch)
             fixed = {"data": trainer.dataset.name, "arch": _arch(options), "images": options.images}
             steps = run(trainer, options, rule, number, done) if options.epochs not in done else iter(())
-            if options.final and not (known.kind == "final").any():
+            if options.final and not (recorded.kind == "final").any():
                 steps = chain(steps, (final_search(trainer, options, rule, number) for _ in range(1)))
-            for found in filter(None, steps):
-                rows.append(fixed | row for row in found)
-                print(f"{rule} seed {number}, epoch {found[0]['epoch']}: {_short(found)}", flush=True)
+            for new_rows in filter(None, steps):
+                rows.append(fixed | row for row in new_rows)
+                print(f"{rule} seed {number}, epoch {new_rows[0]['epoch']}: {_short(new_rows)}", flush=True)
     frame = rows.of(dict(zip(RUN[:4], _key(trainer, options, rules[0], 0))))
     report(frame[frame.seed < options.seeds], rules)
 

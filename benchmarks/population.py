@@ -1,14 +1,14 @@
-"""A population of trained candidates, by which any proxy can be judged in seconds: see ranking.py and strategies.py.
+"""A population of trained candidates, on which proxies are evaluated in seconds: see ranking.py and strategies.py.
 
-Random proposals of `residual` (150) and `mobile` (80) on 10,000 images of a data set, trained alike by the search's own
-evaluator and the default training rule. Of them 60 (40 and 20) have the MACs of their largest point within 5 % of one
-value, so that size cannot help a proxy; 24 are trained with a second and a third seed, which tells how much of an order
-is chance. Drawn before anything is trained, from fixed seeds; a candidate with an even number is for tuning proxies,
-one with an odd number for reporting them.
+Random proposals of `residual` (150) and `mobile` (80), trained with equal settings on 10,000 images of a data set by
+the search's evaluator and the default training rule. 60 of them (40 and 20) have the MACs of their largest point within
+5 % of one value, so that size cannot help a proxy. 24 are trained with a second and a third seed, to estimate the noise
+of the order. All are drawn before the first training, from fixed seeds. Candidates with even numbers are for tuning
+proxies, candidates with odd numbers for reporting.
 
-Writes one row a training to rows/population.csv as it comes: architecture (JSON), choices, and lists over levels, small
-to large: macs, params, accuracy and loss on the validation images. The test images are not looked at. What is there is
-not trained again.
+Appends one row per training to rows/population.csv: architecture (JSON), choices, and lists over levels, small to
+large: macs, params, accuracy and loss on the validation images. The test images are not used. Trainings in that file
+are skipped.
 
     python benchmarks/population.py --data npz:fashion_mnist.npz [--workers 2]
 """
@@ -44,16 +44,17 @@ from nas.spaces.choices import at_random
 from results.front import Score
 
 SIZES = {"residual": (110, 40), "mobile": (60, 20)}
-"""Per space: free candidates, and candidates at matched MACs."""
+"""Per space: number of free candidates, and of candidates with matched MACs."""
 REPEATED = {"residual": 16, "mobile": 8}
-"""Per space: how many of the free candidates are trained three times."""
-LOW, HIGH, MATCHED = 0.3e6, 3e6, 1.8e6  # MACs: of the smallest point at most, of the largest, of the matched ones'
+"""Per space: number of free candidates that are trained three times."""
+LOW, HIGH, MATCHED = 0.3e6, 3e6, 1.8e6
+"""MACs: limit of the smallest point, limit of the largest point, largest point of matched candidates."""
 TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One of the population. group: "free" or "matched". number: in its space; even ones are for tuning."""
+    """A candidate of the population. group: "free" or "matched". number: within its space; even numbers: tuning."""
 
     space: str
     group: str
@@ -62,7 +63,7 @@ class Candidate:
 
 
 def draw(task: Task) -> list[Candidate]:
-    """The whole population, in the order of training: spaces and groups take turns, so that any part of it is fair."""
+    """The population in the order of training: spaces and groups alternate, so that every prefix is representative."""
     groups = [_group(space, group, size, task) for space, sizes in SIZES.items() for group, size in zip(GROUPS, sizes)]
     spread = [sorted(((i + 0.5) / len(g), c.space, c.group, c) for i, c in enumerate(g)) for g in groups]
     return [c for *_, c in sorted((entry for g in spread for entry in g), key=lambda entry: entry[:3])]
@@ -78,22 +79,22 @@ def _group(space: str, group: str, size: int, task: Task) -> list[Candidate]:
         proxy=("dtmc", load_proxy("dtmc")),
         constraints=Constraints(max_macs=HIGH, low=LOW),
     )
-    decide, found = at_random(np.random.default_rng(seed("population", space, group))), {}
+    decide, proposals = at_random(np.random.default_rng(seed("population", space, group))), {}
     first = 0 if group == "free" else SIZES[space][0]
-    while len(found) < size:
+    while len(proposals) < size:
         proposal = screener.propose(decide)
         if isinstance(proposal, Proposal) and (group == "free" or abs(proposal.macs[-1] / MATCHED - 1) <= TOLERANCE):
-            found.setdefault(proposal.key, proposal)
-    return [Candidate(space=space, group=group, number=first + i, proposal=p) for i, p in enumerate(found.values())]
+            proposals.setdefault(proposal.key, proposal)
+    return [Candidate(space=space, group=group, number=first + i, proposal=p) for i, p in enumerate(proposals.values())]
 
 
 def trainings(population: list[Candidate]) -> Iterator[tuple[Candidate, int]]:
-    """All trainings as (candidate, repeat), the second and third seeds among the others."""
+    """All trainings as (candidate, repeat); second and third seeds are spread over the whole order."""
     repeated = [c for c in population if c.group == "free" and c.number < REPEATED[c.space]]
-    again = [(c, repeat) for repeat in (1, 2) for c in repeated]
-    every = max(1, len(population) // max(1, len(again)))
+    repetitions = [(c, repeat) for repeat in (1, 2) for c in repeated]
+    every = max(1, len(population) // max(1, len(repetitions)))
     chunks = [population[i : i + every] for i in range(0, len(population), every)]
-    for chunk, repeat in zip_longest(chunks, again):
+    for chunk, repeat in zip_longest(chunks, repetitions):
         yield from ((c, 0) for c in chunk or ())
         if repeat is not None:
             yield repeat
@@ -135,38 +136,40 @@ def train(data: str, candidate: Candidate, repeat: int, epochs: int, images: int
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """The rows of a population, lists as arrays of shape (levels,) and architectures as such."""
+    """The rows of a population; lists are read as arrays of shape (levels,), architectures as objects."""
     frame = pd.read_csv(path)
-    known = {
+    architectures = {
         key: Architecture.from_json(json.loads(text))
         for key, text in zip(frame.key, frame.architecture)
         if isinstance(text, str)
     }
-    frame = frame[frame.key.isin(known)].reset_index(drop=True)
+    frame = frame[frame.key.isin(architectures)].reset_index(drop=True)
     for name in ("macs", "params", "accuracy", "loss"):
         frame[name] = [np.array(json.loads(text)) for text in frame[name]]
     frame["choices"] = [json.loads(text) for text in frame.choices]
-    return frame.assign(architecture=frame.key.map(known))
+    return frame.assign(architecture=frame.key.map(architectures))
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Train the missing candidates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--limit", type=int, help="stop after so many trainings")
+    parser.add_argument("--limit", type=int, help="largest number of trainings of this run")
     parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "rows" / "population.csv")
     options = parser.parse_args()
     trainer = Training(options.data)
     images = len(trainer.source.training_subset(options.images))
-    about = {"data": trainer.dataset.name, "epochs": options.epochs, "images": images}
+    setting = {"data": trainer.dataset.name, "epochs": options.epochs, "images": images}
     done: set[tuple[str, int]] = set()
     if options.csv.exists():
         rows = pd.read_csv(options.csv)
-        if not all((rows[name] == value).all() for name, value in about.items()):
-            parser.error(f"{options.csv} must hold a population of {about}; it holds another. Name one with --csv.")
+        if not all((rows[name] == value).all() for name, value in setting.items()):
+            parser.error(
+                f"{options.csv} must hold a population of {setting}; its rows differ. Choose a different --csv."
+            )
         done = set(zip(rows.key, rows.repeat))
     left = [(c, repeat) for c, repeat in trainings(draw(trainer.dataset.task)) if (c.proposal.key, repeat) not in done]
     left, total = left[: options.limit], len(left) + len(done)

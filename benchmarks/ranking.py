@@ -1,16 +1,16 @@
-"""Which proxy orders trained candidates best, and how well could any? On the population of population.py.
+"""Rank correlation of every proxy with the results of training, on the population of population.py.
 
 Per space and half (even numbers: "tuning", on which the default score was chosen; odd: "report"): Kendall τ of every
-proxy with the anytime accuracy and with the anytime loss (its sign turned), raw, with size removed (see
-nas.audit.audit), and among candidates of matched MACs; the noise ceiling, which is τ between trainings of the same
-candidates with different seeds; paired bootstrap differences of the default score to every other proxy; CPU seconds a
-network, and how many times faster the default score is than NASWOT.
+proxy with the anytime accuracy and with the negative anytime loss, raw, with size removed (see nas.audit.audit), and
+among candidates with matched MACs; the noise ceiling, τ between trainings of the same candidates with different seeds;
+paired bootstrap differences of the default score to every other proxy; CPU seconds per network, and the ratio of NASWOT
+to the default score.
 
-The ceiling is no upper bound: it compares two trainings, and a score without noise may agree better with their mean. It
-is over the repeated candidates of both halves.
+The noise ceiling is no upper bound: it compares two trainings, and a score without noise may correlate better with
+their mean. It uses the repeated candidates of both halves.
 
-Scores of the dear proxies are kept in rows/proxy_scores.csv, so that what was scored once is not scored again. Times
-are taken afresh, proxy after proxy on each of the same networks, on one thread. Writes rows/ranking_HALF.csv.
+Scores of expensive proxies are stored in rows/proxy_scores.csv and computed once. Times are measured anew in every run,
+on one thread; on each network, the proxies run in turn. Writes rows/ranking_HALF.csv.
 
     python benchmarks/ranking.py [--population rows/population.csv] [--half report] [--proxy dtmc --proxy naswot …]
 """
@@ -44,59 +44,59 @@ from results.front import anytime_accuracy
 
 ROWS = Path(__file__).parent / "rows"
 PROXIES = ("dtmc", "learned_paths", "macs", "params", "depth", "count", "nn_mass", "naswot", "synflow", "zico")
-REFERENCES = 150  # random architectures of a space, for what size explains
+REFERENCES = 150  # random architectures of a space, to fit the effect of size
 RESAMPLES = 2_000
-TIMED = 10  # networks of a space that every proxy is timed on
+TIMED = 10  # networks per space on which proxies are timed
 CONTROLS = {"learned_paths": f"{Path(__file__).parent / 'controls.py'}:learned_paths"}
 
 
 def named(name: str) -> Proxy:
-    """An installed proxy, or one of the controls beside this file."""
+    """An installed proxy, or a control of controls.py."""
     return load_proxy(CONTROLS.get(name, name))
 
 
 def references(space: str, task: Task) -> list[Architecture]:
-    """Random architectures of a space under the population's limits, always the same."""
+    """Random architectures of a space within the population's limits, equal in every run."""
     screener = Screener(
         {space: load_plugin("nas.search_spaces", space)()},
         task,
         proxy=("macs", load_proxy("macs")),
         constraints=Constraints(max_macs=HIGH, low=LOW),
     )
-    decide, found = at_random(np.random.default_rng(seed("ranking references", space))), {}
-    while len(found) < REFERENCES:
+    decide, architecture_by_key = at_random(np.random.default_rng(seed("ranking references", space))), {}
+    while len(architecture_by_key) < REFERENCES:
         proposal = screener.propose(decide)
         if isinstance(proposal, Proposal):
-            found.setdefault(proposal.key, proposal.architecture)
-    return list(found.values())
+            architecture_by_key.setdefault(proposal.key, proposal.architecture)
+    return list(architecture_by_key.values())
 
 
 class Scores:
-    """Scores of architectures by proxies. Those that need weights are worked out once and kept in a CSV."""
+    """Scores of architectures by proxies. Scores of proxies that need weights are computed once and stored in a CSV."""
 
     def __init__(self, path: Path):
         self.path = path
         rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["proxy", "key", "score"])
-        self.known = {(r.proxy, r.key): r.score for r in rows.itertuples()}
+        self.stored = {(r.proxy, r.key): r.score for r in rows.itertuples()}
 
     def of(self, name: str, architectures: list[Architecture]) -> np.ndarray:
-        """Shape (N,)."""
+        """Scores of the architectures by one proxy, shape (N,)."""
         proxy, new = named(name), []
         if proxy.needs == "topology":
             return np.array([proxy(architecture) for architecture in architectures])
         for architecture in architectures:
-            if (name, architecture.key) not in self.known:
-                self.known[name, architecture.key] = score = proxy(architecture)
+            if (name, architecture.key) not in self.stored:
+                self.stored[name, architecture.key] = score = proxy(architecture)
                 new.append({"proxy": name, "key": architecture.key, "score": score})
         if new:
             pd.DataFrame(new).to_csv(self.path, mode="a", index=False, header=not self.path.exists())
-        return np.array([self.known[name, a.key] for a in architectures])
+        return np.array([self.stored[name, a.key] for a in architectures])
 
 
 def times(names: list[str], architectures: list[Architecture]) -> dict[str, float]:
-    """Median CPU seconds of every proxy on the same architectures, in turn, on one thread.
+    """Median CPU seconds of every proxy on the same architectures, in turns, on one thread.
 
-    As a search meets them: scored for the first time, when their costs are known and nothing else is.
+    As in a search, each architecture is scored for the first time, and only its costs are computed before.
     """
     proxies, taken = {name: named(name) for name in names}, {name: [] for name in names}
     threads = torch.get_num_threads()
@@ -117,7 +117,7 @@ def times(names: list[str], architectures: list[Architecture]) -> dict[str, floa
 
 
 def measures(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per candidate, mean over seeds: anytime accuracy, and the negative of the anytime loss in nats."""
+    """Per training: anytime accuracy, and the negative anytime loss in nats."""
 
     def of(row: Any) -> pd.Series:
         loss = anytime_accuracy(row.macs, -row.loss, low=LOW, high=HIGH, floor=-math.log(10))
@@ -127,7 +127,7 @@ def measures(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def ceiling(values: pd.DataFrame, keys: list[str], measure: str) -> tuple[float, float, float, int]:
-    """τ between trainings with different seeds, mean over pairs of seeds, with its interval over candidates."""
+    """τ between trainings with different seeds, mean over pairs of seeds; its interval; number of candidates."""
     table = values[values.key.isin(keys)].pivot_table(index="key", columns="repeat", values=measure).dropna()
     if len(table) < 5 or table.shape[1] < 2:
         return math.nan, math.nan, math.nan, len(table)
@@ -144,7 +144,7 @@ def ceiling(values: pd.DataFrame, keys: list[str], measure: str) -> tuple[float,
 def rank(
     frame: pd.DataFrame, names: list[str], scores: Scores, half: str, seconds: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """The rows of one half. seconds: of every proxy."""
+    """The rows of one half. seconds: CPU time of every proxy."""
     out: list[dict[str, Any]] = []
     values = measures(frame)
     mean = values.groupby("key")[["accuracy", "-loss"]].mean()
@@ -159,13 +159,13 @@ def rank(
         matched = (chosen.group == "matched").to_numpy()
         for measure in ("accuracy", "-loss"):
             target = mean.loc[chosen.key, measure].to_numpy()
-            about = {"space": space, "half": half, "measure": measure}
+            setting = {"space": space, "half": half, "measure": measure}
             top, top_low, top_high, count = ceiling(values, list(frame[frame.space == space].key), measure)
-            out.append(about | {"proxy": "noise ceiling", "n": count, "tau": top, "low": top_low, "high": top_high})
+            out.append(setting | {"proxy": "noise ceiling", "n": count, "tau": top, "low": top_low, "high": top_high})
             audited = audit(
                 trained, target, reference, rng=np.random.default_rng(seed("audit", space)), resamples=RESAMPLES
             )
-            left = size_residuals(target, size, target, size)
+            residual_target = size_residuals(target, size, target, size)
             for row in audited:
                 rng = np.random.default_rng(seed("ranking", space, row.proxy))
                 ours, theirs = trained.proxies[names[0]], trained.proxies[row.proxy]
@@ -174,12 +174,12 @@ def rank(
                     size_residuals(trained.proxies[n], size, reference.proxies[n], size_R)
                     for n in (names[0], row.proxy)
                 ]
-                removed = bootstrap_difference(*residual, left, rng=rng, resamples=RESAMPLES)
-                alone = theirs[matched], target[matched]
-                alike = kendall_tau(*alone)
-                alike_low, alike_high = bootstrap_interval(*alone, rng=rng, resamples=RESAMPLES)
+                removed = bootstrap_difference(*residual, residual_target, rng=rng, resamples=RESAMPLES)
+                matched_values = theirs[matched], target[matched]
+                alike = kendall_tau(*matched_values)
+                alike_low, alike_high = bootstrap_interval(*matched_values, rng=rng, resamples=RESAMPLES)
                 out.append(
-                    about
+                    setting
                     | {
                         "proxy": row.proxy,
                         "n": row.n,
@@ -202,11 +202,11 @@ def rank(
     return out
 
 
-def _difference(name: str, found: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((name, f"{name} low", f"{name} high"), found))
+def _difference(name: str, interval: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name} low", f"{name} high"), interval))
 
 
-def _told(value: float, low: float, high: float) -> str:
+def _formatted(value: float, low: float, high: float) -> str:
     return "–" if math.isnan(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
@@ -215,22 +215,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
     parser.add_argument("--half", choices=("tuning", "report"), default="report")
-    parser.add_argument("--proxy", action="append", help="the first is compared with the others")
+    parser.add_argument("--proxy", action="append", help="the first is compared with the rest")
     parser.add_argument("--scores", type=Path, default=ROWS / "proxy_scores.csv")
     options = parser.parse_args()
     names, scores, frame = options.proxy or list(PROXIES), Scores(options.scores), read(options.population)
     seconds = times(names, [a for _, group in frame.groupby("space") for a in group.architecture[:TIMED]])
-    found = pd.DataFrame(rank(frame, names, scores, options.half, seconds))
-    for (space, measure), rows in found.groupby(["space", "measure"], sort=False):
+    results = pd.DataFrame(rank(frame, names, scores, options.half, seconds))
+    for (space, measure), rows in results.groupby(["space", "measure"], sort=False):
         print(f"\n{space}, {options.half} half, τ with {measure}; n = {rows.n.max():.0f}")
         ahead = f"{names[0]} ahead"
         table = pd.DataFrame(
             {
                 "proxy": rows.proxy,
-                "raw": [_told(*v) for v in rows[["tau", "low", "high"]].to_numpy()],
-                "size removed": [_told(*v) for v in rows[["size removed", "removed low", "removed high"]].to_numpy()],
-                "matched MACs": [_told(*v) for v in rows[["matched", "matched low", "matched high"]].to_numpy()],
-                ahead: [_told(*v) for v in rows[[ahead, f"{ahead} low", f"{ahead} high"]].to_numpy()],
+                "raw": [_formatted(*v) for v in rows[["tau", "low", "high"]].to_numpy()],
+                "size removed": [
+                    _formatted(*v) for v in rows[["size removed", "removed low", "removed high"]].to_numpy()
+                ],
+                "matched MACs": [_formatted(*v) for v in rows[["matched", "matched low", "matched high"]].to_numpy()],
+                ahead: [_formatted(*v) for v in rows[[ahead, f"{ahead} low", f"{ahead} high"]].to_numpy()],
                 "verdict": rows.verdict.fillna(""),
                 "ms": [("" if math.isnan(s) else f"{1e3 * s:.3g}") for s in rows.seconds],
             }
@@ -238,7 +240,7 @@ def main() -> None:
         print(table.to_string(index=False))
     if "naswot" in names:
         print(f"\nNASWOT takes {seconds['naswot'] / seconds[names[0]]:,.0f} times as long as {names[0]}.")
-    found.round(9).to_csv(ROWS / f"ranking_{options.half}.csv", index=False)
+    results.round(9).to_csv(ROWS / f"ranking_{options.half}.csv", index=False)
 
 
 if __name__ == "__main__":

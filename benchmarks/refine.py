@@ -1,10 +1,10 @@
-"""Continuing from one operating point to the next against starting again, on causal networks.
+"""Refinement from one operating point to the next against recomputation, on causal networks.
 
-For several networks, batches of 1 and 64, the CPU time of one thread (machines are shared): for all refine steps
-together; for one full pass, as the anytime network runs it and as the extracted static module does; and for a fresh
-pass at every level, which is what a network without reuse needs when its deadline is unknown. And step by step: going
-on from a level to the next against a fresh pass at that one, beside the ratio of their MACs. Ways take turns, each time
-is the least of several. Prints tables and writes rows/refine.csv and rows/refine_steps.csv.
+CPU time of one thread (machines are shared) for several networks and batches of 1 and 64: of all refine steps; of one
+full pass of the anytime network, and of the extracted static module; and of a new pass at every level, the cost of a
+network without reuse at an unknown deadline. For each step: refinement to the next level against a new pass at that
+level, with the ratio of their MACs. Methods take turns; each time is the minimum of several runs. Prints tables and
+writes rows/refine.csv and rows/refine_steps.csv.
 
     python benchmarks/refine.py
 """
@@ -42,19 +42,19 @@ BATCHES = (1, 64)
 
 
 def ways(network: AnytimeNetwork, x: Tensor) -> dict[str, Callable[[], object]]:
-    """What is compared, by the name of its column."""
-    alone = [network.extract(level).to(memory_format=torch.channels_last) for level in range(network.levels)]
+    """The timed functions, by the names of their columns."""
+    modules = [network.extract(level).to(memory_format=torch.channels_last) for level in range(network.levels)]
     return {
         "refine_ms": lambda: list(network.refine(x)),
         "forward_ms": lambda: network(x),
-        "static_ms": lambda: alone[-1](x),
+        "static_ms": lambda: modules[-1](x),
         **{f"forward {level}": partial(network, x, level) for level in range(network.levels)},
-        **{f"static {level}": partial(one, x) for level, one in enumerate(alone)},
+        **{f"static {level}": partial(one, x) for level, one in enumerate(modules)},
     }
 
 
 def step_times(network: AnytimeNetwork, x: Tensor, seconds: float) -> list[float]:
-    """The least CPU time of every refine step, in ms."""
+    """The minimum CPU time of every refine step, in ms."""
     times: list[list[float]] = [[] for _ in range(network.levels)]
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times[0]) < 3:
@@ -63,16 +63,14 @@ def step_times(network: AnytimeNetwork, x: Tensor, seconds: float) -> list[float
             start = time.process_time()
             next(steps)
             times[level].append(1e3 * (time.process_time() - start))
-    return [min(found) for found in times]
+    return [min(times_of_level) for times_of_level in times]
 
 
 @torch.no_grad()
 def rows(name: str, seconds: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """One row for each batch size, and one for each batch size and step. Ratios are to the times of a full pass, or of
-    starting again.
-    """
+    """One row per batch size, and one per batch size and step; ratios to the times of a full pass or a new pass."""
     network = AnytimeNetwork(NETWORKS[name]()).eval().to(memory_format=torch.channels_last)
-    found, steps = [], []
+    totals, steps = [], []
     for batch in BATCHES:
         x = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
         times = best_times(ways(network, x), seconds)
@@ -84,31 +82,31 @@ def rows(name: str, seconds: float) -> tuple[list[dict[str, Any]], list[dict[str
             "again/refine": times["fresh_each_ms"] / times["refine_ms"],
             "again/refine_macs": sum(network.macs) / sum(network.refine_macs),
         }
-        about = {"network": name, "levels": network.levels, "macs": network.macs[-1], "batch": batch}
-        found.append(about | {k: round(v, 3) for k, v in (times | ratios).items()})
+        network_columns = {"network": name, "levels": network.levels, "macs": network.macs[-1], "batch": batch}
+        totals.append(network_columns | {k: round(v, 3) for k, v in (times | ratios).items()})
         for level, taken in enumerate(step_times(network, x, seconds)):
             step = {"level": level, "step_ms": taken, "fresh_ms": fresh[level], "step/fresh": taken / fresh[level]}
             step["step/fresh_macs"] = network.refine_macs[level] / network.macs[level]
-            steps.append(about | {k: round(v, 3) for k, v in step.items()})
-    return found, steps
+            steps.append(network_columns | {k: round(v, 3) for k, v in step.items()})
+    return totals, steps
 
 
 def main() -> None:
     """Measure all sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each size and batch")
-    parser.add_argument("--network", action="append", choices=NETWORKS, help="these alone, without writing rows")
-    given = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds per network and batch")
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="only these, without writing rows")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    found: list[dict[str, Any]] = []
+    totals: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
-    for name in given.network or NETWORKS:
-        for table, more in zip((found, steps), rows(name, given.seconds)):
+    for name in options.network or NETWORKS:
+        for table, more in zip((totals, steps), rows(name, options.seconds)):
             table += more
-    for table, file in ((found, "refine.csv"), (steps, "refine_steps.csv")):
+    for table, file in ((totals, "refine.csv"), (steps, "refine_steps.csv")):
         frame = pd.DataFrame(table)
         print(frame.to_string(index=False), end="\n\n")
-        if not given.network:
+        if not options.network:
             frame.to_csv(Path(__file__).parent / "rows" / file, index=False)
 
 

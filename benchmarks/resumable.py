@@ -1,4 +1,4 @@
-"""What the benchmarks that train share: rows that are appended as they come, and paired differences over seeds."""
+"""Common code of the benchmarks that train: rows that are appended after each training, and paired differences."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scipy.stats import t as student
 
 
 class Rows:
-    """A CSV file that grows as trainings end: what is there is not trained again after a crash.
+    """A CSV file that grows with each training, so that an interrupted benchmark resumes.
 
-    columns: of the file; what a row leaves out stays empty.
+    columns: columns of the file; missing values of a row stay empty.
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str]):
@@ -25,20 +25,20 @@ class Rows:
         if not self.path.exists():
             self.path.write_text(",".join(self.columns) + "\n")
 
-    def of(self, about: Mapping[str, Any]) -> pd.DataFrame:
-        """The rows with these values."""
-        text = {name: str for name, value in about.items() if isinstance(value, str)}
+    def of(self, values: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows with these values of columns."""
+        text = {name: str for name, value in values.items() if isinstance(value, str)}
         frame = pd.read_csv(self.path, dtype=text)
-        return frame[np.logical_and.reduce([frame[name] == value for name, value in about.items()])]
+        return frame[np.logical_and.reduce([frame[name] == value for name, value in values.items()])]
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write the rows of a training, in one piece; what the file has no column for is left out."""
+        """Write all rows of a training at once; values without a column are left out."""
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="", extrasaction="ignore").writerows(rows)
 
 
 def parser_of(doc: str, name: str, *, epochs: int, width: int, width_of: str) -> argparse.ArgumentParser:
-    """The options that trainings share, with defaults. doc: of the script, its first line tells. name: of its rows."""
+    """Common options of the trainings. doc: of the script, its first line is shown. name: file of its rows."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--images", type=int, default=10_000, help="training images used at most")
     parser.add_argument("--epochs", type=int, default=epochs)
@@ -52,9 +52,10 @@ def parser_of(doc: str, name: str, *, epochs: int, width: int, width_of: str) ->
 
 
 def paired_difference(rows: pd.DataFrame, by: str, ours: str, control: str) -> str:
-    """Mean test accuracy of one less that of another, over the seeds of both, in points with a 95 % t-interval.
+    """Difference of mean test accuracies over the common seeds, in points, with a 95 % t-interval.
 
-    rows: with ``seed`` and ``test_accuracy``; several of a seed are averaged. by: the column that tells who is who.
+    rows: with ``seed`` and ``test_accuracy``; rows of equal seed are averaged. by: column with the values ``ours`` and
+    ``control``.
     """
     mean = rows.groupby(["seed", by]).test_accuracy.mean().unstack() * 100
     if not {ours, control} <= set(mean.columns):

@@ -1,9 +1,9 @@
-"""How the default score of the chain was chosen: scores that were tried, on the tuning half of the population alone.
+"""Selection of the chain's default score: all scores that were tried, on the tuning half of the population.
 
-A score weighs every live operation of a level (1; the logarithm of its weights; their root; their number), takes what a
-walk is expected to meet of it (flow or paths), or what lies on all paths together, and averages over levels. Higher is
-better for all: more to learn where walks pass. Prints Kendall's τ with anytime accuracy and loss, raw and with size
-removed; writes rows/score_selection.csv. What was chosen is judged on the other half by ranking.py.
+A score assigns a value to every live operation of a level (1, or the logarithm, the root or the number of its weights),
+sums the values, either expected along a walk (flow or paths) or over all paths, and averages over levels. Higher is
+better for all scores: more weights along likely paths. Prints Kendall's τ with anytime accuracy and loss, raw and with
+size removed; writes rows/score_selection.csv. ranking.py evaluates the chosen score on the other half.
 
     python benchmarks/score_selection.py [--population rows/population.csv]
 """
@@ -39,24 +39,24 @@ WEIGHS: dict[str, Callable[[int], float]] = {
 
 
 def scores(architecture: Architecture) -> dict[str, float]:
-    """All scores of an architecture, by name."""
+    """All scores of an architecture by name."""
     topology, view = architecture.topology, graph_of(architecture)
     weights = [
         {o: w for o, w in zip(point.operations, live_weights(topology, point)) if w} for point in architecture.points
     ]
-    found = {}
+    score_by_name = {}
     for walk in ("flow", "paths"):
         visits = WALKS[walk](view.graph).visits_TN[:, list(view.operation_nodes)]
         for name, weigh in WEIGHS.items():
             met = [sum(visits[k, o] * weigh(w) for o, w in level.items()) for k, level in enumerate(weights)]
-            found[f"{walk}: expected {name}"] = fmean(met)
-            found[f"{walk}: log of expected {name}"] = fmean(math.log(max(1.0, m)) for m in met)
-    found["paths: log of learned operations on all (learned_paths)"] = fmean(log_learned_paths(architecture))
-    found["no chain: log of parameters, mean over levels"] = fmean(math.log(p) for p in params(architecture))
-    found["no chain: log of parameters, largest level"] = math.log(params(architecture)[-1])
+            score_by_name[f"{walk}: expected {name}"] = fmean(met)
+            score_by_name[f"{walk}: log of expected {name}"] = fmean(math.log(max(1.0, m)) for m in met)
+    score_by_name["paths: log of learned operations on all (learned_paths)"] = fmean(log_learned_paths(architecture))
+    score_by_name["no chain: log of parameters, mean over levels"] = fmean(math.log(p) for p in params(architecture))
+    score_by_name["no chain: log of parameters, largest level"] = math.log(params(architecture)[-1])
     learned = [sum(kind(topology.operations[o].kind).learned for o in p.operations) for p in architecture.points]
-    found["no chain: count"] = fmean(learned)
-    return found
+    score_by_name["no chain: count"] = fmean(learned)
+    return score_by_name
 
 
 def main() -> None:
@@ -69,13 +69,13 @@ def main() -> None:
     for space, group in frame[frame.number % 2 == 0].groupby("space"):
         chosen = group.drop_duplicates("key")
         sample = references(str(space), chosen.architecture.iloc[0].task)
-        own, other = (pd.DataFrame([scores(a) for a in of]) for of in (chosen.architecture, sample))
+        own, reference = (pd.DataFrame([scores(a) for a in of]) for of in (chosen.architecture, sample))
         size, size_R = (np.array([sizes_of(a) for a in of]) for of in (chosen.architecture, sample))
         for measure in ("accuracy", "-loss"):
             target = mean.loc[chosen.key, measure].to_numpy()
             left = size_residuals(target, size, target, size)
             for name in own:
-                removed = kendall_tau(size_residuals(own[name], size, other[name], size_R), left)
+                removed = kendall_tau(size_residuals(own[name], size, reference[name], size_R), left)
                 rows.append(
                     {
                         "space": space,
@@ -86,10 +86,12 @@ def main() -> None:
                         "size removed": removed,
                     }
                 )
-    found = pd.DataFrame(rows)
-    table = found.pivot_table(index="score", columns=["space", "measure"], values=["raw", "size removed"], sort=False)
-    print(f"Tuning half: {found.groupby('space').n.max().to_dict()} candidates\n{table.round(2).to_string()}")
-    found.round(6).to_csv(ROWS / "score_selection.csv", index=False)
+    correlations = pd.DataFrame(rows)
+    table = correlations.pivot_table(
+        index="score", columns=["space", "measure"], values=["raw", "size removed"], sort=False
+    )
+    print(f"Tuning half: {correlations.groupby('space').n.max().to_dict()} candidates\n{table.round(2).to_string()}")
+    correlations.round(6).to_csv(ROWS / "score_selection.csv", index=False)
 
 
 if __name__ == "__main__":

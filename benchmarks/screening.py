@@ -1,9 +1,8 @@
-"""How many proposals a second the funnel screens on one core: propose, build, dedupe, exact costs, constraints, score,
-order.
+"""Throughput of screening on one core: propose, build, deduplicate, exact costs, constraints, score, order.
 
-Goes through the public path (`nas.screening.pool`, `Shortlist`), as a search does. Prints a table of candidates a
-second, by CPU time (machines are shared) and by wall time, the share of each step, and the peak of memory against the
-size of the pool; writes raw rows to rows/screening.csv.
+Uses the functions of a search (`nas.screening.pool`, `Shortlist`). Prints candidates per second of CPU time (machines
+are shared) and of wall-clock time, the time of each step, and peak memory by size of the pool; writes raw rows to
+rows/screening.csv.
 
     python benchmarks/screening.py [--pool 4000] [--repeats 3]
 """
@@ -33,28 +32,28 @@ TASKS = {
     "28x28x1": Task(input_shape=(1, 28, 28), num_classes=10),
     "32x32x3": Task(input_shape=(3, 32, 32), num_classes=10),
 }
-CAPACITY = 36  # what a generation of nine shortlists
+CAPACITY = 36  # shortlist of a generation of nine
 
 
 def screener(space: str, task: Task) -> Screener:
-    """The screener of a study of one space under a limit that a good half of its proposals keep."""
+    """The screener of a study of one space with a limit that more than half of its proposals meet."""
     config = Config(spaces=(space,), max_macs=10e6)
     return screener_of(config, task, load_spaces(config.spaces, {}))
 
 
 def screen(space: str, task: Task, strategy: str, size: int, seed: int) -> dict[str, float]:
-    """One generation's screening: seconds, proposals and how many were feasible."""
+    """Screen one generation: seconds, number of proposals and number of feasible proposals."""
     screening = screener(space, task)
-    asked = load_plugin("nas.strategies", strategy)(seed=seed, history=())
-    best: Shortlist[Proposal] = Shortlist(capacity=CAPACITY)
+    proposer = load_plugin("nas.strategies", strategy)(seed=seed, history=())
+    shortlist: Shortlist[Proposal] = Shortlist(capacity=CAPACITY)
     wall, cpu = time.perf_counter(), time.process_time()
     count = feasible = 0
-    for proposal in pool(screening, asked, size, known=set(), rng=np.random.default_rng(seed)):
+    for proposal in pool(screening, proposer, size, known=set(), rng=np.random.default_rng(seed)):
         count += 1
         if isinstance(proposal, Proposal):
             feasible += 1
-            best.extend([Entry(key=proposal.key, score=proposal.score, macs=proposal.macs[-1], payload=proposal)])
-    best.ordered()
+            shortlist.extend([Entry(key=proposal.key, score=proposal.score, macs=proposal.macs[-1], payload=proposal)])
+    shortlist.ordered()
     return {
         "proposals": count,
         "feasible": feasible,
@@ -64,7 +63,7 @@ def screen(space: str, task: Task, strategy: str, size: int, seed: int) -> dict[
 
 
 def steps(space: str, task: Task, count: int) -> dict[str, float]:
-    """Microseconds of CPU a proposal of each step, one after the other over the same proposals."""
+    """CPU time of each step per proposal in microseconds; the steps run in sequence over the same proposals."""
     screening = screener(space, task)
     decide, domains = at_random(np.random.default_rng(0)), Domains()
     spent = {}
@@ -82,7 +81,7 @@ def steps(space: str, task: Task, count: int) -> dict[str, float]:
 
 
 def peak_memory(space: str, task: Task, pool: int) -> float:
-    """Peak of Python's memory while screening a pool, MiB."""
+    """Peak of Python's memory during the screening of a pool, in MiB."""
     tracemalloc.start()
     screen(space, task, "random", pool, 0)
     peak = tracemalloc.get_traced_memory()[1]
@@ -109,7 +108,7 @@ def main() -> None:
     print(f"Screening with the random strategy, pools of {options.pool}, --max-macs 10e6:")
     columns = ["proposals", "feasible", "per_cpu_second", "per_wall_second"]
     print(frame.groupby(["space", "task"])[columns].median().round(0).astype(int).to_string())
-    print("\nMicroseconds of CPU a proposal, step by step (28x28x1):")
+    print("\nMicroseconds of CPU per proposal and step (28x28x1):")
     table = pd.DataFrame({space: steps(space, TASKS["28x28x1"], 1000) for space in ("residual", "mobile")})
     print(table.round(0).astype(int).T.to_string())
     pools = (500, 2000, 8000)

@@ -1,7 +1,7 @@
-"""A search on your own data, as a benchmark: runs (or continues) a study, checks targets, keeps front and points.
+"""A search on your own data as a benchmark: runs (or continues) a study, checks targets, stores front and points.
 
-Prints the front and whether each target "accuracy at most MACs" is met on the test images; writes the front, all
-points and a picture beside this script. A finished study is not trained again.
+Prints the front and whether the test images meet each target, an accuracy within a budget of MACs; writes the front,
+all points and a plot to rows/. A finished study is not trained again.
 
     python benchmarks/search.py --data npz:fashion_mnist.npz --study fashion --store runs/fashion.db \\
         --space residual --space mobile --max-macs 10e6 --hours 1 --target 0.90@8e6 --target 0.84@1e6
@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("--space", action="append", default=[])
     parser.add_argument("--max-macs", type=float)
     parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--target", action="append", default=[], help="accuracy@macs")
+    parser.add_argument(
+        "--target", action="append", default=[], help="least accuracy within a budget, as accuracy@macs"
+    )
     options = parser.parse_args()
     with Live() as progress:
         study = nas.search(

@@ -1,10 +1,10 @@
 """SteppingNet's construction against its ablations and baselines, at equal epochs and budgets of MACs.
 
-LeNet-3C1L from the same seeds: the rule `stepping` in full, without suppression (beta=1), without the original network
-(gamma=1) and with random ownership; the even split under joint training; any-width slices; and a dense network of the
-same budgets under the sandwich rule. Resumable: rows are appended to rows/stepping.csv as they come, and what is there
-is not trained again. Prints test accuracy and MACs of every point, and paired differences of the first variant to each
-other one with 95 % t-intervals over seeds.
+LeNet-3C1L from the same seeds: the complete rule `stepping`, without suppression (beta=1), without the original network
+(gamma=1) and with random ownership; the even split with joint training; any-width slices; and a dense network of equal
+budgets with the sandwich rule. Appends rows to rows/stepping.csv after each training and skips the trainings in that
+file. Prints test accuracy and MACs of every point, and paired differences of the first variant to each other variant
+with 95 % t-intervals over seeds.
 
     python benchmarks/stepping.py --data digits
     python benchmarks/stepping.py --data npz:cifar10_10k.npz --epochs 8 --seeds 1
@@ -57,7 +57,7 @@ def variant(name: str, task: Task, width: int) -> Architecture:
 
 
 def dense(proposal: Architecture, width: int) -> Architecture:
-    """The same layers wired densely, every point as wide as its budget allows, with recalibrated norms."""
+    """The same layers with dense wiring and recalibrated norms; every point has the largest width within its budget."""
     count, macs = len(dict(proposal.training.settings)["original"].split("-")), OwnershipMacs(proposal)
     cost = [int(macs(np.full((count, 1), n))[0]) for n in range(1, width + 1)]
     full = cost[-1]
@@ -69,7 +69,7 @@ def dense(proposal: Architecture, width: int) -> Architecture:
 
 
 def run(trainer: Trainer, options: argparse.Namespace, name: str, number: int) -> list[dict]:
-    """The rows of one training, a level each."""
+    """The rows of one training, one per level."""
     architecture = variant(name, trainer.dataset.task, options.width)
     folder = Path(options.folder, trainer.dataset.name, str(options.epochs), name.replace(":", "_"), str(number))
     job = Job(
@@ -92,32 +92,32 @@ def report(frame: pd.DataFrame, variants: list[str]) -> None:
     for column, unit in (("test_accuracy", 100), ("macs", 1e-6), ("seconds", 1)):
         table = frame.pivot_table(index="variant", columns="level", values=column, sort=False) * unit
         print(f"\n{column} by level, mean of seeds\n{table.reindex(variants).round(3).to_string()}")
-    ours, *others = variants
-    for control in others:
+    ours, *controls = variants
+    for control in controls:
         print(f"\n{ours} − {control}, test accuracy in points, mean and 95 % interval over seeds")
         for level in sorted(frame.level.unique()):
             print(f"  level {level}: {paired_difference(frame[frame.level == level], 'variant', ours, control)}")
 
 
 def main() -> None:
-    """Train what is missing, then print."""
-    parser = parser_of(
-        __doc__, "stepping", epochs=12, width=16, width_of="filters of each layer of the original network"
-    )
+    """Train the missing networks, then print."""
+    parser = parser_of(__doc__, "stepping", epochs=12, width=16, width_of="filters per layer of the original network")
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--layout", help="axes of the images where their shape leaves it open")
-    parser.add_argument("--variant", action="append", default=[], help="the first against all; all by default")
+    parser.add_argument("--layout", help="axes of the images, if their shape is ambiguous")
+    parser.add_argument(
+        "--variant", action="append", default=[], help="the first is compared with the rest; default: all"
+    )
     options = parser.parse_args()
     variants, rows = options.variant or list(VARIANTS), Rows(options.csv, COLUMNS)
     trainer = Trainer(options.data, device=options.device, threads=options.threads, layout=options.layout)
     fixed = {"data": trainer.dataset.name, **{n: getattr(options, n) for n in ("images", "epochs", "width")}}
     for number in range(options.seeds):
         for name in variants:
-            about = fixed | {"variant": name, "seed": number}
-            if rows.of(about).empty:
-                found = run(trainer, options, name, number)
-                rows.append(about | row for row in found)
-                print(f"{name} seed {number}: {[round(row['test_accuracy'], 4) for row in found]}", flush=True)
+            key = fixed | {"variant": name, "seed": number}
+            if rows.of(key).empty:
+                trained = run(trainer, options, name, number)
+                rows.append(key | row for row in trained)
+                print(f"{name} seed {number}: {[round(row['test_accuracy'], 4) for row in trained]}", flush=True)
     frame = rows.of(fixed)
     report(frame[(frame.seed < options.seeds) & frame.variant.isin(variants)], variants)
 

@@ -1,21 +1,20 @@
-"""How many candidates a search trains until it has what random search has after 60, by strategy and order of training.
+"""Candidates that a search trains to match random search after 60, by strategy and order of training.
 
-Plays searches over a *table*: the free candidates of population.py (those of matched MACs are no sample of a space),
-other seeds of a network averaged. What is to be reached is the hypervolume of the front over all points of all
-candidates trained. ``--half report`` leaves out the half that the default score was chosen on.
+Simulates searches on a *table* of trained candidates: the free candidates of population.py (candidates with matched
+MACs are no random sample of a space), averaged over seeds. The target is a hypervolume of the front over all points of
+all trained candidates. ``--half report`` excludes the half on which the default score was chosen.
 
-A proposal stands for the candidate of the table that it resembles most among those not trained: by how many of that
-candidate's choices it answers alike, in standard deviations above what random answers would. (By the share of choices,
-random proposals would stand for candidates of few choices, which are small.) "random" draws from the table; "random,
-mapped" proposes at random as the strategies do, so that what this way of standing for does is seen apart.
+A proposal is mapped to the most similar untrained candidate of the table: similarity is the number of the candidate's
+choices with equal answers, in standard deviations above the mean of random answers. (The share of equal choices would
+favour candidates with few choices, which are small.) "random" draws from the table. "random, mapped" proposes at random
+and is mapped like the strategies; it shows the effect of the mapping.
 
-A generation trains 9 of the 36 that were proposed: the first ones (order "none"); by rank of proxy and MACs ("proxy");
-or by what the surrogate of `guided` expects, alone ("surrogate") or knowing the proxy ("surrogate+proxy"); where there
-is an order, with a random control in every tenth place, as the driver does. All training is complete: nothing is
-stopped early.
+A generation trains 9 of 36 proposals: the first 9 (order "none"), the best by rank of proxy and MACs ("proxy"), or the
+best by the surrogate of `guided`, without the proxy ("surrogate") or with it ("surrogate+proxy"). As in a search, every
+tenth candidate of an ordered generation is a random control. No training is stopped early.
 
-Writes a row per search to rows/strategies.csv; searches that are there already are not played again. Prints the
-median number needed over seeds and its ratio to random's, with 95 % bootstrap intervals.
+Appends a row per search to rows/strategies.csv and skips the searches in that file. Prints the median number of
+candidates over seeds and its ratio to random search, with 95 % bootstrap intervals.
 
     python benchmarks/strategies.py [--population rows/population.csv] [--seeds 20] [--proxy dtmc] [--after 60]
 """
@@ -52,15 +51,15 @@ METHODS = (
 )
 GENERATION, POOL = 9, 36
 ROWS = Path(__file__).parent / "rows"
-TARGET_RUNS = 400  # random searches whose median after so many candidates is the target
+TARGET_RUNS = 400  # number of random searches; their median is the target
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Table:
     """A population of trained candidates.
 
-    choices: of every candidate, all among the domains. codes: their indices, shape (N, names), -1 where a candidate
-    has no such name. values: anytime accuracy. points: MACs and accuracies of every candidate.
+    choices: choices of every candidate, within the domains. codes: their indices, shape (N, names); -1 if a candidate
+    has no choice of this name. values: anytime accuracies. points: MACs and accuracies of every candidate.
     """
 
     architectures: tuple[Architecture, ...]
@@ -85,7 +84,7 @@ class Table:
         return len(self.values)
 
     def resembling(self, strategy: Strategy, left: np.ndarray) -> int:
-        """The candidate among those left that the next proposal of a strategy stands for."""
+        """The remaining candidate that the next proposal of a strategy is mapped to."""
         decide = strategy.ask()
         answers = np.array([decide(name, options) for name, options in self.domains.items()])
         codes, chance = self.codes[left], 1 / np.array([len(options) for options in self.domains.values()])
@@ -113,10 +112,10 @@ def read_table(path: str | Path, half: str) -> Table:
 
 
 class Reached:
-    """What a search has reached: the hypervolume of its front.
+    """Hypervolume of the front of a search.
 
-    Log MACs count from ``low`` on, to 1 % above the dearest point: cheaper points are not better than those of that
-    cost, as in the anytime accuracy. low: the dearest among the smallest points of all candidates.
+    Log MACs from ``low`` to 1 % above the most expensive point. As in the anytime accuracy, points below ``low`` count
+    as points at ``low``, which is the largest cost among the smallest points of all candidates.
     """
 
     def __init__(self, table: Table):
@@ -129,17 +128,17 @@ class Reached:
         }
 
     def by(self, trained: Sequence[int]) -> float:
-        """By these candidates together."""
+        """The hypervolume of all points of these candidates."""
         costs, accuracies = (np.concatenate([of[i] for i in trained]) for of in (self.costs, self.accuracies))
         return hypervolume(costs, accuracies, **self.corner)
 
     def curve(self, trained: Sequence[int]) -> np.ndarray:
-        """After each of the candidates, in their order."""
+        """The hypervolume after each of the candidates, in order."""
         return np.array([self.by(trained[: n + 1]) for n in range(len(trained))])
 
 
 def target(reached: Reached, after: int) -> float:
-    """The median of what random searches have reached after so many candidates."""
+    """The median hypervolume of random searches after this number of candidates."""
     rng, count = np.random.default_rng(derived_seed(0, "target")), len(reached.costs)
     return float(np.median([reached.by(rng.permutation(count)[:after].tolist()) for _ in range(TARGET_RUNS)]))
 
@@ -147,7 +146,7 @@ def target(reached: Reached, after: int) -> float:
 def play(
     table: Table, method: tuple[str, str], scores: np.ndarray, largest: np.ndarray, seed: int, limit: int
 ) -> list[int]:
-    """The candidates that one search trains, in order. scores, largest: by the proxy, and MACs, of every candidate."""
+    """The candidates that one search trains, in order. scores: by proxy. largest: MACs of every candidate."""
     name, order = method
     make = load_plugin("nas.strategies", name.partition(",")[0])
     rng = np.random.default_rng(derived_seed(seed, name, order))
@@ -158,19 +157,19 @@ def play(
         strategy = make(seed=derived_seed(seed, "strategy", number), history=history)
         left = np.setdiff1d(np.arange(len(table)), trained)
         rng.shuffle(left)
-        wanted = min(GENERATION, limit - len(trained))
+        size = min(GENERATION, limit - len(trained))
         if name == "random":
             pool = left[:POOL].tolist()
         else:
             asked = min(POOL, strategy.pool_limit or POOL)
             pool = list(dict.fromkeys(table.resembling(strategy, left) for _ in range(asked)))
-            pool += [i for i in left.tolist() if i not in pool][: max(0, wanted - len(pool))]
+            pool += [i for i in left.tolist() if i not in pool][: max(0, size - len(pool))]
         ranked = ordered(table, strategy, order, pool, scores, largest)
-        chosen = ranked[:wanted]
+        chosen = ranked[:size]
         if order != "none":
             controls = [i for i in left.tolist() if i not in chosen]
             mixed = with_controls(ranked, controls, every=CONTROL_EVERY, start=len(trained))
-            chosen = list(dict.fromkeys(i for i, _ in mixed))[:wanted]
+            chosen = list(dict.fromkeys(i for i, _ in mixed))[:size]
         for index in chosen:
             choices = table.choices[index]
             history.append(
@@ -191,11 +190,13 @@ def play(
 def ordered(
     table: Table, strategy: Strategy, order: str, pool: list[int], scores: np.ndarray, largest: np.ndarray
 ) -> list[int]:
-    """A pool in order of training."""
+    """A pool in the order of training."""
     if order.startswith("surrogate"):
-        given = [strategy.score(table.architectures[i], float(scores[i]) if "proxy" in order else None) for i in pool]
-        if None not in given:
-            return [pool[i] for i in order_of_training(given, np.ones(len(pool)), keys=pool)]
+        expected = [
+            strategy.score(table.architectures[i], float(scores[i]) if "proxy" in order else None) for i in pool
+        ]
+        if None not in expected:
+            return [pool[i] for i in order_of_training(expected, np.ones(len(pool)), keys=pool)]
         if order == "surrogate":
             return pool
     if order == "none":
@@ -204,7 +205,7 @@ def ordered(
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Median number needed and its ratio to random's without an order, with 95 % bootstrap intervals over seeds."""
+    """Median number of candidates and its ratio to unordered random search; 95 % bootstrap intervals over seeds."""
     rng = np.random.default_rng(derived_seed(0, "bootstrap"))
     needed = {key: group.needed.to_numpy(float) for key, group in rows.groupby(["strategy", "order"], sort=False)}
     needed = {key: np.where(np.isnan(n), math.inf, n) for key, n in needed.items()}
@@ -218,9 +219,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             {
                 "strategy": strategy,
                 "order": order,
-                "needed": _told(np.median(numbers), "g"),
+                "needed": _formatted(np.median(numbers), "g"),
                 "interval": _interval(medians, "g"),
-                "ratio": _told(np.median(numbers) / np.median(needed["random", "none"]), ".2f"),
+                "ratio": _formatted(np.median(numbers) / np.median(needed["random", "none"]), ".2f"),
                 "ratio interval": _interval(ratios, ".2f"),
                 "seeds": len(numbers),
                 "not reached": int(np.isinf(numbers).sum()),
@@ -235,47 +236,47 @@ def _medians(numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _interval(values: np.ndarray, form: str) -> str:
     low, high = np.quantile(values, (0.025, 0.975), method="nearest")
-    return f"{_told(low, form)} to {_told(high, form)}"
+    return f"{_formatted(low, form)} to {_formatted(high, form)}"
 
 
-def _told(value: float, form: str) -> str:
+def _formatted(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "never"
 
 
 def main() -> None:
-    """Play, print, write."""
+    """Simulate, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
     parser.add_argument("--half", choices=("all", "report"), default="all")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--proxy", default="dtmc")
-    parser.add_argument("--after", type=int, default=60, help="candidates of the random search to be matched")
-    parser.add_argument("--limit", type=int, default=180, help="candidates after which a search gives up")
+    parser.add_argument("--after", type=int, default=60, help="candidates of the random search that sets the target")
+    parser.add_argument("--limit", type=int, default=180, help="largest number of candidates per search")
     parser.add_argument("--out", type=Path, default=ROWS / "strategies.csv")
     options = parser.parse_args()
     table = read_table(options.population, options.half)
     if len(table) <= options.after:
-        parser.error(f"the table must hold more than the {options.after} candidates to be matched; got {len(table)}")
+        parser.error(f"the table must have more candidates than --after {options.after}; got {len(table)}")
     rows = run(table, options.population.name, options)
     print(
-        f"{len(table)} candidates; hypervolume to reach: {rows.target.iloc[0]:.4f}, what random search has after "
-        f"{options.after} (median). Trained until it is reached:"
+        f"{len(table)} candidates; target: hypervolume {rows.target.iloc[0]:.4f}, the median of random search after "
+        f"{options.after}. Candidates trained until the target is reached:"
     )
     print(summary(rows).to_string(index=False))
 
 
 def run(table: Table, name: str, options: argparse.Namespace) -> pd.DataFrame:
-    """The rows of all searches; plays those that the file does not hold, and adds each as it is done."""
+    """The rows of all searches; simulates the missing searches and appends each to the file."""
     proxy = load_proxy(options.proxy)
     scores = np.array([proxy(architecture) for architecture in table.architectures])
     largest = np.array([macs(architecture)[-1] for architecture in table.architectures])
     reached, limit = Reached(table), min(options.limit, len(table))
     goal = target(reached, options.after)
     content = sha256(repr((table.values.tolist(), [a.key for a in table.architectures])).encode()).hexdigest()[:8]
-    about = {"table": name, "content": content, "proxy": options.proxy, "after": options.after, "limit": limit}
-    about["target"] = goal
-    done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=list(about))
-    same = [(done[column] == value) if column != "target" else True for column, value in about.items()]
+    setting = {"table": name, "content": content, "proxy": options.proxy, "after": options.after, "limit": limit}
+    setting["target"] = goal
+    done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=list(setting))
+    same = [(done[column] == value) if column != "target" else True for column, value in setting.items()]
     done = done[np.logical_and.reduce([np.broadcast_to(s, len(done)) for s in same])] if len(done) else done
     present = set(zip(done.get("strategy", ()), done.get("order", ()), done.get("seed", ())))
     for seed in range(options.seeds):
@@ -285,7 +286,7 @@ def run(table: Table, name: str, options: argparse.Namespace) -> pd.DataFrame:
             curve = reached.curve(play(table, method, scores, largest, seed, limit))
             hits = np.flatnonzero(curve >= goal)
             needed = int(hits[0]) + 1 if hits.size else None
-            row = about | {"strategy": method[0], "order": method[1], "seed": seed, "needed": needed}
+            row = setting | {"strategy": method[0], "order": method[1], "seed": seed, "needed": needed}
             row |= {f"after {n}": round(float(curve[min(n, limit) - 1]), 6) for n in (12, 30, 60)}
             frame = pd.DataFrame([row])
             frame.to_csv(options.out, mode="a", index=False, header=not options.out.exists())

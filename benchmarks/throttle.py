@@ -1,8 +1,9 @@
-"""Time against utilization, beside multiply-accumulates against utilization, of throttleable networks.
+"""CPU time and multiply-accumulates of throttleable networks by utilization.
 
-VGG of full and half width (also as throttle_accuracy.py trains it), ResNet, ResNeXt, DenseNet and C3D, at seven
-utilizations, batches of 1 and 64: the CPU time of one thread (machines are shared) for `network.set_utilization(u)` and
-`network(x)`. Utilizations take turns, each time is the least of several. Prints a table and writes rows/throttle.csv.
+VGG of full and half width (also with the settings of throttle_accuracy.py), ResNet, ResNeXt, DenseNet and C3D, at seven
+utilizations and batches of 1 and 64: CPU time of one thread (machines are shared) for `network.set_utilization(u)` and
+`network(x)`. Utilizations take turns; each time is the minimum of several runs. Prints a table and writes
+rows/throttle.csv.
 
     python benchmarks/throttle.py
 """
@@ -39,9 +40,9 @@ BATCHES = (1, 64)
 
 @torch.no_grad()
 def rows(name: str, seconds: float) -> list[dict[str, Any]]:
-    """One row for each batch size and utilization. Shares: of what utilization 1 takes."""
+    """One row per batch size and utilization. Shares are relative to utilization 1."""
     network = AnytimeNetwork(NETWORKS[name](utilizations=UTILIZATIONS)).eval()
-    found = []
+    measured = []
     for batch in BATCHES:
         x = torch.randn(batch, *network.architecture.task.input_shape)
         if x.dim() == 4:
@@ -56,21 +57,21 @@ def rows(name: str, seconds: float) -> list[dict[str, Any]]:
             latency = times[str(utilization)]
             row = {"network": name, "batch": batch, "utilization": round(utilization, 4), "macs": macs}
             row |= {"latency_ms": round(latency, 3), "macs_share": round(macs / network.macs[-1], 4)}
-            found.append(row | {"latency_share": round(latency / times["1.0"], 4)})
-    return found
+            measured.append(row | {"latency_share": round(latency / times["1.0"], 4)})
+    return measured
 
 
 def main() -> None:
     """Measure all networks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each network and batch")
-    parser.add_argument("--network", action="append", choices=NETWORKS, help="these alone, without writing rows")
-    given = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds per network and batch")
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="only these, without writing rows")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    found = [row for name in given.network or NETWORKS for row in rows(name, given.seconds)]
-    frame = pd.DataFrame(found)
+    measured = [row for name in options.network or NETWORKS for row in rows(name, options.seconds)]
+    frame = pd.DataFrame(measured)
     print(frame.to_string(index=False))
-    if not given.network:
+    if not options.network:
         frame.to_csv(Path(__file__).parent / "rows" / "throttle.csv", index=False)
 
 

@@ -1,13 +1,13 @@
-r"""What throttling costs in accuracy, and what a controller wins back: networks with and without gates, trained alike.
+r"""Accuracy lost by throttling and regained by controllers: networks with and without gates, with equal training.
 
-First the same network without gates and with them, trained at a random utilization for each sample, or at utilization 1
-and, from half of the training on, in groups of samples of one utilization: test accuracy at every utilization. Then
-controllers of the gated ones at several penalties, against fixed utilizations: at equal mean MACs of an example, of all
-that runs.
+First, test accuracy at every utilization of one network without and with gates. Gates are trained at a random
+utilization of each sample, or at utilization 1 and, from half of the training on, in groups of samples with equal
+utilization. Second, controllers of the gated networks at several penalties against fixed utilizations, at equal mean
+MACs per example; the controller's own MACs count.
 
-Resumable: rows are appended to rows/throttle_accuracy.csv as they come, a seed of all methods after the other, and
-what is there is not trained again. Paired differences have 95 % t-intervals over seeds. Which utilizations and
-controllers make up a curve is chosen on validation images; test images are only reported.
+Appends rows to rows/throttle_accuracy.csv after each training, one seed of all methods after the other, and skips the
+trainings in that file. Paired differences have 95 % t-intervals over seeds. The utilizations and controllers of a curve
+are chosen on validation images; test images are only reported.
 
     cd benchmarks
     python throttle_accuracy.py --data npz:cifar10_10k.npz --width 32 --depths 2-2-3-3-3 --epochs 40 --rate 0.05 \
@@ -44,24 +44,24 @@ NETWORKS: dict[str, Callable[..., Architecture]] = {"vgg": vgg, "c3d": c3d}
 
 
 def gated(task: Task, options: argparse.Namespace, norm: str = "shared", **changed: Setting) -> Architecture:
-    """The throttleable network, with an operating point for every utilization that controllers pick from.
+    """The throttleable network, with an operating point for every utilization that controllers choose from.
 
-    changed: settings of its training rule.
+    changed: changed settings of its training rule.
     """
     make = partial(NETWORKS[options.network], options.width, stages(options.depths), task=task, always=options.always)
-    made = make(utilizations=actions(make()), norm=norm)
-    return trained_by(made, made.training.rule, **{**dict(made.training.settings), **changed})
+    architecture = make(utilizations=actions(make()), norm=norm)
+    return trained_by(architecture, architecture.training.rule, **{**dict(architecture.training.settings), **changed})
 
 
 def ungated(task: Task, options: argparse.Namespace) -> Architecture:
-    """The same operations and weights without gates, trained on the labels alone."""
-    made = gated(task, options)
-    alone = replace(made, topology=replace(made.topology, gated=()), points=made.points[-1:])
-    return trained_by(alone, "joint")
+    """The same operations and weights without gates, trained only on the labels."""
+    network = gated(task, options)
+    plain = replace(network, topology=replace(network.topology, gated=()), points=network.points[-1:])
+    return trained_by(plain, "joint")
 
 
 def stages(depths: str) -> tuple[int, ...]:
-    """Layers of each stage, as the command line has them."""
+    """Layers of each stage, from the text of the option ``--depths``."""
     return tuple(int(depth) for depth in depths.split("-"))
 
 
@@ -89,13 +89,13 @@ COLUMNS = (
     "test_accuracy",
     "seconds",
 )
-"""kind: a fixed utilization, or a controller, of whose macs and test_macs each is a mean over the images that the
-accuracy beside it is of. seconds: of the training of the network, on a machine that may have been busy.
+"""kind: fixed utilization or controller. macs, test_macs: means over validation images and over test images; of the
+network and its controller. seconds: wall-clock time of the network's training, on a machine that may have been busy.
 """
 
 
 def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int) -> list[dict[str, Any]]:
-    """The rows of one method and seed: a fixed utilization each, and a controller each where there are gates."""
+    """The rows of one method and seed: one per fixed utilization and, for gated networks, one per controller."""
     architecture = METHODS[method](trainer.dataset.task, options)
     name = " ".join(str(value) for value in (trainer.dataset.name, *about_of(options).values(), method, number))
     job = Job(
@@ -112,18 +112,18 @@ def run(trainer: Trainer, options: argparse.Namespace, method: str, number: int)
     common = {"seconds": round(outcome.seconds, 1)}
     if not architecture.topology.gated:
         point = outcome.points[-1]
-        found = [point | common | {"kind": FIXED, "utilization": 1.0, "test_macs": point["macs"]}]
+        rows = [point | common | {"kind": FIXED, "utilization": 1.0, "test_macs": point["macs"]}]
     else:
         names = (*actions(gated(trainer.dataset.task, options))[:-1], 1.0)
-        found = [row | common for row in throttled(trainer, job.folder, number, names)]
+        rows = [row | common for row in throttled(trainer, job.folder, number, names)]
     trainer.discard(Path(job.folder))
-    return found
+    return rows
 
 
 def throttled(trainer: Trainer, folder: str, number: int, utilizations: Sequence[float]) -> list[dict[str, Any]]:
-    """The rows of a trained network: validation accuracies are of the images that controllers did not learn from.
+    """The rows of a trained network. Validation accuracies exclude the images that controllers learned from.
 
-    utilizations: of its operating points; where these have norms of their own, controllers call them by other numbers.
+    utilizations: of its operating points, replacing the numbers that controllers use if points have norms of their own.
     """
     policies: list[dict[str, Any]] = []
     for sees in SEES:
@@ -134,7 +134,7 @@ def throttled(trainer: Trainer, folder: str, number: int, utilizations: Sequence
 
 
 def about_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What is the same for all methods and seeds, beside the data."""
+    """Columns with equal values for all methods and seeds, without the data."""
     return {column: getattr(options, column) for column in RUN[1:-2]}
 
 
@@ -142,20 +142,20 @@ def about_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def frontier(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one network that are worth their MACs on validation images, ascending in the MACs of test images."""
+    """The Pareto-optimal rows of one network on validation images, ascending in the MACs of test images."""
     ascending = rows.sort_values(["macs", "accuracy"])
     best_before = ascending.accuracy.cummax().shift(fill_value=-np.inf)
     return ascending[ascending.accuracy > best_before].sort_values("test_macs")
 
 
 def staircase(rows: pd.DataFrame, macs: np.ndarray) -> np.ndarray:
-    """Test accuracy of the dearest row that so many MACs pay for; NaN where they pay for none."""
+    """Test accuracy of the most expensive row within each budget of MACs; NaN if no row is within the budget."""
     latest = np.searchsorted(rows.test_macs.to_numpy(), macs, side="right") - 1
     return np.where(latest < 0, np.nan, rows.test_accuracy.to_numpy()[np.maximum(latest, 0)])
 
 
 def interpolated(rows: pd.DataFrame, macs: np.ndarray) -> np.ndarray:
-    """Test accuracy of two neighbouring rows taken in turn, so that so many MACs are the mean; NaN below the first."""
+    """Test accuracy of mixing two neighbouring rows to the given mean MACs; NaN below the first row."""
     return np.interp(macs, rows.test_macs, rows.test_accuracy, left=np.nan)
 
 
@@ -163,32 +163,34 @@ CURVES = {"staircase": staircase, "interpolated": interpolated}
 
 
 def shares_ahead(rows: pd.DataFrame, sees: str) -> dict[str, float]:
-    """In how much of the range of MACs of the fixed utilizations the controllers of one network are the more accurate,
-    both as staircases and both interpolated; and by how much on average, where controllers have an answer, if anywhere.
+    """Comparison of the controllers of one network with its fixed utilizations, over the MACs of the latter.
+
+    "ahead": share of the range in which controllers are more accurate. "lead": their mean difference in accuracy, over
+    the part of the range that controllers cover; NaN if they cover none. Each for both curves.
     """
     fixed, steered = (frontier(rows[chosen]) for chosen in (rows.kind == FIXED, rows.sees == sees))
     all_macs = rows[rows.kind == FIXED].test_macs
     macs = np.linspace(all_macs.min(), all_macs.max(), 1001)
-    found = {}
+    comparison = {}
     for name, curve in CURVES.items():
         lead = pd.Series(curve(steered, macs) - curve(fixed, macs))
-        found |= {f"ahead, {name}": float((lead > 0).mean()), f"lead, {name}": float(lead.mean())}
-    return found
+        comparison |= {f"ahead, {name}": float((lead > 0).mean()), f"lead, {name}": float(lead.mean())}
+    return comparison
 
 
 # Report ----------------------------------------------------------------------------------------------------------
 
 
 def report(frame: pd.DataFrame) -> None:
-    """Print what was found on one data set."""
-    about = ", ".join(f"{column} {frame[column].iloc[0]}" for column in RUN[:-2])
-    print(f"\n=== {about} ===")
+    """Print the results on one data set."""
+    setting = ", ".join(f"{column} {frame[column].iloc[0]}" for column in RUN[:-2])
+    print(f"\n=== {setting} ===")
     fixed, steered = frame[frame.kind == FIXED], frame[frame.kind == CONTROLLER]
     table = fixed.assign(percent=fixed.test_accuracy * 100, M=fixed.macs / 1e6)
     print("\ntest accuracy in % by utilization, mean of seeds")
     shown = table.pivot_table(index="method", columns="utilization", values="percent", sort=False)
     print(pd.concat([shown, table.groupby("utilization").M.mean().to_frame("MACs in millions").T]).round(2).to_string())
-    print("\ntest accuracy at utilization 1 less that of the ungated network, in points, and 95 % interval over seeds")
+    print("\ntest accuracy at utilization 1 minus accuracy of the ungated network, in points, 95 % interval over seeds")
     largest = fixed[fixed.utilization == 1.0]
     for method in METHODS:
         if method != "ungated":
@@ -206,16 +208,18 @@ def report(frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    """Train what is missing, then print."""
+    """Train the missing networks, then print."""
     parser = parser_of(__doc__, "throttle_accuracy", epochs=8, width=8, width_of="of the first stage")
-    parser.add_argument("--data", default="digits", help="as nas search takes it")
+    parser.add_argument("--data", default="digits", help="data as for nas search")
     parser.add_argument("--network", default="vgg", choices=NETWORKS)
-    parser.add_argument("--depths", default="1-1-1", help="convolutions of every stage, fit for few epochs")
-    parser.add_argument("--always", type=int, default=2, help="components of eight that are on at every utilization")
-    parser.add_argument("--rate", type=float, default=0.0, help="of learning; 0: the trainer's own")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"), help="of training")
+    parser.add_argument("--depths", default="1-1-1", help="convolutions per stage; the default suits few epochs")
     parser.add_argument(
-        "--method", action="append", choices=METHODS, help=f"these alone; by default {', '.join(STANDARD)}"
+        "--always", type=int, default=2, help="of eight components, the number that is on at every utilization"
+    )
+    parser.add_argument("--rate", type=float, default=0.0, help="learning rate; 0: the trainer's default")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"), help="precision of training")
+    parser.add_argument(
+        "--method", action="append", choices=METHODS, help=f"only these; default: {', '.join(STANDARD)}"
     )
     options = parser.parse_args()
     rows, settings = Rows(options.csv, COLUMNS), {"device": options.device, "threads": options.threads}
@@ -223,12 +227,12 @@ def main() -> None:
     fixed = {"data": trainer.dataset.name} | about_of(options)
     for number in range(options.seeds):
         for method in options.method or STANDARD:
-            about = fixed | {"method": method, "seed": number}
-            if rows.of(about).empty:
-                found = run(trainer, options, method, number)
-                rows.append(row | about for row in found)
-                told = [round(row["test_accuracy"], 4) for row in found]
-                print(f"{trainer.dataset.name}, {method}, seed {number}: {told}", flush=True)
+            key = fixed | {"method": method, "seed": number}
+            if rows.of(key).empty:
+                trained = run(trainer, options, method, number)
+                rows.append(row | key for row in trained)
+                accuracies = [round(row["test_accuracy"], 4) for row in trained]
+                print(f"{trainer.dataset.name}, {method}, seed {number}: {accuracies}", flush=True)
     frame = rows.of(fixed)
     report(frame[frame.seed < options.seeds])
 

@@ -1,4 +1,4 @@
-"""CPU time of alternatives side by side, as machines are shared."""
+"""CPU times of alternatives, measured in turns because machines are shared."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 
 def best_times(ways: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """The least CPU time of each way, in ms: after a run each that does not count, they take turns for so many seconds,
-    three times at least.
+    """The minimum CPU time of each function, in ms, over at least three runs.
+
+    After one warm-up run each, the functions take turns until the seconds are over.
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
     for run in ways.values():
@@ -19,4 +20,4 @@ def best_times(ways: dict[str, Callable[[], object]], seconds: float) -> dict[st
             start = time.process_time()
             run()
             times[name].append(1e3 * (time.process_time() - start))
-    return {name: min(found) for name, found in times.items()}
+    return {name: min(runs) for name, runs in times.items()}

@@ -1,7 +1,7 @@
 """A search space of your own: nas search --space examples/own_space.py:Ladder --data digits
 
 A space is one function from choices to a network: `choose(name, options)` picks an option. Costs, Markov chain,
-training and export are derived from what it returns. Check yours with `nas.testing.check_search_space(Ladder)`.
+training and export are derived from the network. Check yours with `nas.testing.check_search_space(Ladder)`.
 """
 
 from nas.representation.architecture import Architecture
@@ -11,7 +11,7 @@ from nas.spaces.choices import Choose
 
 
 class Ladder:
-    """Two rails of convolutions, a fine one and a coarse one; which rungs connect them is chosen."""
+    """Two rails of convolutions, fine and coarse; the connecting rungs are chosen."""
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
         # Operating points are width prefixes: of 16 channels at 4 points, the first 4, 8, 12 and 16.
@@ -22,7 +22,7 @@ class Ladder:
         fine = builder.conv(builder.input, slices, kernel=3, after=("norm", "relu"))
         coarse = builder.conv(fine, slices, kernel=3, stride=2, after=("norm", "relu"))
         for rung in range(choose("rungs", (1, 2, 3, 4))):
-            # What depends on a condition has it in its name: here, the number of the rung.
+            # A conditional choice has its condition in its name: here, the number of the rung.
             kernel = choose(f"kernel {rung}", (3, 5))
             upper = builder.conv(fine, slices, kernel=kernel, after=("norm",), activation="relu")
             lower = builder.conv(coarse, slices, kernel=kernel, after=("norm",), activation="relu")

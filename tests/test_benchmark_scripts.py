@@ -1,4 +1,4 @@
-"""Every benchmark runs, in a short form, in a copy of its folder: committed rows stay as they are."""
+"""Every benchmark runs in a short form, in a copy of its folder, so that committed rows do not change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = {
     "throttle": ("--seconds=0.01", "--network=resnet, 9 blocks"),
     "throttle_accuracy": (*SHORT, "--method=ungated", "--method=in groups"),
 }
-LIBRARIES = {"controls", "matched", "packed", "resumable", "timing"}
+LIBRARIES = {"chain_checks", "chain_graphs", "chain_oracles", "controls", "matched", "packed", "resumable", "timing"}
 """Files that other scripts import."""
 
 

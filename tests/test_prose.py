@@ -14,6 +14,7 @@ import nas
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("nas", "search_spaces", "evaluators", "results")
+FOLDERS = (*PACKAGES, "benchmarks", "examples")
 PATTERNS = {
     "clauses without a noun": r"\bwhat (?:is|are|was|were|it|they|a|an|the|has|have|can|may|must|[a-z]+s)\b",
     "those of": r"\b(?:those|that) of\b",
@@ -28,8 +29,8 @@ MOST_PER_1000_WORDS = dict.fromkeys(PATTERNS, 0.5) | {"where": 2.0}
 
 def code_prose():
     """Docstrings and messages of the code: all text of at least three words."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") >= 2:
                     yield node.value
