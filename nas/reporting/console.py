@@ -54,8 +54,10 @@ def summary(study: Study) -> str:
         f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
         study.audit_lines(),
         f"Stored in {study.url} as study {study.name!r}: {study.store.studies().set_index('study').reason[study.name]}",
-        f"Next: nas front {study.name} --plot front.png{option} | nas show {best[:8]}{option} | "
-        f"python -c {shlex.quote(command)}",
+        "Next:",
+        f"  nas front {study.name} --plot front.png{option}",
+        f"  nas show {best[:8]}{option}",
+        f"  python -c {shlex.quote(command)}",
     ]
     return "\n".join(lines)
 
@@ -181,7 +183,7 @@ def study_status(store: Store, study: str) -> str:
         lines.append(
             f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
         )
-        lines.append(f"Training took {measured.seconds.sum():,.0f} s on one worker, {len(measured)} candidates.")
+        lines.append(f"Training: {measured.seconds.sum():,.0f} s summed over workers, {len(measured)} candidates.")
     state = StudyState.from_json(store.memo(study))
     if state.seconds:
         share = state.screening / state.seconds

@@ -97,7 +97,7 @@ def test_a_search_prints_its_result_and_nothing_else(searched):
         re.fullmatch(r" *[\d,]+ +[\d,]+ +0\.\d{4} +0\.\d{4} +[0-9a-f]{16} +\d", line) for line in lines[1 : 1 + points]
     )
     assert lines[1 + points] == ""
-    anytime, audit, control, stored, following = lines[2 + points :]
+    anytime, audit, control, stored, next_, *commands = lines[2 + points :]
     assert re.fullmatch(
         r"Anytime accuracy 0\.\d{4} on validation images, 0\.\d{4} on test images, "
         r"for budgets of [\d,]+ to [\d,]+ MACs\.",
@@ -106,7 +106,9 @@ def test_a_search_prints_its_result_and_nothing_else(searched):
     assert audit.startswith("Proxy dtmc")
     assert "anked" in control
     assert stored == "Stored in nas.db as study 'toy': The search ended because 12 candidates were trained."
-    assert following.startswith("Next: nas front toy --plot front.png --store nas.db")
+    assert next_ == "Next:"
+    assert commands[0] == "  nas front toy --plot front.png --store nas.db"
+    assert [command.split()[0] for command in commands] == ["nas", "nas", "python"]
 
 
 def test_what_it_says_to_type_next_works(searched, cli):
