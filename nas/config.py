@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from pathlib import Path
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
@@ -79,7 +80,6 @@ class RunSettings:
 class StudySettings(RunSettings):
     """Settings that determine the results of a study: a study with other values is another study."""
 
-    study: str = setting("search", "Name of the study.", default="the name of the data")
     max_macs: float | None = setting(None, "Upper limit on the multiply-accumulates of the largest operating point.")
     max_params: float | None = setting(None, "Upper limit on the parameters of the largest operating point.")
     max_latency_ms: float | None = setting(
@@ -159,6 +159,7 @@ class Config(StudySettings):
         A value has a wrong type or is outside its limits.
     """
 
+    study: str = setting("search", "Name of the study.", default="the name of the data")
     spaces: tuple[str, ...] = setting(("residual",), "Search space: a name or file.py:Name; may be repeated.")
     data: str = setting("digits", "Data specification, see `nas data`.")
 
@@ -247,6 +248,25 @@ def default_of(each: Any) -> str | None:
     if each.default is None:
         return None
     return ", ".join(each.default) if isinstance(each.default, tuple) else str(each.default)
+
+
+def study_name(data: Any) -> str:
+    """The default name of a study: the name of its data; "arrays" for arrays without a name.
+
+    >>> study_name("npz:images/fashion_mnist.npz"), study_name("own_data.py:gratings"), study_name("digits")
+    ('fashion_mnist', 'own_data', 'digits')
+    """
+    if isinstance(data, str):
+        kind, _, rest = data.partition(":")
+        if kind.endswith(".py"):
+            name = Path(kind).stem
+        elif kind in ("npz", "npy"):
+            name = Path(rest or kind).stem
+        else:
+            name = rest or kind
+    else:
+        name = str(getattr(data, "name", "arrays"))
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.")[:100] or "search"
 
 
 def option(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, takes
+from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, study_name, takes
 from nas.errors import PluginError, UserError, unknown_name
 from nas.evaluation.arrays import stored_data
 from nas.evaluation.evaluator import DataInfo, Evaluator
@@ -37,6 +37,7 @@ class _SearchArguments(StudySettings):
     """The arguments of :func:`search`."""
 
     data: Any = field(default="digits", kw_only=False)
+    study: str | None = None
     space: Spaces = "residual"
     store: str = STORE
     progress: Progress | None = None
@@ -56,6 +57,7 @@ class _ResumeArguments(RunSettings):
 def search(
     data: Any = "digits",
     *,
+    study: str | None = None,
     space: Spaces = "residual",
     store: str = STORE,
     progress: Progress | None = None,
@@ -69,6 +71,8 @@ def search(
     ----------
     data
         A data specification such as "npz:FILE", arrays (x_train, y_train[, x_test, y_test]), or a Dataset.
+    study
+        Name of the study. By default the name of the data: of the file or the Dataset, "arrays" for arrays.
     space
         One or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
     store
@@ -95,7 +99,8 @@ def search(
         if name not in valid:
             raise UserError(unknown_name("setting", name, valid))
     names, objects = named_spaces(space)
-    config = _canonical(Config(spaces=names, data="digits", **settings), objects)
+    name = study_name(data) if study is None else study
+    config = _canonical(Config(study=name, spaces=names, data="digits", **settings), objects)
     load_spaces(config.spaces, objects)  # before arrays are written
     opened = results.open(store)
     config = replace(config, data=stored_data(data, opened.files(config.study)))

@@ -66,7 +66,7 @@ class Study:
 
     Examples
     --------
-    >>> study = nas.Study("search")  # doctest: +SKIP
+    >>> study = nas.Study("digits")  # doctest: +SKIP
     >>> study.front(max_macs=1e6)[["macs", "accuracy"]]  # doctest: +SKIP
     """
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from nas.cli.app import Quiet, Store, app
-from nas.config import STORE, Config, RunSettings, default_of, description_of, settings_of
+from nas.config import STORE, Config, RunSettings, default_of, description_of, settings_of, study_name
 from nas.errors import UserError, unknown_name
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -77,11 +77,11 @@ def search(
     """
     from nas.launch import preview, run
 
-    given = {name: value for name, value in {"study": study, **options}.items() if value is not None}
-    if "spaces" in given:
-        given["spaces"] = tuple(given["spaces"])
-    settings = (settings_from_file(config) if config else {}) | given
-    resolved = Config(**({"study": study_name(str(settings.get("data", "digits")))} | settings))
+    from_options = {name: value for name, value in {"study": study, **options}.items() if value is not None}
+    if "spaces" in from_options:
+        from_options["spaces"] = tuple(from_options["spaces"])
+    settings = (settings_from_file(config) if config else {}) | from_options
+    resolved = Config(**{"study": study_name(settings.get("data", "digits")), **settings})
     if dry_run:
         print(preview(resolved))
     else:
@@ -149,18 +149,6 @@ def _how_to_continue(study: str, store: str) -> str:
     return f"All results so far are stored; continue with: nas resume {study}{suffix}"
 
 
-def study_name(data: str) -> str:
-    """The default name of a study: the name of its data."""
-    kind, _, rest = data.partition(":")
-    if kind in ("npz", "npy"):
-        name = Path(rest or kind).stem
-    elif kind.endswith(".py"):
-        name = Path(kind).stem
-    else:
-        name = rest or kind
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.")[:100] or "search"
-
-
 def settings_from_file(path: Path) -> dict[str, Any]:
     """Settings of a TOML file, with the names of :class:`nas.config.Config`, with underscores or dashes."""
     try:
@@ -173,7 +161,7 @@ def settings_from_file(path: Path) -> dict[str, Any]:
     valid = {each.name for each in settings_of(Config)}
     for name in settings:
         if name not in valid:
-            raise UserError(f"{path}: " + unknown_name("setting", name, valid))
+            raise UserError(f"{path}: " + unknown_name("setting", name, valid - {"spaces"} | {"space"}))
     spaces = settings.get("spaces")
     if isinstance(spaces, str | list):
         settings["spaces"] = (spaces,) if isinstance(spaces, str) else tuple(spaces)

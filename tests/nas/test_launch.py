@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import nas
 import results
-from nas.config import CHANGEABLE, Config
+from nas.config import CHANGEABLE, Config, study_name
 from nas.errors import DataError, UserError
 from nas.launch import default_workers, prepared, preview
 from nas.plugins import load_plugin
@@ -97,7 +99,7 @@ def test_arrays_are_kept_beside_the_store_once(store):
     impossible = QUICK | {"evaluator": "training", "images": 20, "validation": 0.3, "final_epochs": 20, "low": 1e12}
     with pytest.raises(UserError, match="empty"):  # the data are good, the range of budgets is not
         nas.search((x, y), space=Small, store=str(store), **impossible)
-    files = store.with_name("nas.db.files") / "search"
+    files = store.with_name("nas.db.files") / "arrays"
     (kept,) = files.iterdir()
     with np.load(kept) as archive:
         assert np.array_equal(archive["x_train"], x)
@@ -106,6 +108,26 @@ def test_arrays_are_kept_beside_the_store_once(store):
     with pytest.raises(UserError, match="empty"):
         nas.search([x.copy(), y.tolist()], space=Small, store=str(store), **impossible)
     assert [path.stat().st_mtime_ns for path in files.iterdir()] == [written]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_two_data_sets_are_two_studies(store):
+    for data in ("first", "second"):
+        nas.search(data, space=space(), store=str(store), **QUICK)
+    assert sorted(results.open(store).studies().study) == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (arrays(), "arrays"),
+        (SimpleNamespace(name="tiny images", x_train=arrays()[0]), "tiny-images"),
+        (SimpleNamespace(x_train=arrays()[0]), "arrays"),
+        ("npz:/some/where/fashion_mnist.npz", "fashion_mnist"),
+    ],
+)
+def test_a_study_is_named_like_its_data(data, name):
+    assert study_name(data) == name
 
 
 @pytest.mark.parametrize(

@@ -375,7 +375,7 @@ def test_absurd_numbers(mistake, option, value):
         ("hours = inf", ["--hours"]),
         ("validation = false", ["--validation"]),
         ("[search]\nepochs = 3", ["Unknown setting 'search'"]),
-        ("store = 'x.db'", ["Unknown setting 'store'"]),
+        ("store = 'x.db'", ["Unknown setting 'store'", " space,"]),
     ],
 )
 def test_settings_in_a_file(mistake, tmp_path, text, words):
