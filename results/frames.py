@@ -11,29 +11,27 @@ import pandas as pd
 import sqlalchemy as sa
 
 from results import front as fronts
-from results.columns import names
+from results.columns import POLICY, dtypes, names
 from results.errors import StoreError
 from results.measures import BUILT_IN, WHOLE_UNITS, Measure
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
 _MEASURES = [measure.name for measure in BUILT_IN]
 _SPLIT_COLUMNS = {"validation": "accuracy", "test": "test_accuracy"}
-_WHOLES = ("candidate_id", "repeat", "level", "macs", "params", "generation", "attempts")
-_REALS = (
-    *("fidelity", "epochs", "images", "seconds"),
-    *(measure.name for measure in BUILT_IN if measure.unit not in WHOLE_UNITS),
-)
-_NULLABLE_WHOLES = ("position", "macs_min", "macs_max", "params_max")
 _POINT = ["candidate_id", "fidelity", "repeat", "level"]
 """Columns that identify an operating point."""
 
 
-def _read(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
-    """Rows of a query; numbers keep their types without rows and in columns of NULLs, which are read as NaN."""
+def _read(connection: sa.Connection, query: sa.Select[Any], frame: str) -> pd.DataFrame:
+    """Rows of a query, typed as a frame of FRAMES: without rows too, and NULL is read as NaN."""
     result = connection.execute(query)
-    frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
-    types = dict.fromkeys(_WHOLES, "int64") | dict.fromkeys(_REALS, "float64") | {"nonzero_macs": "Int64"}
-    return frame.astype({name: kind for name, kind in types.items() if name in frame})
+    return _typed(pd.DataFrame(result.fetchall(), columns=list(result.keys())), frame)
+
+
+def _typed(rows: pd.DataFrame, frame: str) -> pd.DataFrame:
+    """The numbers of rows with the types of a frame of FRAMES."""
+    types = {"candidate_id": "int64"} | dtypes(frame)
+    return rows.astype({name: kind for name, kind in types.items() if name in rows})
 
 
 def of_studies(connection: sa.Connection) -> pd.DataFrame:
@@ -50,6 +48,7 @@ def of_studies(connection: sa.Connection) -> pd.DataFrame:
             columns.created_at,
             columns.updated_at,
         ).order_by(columns.id),
+        "studies",
     ).set_index("id")
     is_trained = candidates.c.id.in_(sa.select(evaluations.c.candidate_id))
     proposed, trained = _counts(connection, sa.true()), _counts(connection, is_trained)
@@ -89,7 +88,7 @@ def of_evaluations(connection: sa.Connection, numbers: Iterable[int]) -> pd.Data
         .where(studies.c.id.in_(numbers))
         .order_by(row.candidate_id, row.fidelity, row.repeat)
     )
-    return _read(connection, query)
+    return _read(connection, query, "evaluations")
 
 
 def of_points(connection: sa.Connection, numbers: list[int]) -> pd.DataFrame:
@@ -114,7 +113,7 @@ def of_points(connection: sa.Connection, numbers: list[int]) -> pd.DataFrame:
         .where(studies.c.id.in_(numbers))
         .order_by(row.candidate_id, row.fidelity, row.repeat, row.level)
     )
-    frame = _read(connection, query)
+    frame = _read(connection, query, "points")
     own = [measure.name for measure in own_measures_of(connection, numbers)]
     return _with_own(frame, connection, numbers, own) if own else frame
 
@@ -127,7 +126,7 @@ def _with_own(frame: pd.DataFrame, connection: sa.Connection, numbers: list[int]
         .join_from(point_measures, candidates)
         .where(candidates.c.study_id.in_(numbers))
     )
-    values = _read(connection, query).pivot(index=_POINT, columns="name", values="value").reindex(columns=own)
+    values = _read(connection, query, "points").pivot(index=_POINT, columns="name", values="value").reindex(columns=own)
     joined = frame.join(values.astype("float64"), on=_POINT)
     before = list(frame.columns)
     end = before.index(_MEASURES[-1]) + 1
@@ -160,23 +159,19 @@ def own_measures_of(
 def of_policies(connection: sa.Connection, numbers: Iterable[int]) -> pd.DataFrame:
     """One row per controller; see `Store.policies`."""
     row = policies.c
-    measured = ("penalty", "utilization", "macs", "accuracy", "test_macs", "test_accuracy")
-    names = ("learner", "sees", *measured, "controller_macs")
     query = (
         sa.select(
             studies.c.name.label("study"),
             candidates.c.key.label("candidate"),
             candidates.c.space,
-            *(row[name] for name in names),
+            *(row[name] for name in POLICY),
         )
         .join_from(policies, candidates)
         .join(studies)
         .where(studies.c.id.in_(numbers))
         .order_by(row.candidate_id, row.learner, row.sees, row.penalty, row.utilization)
     )
-    result = connection.execute(query)
-    frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
-    return frame.astype(dict.fromkeys(measured, "float64") | {"controller_macs": "int64"})
+    return _read(connection, query, "policies")
 
 
 def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | None) -> pd.DataFrame:
@@ -199,7 +194,7 @@ def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | 
         .where(row.study_id == number)
         .order_by(row.id)
     )
-    frame = _read(connection, query).set_index("id")
+    frame = _read(connection, query, "candidates").set_index("id")
     proxies = frame.pop("proxies")
     choices = frame.pop("choices")
     for name in dict.fromkeys(name for values in proxies if values for name in values):
@@ -208,7 +203,7 @@ def of_candidates(connection: sa.Connection, number: int, score: fronts.Score | 
     frame = frame.join(trained)
     frame["seconds"] = _seconds(connection, number).reindex(frame.index)
     frame["choices"] = choices
-    return frame.astype(dict.fromkeys(_NULLABLE_WHOLES, "Int64")).reset_index(drop=True)
+    return _typed(frame, "candidates").reset_index(drop=True)
 
 
 def _seconds(connection: sa.Connection, number: int) -> pd.Series:
@@ -220,7 +215,7 @@ def _seconds(connection: sa.Connection, number: int) -> pd.Series:
         .where(candidates.c.study_id == number)
         .group_by(row.candidate_id, row.repeat)
     )
-    return _read(connection, query).groupby("candidate_id")["seconds"].sum()
+    return _read(connection, query, "evaluations").groupby("candidate_id")["seconds"].sum()
 
 
 def _trained(frame: pd.DataFrame, score: fronts.Score | None) -> pd.DataFrame:
@@ -257,8 +252,9 @@ def _mean_over_repeats(frame: pd.DataFrame, measures: list[str]) -> pd.DataFrame
     """
     groups = frame.groupby(["candidate_id", "realised_key", "level"], sort=False)
     mean = groups[measures].mean()
-    mean[["macs", "params"]] = mean[["macs", "params"]].astype("int64")
-    mean["nonzero_macs"] = mean["nonzero_macs"].round().astype("Int64")
+    for measure in BUILT_IN:
+        if measure.unit in WHOLE_UNITS:
+            mean[measure.name] = mean[measure.name].round().astype(dtypes("points")[measure.name])
     mean["accuracy_sd"] = groups["accuracy"].std()
     mean["repeats"] = groups.size()
     labels = groups[["study", "candidate", "space", "fidelity"]].first()

@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from results.columns import POLICY
 from results.errors import StoreError
 from results.measures import BUILT_IN
-from results.schema import STATUSES
+from results.schema import STATUSES, Real, candidates, policies
 
 Row = dict[str, Any]
 
-_CANDIDATE_DEFAULTS: dict[str, Any] = {
-    "key": None,
-    "position": None,
-    "control": False,
-    "reason": None,
-    "choices": None,
-    "architecture": None,
-    "proxies": None,
-    "attempts": 0,
-    "traceback": None,
-}
 _CANDIDATE_REQUIRED = frozenset({"space", "generation", "status"})
+_CANDIDATE_DEFAULTS: Row = {"control": False, "attempts": 0} | {c.name: None for c in candidates.c if c.nullable}
 _CANDIDATE_COLUMNS = frozenset(_CANDIDATE_DEFAULTS) | _CANDIDATE_REQUIRED
 _POINT_REQUIRED = ("level", *(m.name for m in BUILT_IN if m.required and not m.needs_test))
 _POINT_OPTIONAL = tuple(m.name for m in BUILT_IN if not m.required or m.needs_test)
-_POLICY_REQUIRED = ("learner", "sees", "penalty", "utilization", "controller_macs", "macs", "accuracy")
-_POLICY_OPTIONAL = ("test_macs", "test_accuracy")
+_POLICY_OPTIONAL = tuple(name for name in POLICY if type(policies.c[name].type) is Real)
+_POLICY_REQUIRED = tuple(name for name in POLICY if name not in _POLICY_OPTIONAL)
 
 
 def check_one_of(noun: str, value: str, valid: Iterable[str]) -> None:
@@ -78,11 +69,11 @@ def split_points(points: Iterable[Mapping[str, Any]], place: Row, own: Collectio
 
 def checked_policies(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Results of controllers with all columns. Raises StoreError for columns that are unknown or missing."""
-    policies = [dict.fromkeys(_POLICY_OPTIONAL) | dict(row) for row in rows]
-    for policy in policies:
+    checked = [dict.fromkeys(_POLICY_OPTIONAL) | dict(row) for row in rows]
+    for policy in checked:
         if policy.keys() != {*_POLICY_REQUIRED, *_POLICY_OPTIONAL}:
             raise StoreError(
                 f"A policy has {', '.join(_POLICY_REQUIRED)}, and may have {', '.join(_POLICY_OPTIONAL)}. "
                 f"Got {sorted(policy)}."
             )
-    return policies
+    return checked

@@ -1,7 +1,8 @@
 """Tables of the results store, as SQLAlchemy Core; one definition for SQLite and PostgreSQL.
 
-``Table.info["doc"]`` and ``Column.doc`` describe tables and columns for the documentation. The columns of measures come
-from :mod:`results.measures`. A change of a table needs an upgrade in :mod:`results.migrations`.
+``Table.info["doc"]`` and ``Column.doc`` describe tables and columns, ``Column.info["unit"]`` is the unit of the values;
+:mod:`results.columns` and the documentation read them here. The columns of measures come from :mod:`results.measures`.
+A change of a table needs an upgrade in :mod:`results.migrations`.
 """
 
 from __future__ import annotations
@@ -118,6 +119,15 @@ metadata = sa.MetaData()
 _identity = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only for INTEGER
 
 
+PASSES = "passes over all training images"
+_REPEAT = "Number of the training of the same candidate, from 0."
+
+
+def _unit(unit: str) -> dict[str, str]:
+    """The unit of a column, as its ``info``."""
+    return {"unit": unit}
+
+
 def _owner(doc: str) -> sa.Column[Any]:
     """The id of the candidate that a row belongs to."""
     owner = sa.ForeignKey("candidates.id")
@@ -128,8 +138,8 @@ def _training() -> tuple[sa.Column[Any], ...]:
     """The columns that identify a training: candidate, fidelity and repeat."""
     return (
         _owner("Candidate that was trained."),
-        sa.Column("fidelity", sa.Double, primary_key=True, doc="Passes over all training images."),
-        sa.Column("repeat", Whole, primary_key=True, autoincrement=False, doc="Number of the training, from 0."),
+        sa.Column("fidelity", sa.Double, primary_key=True, doc="Length of the training.", info=_unit(PASSES)),
+        sa.Column("repeat", Whole, primary_key=True, autoincrement=False, doc=_REPEAT),
     )
 
 
@@ -140,11 +150,11 @@ def _level() -> sa.Column[Any]:
 
 def _measure_column(measure: Measure) -> sa.Column[Any]:
     """A column of the table ``points``; accuracy and loss are always measured, so that NULL is NaN."""
-    doc = f"{measure.label[0].upper()}{measure.label[1:]}."
+    doc = f"{measure.meaning[0].upper()}{measure.meaning[1:]}."
     if measure.unit in WHOLE_UNITS:
-        return sa.Column(measure.name, Whole, nullable=not measure.required, doc=doc)
+        return sa.Column(measure.name, Whole, nullable=not measure.required, doc=doc, info=_unit(measure.unit))
     always = measure.required and not measure.needs_test
-    return sa.Column(measure.name, Measured if always else Real, doc=doc)
+    return sa.Column(measure.name, Measured if always else Real, doc=doc, info=_unit(measure.unit))
 
 
 meta = sa.Table(
@@ -165,10 +175,10 @@ studies = sa.Table(
     sa.Column("memo", Json, doc="State that the driver needs to resume."),
     sa.Column("state", sa.String(20), nullable=False, doc=f"One of {', '.join(STATES)}."),
     sa.Column("reason", sa.Text, doc="Why the study ended."),
-    sa.Column("created_at", sa.String(40), nullable=False, doc="First start (UTC, ISO 8601)."),
-    sa.Column("updated_at", sa.String(40), nullable=False, doc="Last change (UTC, ISO 8601)."),
+    sa.Column("created_at", sa.String(40), nullable=False, doc="First start.", info=_unit("UTC")),
+    sa.Column("updated_at", sa.String(40), nullable=False, doc="Last change.", info=_unit("UTC")),
     sa.Column("measures", Json, doc="The evaluator's own measures: list of name, unit, maximise, meaning, required."),
-    info={"doc": "One row per study."},
+    info={"doc": "One row per study; times are in ISO 8601."},
 )
 
 candidates = sa.Table(
@@ -197,9 +207,9 @@ evaluations = sa.Table(
     "evaluations",
     metadata,
     *_training(),
-    sa.Column("epochs", Real, doc="Epochs since the repeat began."),
-    sa.Column("images", Whole, doc="Training images seen since the repeat began."),
-    sa.Column("seconds", Real, doc="Training and evaluation since the repeat began (s)."),
+    sa.Column("epochs", Real, doc="Epochs since the repeat began.", info=_unit("epochs")),
+    sa.Column("images", Whole, doc="Training images seen since the repeat began.", info=_unit("images")),
+    sa.Column("seconds", Real, doc="Training and evaluation since the repeat began.", info=_unit("s")),
     sa.Column("realised_key", sa.String, nullable=False, doc="Key of the architecture after training."),
     sa.Column("architecture", Json, doc="Architecture after training; NULL if it equals the proposed one."),
     sa.Column("weights", sa.Text, doc="Path of the trained network, below the study's files."),
@@ -231,13 +241,24 @@ policies = sa.Table(
     metadata,
     _owner("Candidate whose network is throttled."),
     sa.Column("learner", sa.String(20), primary_key=True, doc="How the controller was trained; gates: a gate policy."),
-    sa.Column("sees", sa.String(20), primary_key=True, doc="The input, or the answer at the smallest utilization."),
+    sa.Column(
+        "sees",
+        sa.String(20),
+        primary_key=True,
+        doc="Input of the controller: the input, or the answer at the smallest utilization.",
+    ),
     sa.Column("penalty", sa.Double, primary_key=True, doc="Weight of the cost in the controller's reward."),
-    sa.Column("utilization", sa.Double, primary_key=True, doc="Requested utilization; 1 if it is free to choose."),
-    sa.Column("controller_macs", Whole, nullable=False, doc="Cost of the controller (MACs)."),
-    sa.Column("macs", Measured, doc="Mean over validation images, the controller's own included (MACs)."),
-    sa.Column("accuracy", Measured, doc="Accuracy on validation images (fraction)."),
-    sa.Column("test_macs", Real, doc="Mean over test images, the controller's own included (MACs)."),
-    sa.Column("test_accuracy", Real, doc="Accuracy on test images (fraction)."),
+    sa.Column(
+        "utilization",
+        sa.Double,
+        primary_key=True,
+        doc="Requested utilization; 1 if the controller is free to choose.",
+        info=_unit("fraction"),
+    ),
+    sa.Column("controller_macs", Whole, nullable=False, doc="Cost of the controller.", info=_unit("MACs")),
+    sa.Column("macs", Measured, doc="Mean over validation images, the controller's own included.", info=_unit("MACs")),
+    sa.Column("accuracy", Measured, doc="Accuracy on validation images.", info=_unit("fraction")),
+    sa.Column("test_macs", Real, doc="Mean over test images, the controller's own included.", info=_unit("MACs")),
+    sa.Column("test_accuracy", Real, doc="Accuracy on test images.", info=_unit("fraction")),
     info={"doc": "One row per controller that throttles a trained network."},
 )

@@ -77,10 +77,16 @@ def tables_markdown() -> str:
     sections = []
     for name, stored in sorted(metadata.tables.items()):
         rows = [
-            (f"`{column.name}`", str(column.type), "" if column.nullable else "required", column.doc or "")
+            (
+                f"`{column.name}`",
+                str(column.type),
+                "" if column.nullable else "required",
+                column.info.get("unit", ""),
+                column.doc or "",
+            )
             for column in stored.columns
         ]
-        sections.append(f"### Table `{name}`\n\n{table(('column', 'type', '', 'meaning'), rows)}")
+        sections.append(f"### Table `{name}`\n\n{table(('column', 'type', '', 'unit', 'meaning'), rows)}")
     return "\n\n".join(sections)
 
 

@@ -13,6 +13,7 @@ import typer
 from nas.cli.app import Quiet, Store, app
 from nas.config import STORE
 from nas.errors import UserError
+from results.measures import COSTS
 
 
 @app.command()
@@ -34,9 +35,7 @@ def front(
     csv: Annotated[Path | None, typer.Option(help="Write the front to this CSV file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the front to this Parquet file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw front and candidates: .png, .svg or .pdf.")] = None,
-    cost: Annotated[
-        str, typer.Option(help="macs, params, latency_ms, nonzero_macs or a measure of the evaluator.")
-    ] = "macs",
+    cost: Annotated[str, typer.Option(help=f"{', '.join(COSTS)} or a minimised measure of the evaluator.")] = COSTS[0],
     max_macs: Annotated[float | None, typer.Option(help="Keep points with at most this number of MACs.")] = None,
     max_params: Annotated[
         float | None, typer.Option(help="Keep points with at most this number of parameters.")

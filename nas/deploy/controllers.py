@@ -50,24 +50,15 @@ class ThrottlingResult:
     def policies(self) -> pd.DataFrame:
         """One row per controller; for gate policies, one row per utilization.
 
-        Columns: penalty, learner, sees, utilization; macs and accuracy, means over validation images that the
-        controller has not learned from; test_macs, test_accuracy; controller_macs. macs and test_macs include the
-        controller and all passes, controller_macs is the cost of the choice only.
+        Columns: ``results.columns.POLICY``. macs and accuracy are means over validation images that the controller has
+        not learned from. macs and test_macs include the controller and all passes, controller_macs is the cost of the
+        choice only.
         """
         import pandas as pd
 
-        columns = [
-            "penalty",
-            "learner",
-            "sees",
-            "utilization",
-            "macs",
-            "accuracy",
-            "test_macs",
-            "test_accuracy",
-            "controller_macs",
-        ]
-        return pd.DataFrame(self.control.policies)[columns]
+        from results.columns import POLICY
+
+        return pd.DataFrame(self.control.policies)[list(POLICY)]
 
     @cached_property
     def points(self) -> pd.DataFrame:

@@ -86,9 +86,8 @@ class ControllerResult:
     controllers
         One for each penalty.
     policies
-        Rows with penalty, learner, sees, utilization, controller_macs, accuracy, test_accuracy, macs and test_macs.
-        MACs are means over examples and include the controller and all passes. One row for each controller, with
-        utilization 1.0; for gate policies, one for each utilization.
+        Rows with the columns ``results.columns.POLICY``. MACs are means over examples and include the controller and
+        all passes. One row for each controller, with utilization 1.0; for gate policies, one for each utilization.
     fixed
         Rows with utilization, macs, accuracy and test_accuracy: each utilization that controllers choose from, for all
         examples.

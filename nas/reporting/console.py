@@ -15,7 +15,8 @@ from nas.funnel.state import StudyState
 from nas.progress import duration
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
-from results.columns import own_columns
+from results.columns import FRAMES, own_columns
+from results.measures import WHOLE_UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 MEAN_OF_LABELS = "Accuracy: mean over fine and coarse labels; labels that a point does not predict count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
-_FORMATS = dict.fromkeys(("macs", "nonzero_macs", "test_macs", "controller_macs", "params"), "{:,.0f}") | {
+_WHOLES = {column.name for columns in FRAMES.values() for column in columns if column.unit in WHOLE_UNITS}
+_FORMATS = dict.fromkeys(_WHOLES, "{:,.0f}") | {
     "latency_ms": "{:.3f}",
     "accuracy_sd": "{:.4f}",
     "utilization": "{:.2f}",
