@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from chain_checks import checks
-from chain_graphs import random_graph, residual, with_drops
+from chain_graphs import log_path_totals, random_graph, residual, with_drops
 from chain_oracles import dense_tas, listed_dtmc
 from controls import learned_paths
 from packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
 
 from nas.chain.graph import graph_of
-from nas.chain.walks import WALKS, log_path_totals
+from nas.chain.walks import WALKS
 from nas.proxies.dtmc import dtmc
 from nas.representation.architecture import Architecture
 

@@ -9,13 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from chain_graphs import random_graph, random_walkable
+from chain_graphs import log_path_totals, random_graph, random_walkable
 from chain_oracles import dense_chain, dense_tas, listed, listed_dtmc, listed_learned_paths
 from controls import log_learned_paths
 from packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
 
 from nas.chain.graph import graph_of
-from nas.chain.walks import WALKS, Graph, best_path, flow, log_path_totals, paths, undirected
+from nas.chain.walks import WALKS, Graph, best_path, flow, paths, undirected
 from nas.errors import UserError
 from nas.proxies.dtmc import dtmc
 

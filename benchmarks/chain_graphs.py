@@ -1,14 +1,15 @@
-"""Random architectures and graphs for the benchmark of the Markov chain."""
+"""Random architectures and graphs for the benchmark of the Markov chain, and their numbers of paths."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from nas.chain.walks import Graph
+from nas.chain.walks import Graph, log_path_weights, path_counts
 from nas.errors import InvalidArchitecture
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
@@ -102,3 +103,10 @@ def on_paths(edges: list[tuple[int, int]], kept: list[int], sink: int) -> tuple[
         if edges[e][1] in needed:
             needed.add(edges[e][0])
     return tuple(e for e in kept if edges[e][0] in reached and edges[e][1] in needed)
+
+
+def log_path_totals(graph: Graph) -> np.ndarray:
+    """Logarithm of the number of paths of every subnetwork, or of their total weight if edges have weights."""
+    if graph.weights is None:
+        return np.array([math.log(path_counts(graph, level)[graph.source]) for level in range(len(graph.live))])
+    return np.array([log_path_weights(graph, level)[graph.source] for level in range(len(graph.live))])

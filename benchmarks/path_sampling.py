@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from resumable import Rows, paired_difference, parser_of
+from step_cost import step_macs
 
-from evaluators.rules.path_sampling import SubnetworkSampling
 from evaluators.training import Training as Trainer
 from evaluators.training.measurement import measure_points
 from nas.errors import InvalidArchitecture
@@ -37,7 +37,7 @@ from nas.evaluation.jobs import Job
 from nas.evaluation.operating_points import Selection
 from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
-from nas.representation.architecture import Architecture, macs
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.cost import subnetwork_macs
 from nas.representation.elements import Subnetwork, Task, TrainingSpec
@@ -135,18 +135,6 @@ def trained_by(architecture: Architecture, rule: str, number: int) -> Architectu
     if training.rule == "random_path_sampling":
         settings.setdefault("path", number)
     return replace(architecture, training=TrainingSpec(rule=training.rule, settings=tuple(sorted(settings.items()))))
-
-
-def step_macs(architecture: Architecture) -> float:
-    """Expected MACs of one example in the forward passes of a training step."""
-    rule = load_plugin("nas.training_rules", architecture.training.rule)(**dict(architecture.training.settings))
-    if isinstance(rule, SubnetworkSampling):
-        return rule.step_macs(architecture)
-    costs = macs(architecture)
-    if architecture.training.rule == "joint":
-        return sum(costs)
-    between = costs[1:-1]
-    return costs[0] + costs[-1] + (min(rule.sampled, len(between)) * float(np.mean(between)) if between else 0.0)
 
 
 def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> list[Subnetwork]:

@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from bootstrap import bootstrap_difference, bootstrap_interval
 from population import HIGH, LOW, read
 
 from nas.audit.audit import Sample, audit, sizes_of
-from nas.audit.statistics import bootstrap_difference, bootstrap_interval, kendall_tau, size_residuals
+from nas.audit.statistics import kendall_tau, size_residuals
 from nas.plugins import load_plugin
 from nas.proxies.contract import Proxy, load_proxy
 from nas.representation.architecture import Architecture, macs

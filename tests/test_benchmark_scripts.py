@@ -30,7 +30,18 @@ COMMANDS = {
     "throttle": ("--seconds=0.01", "--network=resnet, 9 blocks"),
     "throttle_accuracy": (*SHORT, "--method=ungated", "--method=in groups"),
 }
-LIBRARIES = {"chain_checks", "chain_graphs", "chain_oracles", "controls", "matched", "packed", "resumable", "timing"}
+LIBRARIES = {
+    "bootstrap",
+    "chain_checks",
+    "chain_graphs",
+    "chain_oracles",
+    "controls",
+    "matched",
+    "packed",
+    "resumable",
+    "step_cost",
+    "timing",
+}
 """Files that other scripts import."""
 
 

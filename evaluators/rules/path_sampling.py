@@ -31,12 +31,10 @@ from nas.chain.walks import WALKS
 from nas.errors import UserError, unknown_name
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
-from nas.representation.cost import subnetwork_macs
 from nas.representation.supernet import (
     WIDTHS,
     ChoiceGroup,
     choice_groups,
-    expected_macs,
     favour,
     sample_subnetwork,
 )
@@ -111,13 +109,6 @@ class SubnetworkSampling:
                 groups = favour(groups, self.important(architecture), self.beta)
             self._cached = architecture, groups
         return self._cached[1]
-
-    def step_macs(self, architecture: Architecture) -> float:
-        """Expected MACs of one example in the forward passes of a step."""
-        topology, points = architecture.topology, architecture.points
-        always = {points[-1], points[0]}
-        drawn = expected_macs(architecture, self.choices(architecture), widths=self.widths) if self.sampled else 0.0
-        return sum(subnetwork_macs(topology, point) for point in always) + self.sampled * drawn
 
 
 def path_sampling(

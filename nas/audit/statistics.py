@@ -84,52 +84,6 @@ def tau_within_bins(x: ArrayLike, y: ArrayLike, macs: ArrayLike, *, bins: int = 
     return float((x_NN * y_NN).sum()) / scale if scale else math.nan
 
 
-def bootstrap_interval(
-    x: ArrayLike, y: ArrayLike, *, rng: np.random.Generator, resamples: int = 1000, level: float = 0.95
-) -> Interval:
-    """Percentile bootstrap interval of τ-b.
-
-    Parameters
-    ----------
-    x, y : array_like, shape (N,)
-        Finite values.
-    rng : numpy.random.Generator
-        Draws the resamples.
-    resamples : int
-        Number of resamples of the pairs.
-    level : float
-        Coverage of the interval.
-
-    Returns
-    -------
-    (float, float)
-        NaN if τ is undefined, or below 5 pairs.
-    """
-    x_N, y_N = _finite_pairs(x, y)
-    if len(x_N) < FEWEST_PAIRS or np.ptp(x_N) == 0 or np.ptp(y_N) == 0:
-        return UNDEFINED
-    return percentile_interval(resampled_taus(x_N, y_N, resample_counts(len(x_N), resamples, rng)), level)
-
-
-def bootstrap_difference(
-    first: ArrayLike,
-    second: ArrayLike,
-    y: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float, float]:
-    """τ(first, y) − τ(second, y) and its paired bootstrap interval; parameters as of :func:`bootstrap_interval`."""
-    a_N, b_N, y_N = (np.asarray(v, dtype=float) for v in (first, second, y))
-    difference = kendall_tau(a_N, y_N) - kendall_tau(b_N, y_N)
-    if len(y_N) < FEWEST_PAIRS or math.isnan(difference):
-        return difference, *UNDEFINED
-    counts_BN = resample_counts(len(y_N), resamples, rng)
-    differences_B = resampled_taus(a_N, y_N, counts_BN) - resampled_taus(b_N, y_N, counts_BN)
-    return difference, *percentile_interval(differences_B, level)
-
-
 def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> Floats:
     """Number of times that each of n candidates is in each resample, shape (B, N)."""
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)

@@ -245,32 +245,6 @@ WALKS: Mapping[str, Walk] = {"flow": flow, "paths": paths, "undirected": undirec
 """The walks by name."""
 
 
-def log_path_totals(graph: Graph) -> Floats:
-    """Path diversity: logarithm of the number of paths from source to sink, or of their total weight.
-
-    Parameters
-    ----------
-    graph : Graph
-        The weight of a path is the product of the weights of its edges.
-
-    Returns
-    -------
-    ndarray, shape (T,)
-        One finite value per subnetwork.
-
-    Notes
-    -----
-    O(T E). Without weights the number is counted exactly, in integers of arbitrary size.
-
-    Examples
-    --------
-    >>> skip = Graph(num_nodes=3, edges=((0, 1), (1, 2), (0, 2)), live=((0, 1, 2), (2,)), sinks=(2, 2))
-    >>> np.exp(log_path_totals(skip)).round(9).tolist()
-    [2.0, 1.0]
-    """
-    return np.array([_log_totals(graph, level)[graph.source] for level in range(len(graph.live))])
-
-
 def best_path(
     graph: Graph,
     scores: Sequence[float] | Floats,
@@ -363,17 +337,17 @@ def _shares_by_weight(graph: Graph, level: int) -> dict[int, float]:
 
 def _shares_by_paths(graph: Graph, level: int) -> dict[int, float]:
     if graph.weights is None:  # ratios of exact integers: no overflow for any number of paths
-        counts = _counts(graph, level)
+        counts = path_counts(graph, level)
         return {e: counts[graph.edges[e][1]] / counts[graph.edges[e][0]] for e in graph.live[level]}
-    totals = _log_totals(graph, level)
+    totals = log_path_weights(graph, level)
     return {
         e: math.exp(math.log(graph.weights[e]) + totals[graph.edges[e][1]] - totals[graph.edges[e][0]])
         for e in graph.live[level]
     }
 
 
-def _counts(graph: Graph, level: int) -> list[int]:
-    """Number of paths from every node to the sink."""
+def path_counts(graph: Graph, level: int) -> list[int]:
+    """Number of paths from every node to the sink of a subnetwork: exact, in integers of arbitrary size."""
     counts = [0] * graph.num_nodes
     counts[graph.sinks[level]] = 1
     for e in reversed(graph.ordered(level)):
@@ -382,13 +356,14 @@ def _counts(graph: Graph, level: int) -> list[int]:
     return counts
 
 
-def _log_totals(graph: Graph, level: int) -> list[float]:
-    """Logarithm of the total weight of the paths from every node to the sink."""
-    if graph.weights is None:
-        return [math.log(count) if count else -math.inf for count in _counts(graph, level)]
+def log_path_weights(graph: Graph, level: int) -> list[float]:
+    """Logarithm of the total weight of the paths from every node to the sink of a subnetwork; −∞ without a path.
+
+    The weight of a path is the product of the weights of its edges.
+    """
     totals = [-math.inf] * graph.num_nodes
     totals[graph.sinks[level]] = 0.0
     for e in reversed(graph.ordered(level)):
         u, v = graph.edges[e]
-        totals[u] = float(np.logaddexp(totals[u], math.log(graph.weights[e]) + totals[v]))
+        totals[u] = float(np.logaddexp(totals[u], math.log(graph.weight(e)) + totals[v]))
     return totals

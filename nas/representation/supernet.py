@@ -25,12 +25,10 @@ import numpy as np
 
 from nas.errors import UserError, unknown_name
 from nas.representation.architecture import Architecture
-from nas.representation.cost import subnetwork_macs
 from nas.representation.coupling import coupling_groups
 from nas.representation.elements import Subnetwork
 from nas.representation.liveness import trim_point
 from nas.representation.topology import Topology
-from nas.seeds import seed
 
 WIDTHS = ("common", "independent")
 """How widths are drawn: one level for all maps, or one for each coupling group."""
@@ -209,16 +207,6 @@ def draw_of(architecture: Architecture, groups: Sequence[ChoiceGroup], point: Su
         )
     outputs = [p.output for p in architecture.points]
     return Draw(tuple(picks), tuple(levels), outputs.index(point.output))
-
-
-def expected_macs(
-    architecture: Architecture, groups: Sequence[ChoiceGroup], *, widths: str = "common", draws: int = 1000
-) -> float:
-    """Mean MACs of ``draws`` sampled subnetworks, with a fixed seed."""
-    rng = np.random.default_rng(seed("expected macs", draws))
-    topology = architecture.topology
-    sampled = (sample_subnetwork(architecture, groups, rng, widths=widths) for _ in range(draws))
-    return sum(subnetwork_macs(topology, point) for point in sampled) / draws
 
 
 def _pick(group: ChoiceGroup, uniform: float) -> int:

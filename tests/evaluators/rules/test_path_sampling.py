@@ -137,15 +137,6 @@ def test_what_is_favoured_is_drawn_more_often(network):
     assert share == pytest.approx(choice.probabilities[choice.alternatives.index(optional)], abs=0.12)
 
 
-def test_cost_of_a_step():
-    architecture = supernet()
-    small, large = macs(architecture)
-    assert path_sampling(sampled=0).step_macs(architecture) == small + large
-    one, two = (path_sampling(sampled=n).step_macs(architecture) for n in (1, 2))
-    assert two - one == pytest.approx(one - small - large)
-    assert small * 0.9 < one - small - large < large
-
-
 def test_a_random_path_is_drawn_once_and_by_its_number():
     architecture = supernet()
     of = [[c.important for c in random_path_sampling(path=path).choices(architecture)] for path in (0, 0, *range(1, 9))]

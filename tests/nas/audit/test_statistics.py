@@ -1,4 +1,4 @@
-"""Rank correlation and bootstrap against scipy, and the removal of size against cases with known results."""
+"""Rank correlation against scipy, and the removal of size against cases with known results."""
 
 import math
 
@@ -7,8 +7,6 @@ import pytest
 from scipy.stats import kendalltau
 
 from nas.audit.statistics import (
-    bootstrap_difference,
-    bootstrap_interval,
     kendall_tau,
     size_residuals,
     tau_within_bins,
@@ -43,37 +41,6 @@ def test_tau_is_scipys_and_undefined_where_constant():
     assert math.isnan(kendall_tau([1], [1]))
     with pytest.raises(UserError, match="finite"):
         kendall_tau([1, math.nan], [1, 2])
-
-
-def test_bootstrap_is_that_of_resampled_rows():
-    """The product form against scipy on the very same resamples, with ties."""
-    x, y = np.random.default_rng(0).integers(0, 6, (2, 25))
-    counts = np.random.default_rng(7).multinomial(25, np.full(25, 1 / 25), size=100)
-    slow = [kendalltau(np.repeat(x, c), np.repeat(y, c)).statistic for c in counts]
-    fast = bootstrap_interval(x, y, rng=np.random.default_rng(7), resamples=100)
-    assert fast == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])))
-
-
-def test_bootstrap_covers_the_truth():
-    """Of a bivariate normal, τ = 2/π asin ρ; 95 % intervals hold it in 88 % to 100 % of 150 samples."""
-    rng, truth = np.random.default_rng(0), 2 / math.pi * math.asin(0.5)
-    inside = []
-    for _ in range(150):
-        x, y = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], size=60).T
-        low, high = bootstrap_interval(x, y, rng=rng, resamples=200)
-        inside.append(low <= truth <= high)
-    assert np.mean(inside) >= 0.88
-
-
-def test_difference_of_a_better_and_a_worse_proxy():
-    rng = np.random.default_rng(0)
-    y = rng.normal(size=120)
-    good, bad = y + 0.5 * rng.normal(size=120), y + 3 * rng.normal(size=120)
-    difference, low, high = bootstrap_difference(good, bad, y, rng=rng)
-    assert difference == pytest.approx(kendall_tau(good, y) - kendall_tau(bad, y))
-    assert 0 < low < difference < high
-    assert bootstrap_difference(good, good, y, rng=rng) == (0, 0, 0)
-    assert all(map(math.isnan, bootstrap_difference(np.ones(120), good, y, rng=rng)))
 
 
 def test_tau_within_bins_takes_pairs_of_like_size_only():

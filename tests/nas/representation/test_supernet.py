@@ -10,14 +10,12 @@ from nas.chain.graph import sampled_graph
 from nas.chain.importance import chain_scores, important_alternatives, random_alternatives
 from nas.errors import UserError
 from nas.representation.builder import Builder
-from nas.representation.cost import subnetwork_macs
 from nas.representation.coupling import coupling_groups
 from nas.representation.liveness import check_point
 from nas.representation.supernet import (
     WIDTHS,
     ChoiceGroup,
     choice_groups,
-    expected_macs,
     favour,
     sample_subnetwork,
 )
@@ -154,24 +152,6 @@ def test_a_random_path_favours_one_alternative_of_every_choice_as_the_chain_does
         assert len(groups) == 1 or len(set(drawn)) > 1
         random = favour(groups, drawn[0])
         assert [sorted(c.probabilities) for c in random] == [pytest.approx(sorted(c.probabilities)) for c in chain]
-
-
-def test_expected_macs_agree_with_the_exact_mean():
-    architecture = two_blocks()
-    topology = architecture.topology
-    groups = favour(choice_groups(topology), (0, 1), 0.5)
-    mean = 0.0
-    for level in range(3):
-        full = architecture.points[level]
-        for branch, p in ((True, 0.6), (False, 0.4)):  # the skip costs nothing
-            point = type(full)(
-                channels=full.channels,
-                operations=tuple(o for o in full.operations if o != 4 or branch),
-                output=full.output,
-            )
-            mean += p / 3 * subnetwork_macs(topology, point)
-    assert expected_macs(architecture, groups, draws=4000) == pytest.approx(mean, rel=0.03)
-    assert expected_macs(architecture, groups) == expected_macs(architecture, groups)
 
 
 def test_names_are_checked():

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from nas.chain.graph import graph_of
-from nas.chain.walks import log_path_totals
+from nas.chain.walks import path_counts
 from nas.errors import InvalidArchitecture
 from nas.plugins import load_plugin
 from nas.proxies.dtmc import dtmc
@@ -39,11 +39,9 @@ def sampled(space, count, seed=0):
 def worth(architecture):
     """A formula for accuracy that saturates in paths and MACs, and is lower for depthwise convolutions."""
     depthwise = sum(o.groups > 1 for o in architecture.topology.operations)
-    quality = (
-        np.mean(log_path_totals(graph_of(architecture).graph))
-        + 0.5 * math.log(macs(architecture)[-1])
-        - 0.3 * depthwise
-    )
+    graph = graph_of(architecture).graph
+    paths = [math.log(path_counts(graph, level)[graph.source]) for level in range(len(graph.live))]
+    quality = np.mean(paths) + 0.5 * math.log(macs(architecture)[-1]) - 0.3 * depthwise
     return 0.95 - 0.8 * math.exp(-quality / 6)
 
 
