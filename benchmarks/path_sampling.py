@@ -34,7 +34,7 @@ from evaluators.training import Training as Trainer
 from evaluators.training.measurement import measure_points
 from nas.errors import InvalidArchitecture
 from nas.evaluation.jobs import Job
-from nas.evaluation.operating_points import Selection
+from nas.evaluation.operating_points import SelectionSettings
 from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
@@ -188,7 +188,7 @@ def final_search(trainer: Trainer, options: argparse.Namespace, rule: str, numbe
         print(f"{rule} seed {number}: no final search, because {folder} has no network", flush=True)
         return []
     network = AnytimeNetwork.load(folder)
-    selection = Selection(evaluations=options.final, low=network.macs[0], high=1.01 * network.macs[-1])
+    selection = SelectionSettings(evaluations=options.final, low=network.macs[0], high=1.01 * network.macs[-1])
     started = time.monotonic()
     chosen = trainer.select(network, selection, seed=seed("path sampling", number))
     identity = {"epochs": options.epochs, "rule": rule, "seed": number, "epoch": options.epochs, "kind": "final"}

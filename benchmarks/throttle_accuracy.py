@@ -32,7 +32,7 @@ from resumable import Rows, paired_difference, parser_of
 
 import nas
 from evaluators.training.evaluator import Training as Trainer
-from nas.evaluation.controllers import ControlSettings
+from nas.evaluation.controllers import ControllerSettings
 from nas.evaluation.jobs import Job
 from nas.execution.controller_architectures import SEES, actions
 from nas.representation.architecture import Architecture
@@ -127,7 +127,9 @@ def throttled(trainer: Trainer, folder: str, number: int, utilizations: Sequence
     """
     policies: list[dict[str, Any]] = []
     for sees in SEES:
-        controlled = trainer.control(nas.load(folder), ControlSettings(penalties=PENALTIES, sees=sees), seed=number)
+        controlled = trainer.train_controllers(
+            nas.load(folder), ControllerSettings(penalties=PENALTIES, sees=sees), seed=number
+        )
         policies += [row | {"kind": CONTROLLER, "utilization": ""} for row in controlled.policies]
     fixed = zip(controlled.fixed, utilizations, strict=True)
     return [row | {"kind": FIXED, "test_macs": row["macs"], "utilization": u} for row, u in fixed] + policies

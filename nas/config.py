@@ -1,21 +1,22 @@
 """The settings of a search, each defined once: type, default, help, limits, and whether it may change on resuming.
 
 The command line, the signatures of :func:`nas.search` and :func:`nas.resume`, the TOML file and the documentation are
-made from the fields of :class:`Config`.
+made from the fields of :class:`Config`. The settings of :func:`nas.select` and :func:`nas.throttle` are described in
+the same way, beside the contract of evaluators.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
-from nas.errors import UserError
+from nas.errors import UserError, unknown_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,11 +25,13 @@ STORE = "sqlite:///nas.db"
 """The default results store: a file in the working directory."""
 LARGEST = 2**63 - 1
 """Largest whole number that a database stores."""
+REPEATED = {"spaces": "--space", "penalties": "--penalty"}
+"""Settings with several values → the option of the command line, which may be repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Description of a setting, in the metadata of a field of :class:`Config`.
+    """Description of a setting, in the metadata of a field of a dataclass.
 
     Parameters
     ----------
@@ -38,6 +41,8 @@ class Setting:
         The default in words, for defaults that depend on the data; None if the default of the field says it.
     least, most
         Limits of a whole number. Real numbers must be positive and finite.
+    valid
+        Valid names; empty: any text.
     evaluator
         Whether the setting is passed to the evaluator.
     """
@@ -46,11 +51,12 @@ class Setting:
     default: str | None = None
     least: int = 1
     most: int = LARGEST
+    valid: tuple[str, ...] = ()
     evaluator: bool = False
 
 
 def setting(value: Any, help: str, /, **description: Any) -> Any:
-    """A field of :class:`Config` with its default and the description of a :class:`Setting`."""
+    """A field of a dataclass of settings, with its default and the description of a :class:`Setting`."""
     return field(default=value, metadata={"setting": Setting(help=help, **description)})
 
 
@@ -67,13 +73,7 @@ class RunSettings:
     )
 
     def __post_init__(self) -> None:
-        own: Any = type(self)
-        types = _types(own)
-        for each in fields(self):
-            description = each.metadata.get("setting")
-            value = getattr(self, each.name)
-            if description is not None and not (value is None and each.default is None):
-                _check(each.name, value, types[each.name], description)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,14 +228,14 @@ CHANGEABLE = tuple(each.name for each in fields(RunSettings))
 """Names of the settings that resuming may change."""
 
 
-def settings_of(definition: type[RunSettings]) -> list[Any]:
+def settings_of(definition: type[Any]) -> list[Any]:
     """The fields that are settings, in the order of the command line: study, spaces and data first, limits last."""
     described = [each for each in fields(definition) if "setting" in each.metadata]
     return sorted(described, key=lambda each: (each.name in CHANGEABLE, each.name not in ("study", "spaces", "data")))
 
 
 def description_of(each: Any) -> Setting:
-    """The description of a field of :class:`Config`."""
+    """The description of a setting."""
     description = each.metadata["setting"]
     assert isinstance(description, Setting)
     return description
@@ -247,7 +247,7 @@ def default_of(each: Any) -> str | None:
         return text
     if each.default is None:
         return None
-    return ", ".join(each.default) if isinstance(each.default, tuple) else str(each.default)
+    return ", ".join(map(str, each.default)) if isinstance(each.default, tuple) else str(each.default)
 
 
 def study_name(data: Any) -> str:
@@ -275,7 +275,7 @@ def option(name: str) -> str:
     >>> option("max_macs")
     '--max-macs'
     """
-    return "--" + name.replace("_", "-")
+    return REPEATED.get(name, "--" + name.replace("_", "-"))
 
 
 def takes(definition: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
@@ -301,6 +301,27 @@ def takes(definition: Callable[P, object]) -> Callable[[Callable[..., R]], Calla
     return decorate
 
 
+def check_settings(settings: Any) -> None:
+    """Check the settings of a dataclass; None is valid if it is the default.
+
+    Raises UserError for a value of another type or outside of its limits.
+    """
+    own: Any = type(settings)
+    types = _types(own)
+    for each in settings_of(own):
+        value = getattr(settings, each.name)
+        if value is not None or each.default is not None:
+            _check(each.name, value, types[each.name], description_of(each))
+
+
+def check_names(definition: type[Any], names: Iterable[str]) -> None:
+    """Raise UserError for a name that is no setting of a dataclass."""
+    valid = {each.name for each in settings_of(definition)}
+    for name in names:
+        if name not in valid:
+            raise UserError(unknown_name("setting", name, valid))
+
+
 @cache
 def _types(definition: type) -> dict[str, Any]:
     """The type of each setting, without None."""
@@ -317,6 +338,8 @@ def _check(name: str, value: Any, type_: Any, description: Setting) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if type_ is str and not (isinstance(value, str) and value):
         raise UserError(f"{option(name)} must be text that is not empty. Got {value!r}.")
+    if description.valid and value not in description.valid:
+        raise UserError(unknown_name(option(name), value, description.valid))
     if type_ is int and not (number and isinstance(value, int) and description.least <= value <= description.most):
         raise UserError(
             f"{option(name)} must be a whole number from {description.least:,} to {description.most:,}. Got {value!r}."

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import results
-from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, study_name, takes
+from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, check_names, study_name, takes
 from nas.errors import PluginError, UserError, unknown_name
 from nas.evaluation.arrays import stored_data
 from nas.evaluation.evaluator import DataInfo, Evaluator
@@ -94,10 +94,7 @@ def search(
     results.StoreError
         The store cannot be used; results.SettingsDiffer: the study exists with other settings.
     """
-    valid = {each.name for each in fields(StudySettings)}
-    for name in settings:
-        if name not in valid:
-            raise UserError(unknown_name("setting", name, valid))
+    check_names(StudySettings, settings)
     names, objects = named_spaces(space)
     name = study_name(data) if study is None else study
     config = _canonical(Config(study=name, spaces=names, data="digits", **settings), objects)

@@ -20,14 +20,18 @@ import torch
 from torch import Tensor
 
 from evaluators.data.batches import Batches
-from nas.evaluation.controllers import ControlSettings
+from nas.evaluation.controllers import ControllerSettings
 from nas.execution.network import AnytimeNetwork
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-2, 1e-3
 
 
 def train_policy(
-    learner: AnytimeNetwork, inputs: Batches, reward_NA: Tensor, settings: ControlSettings, generator: torch.Generator
+    learner: AnytimeNetwork,
+    inputs: Batches,
+    reward_NA: Tensor,
+    settings: ControllerSettings,
+    generator: torch.Generator,
 ) -> None:
     """Train a network over choices to maximise the reward.
 

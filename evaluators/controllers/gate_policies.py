@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluators.data.batches import Batches
-from nas.evaluation.controllers import ControlSettings
+from nas.evaluation.controllers import ControllerSettings
 from nas.execution.controlled_network import ControlledNetwork
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
@@ -55,7 +55,7 @@ def train_gates(
     network: AnytimeNetwork,
     inputs: Batches,
     weight: float,
-    settings: ControlSettings,
+    settings: ControllerSettings,
     generator: torch.Generator,
 ) -> None:
     """Train a policy for a network in evaluation mode, which stays unchanged. weight: λ."""
@@ -70,7 +70,7 @@ def train_gates(
             utilization_N = torch.rand(len(x), generator=generator).to(x.device)
             gates = policy.gates(x, utilization_N)
             used_N = mean_gate(gates, policy.sizes, shares)
-            cost = penalty(used_N, utilization_N, settings.shape, settings.power).mean()
+            cost = penalty(used_N, utilization_N, *settings.gate_penalty).mean()
             loss = F.cross_entropy(network.forward_gated(x, gates), y) + weight * math.log(task.num_classes) * cost
             optimiser.zero_grad()
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):

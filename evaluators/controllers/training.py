@@ -25,7 +25,7 @@ from evaluators.controllers.gate_policies import measure_gates, train_gates
 from evaluators.data.batches import Batches, batches
 from evaluators.data.source import ImageSource
 from evaluators.data.splitting import split
-from nas.evaluation.controllers import ControllerResult, ControlSettings
+from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.execution.controller import Controller, top_log_probabilities
 from nas.execution.controller_architectures import actions, controller_architecture, gate_policy_architecture
 from nas.execution.gate_policy import GatePolicy
@@ -36,10 +36,10 @@ from nas.seeds import seed as derived_seed
 BATCH = 128
 
 
-def control(
+def train_controllers(
     source: ImageSource,
     network: AnytimeNetwork,
-    settings: ControlSettings,
+    settings: ControllerSettings,
     *,
     seed: int,
     report: Callable[[int, int], None],
@@ -74,7 +74,7 @@ def control(
         controller, rows = train(penalty, settings, generator)
         controllers.append(controller)
         labels = {"penalty": penalty, "learner": settings.learner, "controller_macs": controller.macs}
-        labels["sees"] = settings.seen
+        labels["sees"] = settings.controller_input
         policies += [labels | row for row in rows]
     return ControllerResult(controllers=controllers, policies=policies, fixed=trainer.fixed())
 
@@ -82,30 +82,31 @@ def control(
 class _ControllerTrainer:
     """Trains and measures the controllers of one network.
 
-    choices: A utilizations to choose from. learning: rows of the images to learn from. loaders: images to measure on,
-    validation ("") and test ("test_"). correct: of these images, whether the network is correct at each choice, (N, A).
+    utilizations: A utilizations to choose from. learning: rows of the images to learn from. loaders: images to measure
+    on, validation ("") and test ("test_"). correct: of these images, whether the network is correct at each
+    utilization, (N, A).
     """
 
     def __init__(self, source: ImageSource, network: AnytimeNetwork):
-        self.source, self.network, self.choices = source, network, actions(network.architecture)
+        self.source, self.network, self.utilizations = source, network, actions(network.architecture)
         data, validation = source.dataset, source.validation_rows
-        self.learning, held = (validation[part] for part in split(data.y_train[validation], fraction=0.5, seed=0))
+        self.learning, measured = (validation[part] for part in split(data.y_train[validation], fraction=0.5, seed=0))
         self.loaders = {
-            "": source.validation(held),
+            "": source.validation(measured),
             "test_": source.test(),
         }
-        self.correct = {part: correct(network, loader, self.choices) for part, loader in self.loaders.items()}
-        self.macs_A = torch.tensor([float(network.macs_at(u)) for u in self.choices], dtype=torch.float64)
+        self.correct = {part: correct(network, loader, self.utilizations) for part, loader in self.loaders.items()}
+        self.macs_A = torch.tensor([float(network.macs_at(u)) for u in self.utilizations], dtype=torch.float64)
 
     @cached_property
     def learned_NA(self) -> Tensor:
-        """Whether the network is correct at each choice, for the images to learn from."""
-        return correct(self.network, self.source.validation(self.learning), self.choices)
+        """Whether the network is correct at each utilization, for the images to learn from."""
+        return correct(self.network, self.source.validation(self.learning), self.utilizations)
 
     def fixed(self) -> list[dict[str, Any]]:
-        """Cost and accuracy of each choice, made for every input."""
+        """Cost and accuracy of each utilization, if all inputs run at it."""
         rows = []
-        for a, u in enumerate(self.choices):
+        for a, u in enumerate(self.utilizations):
             accuracies = {
                 f"{part}accuracy": float(correct_NA[:, a].double().mean()) for part, correct_NA in self.correct.items()
             }
@@ -113,12 +114,14 @@ class _ControllerTrainer:
         return rows
 
     def controller(
-        self, penalty: float, settings: ControlSettings, generator: torch.Generator
+        self, penalty: float, settings: ControllerSettings, generator: torch.Generator
     ) -> tuple[Controller, list[dict[str, Any]]]:
         """Train a controller; returns it with the row of its measurements."""
-        task, sees, device = self.network.architecture.task, settings.seen, self.source.device
-        architecture = controller_architecture(task, len(self.choices), sees=sees, width=settings.width)
-        controller = Controller(AnytimeNetwork(architecture, generator=generator).to(device), self.choices, sees=sees)
+        task, sees, device = self.network.architecture.task, settings.controller_input, self.source.device
+        architecture = controller_architecture(task, len(self.utilizations), sees=sees, width=settings.width)
+        controller = Controller(
+            AnytimeNetwork(architecture, generator=generator).to(device), self.utilizations, sees=sees
+        )
         costs_A = torch.tensor(controller.costs(self.network), dtype=torch.float64, device=device)
         rows = np.arange(len(self.learning))  # row of the rewards, in place of a label
         seen = self._images(rows) if sees == "input" else self._top_log_probabilities(rows)
@@ -127,13 +130,13 @@ class _ControllerTrainer:
         controller.network.eval()
         row = {"utilization": 1.0}
         for part, loader in self.loaders.items():
-            choice_N = torch.cat([controller.choices(self.network, x) for x, _ in loader.evaluate()])
+            choice_N = torch.cat([controller.choose(self.network, x)[0] for x, _ in loader.evaluate()])
             row[f"{part}accuracy"] = float(self.correct[part].gather(1, choice_N[:, None]).double().mean())
             row[f"{part}macs"] = float(costs_A[choice_N].mean())
         return controller, [row]
 
     def gate_policy(
-        self, penalty: float, settings: ControlSettings, generator: torch.Generator
+        self, penalty: float, settings: ControllerSettings, generator: torch.Generator
     ) -> tuple[GatePolicy, list[dict[str, Any]]]:
         """Train a gate policy; returns it with a row for each utilization."""
         architecture = gate_policy_architecture(self.network.architecture, width=settings.width)
@@ -144,7 +147,7 @@ class _ControllerTrainer:
         policy_network.eval()
         rows = [
             {"utilization": u} | measure_gates(policy.with_utilization(u), self.network, self.loaders)
-            for u in self.choices
+            for u in self.utilizations
         ]
         return policy, rows
 
@@ -156,7 +159,7 @@ class _ControllerTrainer:
     def _top_log_probabilities(self, labels_N: np.ndarray) -> Batches:
         """The input of a controller that sees logits, for the images to learn from without augmentation."""
         loader = self.source.validation(self.learning)
-        smallest = self.network.subnetwork_at(self.choices[0])
+        smallest = self.network.subnetwork_at(self.utilizations[0])
         with torch.no_grad():
             seen_NC = torch.cat([top_log_probabilities(self.network(x, smallest)) for x, _ in loader.evaluate()])
         unchanged = Preprocessing(mean=(0.0,) * seen_NC.shape[1], std=(1.0,) * seen_NC.shape[1], scale=1.0)

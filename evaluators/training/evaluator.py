@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from evaluators.controllers.training import control
+from evaluators.controllers.training import train_controllers
 from evaluators.data.augmentation import NAMES
 from evaluators.data.datasets import Dataset
 from evaluators.data.loading import load
@@ -24,10 +24,10 @@ from evaluators.training.run import TrainingRun, load_rule
 from evaluators.training.schedule import Optimisation
 from evaluators.training.selection import select_points
 from nas.errors import UserError, unknown_name
-from nas.evaluation.controllers import ControllerResult, ControlSettings
+from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Job, Outcome
-from nas.evaluation.operating_points import Selection, SelectionResult
+from nas.evaluation.operating_points import SelectionResult, SelectionSettings
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
 from results.measures import built_in
@@ -166,16 +166,15 @@ class Training(Evaluator):
     def select(
         self,
         network: AnytimeNetwork,
-        selection: Selection,
+        selection: SelectionSettings,
         *,
         seed: int = 0,
-        points: int | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> SelectionResult:
         source = self.source
         with _torch_threads(self.threads):
             selected, measured, search = select_points(
-                source, network.to(self.device), selection, images=None, seed=seed, points=points, report=report
+                source, network.to(self.device), selection, images=None, seed=seed, report=report
             )
             rows = measure_points(selected, source, source.calibration(source.training_rows, seed), test=True)
             shape = selected.architecture.task.input_shape
@@ -184,16 +183,16 @@ class Training(Evaluator):
                 row["latency_ms"] = latency if latency is not None else latency_ms(selected.extract(level), shape)
         return SelectionResult(network=selected, points=rows, search=search)
 
-    def control(
+    def train_controllers(
         self,
         network: AnytimeNetwork,
-        settings: ControlSettings,
+        settings: ControllerSettings,
         *,
         seed: int = 0,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> ControllerResult:
         with _torch_threads(self.threads):
-            return control(self.source, network, settings, seed=seed, report=report)
+            return train_controllers(self.source, network, settings, seed=seed, report=report)
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         return getattr(load_rule(architecture), "samples_subnetworks", False)

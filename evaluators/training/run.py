@@ -22,7 +22,7 @@ from evaluators.training.schedule import (
 )
 from evaluators.training.selection import select_points
 from nas.evaluation.jobs import Diverged, Job, Outcome
-from nas.evaluation.operating_points import MeasuredSubnetwork, Selection
+from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings
 from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule
 from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
@@ -116,7 +116,7 @@ class TrainingRun:
         selected: list[MeasuredSubnetwork] = []
         if job.selection:
             network, selected, _ = select_points(
-                self.source, network, Selection(**job.selection), images=job.images, seed=job.seed
+                self.source, network, SelectionSettings(**job.selection), images=job.images, seed=job.seed
             )
         points = measure_points(network, self.source, self.calibration, test=job.test)
         for point, measured in zip(points, selected):

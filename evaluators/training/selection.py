@@ -15,7 +15,7 @@ from evaluators.training.latency import latency_ms
 from evaluators.training.measurement import calibrate
 from nas.deploy.subnetwork_search import choose_points, search_subnetworks
 from nas.evaluation.jobs import Diverged
-from nas.evaluation.operating_points import MeasuredSubnetwork, Selection, SubnetworkSearchResult
+from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings, SubnetworkSearchResult
 from nas.execution.network import AnytimeNetwork
 from nas.representation.elements import Subnetwork
 from results.front import Score, non_dominated_rank
@@ -33,11 +33,10 @@ SHORTLIST = 6
 def select_points(
     source: ImageSource,
     network: AnytimeNetwork,
-    selection: Selection,
+    selection: SelectionSettings,
     *,
     images: int | None,
     seed: int,
-    points: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[AnytimeNetwork, list[MeasuredSubnetwork], SubnetworkSearchResult]:
     """Search operating points for a trained network.
@@ -54,8 +53,6 @@ def select_points(
         Number of training images of the network's training, for calibration; None: all.
     seed
         Of the search and the calibration images.
-    points
-        Number of operating points; None: as before.
     report
         See :func:`nas.deploy.subnetwork_search.search_subnetworks`.
 
@@ -71,7 +68,7 @@ def select_points(
     Raises
     ------
     Diverged
-        Fewer subnetworks than ``points`` are within the limits.
+        Fewer subnetworks than ``selection.points`` are within the limits.
     UserError
         Every operating point has its own norms, or no subnetwork is within the limits on MACs and parameters.
 
@@ -81,17 +78,17 @@ def select_points(
     Its Pareto-optimal subnetworks and the network's present points are then measured on all of them, and the operating
     points are selected by these values.
     """
-    count = points or network.levels
+    count = selection.points or network.levels
     quick, exact = _measures(source, network, selection, images, seed)
     search = search_subnetworks(
         network.architecture,
         quick,
-        limits=selection.limits,
+        limits=selection,
         evaluations=selection.evaluations,
         seed=seed,
         report=report,
     )
-    limit = selection.limits.max_latency_ms or math.inf
+    limit = selection.max_latency_ms or math.inf
     near = [m for m in search.measured if (m.latency_ms or 0.0) <= LATENCY_TOLERANCE * limit]
     candidates = shortlist(near, network.architecture.points, SHORTLIST * count, limit)
     measured = [
@@ -102,7 +99,7 @@ def select_points(
     low = min(costs) if selection.low is None else selection.low
     high = 1.01 * max(low, *costs) if selection.high is None else selection.high
     floor = constant_accuracy(source.dataset.task, source.dataset.y_train[source.validation_rows])
-    selected = choose_points(measured, count, Score(low=low, high=high, floor=floor), selection.limits)
+    selected = choose_points(measured, count, Score(low=low, high=high, floor=floor), selection)
     if len(selected) < count:
         raise Diverged(
             f"The final search must find {count} operating points within the limits. Of {len(search.measured)} "
@@ -113,10 +110,10 @@ def select_points(
 
 
 def _measures(
-    source: ImageSource, network: AnytimeNetwork, selection: Selection, images: int | None, seed: int
+    source: ImageSource, network: AnytimeNetwork, selection: SelectionSettings, images: int | None, seed: int
 ) -> tuple[_SubnetworkMeasure, _SubnetworkMeasure]:
     """The quick measure of the search, and the measure on all validation images."""
-    timed = selection.limits.max_latency_ms is not None
+    timed = selection.max_latency_ms is not None
     rows, validation = source.training_subset(images), source.validation_rows
     part = subset(source.dataset.y_train[validation], size=min(QUICK_VALIDATION, len(validation)), seed=0)
     calibration = source.calibration(rows, seed, images=QUICK_CALIBRATION)

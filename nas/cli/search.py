@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import signal
 import sys
@@ -15,49 +14,16 @@ from typing import Annotated, Any
 import typer
 
 from nas.cli.app import Quiet, Store, app
-from nas.config import STORE, Config, RunSettings, default_of, description_of, settings_of, study_name
+from nas.cli.options import chosen_settings, options_of
+from nas.config import STORE, Config, RunSettings, settings_of, study_name
 from nas.errors import UserError, unknown_name
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 """Signals of a clean stop. Clusters send SIGTERM; background jobs of a shell ignore SIGINT by default."""
-ARGUMENTS = {"study": None, "spaces": "--space"}
-"""Settings whose form on the command line differs: the study is an argument, the space may be repeated."""
-
-
-def _options_of(definition: type[RunSettings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each setting of a dataclass; options that are not given are None."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        explicit = [
-            p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD
-        ]
-        names = {p.name for p in explicit}
-        added = [
-            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(each))
-            for each in settings_of(definition)
-            if each.name not in names
-        ]
-        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in explicit]
-        first = [p for p in parameters if p.name in ARGUMENTS]
-        rest = [p for p in parameters if p.name not in ARGUMENTS]
-        command.__signature__ = inspect.Signature([*first, *added, *rest])  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in (*parameters, *added)}
-        return command
-
-    return decorate
-
-
-def _annotation(each: Any) -> Any:
-    default = default_of(each)
-    text = description_of(each).help + (f" Default: {default}." if default else "")
-    if each.name == "spaces":
-        return Annotated[list[str] | None, typer.Option("--space", help=text)]
-    type_ = {"str": str, "int": int, "float": float}[each.type.removesuffix(" | None")]
-    return Annotated[type_ | None, typer.Option(help=text)]
 
 
 @app.command()
-@_options_of(Config)
+@options_of(Config)
 def search(
     study: Annotated[str | None, typer.Argument(help="Name of the study. Default: the name of the data.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; options win.")] = None,
@@ -77,10 +43,7 @@ def search(
     """
     from nas.launch import preview, run
 
-    from_options = {name: value for name, value in {"study": study, **options}.items() if value is not None}
-    if "spaces" in from_options:
-        from_options["spaces"] = tuple(from_options["spaces"])
-    settings = (settings_from_file(config) if config else {}) | from_options
+    settings = (settings_from_file(config) if config else {}) | chosen_settings({"study": study, **options})
     resolved = Config(**{"study": study_name(settings.get("data", "digits")), **settings})
     if dry_run:
         print(preview(resolved))
@@ -89,7 +52,7 @@ def search(
 
 
 @app.command()
-@_options_of(RunSettings)
+@options_of(RunSettings)
 def resume(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
     store: Store = STORE,
@@ -99,7 +62,7 @@ def resume(
     """Continue a study where it stands; limits may be changed."""
     from nas.launch import resume as continue_study
 
-    limits = {name: value for name, value in options.items() if value is not None}
+    limits = chosen_settings(options)
     _search(lambda progress: continue_study(study, store=store, progress=progress, **limits), study, store, quiet)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import results
-from nas.config import STORE
+from nas.config import STORE, check_names, takes
 from nas.deploy.networks import StoredNetworkRef, network_and_evaluator
 from nas.errors import UserError
-from nas.evaluation.controllers import ControllerResult, ControlSettings
+from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.evaluation.loading import check_device
 from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
@@ -34,17 +34,17 @@ class ThrottlingResult:
     ----------
     network
         The unchanged network.
-    control
+    result
         The result of the evaluator.
     """
 
     network: AnytimeNetwork
-    control: ControllerResult
+    result: ControllerResult
 
     @property
     def controllers(self) -> Sequence[Controller | GatePolicy]:
         """One for each penalty, for use in a :class:`nas.ControlledNetwork`."""
-        return self.control.controllers
+        return self.result.controllers
 
     @cached_property
     def policies(self) -> pd.DataFrame:
@@ -58,7 +58,7 @@ class ThrottlingResult:
 
         from results.columns import POLICY
 
-        return pd.DataFrame(self.control.policies)[list(POLICY)]
+        return pd.DataFrame(self.result.policies)[list(POLICY)]
 
     @cached_property
     def points(self) -> pd.DataFrame:
@@ -68,7 +68,7 @@ class ThrottlingResult:
         """
         import pandas as pd
 
-        return pd.DataFrame(self.control.fixed)
+        return pd.DataFrame(self.result.fixed)
 
     def plot(self, path: str | PathLike[str]) -> Path:
         """Draw the fixed utilizations and the controllers. Raises StoreError as plot_front does."""
@@ -88,29 +88,39 @@ class ThrottlingResult:
         """
         self.network.save(folder)
         shutil.rmtree(Path(folder, "controllers"), ignore_errors=True)
-        penalties = dict.fromkeys(policy["penalty"] for policy in self.control.policies)
+        penalties = dict.fromkeys(policy["penalty"] for policy in self.result.policies)
         for controller, penalty in zip(self.controllers, penalties):
             controller.save(Path(folder, "controllers", f"{penalty:.12g}"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ThrottleArguments(ControllerSettings):
+    """The arguments of :func:`throttle`."""
+
+    network: str | Path | AnytimeNetwork = field(kw_only=False)
+    data: str | None = None
+    hierarchy: str | None = None
+    store: str = STORE
+    seed: int = 0
+    folder: str | Path | None = None
+    device: str = "auto"
+    threads: int = 1
+    progress: Progress | None = None
+
+
+@takes(_ThrottleArguments)
 def throttle(
     network: str | Path | AnytimeNetwork,
     *,
     data: str | None = None,
     hierarchy: str | None = None,
     store: str = STORE,
-    penalties: Sequence[float] = ControlSettings().penalties,
-    learner: str = ControlSettings().learner,
-    sees: str | None = ControlSettings().sees,
-    epochs: int = ControlSettings().epochs,
-    width: int = ControlSettings().width,
-    shape: str = ControlSettings().shape,
-    power: float = ControlSettings().power,
     seed: int = 0,
     folder: str | Path | None = None,
     device: str = "auto",
     threads: int = 1,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> ThrottlingResult:
     """Train controllers that throttle a trained network, one for each penalty. The network stays unchanged.
 
@@ -127,12 +137,6 @@ def throttle(
         File of the label hierarchy, as in a search.
     store
         URL or path of the results store.
-    penalties
-        Accuracy that all MACs of the network cost, one for each controller, ascending.
-    learner
-        "expected" or "reinforce" for controllers; "gates" for gate policies, which need a throttleable network.
-    sees, epochs, width, shape, power
-        See :class:`nas.evaluation.controllers.ControlSettings`.
     seed
         Seed of the training.
     folder
@@ -143,6 +147,9 @@ def throttle(
         Number of CPU threads.
     progress
         See :mod:`nas.progress`; silent by default.
+    **settings
+        Settings as in :class:`nas.evaluation.controllers.ControllerSettings`, named like the options of the command
+        line. The learner "gates" needs a throttleable network.
 
     Returns
     -------
@@ -163,10 +170,11 @@ def throttle(
     """
     progress = progress or Silent()
     check_device(device)
-    settings = ControlSettings(
-        penalties=tuple(penalties), learner=learner, sees=sees, epochs=epochs, width=width, shape=shape, power=power
-    )
-    progress.show(State(stage="loading", done=0, total=len(settings.penalties), trained=0))
+    check_names(ControllerSettings, settings)
+    if isinstance(settings.get("penalties"), Iterable):
+        settings["penalties"] = tuple(settings["penalties"])
+    controller_settings = ControllerSettings(**settings)
+    progress.show(State(stage="loading", done=0, total=len(controller_settings.penalties), trained=0))
     trained, evaluator, origin = network_and_evaluator(
         network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
     )
@@ -179,18 +187,19 @@ def throttle(
     def report(done: int, total: int) -> None:
         progress.show(State(stage="training controllers", done=done, total=total, trained=done))
 
-    result = ThrottlingResult(trained, evaluator.control(trained, settings, seed=seed, report=report))
+    trained_controllers = evaluator.train_controllers(trained, controller_settings, seed=seed, report=report)
+    result = ThrottlingResult(trained, trained_controllers)
     if folder is not None:
         result.save(folder)
     if origin is not None and data is None and hierarchy is None:  # other data give no results of the study
-        _record(store, origin, result.control)
+        _record(store, origin, trained_controllers)
     return result
 
 
-def _record(store: str, origin: StoredNetworkRef, control: ControllerResult) -> None:
+def _record(store: str, origin: StoredNetworkRef, result: ControllerResult) -> None:
     """Record the measurements of controllers; the state of the study stays the same."""
     opened = results.open(store)
     study = opened.studies().set_index("study").loc[origin.study]
     with opened.writer(origin.study, opened.settings(origin.study)) as writer:
-        writer.record_policies(origin.key, control.policies)
+        writer.record_policies(origin.key, result.policies)
         writer.finish(study["state"], study["reason"])

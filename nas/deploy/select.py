@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import results
-from nas.config import STORE
+from nas.config import STORE, check_names, takes
 from nas.deploy.networks import network_and_evaluator
 from nas.errors import UserError
 from nas.evaluation.jobs import Diverged
 from nas.evaluation.loading import check_device
-from nas.evaluation.operating_points import EVALUATIONS, Selection, SelectionResult
+from nas.evaluation.operating_points import SelectionResult, SelectionSettings
 from nas.execution.network import AnytimeNetwork
 from nas.progress import Progress, Silent, State
 
@@ -83,22 +83,32 @@ class OperatingPointsResult:
         return plot_front(cloud, self.points.assign(candidate=key, **labels), path, drawn="measured subnetwork")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _SelectArguments(SelectionSettings):
+    """The arguments of :func:`select`."""
+
+    network: str | Path | AnytimeNetwork = field(kw_only=False)
+    data: str | None = None
+    hierarchy: str | None = None
+    store: str = STORE
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 1
+    progress: Progress | None = None
+
+
+@takes(_SelectArguments)
 def select(
     network: str | Path | AnytimeNetwork,
     *,
     data: str | None = None,
     hierarchy: str | None = None,
     store: str = STORE,
-    points: int | None = None,
-    evaluations: int | None = None,
-    max_macs: float | None = None,
-    max_params: float | None = None,
-    max_latency_ms: float | None = None,
-    low: float | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int = 1,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> OperatingPointsResult:
     """Choose operating points for a trained network by a search over its subnetworks, under limits.
 
@@ -112,16 +122,6 @@ def select(
         File of the label hierarchy, as in a search.
     store
         URL or path of the results store.
-    points
-        Number of operating points; None: as before.
-    evaluations
-        Number of subnetworks to measure; None: 192.
-    max_macs, max_params
-        Limits for every operating point.
-    max_latency_ms
-        Limit for one example, measured on this device.
-    low
-        Lowest budget of the network, in MACs; None: that budget of its study, or else the cheapest subnetwork.
     seed
         Seed of the search.
     device
@@ -130,6 +130,9 @@ def select(
         Number of CPU threads.
     progress
         See :mod:`nas.progress`; silent by default.
+    **settings
+        Settings as in :class:`nas.evaluation.operating_points.SelectionSettings`, named like the options of the command
+        line. Without ``low``: the lowest budget of the network's study, or else the cheapest subnetwork.
 
     Returns
     -------
@@ -156,34 +159,25 @@ def select(
     """
     progress = progress or Silent()
     check_device(device)
-    evaluations = EVALUATIONS if evaluations is None else evaluations
-    _check_settings(points, evaluations, low)
-    selection = Selection(
-        evaluations=evaluations, max_macs=max_macs, max_params=max_params, max_latency_ms=max_latency_ms
-    )
-    progress.show(State(stage="loading", done=0, total=evaluations, trained=0))
+    check_names(SelectionSettings, settings)
+    selection = SelectionSettings(**settings)
+    progress.show(State(stage="loading", done=0, total=selection.evaluations, trained=0))
     trained, evaluator, origin = network_and_evaluator(
         network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
     )
-    if trained.architecture.norm == "per_point":
-        raise UserError("Each operating point of this network has norms of its own: others cannot take its place.")
-    if low is not None and low >= trained.macs[-1]:
-        raise UserError(f"low must be below the network's largest point, {trained.macs[-1]:,} MACs. Got {low:,}.")
-    score = results.open(store).score(origin.study) if origin and low is None else None
-    selection = replace(selection, low=score.low if score else low)
+    trained.check_replaceable_points()
+    if selection.low is not None and selection.low >= trained.macs[-1]:
+        raise UserError(
+            f"--low must be below the network's largest point, {trained.macs[-1]:,} MACs. Got {selection.low:,}."
+        )
+    score = results.open(store).score(origin.study) if origin and selection.low is None else None
+    if score:
+        selection = replace(selection, low=score.low)
 
     def report(done: int, total: int) -> None:
         progress.show(State(stage="measuring subnetworks", done=done, total=total, trained=done))
 
     try:
-        return OperatingPointsResult(evaluator.select(trained, selection, seed=seed, points=points, report=report))
+        return OperatingPointsResult(evaluator.select(trained, selection, seed=seed, report=report))
     except Diverged as error:  # the limits are the user's here
         raise UserError(str(error)) from error
-
-
-def _check_settings(points: int | None, evaluations: int, low: float | None) -> None:
-    for name, value in (("points", points), ("evaluations", evaluations)):
-        if value is not None and (type(value) is not int or value < 1):
-            raise UserError(f"{name} must be a whole number, at least 1. Got {value!r}.")
-    if low is not None and not (isinstance(low, int | float) and 0 < low < math.inf):
-        raise UserError(f"low must be a positive, finite number of MACs. Got {low!r}.")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UserError
-from nas.evaluation.controllers import ControllerResult, ControlSettings
+from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.evaluation.jobs import Job, Outcome
-from nas.evaluation.operating_points import Selection, SelectionResult
+from nas.evaluation.operating_points import SelectionResult, SelectionSettings
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Task
 from results.measures import Measure
@@ -127,10 +127,9 @@ class Evaluator(ABC):
     def select(
         self,
         network: AnytimeNetwork,
-        selection: Selection,
+        selection: SelectionSettings,
         *,
         seed: int = 0,
-        points: int | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> SelectionResult:
         """Choose operating points for a trained network.
@@ -143,8 +142,6 @@ class Evaluator(ABC):
             Settings of the search.
         seed
             Seed of the search.
-        points
-            Number of operating points; None: as before.
         report
             Called with the number of measured subnetworks and the total.
 
@@ -156,16 +153,16 @@ class Evaluator(ABC):
         Raises
         ------
         Diverged
-            If fewer subnetworks than ``points`` are within the limits.
+            If fewer subnetworks than ``selection.points`` are within the limits.
         UserError
             If no subnetwork is within the limits on MACs and parameters, or the evaluator has no final search.
         """
         raise UserError(f"The evaluator {type(self).__name__} runs no final search. Use 'training'.")
 
-    def control(
+    def train_controllers(
         self,
         network: AnytimeNetwork,
-        settings: ControlSettings,
+        settings: ControllerSettings,
         *,
         seed: int = 0,
         report: Callable[[int, int], None] = lambda done, total: None,

@@ -33,7 +33,7 @@ class Job:
         Whether to measure on the test images too.
     selection
         Settings of the final search after training, as keywords of
-        :class:`nas.evaluation.operating_points.Selection`; None: no final search.
+        :class:`nas.evaluation.operating_points.SelectionSettings`; None: no final search.
     """
 
     candidate: int

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.errors import UserError
+from nas.config import check_settings, setting
 from nas.representation.elements import Subnetwork
 
 if TYPE_CHECKING:
@@ -34,15 +33,14 @@ class Limits:
         For a limit that is not positive and finite.
     """
 
-    max_macs: float | None = None
-    max_params: float | None = None
-    max_latency_ms: float | None = None
+    max_macs: float | None = setting(None, "Upper limit on the multiply-accumulates of each point.")
+    max_params: float | None = setting(None, "Upper limit on the parameters of each point.")
+    max_latency_ms: float | None = setting(
+        None, "Upper limit on the milliseconds of each point for one example, on this machine."
+    )
 
     def __post_init__(self) -> None:
-        for name in ("max_macs", "max_params", "max_latency_ms"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise UserError(f"{name} must be positive and finite. Got {value!r}.")
+        check_settings(self)
 
 
 NO_LIMITS = Limits()
@@ -76,38 +74,31 @@ class SubnetworkSearchResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class SelectionSettings(Limits):
     """Settings of a final search, see :mod:`nas.deploy.subnetwork_search`.
 
     Parameters
     ----------
+    max_macs, max_params, max_latency_ms
+        See :class:`Limits`.
+    points
+        Number of operating points; None: as before.
     evaluations
         Number of subnetworks to measure.
     low, high
-        Range of budgets of the anytime accuracy, in MACs; None: the range of the measured subnetworks.
-    max_macs, max_params, max_latency_ms
-        See :class:`Limits`.
+        Range of budgets of the anytime accuracy, in MACs; None: the range of the measured subnetworks. A user chooses
+        only ``low``; a study has both.
 
     Raises
     ------
     UserError
-        For a limit that is not positive and finite.
+        For a value of another type or outside of its limits.
     """
 
-    evaluations: int = EVALUATIONS
-    low: float | None = None
+    points: int | None = setting(None, "Number of operating points.", default="unchanged")
+    evaluations: int = setting(EVALUATIONS, "Subnetworks to measure.", most=1_000_000)
+    low: float | None = setting(None, "Lowest budget in MACs.", default="as in the study")
     high: float | None = None
-    max_macs: float | None = None
-    max_params: float | None = None
-    max_latency_ms: float | None = None
-
-    def __post_init__(self) -> None:
-        _ = self.limits  # checks them
-
-    @property
-    def limits(self) -> Limits:
-        """Limits for every operating point."""
-        return Limits(max_macs=self.max_macs, max_params=self.max_params, max_latency_ms=self.max_latency_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from nas.errors import UserError
 from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
@@ -21,9 +23,7 @@ class ControlledNetwork(nn.Module):
 
     Notes
     -----
-    ``controlled(x)`` has shape (N, num_classes) for x of shape (N, \\*input_shape). Inputs with the same choice run
-    together, without gradients; only the chosen components run. Raises :class:`nas.UserError` in training mode, and if
-    the controller does not fit the network.
+    Inputs with the same choice run together, without gradients; only the chosen components run.
 
     Examples
     --------
@@ -37,5 +37,46 @@ class ControlledNetwork(nn.Module):
         self.network, self.controller = network, controller
         self.training = network.training or controller.network.training
 
+    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        return self.controller.answer(self.network, x)
+        """Logits of the network, each at the utilization or with the components chosen for its input.
+
+        Parameters
+        ----------
+        x
+            Shape (N, \\*input_shape).
+
+        Returns
+        -------
+        Tensor
+            Shape (N, num_classes).
+
+        Raises
+        ------
+        UserError
+            In training mode, or if the controller does not fit the network.
+        """
+        if self.network.training or self.controller.network.training:
+            raise UserError("A controlled network needs evaluation mode: call eval() of network and controller.")
+        if isinstance(self.controller, GatePolicy):
+            return self._with_policy(self.controller, x)
+        return self._with_controller(self.controller, x)
+
+    def _with_controller(self, controller: Controller, x: Tensor) -> Tensor:
+        network = self.network
+        indices, first_logits = controller.choose(network, x)
+        out = x.new_zeros(len(x), network.architecture.task.num_classes) if first_logits is None else first_logits
+        for index in indices.unique().tolist():
+            if index == 0 and first_logits is not None:
+                continue
+            rows = (indices == index).nonzero().flatten()
+            out[rows] = network(x[rows], network.subnetwork_at(controller.utilizations[index])).to(out.dtype)
+        return out
+
+    def _with_policy(self, policy: GatePolicy, x: Tensor) -> Tensor:
+        """Logits without copies of the weights: a policy chooses too many subnetworks for copies to pay off."""
+        out = x.new_zeros(len(x), self.network.architecture.task.num_classes)
+        if len(x):
+            for subnetwork, rows in policy.subnetworks(self.network, policy(x)):
+                out[rows] = self.network.forward_unfolded(x[rows], subnetwork).to(out.dtype)
+        return out

@@ -86,41 +86,51 @@ class Controller(nn.Module):
         return self.network.macs[-1]
 
     def costs(self, network: AnytimeNetwork) -> list[int]:
-        """Multiply-accumulates of one input for each choice: of the controller and all passes of the network."""
+        """Cost of one input at each utilization.
+
+        Parameters
+        ----------
+        network
+            The controlled network.
+
+        Returns
+        -------
+        list of int
+            Multiply-accumulates of the controller and all passes of the network, for each of the utilizations.
+        """
         macs = [network.macs_at(utilization) for utilization in self.utilizations]
         first_pass = macs[0] if self.sees == "answer" else 0
-        return [self.macs + cost + (first_pass if choice else 0) for choice, cost in enumerate(macs)]
+        return [self.macs + cost + (first_pass if index else 0) for index, cost in enumerate(macs)]
 
     @torch.no_grad()
-    def choices(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        """The most probable choice for each input of a network, (N,), as an index into the utilizations.
+    def choose(self, network: AnytimeNetwork, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Choose the most probable utilization for each input of a network.
 
-        Raises UserError if the controller does not fit the network.
+        Parameters
+        ----------
+        network
+            The controlled network.
+        x
+            Shape (N, \\*input_shape).
+
+        Returns
+        -------
+        indices : Tensor
+            Shape (N,): indices into the utilizations.
+        logits : Tensor or None
+            Logits of the network at the first utilization, (N, num_classes), if the controller sees them.
+
+        Raises
+        ------
+        UserError
+            If the controller does not fit the network, or the network answers in coarse labels at some points.
         """
-        self._check(network)
-        return self._choose(x if self.sees == "input" else self._first_logits(network, x))
-
-    @torch.no_grad()
-    def answer(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of a network, each at the utilization chosen for its input.
-
-        Inputs with the same utilization run together. Raises UserError in training mode, and if the controller does not
-        fit the network.
-        """
-        if network.training or self.network.training:
-            raise UserError("A controller needs evaluation mode: call eval() of network and controller.")
         self._check(network)
         if self.sees == "input":
-            choices, out = self._choose(x), x.new_zeros(len(x), network.architecture.task.num_classes)
-        else:
-            out = self._first_logits(network, x)
-            choices = self._choose(out)
-        for choice in choices.unique().tolist():
-            if choice == 0 and self.sees == "answer":
-                continue
-            rows = (choices == choice).nonzero().flatten()
-            out[rows] = network(x[rows], network.subnetwork_at(self.utilizations[choice])).to(out.dtype)
-        return out
+            return self.network.forward_unfolded(x).argmax(1), None
+        logits = network(x, network.subnetwork_at(self.utilizations[0]))
+        log_probabilities = top_log_probabilities(logits).to(self.network.operation_layers[-1].weight)
+        return self.network.forward_unfolded(log_probabilities).argmax(1), logits
 
     def _check(self, network: AnytimeNetwork) -> None:
         task, shape = network.architecture.task, self.network.architecture.task.input_shape
@@ -132,22 +142,36 @@ class Controller(nn.Module):
         if any(network.architecture.labelling(point) for point in network.architecture.points):
             raise UserError("A controlled network must answer in fine labels at all points. Got coarse labels at some.")
 
-    def _first_logits(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        return network(x, network.subnetwork_at(self.utilizations[0]))
-
-    def _choose(self, seen: Tensor) -> Tensor:
-        if self.sees == "answer":
-            seen = top_log_probabilities(seen).to(self.network.operation_layers[-1].weight)
-        return self.network.forward_unfolded(seen).argmax(1)
-
     def save(self, folder: str | Path) -> None:
-        """Write weights and utilizations to a folder, which is created if needed; :meth:`load` reads them."""
+        """Write weights and utilizations to a folder; :meth:`load` reads them.
+
+        Parameters
+        ----------
+        folder
+            Created if needed.
+        """
         self.network.save(folder)
         write_settings(Path(folder, SETTINGS), {"utilizations": self.utilizations, "sees": self.sees})
 
     @staticmethod
     def load(folder: str | Path) -> Controller:
-        """Load what :meth:`save` wrote, in evaluation mode. Raises UserError if the folder contains no controller."""
+        """Load a controller that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        folder
+            The folder of the controller.
+
+        Returns
+        -------
+        Controller
+            In evaluation mode.
+
+        Raises
+        ------
+        UserError
+            If the folder contains no controller.
+        """
 
         def parse(settings: dict[str, object]) -> tuple[list[float], str]:
             return [float(u) for u in settings["utilizations"]], str(settings["sees"])  # type: ignore[attr-defined]

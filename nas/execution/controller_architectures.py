@@ -40,14 +40,14 @@ def actions(architecture: Architecture) -> tuple[float, ...]:
     return utilizations
 
 
-def controller_architecture(task: Task, choices: int, *, sees: str = "input", width: int = 8) -> Architecture:
+def controller_architecture(task: Task, num_utilizations: int, *, sees: str = "input", width: int = 8) -> Architecture:
     """Architecture of a controller.
 
     Parameters
     ----------
     task
         Of the controlled network.
-    choices
+    num_utilizations
         Number of utilizations to choose from: the classes of the controller.
     sees
         ``"input"``: pooling to about 8 pixels a side and two 3×3 convolutions. ``"answer"``: one hidden layer on the
@@ -58,10 +58,10 @@ def controller_architecture(task: Task, choices: int, *, sees: str = "input", wi
     """
     if sees == "answer":
         seen = min(SEEN_CLASSES, task.num_classes)
-        builder = Builder(Task(input_shape=(seen, 1, 1), num_classes=choices))
+        builder = Builder(Task(input_shape=(seen, 1, 1), num_classes=num_utilizations))
         builder.head(builder.conv(builder.input, 2 * width, kernel=1, before=("norm",), after=("norm", "relu")))
         return builder.architecture(1, norm="shared")
-    builder = Builder(Task(input_shape=task.input_shape, num_classes=choices))
+    builder = Builder(Task(input_shape=task.input_shape, num_classes=num_utilizations))
     size = builder.size(builder.input)
     window = tuple(max(1, side // POOLED_SIZE) for side in size)
     x = builder.map(task.input_shape[0])

@@ -67,11 +67,45 @@ class GatePolicy(nn.Module):
 
     @staticmethod
     def for_modules(network: AnytimeNetwork, modules: Sequence[GatedModule]) -> GatePolicy:
-        """A policy for the gated modules of a topology."""
+        """Make a policy for the gated modules of a topology.
+
+        Parameters
+        ----------
+        network
+            As for the constructor.
+        modules
+            The gated modules, ``topology.gated``.
+
+        Returns
+        -------
+        GatePolicy
+            At utilization 1.
+
+        Raises
+        ------
+        UserError
+            If the classes of the network do not match the modules.
+        """
         return GatePolicy(network, [(len(module.components), module.always) for module in modules])
 
     def with_utilization(self, utilization: float) -> GatePolicy:
-        """The same policy, with the same weights, at another utilization."""
+        """Return the policy at another utilization.
+
+        Parameters
+        ----------
+        utilization
+            In [0, 1].
+
+        Returns
+        -------
+        GatePolicy
+            With the same weights, not copied.
+
+        Raises
+        ------
+        UserError
+            For a utilization outside of [0, 1].
+        """
         return GatePolicy(self.network, self.sizes, utilization)
 
     @property
@@ -80,7 +114,20 @@ class GatePolicy(nn.Module):
         return self.network.macs[-1]
 
     def gates(self, x: Tensor, utilization_N: Tensor) -> list[Tensor]:
-        """Gates of each module, (N, components): exactly 0 or 1, with gradients of probabilities (straight-through)."""
+        """Gates of each module for each input.
+
+        Parameters
+        ----------
+        x
+            Shape (N, \\*input_shape).
+        utilization_N
+            Utilization of each input, in [0, 1].
+
+        Returns
+        -------
+        list of Tensor
+            Shape (N, components) for each module: exactly 0 or 1, with gradients of probabilities (straight-through).
+        """
         plane = utilization_N.to(x).reshape(-1, *(1 for _ in x.shape[1:])).expand(-1, 1, *x.shape[2:])
         probability = self.network.forward_unfolded(torch.cat([x, plane], dim=1)).sigmoid()
         bits = (probability > 0.5).to(probability) + (probability - probability.detach())
@@ -93,14 +140,40 @@ class GatePolicy(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Number of components on, (N, modules), for x of shape (N, \\*input_shape)."""
+        """Number of components that are on at the utilization of the policy.
+
+        Parameters
+        ----------
+        x
+            Shape (N, \\*input_shape).
+
+        Returns
+        -------
+        Tensor
+            Shape (N, modules), whole numbers.
+        """
         gates = self.gates(x, torch.full((len(x),), self.utilization))
         return torch.stack([gate.sum(1).round().long() for gate in gates], dim=1)
 
     def subnetworks(self, network: AnytimeNetwork, on: Tensor) -> list[tuple[Subnetwork, Tensor]]:
-        """The distinct subnetworks for numbers of components on, (N, modules), each with its rows of the batch.
+        """The distinct subnetworks of a batch.
 
-        Raises UserError for a network with other modules.
+        Parameters
+        ----------
+        network
+            The controlled network.
+        on
+            Number of components on, (N, modules), as by :meth:`forward`.
+
+        Returns
+        -------
+        list of (Subnetwork, Tensor)
+            Each subnetwork with its rows of the batch.
+
+        Raises
+        ------
+        UserError
+            For a network with other modules.
         """
         modules = tuple((len(module.components), module.always) for module in network.architecture.topology.gated)
         if modules != self.sizes:
@@ -112,29 +185,36 @@ class GatePolicy(nn.Module):
             for number, counts in enumerate(combinations.tolist())
         ]
 
-    @torch.no_grad()
-    def answer(self, network: AnytimeNetwork, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of a network, each with the components on that the policy chose for its input.
-
-        Inputs with the same components run together, and only these components run. The subnetworks are too diverse for
-        copies of their weights to pay off. Raises UserError in training mode, and for a network with other modules.
-        """
-        if network.training or self.network.training:
-            raise UserError("A gate policy needs evaluation mode: call eval() of network and policy.")
-        out = x.new_zeros(len(x), network.architecture.task.num_classes)
-        if len(x):
-            for subnetwork, rows in self.subnetworks(network, self(x)):
-                out[rows] = network.forward_unfolded(x[rows], subnetwork).to(out.dtype)
-        return out
-
     def save(self, folder: str | Path) -> None:
-        """Write weights and sizes to a folder, which is created if needed; :meth:`load` reads them."""
+        """Write weights and sizes to a folder; :meth:`load` reads them.
+
+        Parameters
+        ----------
+        folder
+            Created if needed.
+        """
         self.network.save(folder)
         write_settings(Path(folder, SETTINGS), {"sizes": self.sizes})
 
     @staticmethod
     def load(folder: str | Path) -> GatePolicy:
-        """Load what :meth:`save` wrote, in evaluation mode. Raises UserError if the folder contains no gate policy."""
+        """Load a gate policy that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        folder
+            The folder of the gate policy.
+
+        Returns
+        -------
+        GatePolicy
+            In evaluation mode, at utilization 1.
+
+        Raises
+        ------
+        UserError
+            If the folder contains no gate policy.
+        """
 
         def parse(settings: dict[str, list[tuple[int, int]]]) -> list[tuple[int, int]]:
             return [(int(n), int(always)) for n, always in settings["sizes"]]

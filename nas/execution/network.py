@@ -226,6 +226,20 @@ class AnytimeNetwork(nn.Module):
         """Raise UserError unless larger operating points reuse the results of smaller ones exactly."""
         self.plans.accumulating_maps  # noqa: B018  # computing them checks it
 
+    def check_replaceable_points(self) -> None:
+        """Check that the network can get other operating points, see :meth:`with_points`.
+
+        Raises
+        ------
+        UserError
+            If each operating point has its own norms.
+        """
+        if self.architecture.norm == "per_point":
+            raise UserError(
+                "Other operating points need norm 'shared' or 'recalibrated'. Got 'per_point', norms for the present "
+                "points only: train a network with other norms."
+            )
+
     # Utilizations and budgets
 
     def set_utilization(self, utilization: float) -> int:
@@ -311,8 +325,7 @@ class AnytimeNetwork(nn.Module):
         Under the norm policy ``"recalibrated"`` it must be calibrated before use. Raises UserError if each operating
         point has its own norms, and InvalidArchitecture unless the points grow in MACs.
         """
-        if self.architecture.norm == "per_point":
-            raise UserError("Each operating point of this network has norms of its own: others cannot take its place.")
+        self.check_replaceable_points()
         other = AnytimeNetwork(self.architecture.with_points(points))
         own, new = self.state_dict(), other.state_dict()
         shared = {name: tensor for name, tensor in own.items() if tensor.shape == new[name].shape}
@@ -402,7 +415,10 @@ class AnytimeNetwork(nn.Module):
     def _mode(self, point: Subnetwork) -> NormMode:
         policy, points = self.architecture.norm, self.architecture.points
         if point not in points and policy != "shared" and not (self.training and policy == "recalibrated"):
-            raise UserError("Only operating points have norms of their own; this subnetwork is not one of them.")
+            raise UserError(
+                f"With norm {policy!r}, only operating points have norms. Got another subnetwork: pass a level from 0 "
+                f"to {self.levels - 1}, or make it an operating point with network.with_points."
+            )
         row = next((level for level, own in enumerate(points) if own == point), 0)  # torch.compile traces no index()
         if self.training:
             if policy == "recalibrated" and torch.is_grad_enabled() and self._known_calibrated is not False:

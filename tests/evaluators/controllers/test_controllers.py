@@ -14,7 +14,7 @@ from evaluators.controllers.training import correct
 from evaluators.data.batches import batches
 from evaluators.training.evaluator import Training
 from nas.errors import UserError
-from nas.evaluation.controllers import ControlSettings
+from nas.evaluation.controllers import ControllerSettings
 from nas.execution.controlled_network import ControlledNetwork
 from nas.execution.controller_architectures import SEES, actions, controller_architecture
 from nas.execution.network import AnytimeNetwork
@@ -43,7 +43,7 @@ def test_on_a_table_the_bandit_finds_the_best_choice(learner: str) -> None:
     task = Task(input_shape=(1, 8, 8), num_classes=2)
     network = AnytimeNetwork(controller_architecture(task, 3), generator=_generator())
     inputs = batches(x, np.arange(192), size=32, preprocessing=Preprocessing(mean=(0.0,), std=(1.0,), scale=1.0))
-    train_policy(network, inputs, reward_NA, ControlSettings(learner=learner, epochs=60), _generator())
+    train_policy(network, inputs, reward_NA, ControllerSettings(learner=learner, epochs=60), _generator())
     found = network.eval()(torch.from_numpy(x)).argmax(1)
     assert float((found == reward_NA.argmax(1)).double().mean()) > 0.97
 
@@ -96,8 +96,8 @@ def test_controllers_leave_the_data_path_bit_identical_and_are_measured_as_they_
 ) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     seen: list[tuple[int, int]] = []
-    settings = ControlSettings(penalties=(0.0, 30.0), epochs=25, sees=sees)
-    found = trainer.control(network, settings, seed=1, report=lambda *at: seen.append(at))
+    settings = ControllerSettings(penalties=(0.0, 30.0), epochs=25, sees=sees)
+    found = trainer.train_controllers(network, settings, seed=1, report=lambda *at: seen.append(at))
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert seen == [(0, 2), (1, 2)]
     loader = trainer.source.test()
@@ -118,8 +118,8 @@ def test_controllers_leave_the_data_path_bit_identical_and_are_measured_as_they_
 
 
 def test_equal_seeds_give_equal_controllers(trainer: Training, network: AnytimeNetwork) -> None:
-    settings = ControlSettings(penalties=(0.1,), epochs=2)
-    one, again, other = (trainer.control(network, settings, seed=seed).controllers[0] for seed in (1, 1, 2))
+    settings = ControllerSettings(penalties=(0.1,), epochs=2)
+    one, again, other = (trainer.train_controllers(network, settings, seed=seed).controllers[0] for seed in (1, 1, 2))
     states = [controller.network.state_dict() for controller in (one, again, other)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
@@ -144,13 +144,13 @@ def test_the_points_of_another_network_are_its_actions(trainer: Training) -> Non
     slimmable = Slimmable().architecture(lambda name, options: options[0], trainer.dataset.task)
     other = AnytimeNetwork(slimmable).eval()
     assert [other.subnetwork_at(u) for u in actions(slimmable)] == list(slimmable.points)
-    found = trainer.control(other, ControlSettings(penalties=(30.0,), epochs=20))
+    found = trainer.train_controllers(other, ControllerSettings(penalties=(30.0,), epochs=20))
     assert [row["macs"] for row in found.fixed] == list(other.macs)
     assert found.policies[0]["macs"] == other.macs[0] + found.controllers[0].macs
 
 
 def test_penalties_cost_accuracy_and_save_work(trainer: Training, network: AnytimeNetwork) -> None:
-    found = trainer.control(network, ControlSettings(penalties=(0.01, 1.0, 10.0), epochs=20))
+    found = trainer.train_controllers(network, ControllerSettings(penalties=(0.01, 1.0, 10.0), epochs=20))
     costs = [policy["macs"] for policy in found.policies]
     assert all(a >= b for a, b in pairwise(costs))
 
@@ -158,19 +158,22 @@ def test_penalties_cost_accuracy_and_save_work(trainer: Training, network: Anyti
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"penalties": ()}, r"penalties must be numbers, at least 0 and ascending. Got \(\)"),
+        ({"penalties": ()}, r"Each --penalty must be a number, at least 0 and ascending. Got \(\)"),
         ({"penalties": (0.3, 0.1)}, "ascending"),
         ({"penalties": (-0.1,)}, "at least 0"),
         ({"penalties": (float("nan"),)}, "Got"),
-        ({"learner": "greedy"}, r"learner.*greedy.*reinforce"),
+        ({"learner": "greedy"}, r"Unknown --learner.*greedy.*reinforce"),
         ({"sees": "answer", "learner": "gates"}, "Gate policies see the input"),
-        ({"sees": "labels"}, r"sees.*labels.*answer.*input"),
-        ({"epochs": 0}, "epochs must be a whole number"),
-        ({"width": 2.0}, "width must be a whole number"),
-        ({"shape": "square"}, r"shape.*square.*hinge"),
-        ({"power": 0}, r"power must be positive. Got 0"),
+        ({"sees": "labels"}, r"Unknown --sees.*labels.*answer.*input"),
+        ({"epochs": 0}, "--epochs must be a whole number"),
+        ({"width": 2.0}, "--width must be a whole number"),
+        ({"shape": "square"}, r"Unknown --shape.*square.*hinge"),
+        ({"power": 0, "learner": "gates"}, r"--power must be a positive, finite number. Got 0"),
+        ({"shape": "linear"}, "--shape and --power need gate policies: add --learner gates"),
+        ({"power": 1.0, "learner": "reinforce"}, "--shape and --power need gate policies: add --learner gates"),
+        ({"shape": "linear", "power": 3.0, "learner": "gates"}, "--power needs --shape hinge or distance"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        ControlSettings(**settings)
+        ControllerSettings(**settings)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evaluators.controllers.gate_policies import mean_gate, measure_gates, penalty, train_gates
 from evaluators.data.batches import batches
-from nas.evaluation.controllers import SHAPES, ControlSettings
+from nas.evaluation.controllers import SHAPES, ControllerSettings
 from nas.execution.controller_architectures import gate_policy_architecture
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.masked import nested_gates
@@ -59,7 +59,7 @@ def test_training_uses_less_at_small_utilizations_and_changes_no_network(shape: 
     x = np.random.default_rng(0).normal(0, 1, (64, 1, 8, 8)).astype(np.float32)
     plain = Preprocessing(mean=(0.0,), std=(1.0,), scale=1.0)
     images = batches(x, np.arange(64) % 2, size=32, preprocessing=plain)
-    settings = ControlSettings(learner="gates", shape=shape, epochs=40)
+    settings = ControllerSettings(learner="gates", shape=shape, epochs=40)
     train_gates(policy, network, images, 30.0, settings, generator)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -15,7 +15,7 @@ from evaluators.training.run import TrainingRun
 from evaluators.training.selection import select_points, shortlist
 from nas.errors import UserError
 from nas.evaluation.jobs import Diverged, Job
-from nas.evaluation.operating_points import MeasuredSubnetwork, Selection
+from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import macs
 from nas.representation.elements import Subnetwork, TrainingSpec
@@ -96,7 +96,9 @@ def test_a_latency_limit_that_nothing_keeps_is_told(trainer, tmp_path):
 
 def test_as_many_points_as_wanted(trainer):
     network = AnytimeNetwork(supernet())
-    chosen, _, found = select_points(trainer.source, network, Selection(evaluations=20), images=300, seed=0, points=5)
+    chosen, _, found = select_points(
+        trainer.source, network, SelectionSettings(evaluations=20, points=5), images=300, seed=0
+    )
     assert chosen.levels == 5
     assert len(found.measured) == 20
     assert list(chosen.macs) == sorted(chosen.macs)
@@ -117,7 +119,7 @@ def test_the_same_weights_answer_at_other_points():
 
 
 def test_points_with_norms_of_their_own_cannot_be_replaced():
-    with pytest.raises(UserError, match="norms of its own"):
+    with pytest.raises(UserError, match="Other operating points need norm"):
         AnytimeNetwork(supernet(norm="per_point")).with_points(supernet().points[:1])
 
 

@@ -130,11 +130,12 @@ def test_a_saved_network_gets_other_points_by_named_data(study, tmp_path):
     ("wrong", "message"),
     [
         ({"data": "digits"}, "The data must be of the network's task"),
-        ({"evaluations": 0}, "evaluations must be a whole number, at least 1"),
-        ({"points": 0}, "points must be a whole number, at least 1"),
+        ({"evaluations": 0}, "--evaluations must be a whole number from 1"),
+        ({"points": 0}, "--points must be a whole number from 1"),
         ({"points": 500, "evaluations": 10}, "must find 500 operating points"),
-        ({"max_macs": -1}, "max_macs must be positive"),
+        ({"max_macs": -1}, "--max-macs must be a positive"),
         ({"max_macs": 3}, "raise the limits"),
+        ({"high": 1e6}, "Unknown setting 'high'"),
         ({"max_latency_ms": 1e-9, "evaluations": 4}, "raise the limits"),
     ],
 )
@@ -199,7 +200,9 @@ def test_wrong_types_are_rejected_before_any_work(study, wrong):
         nas.select(study.network(), **({"data": "no such data"} | wrong))
 
 
-@pytest.mark.parametrize("name", ["taken", "taken/below", "--csv=no/x.csv", "--plot=x.foo"])
+@pytest.mark.parametrize(
+    "name", ["taken", "taken/below", "--csv=no/x.csv", "--plot=x.foo", "--plot=x.csv", "--csv=x.png"]
+)
 def test_unwritable_targets_are_rejected_before_any_work(study, cli, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")

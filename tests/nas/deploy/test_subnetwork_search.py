@@ -162,7 +162,7 @@ def test_limits_below_all_subnetworks_are_rejected():
 
 @pytest.mark.parametrize("wrong", [0, -1.0, math.inf, math.nan])
 def test_wrong_limits_are_refused(wrong):
-    with pytest.raises(UserError, match="max_macs must be positive"):
+    with pytest.raises(UserError, match="--max-macs must be a positive"):
         Limits(max_macs=wrong)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,11 @@ import torch
 import nas
 import results.plots
 from evaluators.training.evaluator import Training
+from nas.config import description_of, settings_of
 from nas.errors import UserError
+from nas.evaluation.controllers import ControllerSettings
 from nas.evaluation.jobs import Job
+from nas.evaluation.operating_points import SelectionSettings
 from nas.execution.network import AnytimeNetwork
 from search_spaces.slicing import sparse_resnext
 from search_spaces.stepping import lenet_3c1l
@@ -107,10 +112,29 @@ def test_saving_deletes_earlier_controllers(study, tmp_path):
     assert sorted(path.name for path in (tmp_path / "controllers").iterdir()) == ["0.1234567", "0.1234568"]
 
 
-def test_options_of_gate_policies_are_refused_for_controllers(study, cli, tmp_path):
-    status, _, err = cli("throttle", str(study.best().key), str(tmp_path / "o"), "--store", study.url, "--power", "2")
-    assert (status, err.count("\n")) == (2, 1)
-    assert "add --learner gates" in err
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--power", "2"), "add --learner gates"),
+        (("--penalty", "-1"), "Each --penalty must be a number, at least 0"),
+        (("--sees", "foo"), "Unknown --sees 'foo'"),
+        (("--plot", "p.csv"), "--plot must end in .png, .svg, .pdf. Got 'p.csv'"),
+        (("--csv", "p.png"), "--csv must end in .csv. Got 'p.png'"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(study, cli, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = cli("throttle", str(study.best().key), str(tmp_path / "o"), "--store", study.url, *options)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_command_and_function_have_the_same_settings():
+    for function, definition in ((nas.throttle, ControllerSettings), (nas.select, SelectionSettings)):
+        parameters = inspect.signature(function).parameters
+        for each in settings_of(definition):
+            assert parameters[each.name].default == each.default
+            assert description_of(each).help.endswith(".")
 
 
 def test_reports_draw_controllers(study, tmp_path, monkeypatch):
@@ -138,9 +162,10 @@ def test_a_network_at_hand_needs_data_and_records_nothing(study, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"penalties": ()}, "penalties must be"),
-        ({"learner": "best"}, "learner"),
-        ({"epochs": 0}, "epochs must be"),
+        ({"penalties": ()}, "--penalty must be"),
+        ({"learner": "best"}, "--learner"),
+        ({"colour": "red"}, "Unknown setting 'colour'"),
+        ({"epochs": 0}, "--epochs must be"),
         ({"data": "synthetic:n=400,classes=4,size=8,channels=1"}, "must be of the network's task"),
         ({"device": "abacus"}, "abacus"),
     ],
@@ -156,13 +181,12 @@ def test_unknown_keys_are_rejected(study):
 
 
 def test_an_evaluator_without_controllers_refuses(study):
-    from nas.evaluation.controllers import ControlSettings
     from nas.plugins import load_plugin
 
     from ..searching import toy
 
     with pytest.raises(UserError, match="trains no controllers"):
-        load_plugin("nas.evaluators", toy())("nothing").control(study.network(), ControlSettings())
+        load_plugin("nas.evaluators", toy())("nothing").train_controllers(study.network(), ControllerSettings())
 
 
 def test_gate_policies_are_recorded_by_utilization(study, tmp_path):

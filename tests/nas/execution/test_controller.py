@@ -40,7 +40,7 @@ every_sight = pytest.mark.parametrize("sees", SEES)
 def test_each_input_runs_at_its_chosen_utilization(name: str, sees: str) -> None:
     network, controller = _controller(name, sees)
     x = random_images(network, 24)
-    choices, logits = controller.choices(network, x), ControlledNetwork(network, controller)(x)
+    (choices, _), logits = controller.choose(network, x), ControlledNetwork(network, controller)(x)
     assert len(choices.unique()) > 1
     for sample, choice in enumerate(choices.tolist()):
         network.set_utilization(controller.utilizations[choice])
@@ -52,7 +52,7 @@ def test_only_chosen_components_run(monkeypatch: pytest.MonkeyPatch, sees: str) 
     """One pass for each distinct choice, with its inputs only; the first pass is not repeated."""
     network, controller = _controller("gated_concat", sees)
     x, ran, forward = random_images(network, 24), [], network.forward
-    counts = controller.choices(network, x).bincount(minlength=len(controller.utilizations)).tolist()
+    counts = controller.choose(network, x)[0].bincount(minlength=len(controller.utilizations)).tolist()
     monkeypatch.setattr(network, "forward", lambda x, level: ran.append(len(x)) or forward(x, level))
     with FlopCounterMode(display=False) as counter:
         ControlledNetwork(network, controller)(x)
@@ -128,7 +128,7 @@ def test_folders_without_a_controller_are_rejected(tmp_path) -> None:
 def test_a_controller_of_another_network_is_rejected(sees: str) -> None:
     _, controller = _controller("gated_concat", sees)
     other = AnytimeNetwork(vgg(8, (1,), 4, task=Task(input_shape=(1, 8, 8), num_classes=3))).eval()
-    for way in (ControlledNetwork(other, controller), lambda x: controller.choices(other, x)):
+    for way in (ControlledNetwork(other, controller), lambda x: controller.choose(other, x)):
         with pytest.raises(UserError, match=f"sees the {sees} of this network must have input shape"):
             way(random_images(other, 2))
 

@@ -115,7 +115,7 @@ def test_invalid_policies_are_rejected(tmp_path) -> None:
             GatePolicy(policy.network, sizes)
     with pytest.raises(UserError, match=r"must be a folder that policy.save wrote"):
         GatePolicy.load(tmp_path)
-    with pytest.raises(UserError, match=r"call eval\(\) of network and policy"):
+    with pytest.raises(UserError, match=r"call eval\(\) of network and controller"):
         ControlledNetwork(network.train(), policy)(x)
 
 
