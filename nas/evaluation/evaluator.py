@@ -89,7 +89,18 @@ class Evaluator(ABC):
 
     @abstractmethod
     def info(self) -> DataInfo:
-        """Describe the data. Raises DataError for invalid data."""
+        """Describe the data.
+
+        Returns
+        -------
+        DataInfo
+            Known before any training.
+
+        Raises
+        ------
+        DataError
+            For invalid data.
+        """
 
     @abstractmethod
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:
@@ -121,6 +132,16 @@ class Evaluator(ABC):
         """Whether training samples subnetworks of the supernet, beyond its operating points.
 
         The final search is then worthwhile, and runs by default.
+
+        Parameters
+        ----------
+        architecture
+            Of a candidate, with its training rule.
+
+        Returns
+        -------
+        bool
+            By default False.
         """
         return False
 
@@ -193,5 +214,11 @@ class Evaluator(ABC):
         raise UserError(f"The evaluator {type(self).__name__} trains no controllers. Use 'training'.")
 
     def discard(self, folder: str | Path) -> None:
-        """Delete the checkpoint of a job that will not be continued, or whose outcome is in the store."""
+        """Delete the checkpoint of a job that will not be continued, or whose outcome is in the store.
+
+        Parameters
+        ----------
+        folder
+            The folder of the job.
+        """
         Path(folder, self.checkpoint).unlink(missing_ok=True)

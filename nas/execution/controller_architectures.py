@@ -57,8 +57,8 @@ def controller_architecture(task: Task, num_utilizations: int, *, sees: str = "i
         many.
     """
     if sees == "answer":
-        seen = min(SEEN_CLASSES, task.num_classes)
-        builder = Builder(Task(input_shape=(seen, 1, 1), num_classes=num_utilizations))
+        classes = min(SEEN_CLASSES, task.num_classes)
+        builder = Builder(Task(input_shape=(classes, 1, 1), num_classes=num_utilizations))
         builder.head(builder.conv(builder.input, 2 * width, kernel=1, before=("norm",), after=("norm", "relu")))
         return builder.architecture(1, norm="shared")
     builder = Builder(Task(input_shape=task.input_shape, num_classes=num_utilizations))

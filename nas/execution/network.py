@@ -100,7 +100,18 @@ class AnytimeNetwork(nn.Module):
         return len(self.architecture.points)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode; see :class:`torch.nn.Module`."""
+        """Set training or evaluation mode; see :class:`torch.nn.Module`.
+
+        Parameters
+        ----------
+        mode
+            True: training mode; False: evaluation mode.
+
+        Returns
+        -------
+        AnytimeNetwork
+            This network.
+        """
         self._copies.discard()
         return super().train(mode)
 
@@ -140,7 +151,25 @@ class AnytimeNetwork(nn.Module):
         return logits
 
     def forward_unfolded(self, x: Tensor, level: int | Subnetwork | None = None) -> Tensor:
-        """As :meth:`forward` with gradients: layer by layer, norms not folded. By default at the largest level."""
+        """Logits as of :meth:`forward` with gradients: layer by layer, norms not folded.
+
+        Parameters
+        ----------
+        x
+            Shape (N, \\*input_shape).
+        level
+            A level or a subnetwork, as in :meth:`forward`; by default the largest level.
+
+        Returns
+        -------
+        Tensor
+            Shape (N, labels).
+
+        Raises
+        ------
+        UserError
+            As :meth:`forward`.
+        """
         point = self._point(level)
         plan = self.plans.plan(point, x.device)
         values = {0: self._checked(x)}
@@ -148,9 +177,24 @@ class AnytimeNetwork(nn.Module):
         return values[plan.output].flatten(1)
 
     def forward_all(self, x: Tensor) -> list[Tensor]:
-        """Logits (N, labels) at every level, small to large, for x of shape (N, \\*input_shape).
+        """Logits at every level, small to large.
 
         Results that a level shares with the largest level are computed once: in a causal network, all but the logits.
+
+        Parameters
+        ----------
+        x
+            Shape (N, \\*input_shape).
+
+        Returns
+        -------
+        list of Tensor
+            Shape (N, labels) for each level.
+
+        Raises
+        ------
+        UserError
+            For x of another shape, or an uncalibrated network in evaluation mode.
         """
         points = self.architecture.points
         largest = self.plans.plan(points[-1], x.device)
@@ -219,11 +263,23 @@ class AnytimeNetwork(nn.Module):
 
     @property
     def refine_macs(self) -> tuple[int, ...]:
-        """Multiply-accumulates of each step of :meth:`refine` for one example. Raises UserError as it does."""
+        """Multiply-accumulates of each step of :meth:`refine` for one example.
+
+        Raises
+        ------
+        UserError
+            If the results of a level change at a larger level.
+        """
         return tuple(step.macs for step in self.plans.refinement(self.calibrated.device).steps)
 
     def check_reuse(self) -> None:
-        """Raise UserError unless larger operating points reuse the results of smaller ones exactly."""
+        """Check that larger operating points reuse the results of smaller ones exactly.
+
+        Raises
+        ------
+        UserError
+            If the results of a level change at a larger level; the message names the reason.
+        """
         self.plans.accumulating_maps  # noqa: B018  # computing them checks it
 
     def check_replaceable_points(self) -> None:
@@ -243,18 +299,46 @@ class AnytimeNetwork(nn.Module):
     # Utilizations and budgets
 
     def set_utilization(self, utilization: float) -> int:
-        """Run at a utilization in [0, 1] from now on, if no level is given; see :meth:`subnetwork_at`.
+        """Run at a utilization from now on, if no level is given; see :meth:`subnetwork_at`.
 
-        Returns the multiply-accumulates of one example. Raises UserError for a utilization outside of [0, 1].
+        Parameters
+        ----------
+        utilization
+            In [0, 1].
+
+        Returns
+        -------
+        int
+            Multiply-accumulates of one example.
+
+        Raises
+        ------
+        UserError
+            For a utilization outside of [0, 1].
         """
         self._default_point = self.subnetwork_at(utilization)
         return self.macs_at(utilization)
 
     def subnetwork_at(self, utilization: float) -> Subnetwork:
-        """The subnetwork at a utilization u in [0, 1]: the components that are on.
+        """The subnetwork at a utilization u: the components that are on.
 
         Without gated modules, or if operating points do not share their norms: the operating point of level
-        ⌊u · levels⌋, at most the largest. Raises UserError for a utilization outside of [0, 1].
+        ⌊u · levels⌋, at most the largest.
+
+        Parameters
+        ----------
+        utilization
+            In [0, 1].
+
+        Returns
+        -------
+        Subnetwork
+            Of this topology.
+
+        Raises
+        ------
+        UserError
+            For a utilization outside of [0, 1].
         """
         check_utilization(utilization)
         if self.architecture.topology.gated and self.architecture.norm == "shared":
@@ -262,13 +346,42 @@ class AnytimeNetwork(nn.Module):
         return self.architecture.points[min(int(utilization * self.levels), self.levels - 1)]
 
     def macs_at(self, utilization: float) -> int:
-        """Multiply-accumulates of one example at a utilization in [0, 1], see :meth:`subnetwork_at`."""
+        """Multiply-accumulates of one example at a utilization, see :meth:`subnetwork_at`.
+
+        Parameters
+        ----------
+        utilization
+            In [0, 1].
+
+        Returns
+        -------
+        int
+            Multiply-accumulates.
+
+        Raises
+        ------
+        UserError
+            For a utilization outside of [0, 1].
+        """
         return subnetwork_macs(self.architecture.topology, self.subnetwork_at(utilization))
 
     def at_budget(self, budget: float) -> Callable[[Tensor], Tensor]:
-        """The largest operating point within a budget in MACs, as a function from x to logits.
+        """The largest operating point within a budget.
 
-        Raises UserError if the smallest operating point exceeds the budget.
+        Parameters
+        ----------
+        budget
+            Multiply-accumulates of one example.
+
+        Returns
+        -------
+        callable
+            Function from x, (N, \\*input_shape), to logits, (N, labels).
+
+        Raises
+        ------
+        UserError
+            If the smallest operating point exceeds the budget.
         """
         within = [level for level, cost in enumerate(self.macs) if cost <= budget]
         if not within:
@@ -297,13 +410,41 @@ class AnytimeNetwork(nn.Module):
     # Labels
 
     def labels(self, labels: Tensor, level: int | Subnetwork | None = None) -> Tensor:
-        """The correct labels of a level, (N,), from fine labels, (N,): coarse labels if the level answers in these."""
+        """The correct labels of a level: coarse labels if the level answers in these.
+
+        Parameters
+        ----------
+        labels
+            Fine labels, (N,).
+        level
+            A level or a subnetwork, as in :meth:`forward`; by default the largest level.
+
+        Returns
+        -------
+        Tensor
+            Shape (N,).
+        """
         return join_labels(self.architecture.task, labels, self.architecture.labelling(self._point(level)))
 
     def soft_labels(self, log_probabilities: Tensor, level: int | Subnetwork | None = None) -> Tensor:
-        """Log-probabilities of the labels of a level, (N, labels), from log-probabilities of equal or finer labels.
+        """Log-probabilities of the labels of a level, from log-probabilities of equal or finer labels.
 
-        Raises InvalidArchitecture for log-probabilities of coarser labels.
+        Parameters
+        ----------
+        log_probabilities
+            Shape (N, equal or finer labels).
+        level
+            A level or a subnetwork, as in :meth:`forward`; by default the largest level.
+
+        Returns
+        -------
+        Tensor
+            Shape (N, labels).
+
+        Raises
+        ------
+        InvalidArchitecture
+            For log-probabilities of coarser labels.
         """
         return join_probabilities(
             self.architecture.task, log_probabilities, self.architecture.labelling(self._point(level))
@@ -312,7 +453,23 @@ class AnytimeNetwork(nn.Module):
     # Networks from this network
 
     def extract(self, level: int) -> StaticNetwork:
-        """One level as a static module with copied, physically smaller weights, in evaluation mode."""
+        """One level as a static module with physically smaller weights.
+
+        Parameters
+        ----------
+        level
+            From 0.
+
+        Returns
+        -------
+        StaticNetwork
+            In evaluation mode, with copies of the weights.
+
+        Raises
+        ------
+        UserError
+            For a level that does not exist, or an uncalibrated network.
+        """
         self._refuse_uncalibrated()
         level = self._level(level)
         plan = self.plans.plan(self.architecture.points[level], self.calibrated.device)
@@ -320,10 +477,24 @@ class AnytimeNetwork(nn.Module):
         return StaticNetwork(topology, self.operation_layers, plan, row=level, preprocess=self.preprocess)
 
     def with_points(self, points: Sequence[Subnetwork]) -> AnytimeNetwork:
-        """A network with copies of these weights and with other operating points of the same topology.
+        """A network with copies of these weights and other operating points.
 
-        Under the norm policy ``"recalibrated"`` it must be calibrated before use. Raises UserError if each operating
-        point has its own norms, and InvalidArchitecture unless the points grow in MACs.
+        Parameters
+        ----------
+        points
+            Subnetworks of the same topology, small to large.
+
+        Returns
+        -------
+        AnytimeNetwork
+            Under the norm policy ``"recalibrated"`` it must be calibrated before use.
+
+        Raises
+        ------
+        UserError
+            If each operating point has its own norms.
+        InvalidArchitecture
+            If the points do not grow in MACs.
         """
         self.check_replaceable_points()
         other = AnytimeNetwork(self.architecture.with_points(points))
@@ -367,15 +538,34 @@ class AnytimeNetwork(nn.Module):
         self._set_calibrated(True)
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, architecture and preprocessing to a folder, which is created if needed.
+        """Write weights, architecture and preprocessing to a folder; :func:`nas.load` reads them.
 
-        :func:`nas.load` reads them.
+        Parameters
+        ----------
+        folder
+            Created if needed.
         """
         write_network(folder, self.architecture, self.preprocess, self.state_dict())
 
     @staticmethod
     def load(folder: str | Path) -> AnytimeNetwork:
-        """Load what :meth:`save` wrote, in evaluation mode. Raises UserError if the folder contains no network."""
+        """Load a network that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        folder
+            The folder of the network.
+
+        Returns
+        -------
+        AnytimeNetwork
+            In evaluation mode.
+
+        Raises
+        ------
+        UserError
+            If the folder contains no network.
+        """
         architecture, preprocess = read_network(folder)
         network = AnytimeNetwork(architecture)
         network.preprocess = preprocess
@@ -383,7 +573,18 @@ class AnytimeNetwork(nn.Module):
         return network.eval()
 
     def read_weights(self, path: str | Path) -> None:
-        """Load a safetensors file. Raises UserError if it cannot be read, or holds the weights of another network."""
+        """Load the weights in a safetensors file.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be read, or contains the weights of another network.
+        """
         self.load_state_dict(read_weights(path, self.state_dict()))
 
     # Inside

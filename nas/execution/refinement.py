@@ -42,7 +42,7 @@ class Refiner:
 
     def run(self, x: Tensor) -> Iterator[Tensor]:
         """Logits (N, labels) after each step, for x of shape (N, \\*input_shape)."""
-        if not self._bound or any(_version(held.get(name)) != version for held, name, version in self._versions):
+        if not self._bound or any(_version(tensors.get(name)) != version for tensors, name, version in self._versions):
             self._copy_weights()
         return _run(self.plan.steps, self._bound, x)
 
@@ -53,11 +53,11 @@ class Refiner:
             for row, step in enumerate(self.plan.steps, start=self.row)
         ]
         self._versions = [
-            (held, name, _version(tensor))
+            (tensors, name, _version(tensor))
             for layer in self.layers
             for module in layer.modules()
-            for held in (module._parameters, module._buffers)
-            for name, tensor in held.items()
+            for tensors in (module._parameters, module._buffers)
+            for name, tensor in tensors.items()
             if tensor is not None
         ]
 
@@ -75,11 +75,11 @@ def _version(tensor: Tensor | None) -> tuple[int, float]:
 @torch.no_grad()
 def _run(steps: Sequence[RefineStep], bound: Sequence[Sequence[_BoundGrowth]], x: Tensor) -> Iterator[Tensor]:
     pieces = {0: x.clone(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format)}
-    kept: dict[int, Tensor] = {}
+    accumulated: dict[int, Tensor] = {}
     empty = x[:, :0]
     for step, growths in zip(steps, bound):
         for growth in growths:
-            growth(pieces, kept, empty)
+            growth(pieces, accumulated, empty)
         logits = (
             _joined([pieces[piece] for piece in step.answer]).flatten(1).clone()
         )  # later steps may add to the pieces
@@ -95,11 +95,11 @@ class _BoundGrowth:
         self.growth = growth
         self.parts = [_BoundPart(part, layers, growth, row, norm_owners) for part in growth.parts]
 
-    def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> None:
+    def __call__(self, pieces: dict[int, Tensor], accumulated: dict[int, Tensor], empty: Tensor) -> None:
         growth = self.growth
         value = pieces[growth.piece] if growth.adds else None
         for part in self.parts:
-            term = part(pieces, kept, empty)
+            term = part(pieces, accumulated, empty)
             value = term if value is None else value + term
         if value is None:
             value = empty.new_zeros(len(empty), *growth.shape)
@@ -122,7 +122,7 @@ class _BoundPart:
         self.after = _steps(after, layer.after, growth.channels, row)
         self.rows = [(rows, *_cut(layer, rows, part.bias, norm, row)) for rows in part.rows]
 
-    def __call__(self, pieces: dict[int, Tensor], kept: dict[int, Tensor], empty: Tensor) -> Tensor:
+    def __call__(self, pieces: dict[int, Tensor], accumulated: dict[int, Tensor], empty: Tensor) -> Tensor:
         part, read = self.part, []
         for piece, within, steps in self.reads:
             x = within.take(pieces[piece], dim=1)
@@ -130,9 +130,9 @@ class _BoundPart:
                 x = step(x)
             read.append(x)
         if part.keep:
-            if part.operation in kept:
-                read.insert(0, kept[part.operation])
-            kept[part.operation] = x = _joined(read)
+            if part.operation in accumulated:
+                read.insert(0, accumulated[part.operation])
+            accumulated[part.operation] = x = _joined(read)
         else:
             x = _joined(read) if read else empty
         if part.rows:
