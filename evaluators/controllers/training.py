@@ -124,9 +124,9 @@ class _ControllerTrainer:
         )
         costs_A = torch.tensor(controller.costs(self.network), dtype=torch.float64, device=device)
         rows = np.arange(len(self.learning))  # row of the rewards, in place of a label
-        seen = self._images(rows) if sees == "input" else self._top_log_probabilities(rows)
+        inputs = self._images(rows) if sees == "input" else self._top_log_probabilities(rows)
         reward_NA = self.learned_NA.float() - penalty * (costs_A / self.network.macs_at(1.0)).float()
-        train_policy(controller.network, seen, reward_NA, settings, generator)
+        train_policy(controller.network, inputs, reward_NA, settings, generator)
         controller.network.eval()
         row = {"utilization": 1.0}
         for part, loader in self.loaders.items():

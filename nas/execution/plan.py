@@ -46,12 +46,12 @@ class Channels:
             return tensor if tensor.shape[dim] == self.count else tensor.narrow(dim, self.start, self.count)
         return tensor.index_select(dim, self.index)
 
-    def within(self, held: Channels) -> Channels:
-        """Select the same channels from a tensor that holds only the channels ``held``."""
-        if held.index is None and self.index is None:
+    def within(self, available: Channels) -> Channels:
+        """Select the same channels from a tensor that has only ``available``."""
+        if available.index is None and self.index is None:
             return Channels(self.count)
-        position = {channel: place for place, channel in enumerate(held.positions)}
-        device = (held.index if held.index is not None else self.index).device  # type: ignore[union-attr]
+        position = {channel: place for place, channel in enumerate(available.positions)}
+        device = (available.index if available.index is not None else self.index).device  # type: ignore[union-attr]
         return Channels(self.count, torch.tensor([position[c] for c in self.positions], device=device))
 
 

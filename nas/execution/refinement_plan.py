@@ -203,13 +203,13 @@ class _Planner:
         self.arrived: dict[int, list[int]] = {}
         self.begun: set[int] = set()
         self.again: set[int] = set()
-        seen: dict[int, np.ndarray] = {}
+        covered: dict[int, np.ndarray] = {}
         for o, reads in (item for level in gains for gain in level for item in gain.reads.items()):
             columns = reads.any(axis=0)
-            before = seen.get(o, np.zeros_like(columns))
+            before = covered.get(o, np.zeros_like(columns))
             if (before & columns).any():
                 self.again.add(o)
-            seen[o] = before | columns
+            covered[o] = before | columns
 
     def step(self, level: int, gains: list[_Gain]) -> RefineStep:
         point = self.architecture.points[level]
