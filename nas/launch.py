@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, check_names, study_name, takes
+from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, check_names, option, study_name, takes
 from nas.errors import PluginError, UserError, unknown_name
 from nas.evaluation.arrays import stored_data
 from nas.evaluation.evaluator import DataInfo, Evaluator
@@ -19,6 +19,7 @@ from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.training import OutOfTime
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
+from nas.reporting.console import store_option
 from nas.screening import budgets
 from nas.screening.rule import make_rule, parse_rule
 from nas.screening.screener import screener_of
@@ -161,9 +162,12 @@ def run(
     if config.optuna:
         check_optuna(config.optuna, config.study, store)
     with ExitStack() as stack:
-        writer = stack.enter_context(
-            opened.writer(config.study, stored_settings(config, info), parts.evaluator.measures)
-        )
+        try:
+            writer = opened.writer(config.study, stored_settings(config, info), parts.evaluator.measures)
+        except results.SettingsDiffer as error:
+            message = differing_settings(error, store)
+            raise results.SettingsDiffer(error.study, error.differences, message) from error
+        stack.enter_context(writer)
         runner = stack.enter_context(
             LocalRunner(
                 config.evaluator,
@@ -264,6 +268,33 @@ def preview(config: Config) -> str:
 def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
     """The settings in the store. The fingerprint of the data refuses a resume after the data have changed."""
     return {**config.stored(), "data_fingerprint": info.fingerprint}
+
+
+def differing_settings(error: results.SettingsDiffer, store: str) -> str:
+    """The settings that differ from a study's own as options, and the commands that continue it or start another."""
+    options = []
+    changed = "data_fingerprint" in error.differences
+    for name, (stored, new) in error.differences.items():
+        if name == "data_fingerprint":
+            options.append("other images or labels of --data")
+        else:
+            label = option("space" if name == "spaces" else name)
+            options.append(f"{label} {_as_typed(stored)} (now {_as_typed(new)})")
+    first = "Restore the data to continue" if "data" not in error.differences and changed else "Continue"
+    return (
+        f"A study keeps its settings. Study {error.study!r} was started with {', '.join(options)}. "
+        f"{first} it with its settings: nas resume {error.study}{store_option(store)}. "
+        "Start a new study: choose another name."
+    )
+
+
+def _as_typed(value: object) -> str:
+    """A stored setting as on the command line."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "not set" if value is None else str(value)
 
 
 def check_optuna(url: str, study: str, store: str) -> None:

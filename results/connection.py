@@ -54,6 +54,12 @@ def locate(url: str) -> Location:
     raise StoreError(f"A store is named by {valid}. Got {label!r}.")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise StoreError unless the folder of a store exists."""
+    if not folder.is_dir():
+        raise StoreError(f"A store needs an existing folder. Got {folder}: make it first.")
+
+
 def _in_file(path: str, valid: str) -> Location:
     if path in ("", ":memory:") or path.startswith("file:"):
         raise StoreError(f"A store must outlive its process: name it by {valid}. Got {path!r}.")
@@ -63,12 +69,15 @@ def _in_file(path: str, valid: str) -> Location:
 
 # message of SQLite or the system → requirement and remedy
 _EXPLANATIONS = (
-    ("file is not a database|malformed", "must be a SQLite database, and is none or is damaged. Name another file."),
+    (
+        "file is not a database|malformed",
+        "must be a SQLite database. It is none, or damaged: name another file.",
+    ),
     (
         "readonly database|[Rr]ead-only file|Permission denied",
-        "must be writable, file and folder, and is not. Change its permissions, or copy it elsewhere.",
+        "must be writable, file and folder. Change its permissions, or copy it elsewhere.",
     ),
-    ("database or disk is full|No space left|quota", "needs space, and its disk is full. Free some and resume."),
+    ("database or disk is full|No space left|quota", "needs space: its disk is full. Free some and resume."),
     ("disk I/O error|Input/output error", "met an input/output error. Check the disk and its free space, and resume."),
     (
         "database is locked",
@@ -85,7 +94,7 @@ def explain(location: Location, error: BaseException) -> StoreError:
     for pattern, meaning in _EXPLANATIONS:
         if re.search(pattern, text):
             return StoreError(f"The store {location.label} {meaning} ({text})")
-    return StoreError(f"The store {location.label} must answer, and did not: {text}")
+    return StoreError(f"The store {location.label} did not answer: {text}")
 
 
 @contextmanager

@@ -13,18 +13,26 @@ class StoreError(ValueError):
 class SettingsDiffer(StoreError):
     """A study of that name exists with other settings.
 
-    differences: setting → (stored value, value given); a missing one is the string "not set".
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    differences : dict
+        Setting → (stored value, new value); a missing one is the string "not set".
+    message : str, optional
+        Message in the words of the caller's users, in place of one with the names of the settings.
     """
 
-    def __init__(self, study: str, differences: dict[str, tuple[object, object]]) -> None:
+    def __init__(self, study: str, differences: dict[str, tuple[object, object]], message: str | None = None) -> None:
         self.study = study
         self.differences = differences
-        listed = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, (old, new) in differences.items())
+        listed = "; ".join(f"{name} {old!r}, now {new!r}" for name, (old, new) in differences.items())
         super().__init__(
-            f"A study is continued with the settings it began with. Study {study!r} has others: {listed}. "
-            "Use those, choose another study name, or delete the study."
+            message
+            or f"A study keeps its settings. Study {study!r} was started with {listed}. "
+            "Use its settings, or another name for a new study."
         )
 
-    def __reduce__(self) -> tuple[type[SettingsDiffer], tuple[str, dict[str, tuple[object, object]]]]:
-        """Rebuild from the arguments, not from the message, so that it survives pickling between processes."""
-        return type(self), (self.study, self.differences)
+    def __reduce__(self) -> tuple[type[SettingsDiffer], tuple[str, dict[str, tuple[object, object]], str]]:
+        """Rebuild from all arguments, so that it survives pickling between processes."""
+        return type(self), (self.study, self.differences, str(self))

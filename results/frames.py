@@ -150,8 +150,9 @@ def own_measures_of(
             there = origin.setdefault(measure.name, study)
             if measure.name in compared and (first.unit, first.maximise) != (measure.unit, measure.maximise):
                 raise StoreError(
-                    f"A front compares measures of one unit and direction. {measure.name} is in {first.unit} in "
-                    f"{there} and in {measure.unit} in {study}: ask for two fronts."
+                    f"A measure must have one unit and direction in all studies of a front. {measure.name} has "
+                    f"unit={first.unit!r} and maximise={first.maximise} in {there}, unit={measure.unit!r} and "
+                    f"maximise={measure.maximise} in {study}: show their fronts separately."
                 )
     return tuple(own.values())
 
@@ -297,8 +298,9 @@ def _check_comparable(chosen: pd.DataFrame, used: Iterable[str], measures: Itera
     labelled = chosen.groupby("study")["fine_accuracy"].agg(lambda values: values.notna().any())
     if labelled.nunique() > 1:
         raise StoreError(
-            "A front compares like with like. Labels have a hierarchy, of which accuracy is a mean, in "
-            f"{', '.join(labelled.index[labelled])}, and none in {', '.join(labelled.index[~labelled])}: ask for two."
+            "The studies of a front must have labels of one kind. Accuracy is a mean of fine and coarse labels in "
+            f"{', '.join(labelled.index[labelled])}, but not in {', '.join(labelled.index[~labelled])}: show their "
+            "fronts separately."
         )
 
 

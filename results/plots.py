@@ -87,7 +87,7 @@ def plot_front(
         try:
             figure.savefig(path, dpi=200, metadata=metadata)
         except OSError as error:
-            raise StoreError(f"The figure {path} must be writable, folder and disk, and is not: {error}.") from error
+            raise StoreError(f"The figure {path} must be writable: {error.strerror or error}.") from error
     return path
 
 

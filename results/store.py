@@ -58,7 +58,7 @@ class Store:
         """A snapshot of the store. Raises StoreError if there is none."""
         file = self._location.file
         if file is not None and not file.is_file():
-            raise StoreError(f"There must be a results store at {file}, and there is none. Check the path.")
+            raise StoreError(f"There is no results store at {file}. Check the path.")
         with connections.clear_errors(self._location), self._current() as connection:
             yield connection
 
@@ -297,12 +297,12 @@ class Store:
         Raises
         ------
         StoreError
-            If no weights were kept, or if they are gone.
+            If no weights were kept, or if their file is missing.
         """
         study, weights = self._trained(key, repeat)
         path = self.files(study) / weights
         if not path.exists():
-            raise StoreError(f"The weights of {key} must lie at {path}, and are gone. Restore them, or train it again.")
+            raise StoreError(f"The weights of {key} are missing: {path}. Restore the file, or train it again.")
         return path
 
     def study_of(self, key: str, repeat: int | None = None) -> str:
@@ -324,7 +324,7 @@ class Store:
             training = connection.execute(query).first()
         if training is None:
             which = "" if repeat is None else f", {repeat=}"
-            raise StoreError(f"Weights must have been kept, and there are none of {full}{which}. Train it again.")
+            raise StoreError(f"No weights of {full}{which} were kept. Train it again.")
         return training.name, training.weights
 
     def files(self, study: str) -> Path:

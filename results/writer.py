@@ -61,15 +61,12 @@ class StudyWriter:
     def _open(self, opened: ExitStack) -> sa.Connection:
         """Lock the study, then connect to a store that has its tables."""
         location = self._location
-        if location.file is not None and not location.file.parent.is_dir():
-            raise StoreError(
-                f"A store is made in a folder that exists, and {location.file.parent} does not. Make it first."
-            )
         if location.file is None:
             connection = opened.enter_context(connections.engine(location, writing=True).connect())
             acquire_advisory(connection, self.study)
             connection.commit()
         else:
+            connections.check_folder(location.file.parent)
             opened.enter_context(study_lock(location, self.study))
             with creation_lock(location):
                 connection = opened.enter_context(connections.engine(location, writing=True).connect())

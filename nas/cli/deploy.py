@@ -115,6 +115,7 @@ def _with_progress(work: Callable[[Any], R], quiet: bool) -> R:
 
 def _check_targets(folder: Path, *, csv: Path | None, plot: Path | None) -> None:
     """Raise UserError before any work if a result could not be written at the end."""
+    from nas.reporting.console import check_folder_of
     from results.plots import ENDINGS
 
     for above in (folder, *folder.parents):
@@ -123,7 +124,6 @@ def _check_targets(folder: Path, *, csv: Path | None, plot: Path | None) -> None
     for option, file, endings in (("--csv", csv, (".csv",)), ("--plot", plot, ENDINGS)):
         if file is None:
             continue
-        if not file.resolve().parent.is_dir():
-            raise UserError(f"{option} must be in an existing folder. Got {file}: make {file.resolve().parent} first.")
+        check_folder_of(option, file)
         if file.suffix.lower() not in endings:
             raise UserError(f"{option} must end in {', '.join(endings)}. Got {file.name!r}.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nas.errors import DataError, UserError
+from results.connection import check_folder
 
 
 def stored_data(data: Any, files: Path) -> str:
@@ -31,15 +32,16 @@ def stored_data(data: Any, files: Path) -> str:
     Raises
     ------
     UserError
-        If ``data`` is of another type, or the folder of the store does not exist.
+        If ``data`` is of another type.
+    results.StoreError
+        If the folder of the store does not exist.
     DataError
         If a value is no array of numbers.
     """
     if isinstance(data, str):
         return data
     arrays = _arrays(data)
-    if not (folder := files.resolve().parent.parent).is_dir():
-        raise UserError(f"A store is made in a folder that exists, and {folder} does not. Make it first.")
+    check_folder(files.resolve().parent.parent)
     digest = hashlib.sha256()
     for name, values in arrays.items():
         array = arrays[name] = _numbers(name, values)

@@ -142,11 +142,19 @@ def throttle_text(result: ThrottlingResult, folder: Path) -> str:
     )
 
 
+def check_folder_of(option: str, file: Path) -> None:
+    """Raise UserError unless the folder of an option's file exists."""
+    folder = file.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"{option} must be in an existing folder. Got {file}: make {folder} first.")
+
+
 def write_frame(frame: pd.DataFrame, path: Path, kind: str) -> None:
     """Write a DataFrame as CSV or Parquet (kind "csv" or "parquet").
 
     Raises UserError if the file is not writable, or if pyarrow is not installed.
     """
+    check_folder_of(f"--{kind}", path)
     try:
         if kind == "csv":
             frame.to_csv(path, index=False)

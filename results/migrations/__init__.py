@@ -39,10 +39,10 @@ def stored_version(connection: sa.Connection, location: Location) -> int:
     Raises StoreError if the database is no store, or a store of a version that this software cannot read.
     """
     if not sa.inspect(connection).has_table("meta"):
-        raise StoreError(f"{location.label} must be a results store, and is a database of something else, or empty.")
+        raise StoreError(f"{location.label} must be a results store. It is another database, or empty.")
     stored = connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version"))
     if stored is None:
-        raise StoreError(f"{location.label} must be a results store, and its table 'meta' is something else's.")
+        raise StoreError(f"{location.label} must be a results store. Its table 'meta' has no schema version.")
     version = int(stored)
     if version < OLDEST:
         raise StoreError(
@@ -71,8 +71,8 @@ def create_or_upgrade(connection: sa.Connection, location: Location) -> None:
     foreign = sorted(present & set(schema.metadata.tables))
     if foreign:
         raise StoreError(
-            f"{location.label} must be a results store or a new database, and is something else's, with tables "
-            f"{', '.join(foreign)}. Name another."
+            f"{location.label} must be a results store or a new database. It has tables of another program: "
+            f"{', '.join(foreign)}. Name another database."
         )
     schema.metadata.create_all(connection)
     connection.execute(sa.insert(schema.meta).values(key="schema_version", value=str(VERSION)))

@@ -172,7 +172,7 @@ def test_mistakes_are_told_before_data_are_written(store, settings, words):
 
 
 def test_no_folder_is_made_for_a_store(tmp_path):
-    with pytest.raises(UserError, match="folder that exists"):
+    with pytest.raises(results.StoreError, match="existing folder"):
         nas.search(arrays(), store=str(tmp_path / "missing" / "nas.db"))
     assert not list(tmp_path.iterdir())
 

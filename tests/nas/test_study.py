@@ -161,7 +161,7 @@ def test_calling_again_continues(study, url):
 
 
 def test_settings_that_differ_are_refused_and_harm_nothing(study, url):
-    with pytest.raises(results.SettingsDiffer, match="epochs is 2 there and 1 here"):
+    with pytest.raises(results.SettingsDiffer, match=r"--epochs 2 \(now 1\)\. Continue it .*: nas resume real --store"):
         nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS | {"epochs": 1})
     assert len(study.front()) >= 3
 

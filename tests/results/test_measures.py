@@ -91,7 +91,7 @@ def test_studies_with_and_without_own_measures_are_read_together(measured, rows,
     assert measured.front(["own", "plain"], cost="energy_mj")["study"].tolist() == ["own"]
     measured.writer("joules", {}, [Measure(name="energy_mj", unit="J", maximise=False)]).close()
     assert len(measured.points(["own", "joules"])) == 4
-    with pytest.raises(results.StoreError, match="energy_mj is in mJ in own and in J in joules: ask for two"):
+    with pytest.raises(results.StoreError, match="energy_mj has unit='mJ' and maximise=False in own, unit='J'"):
         measured.front(["own", "joules"], cost="energy_mj")
 
 

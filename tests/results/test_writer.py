@@ -198,7 +198,7 @@ def test_settings_that_differ_are_listed(store):
     with pytest.raises(results.SettingsDiffer) as caught:
         store.writer("s", {"epochs": 20, "seed": 1, "data": "digits", "_host": "b"})
     assert caught.value.differences == {"epochs": (10, 20), "lr": (0.1, "not set"), "data": ("not set", "digits")}
-    assert "epochs is 10 there and 20 here; lr is 0.1 there and 'not set' here" in str(caught.value)
+    assert "epochs 10, now 20; lr 0.1, now 'not set'" in str(caught.value)
     store.writer("s", {"epochs": 10, "seed": 1, "lr": 0.1, "_host": "c"}).close()  # the refused one let go of its lock
     assert store.settings("s")["_host"] == "c"
 
@@ -259,7 +259,7 @@ def test_a_closed_writer_says_so(sqlite_store):
 
 
 def test_a_missing_folder_is_reported(tmp_path):
-    with pytest.raises(results.StoreError, match=r"made in a folder that exists, and .*missing does not"):
+    with pytest.raises(results.StoreError, match=r"needs an existing folder\. Got .*missing: make it first"):
         results.open(tmp_path / "missing" / "nas.db").writer("s", {})
     assert list(tmp_path.iterdir()) == []
 

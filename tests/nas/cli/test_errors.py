@@ -285,7 +285,7 @@ def test_data_that_changed_are_another_study(mistake, tmp_path):
     with results.open("nas.db").writer("toy", stored_settings(parts.config, parts.info)):
         pass
     np.savez(tmp_path / "good.npz", **digits() | {"y_test": np.zeros(12, int)})
-    assert "data_fingerprint" in mistake(*of(**settings), writes=True)
+    assert "other images or labels of --data. Restore the data" in mistake(*of(**settings), writes=True)
 
 
 # Constraints ---------------------------------------------------------------------------------------------------------
@@ -432,13 +432,13 @@ def test_stores_that_are_none(mistake, tmp_path, what):
 
 
 def test_a_folder_that_does_not_exist(mistake):
-    assert "folder that exists" in mistake(*arguments("missing/nas.db"))
-    assert "there is none" in mistake("status", "--store", "missing/nas.db")
+    assert "existing folder" in mistake(*arguments("missing/nas.db"))
+    assert "no results store" in mistake("status", "--store", "missing/nas.db")
 
 
 def test_a_store_that_is_not_there(mistake):
     for words in (("status",), ("front", "toy"), ("resume", "toy"), ("show", "abcd"), ("delete", "toy", "--yes")):
-        assert "there is none" in mistake(*words)
+        assert "no results store" in mistake(*words)
 
 
 def test_an_empty_file_becomes_a_store(cli, in_process, tmp_path):
@@ -457,7 +457,7 @@ def test_a_store_without_tables_becomes_one(cli, in_process, tmp_path):
 @pytest.mark.usefixtures("finished")
 def test_settings_that_differ(mistake):
     line = mistake(*of(epochs=3, max_macs=2e6, final_epochs=6))
-    for word in ("epochs is 9 there and 3 here", "max_macs is None there and 2000000.0 here", "another study name"):
+    for word in ("--epochs 9 (now 3)", "--max-macs not set (now 2000000)", "nas resume toy", "another name"):
         assert word in line
 
 

@@ -472,9 +472,9 @@ def test_optuna_gets_a_copy(store, in_process, tmp_path):
 
 def test_different_settings_are_refused(store, in_process):
     search(store)
-    with pytest.raises(results.SettingsDiffer, match="epochs is 9 there and 3 here"):
+    with pytest.raises(results.SettingsDiffer, match=r"--epochs 9 \(now 3\)"):
         search(store, epochs=3)
-    with pytest.raises(results.SettingsDiffer, match="data_fingerprint"):
+    with pytest.raises(results.SettingsDiffer, match="images or labels of --data"):
         search(store, data="something else")
     assert state_of(store)[0] == "finished"
 

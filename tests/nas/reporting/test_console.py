@@ -74,5 +74,5 @@ def test_a_frame_is_written_or_refused(kind, tmp_path):
     write_frame(front({}), tmp_path / "front", kind)
     read = pd.read_csv if kind == "csv" else pd.read_parquet
     assert read(tmp_path / "front").macs.tolist() == [12345]
-    with pytest.raises(UserError, match="must be writable"):
+    with pytest.raises(UserError, match=r"existing folder\. Got .*: make .*missing first"):
         write_frame(front({}), tmp_path / "missing" / "front", kind)
