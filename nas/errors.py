@@ -26,6 +26,11 @@ class Unsatisfiable(UserError):
     """Constraints that no proposal of the search spaces satisfies."""
 
 
+def last_line(error: BaseException) -> str:
+    """The type of an exception and its message, or the last line of a longer message."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[-1]
+
+
 def unknown_name(what: str, got: object, valid: Iterable[str]) -> str:
     """Write the message for an unknown name, with the closest valid name and all valid names.
 

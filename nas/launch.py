@@ -15,13 +15,14 @@ from nas.errors import PluginError, UserError, unknown_name
 from nas.evaluation.arrays import stored_data
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, check_device, load_evaluator
+from nas.evaluation.training_rules import load_rule
 from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.training import OutOfTime
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.reporting.console import store_option
 from nas.screening import budgets
-from nas.screening.rule import make_rule, parse_rule
+from nas.screening.rule import parse_rule
 from nas.screening.screener import screener_of
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import Spaces, load_spaces, named_spaces
@@ -212,7 +213,7 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise PluginError(f"A strategy must be a subclass of nas.strategies.contract.Strategy. Got {strategy!r}.")
     if config.rule:
-        make_rule(parse_rule(config.rule))
+        load_rule(parse_rule(config.rule))
     spaces = load_spaces(config.spaces, objects)
     evaluator = load_evaluator(config.evaluator, config.data, config.evaluator_settings())
     if (config.final_search or config.max_latency_ms) and not evaluator.selects:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nas.errors import PluginError, unknown_name
+from nas.errors import PluginError, last_line, unknown_name
 
 _DISTRIBUTION = "anytime-nas"
 _SINGULAR = {"nas.strategies": "strategy", "nas.proxies": "proxy", "nas.data": "data set", "nas.search_spaces": "space"}
@@ -63,7 +63,7 @@ def load_plugin(group: str, spec: str) -> Any:
             raise PluginError(unknown_name(f"name in {path}:", name, _public_names(module))) from None
     candidates = _candidates(group)
     if spec not in candidates:
-        raise PluginError(f"{unknown_name(_kind_of(group), spec, candidates)} A file works too: path/file.py:Name.")
+        raise _unknown_plugin(group, spec, candidates)
     entry, *rivals = candidates[spec]
     if rivals:
         claims = ", ".join(f"{one.value} ({one.dist.name if one.dist else '?'})" for one in (entry, *rivals))
@@ -74,7 +74,7 @@ def load_plugin(group: str, spec: str) -> Any:
         return entry.load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"The {_kind_of(group)} {spec!r} ({entry.value}) does not import: {_last_line(error)}"
+            f"The {_kind_of(group)} {spec!r} ({entry.value}) does not import: {last_line(error)}"
         ) from error
 
 
@@ -91,7 +91,7 @@ def canonical_spec(group: str, spec: str) -> str:
         return f"{path}:{name}"
     names = installed(group)
     if spec not in names:
-        raise PluginError(f"{unknown_name(_kind_of(group), spec, names)} A file works too: path/file.py:Name.")
+        raise _unknown_plugin(group, spec, names)
     return spec
 
 
@@ -166,7 +166,7 @@ def _module_of(path: Path) -> ModuleType:
         exec(compile(source, path, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"The plug-in {path} does not import: {_last_line(error)}") from error
+        raise PluginError(f"The plug-in {path} does not import: {last_line(error)}") from error
     _loaded_files[name] = module
     return module
 
@@ -182,9 +182,9 @@ def _public_names(module: ModuleType) -> list[str]:
     ]
 
 
+def _unknown_plugin(group: str, spec: str, names: Iterable[str]) -> PluginError:
+    return PluginError(f"{unknown_name(_kind_of(group), spec, names)} A file works too: path/file.py:Name.")
+
+
 def _kind_of(group: str) -> str:
     return _SINGULAR.get(group) or group.removeprefix("nas.").replace("_", " ").removesuffix("s")
-
-
-def _last_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[-1]

@@ -14,9 +14,9 @@ import numpy as np
 
 import results
 from nas.audit.audit import AuditRow
-from nas.audit.decisions import relied_on
+from nas.audit.proxy_audit import audit_proxies
 from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import audit_proxies
+from nas.audit.reliance import relied_on
 from nas.audit.savings import Comparison, Savings, candidates_saved, control_comparison
 from nas.audit.wording import audit_summary, reliance_line
 from nas.config import STORE, Config
@@ -35,9 +35,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.execution.network import AnytimeNetwork
+    from results.store import Store
 
 REFERENCE_SAMPLE = 1_000  # random architectures of an audit
 EXPENSIVE_SAMPLE = 100  # part of them for proxies that need weights
+
+
+def stored_architecture(store: Store, key: str) -> Architecture:
+    """The architecture with this key in a store, proposed or realised. Raises results.StoreError if it has none."""
+    return Architecture.from_json(store.architecture(key))
 
 
 class Study:
@@ -355,7 +361,7 @@ class Study:
         return UserError(f"Study {self.name!r} has no trained candidate yet. Resume it.")
 
     def _architecture(self, key: str) -> Architecture:
-        return Architecture.from_json(self.store.architecture(key))
+        return stored_architecture(self.store, key)
 
     def _reference_scores(self) -> ReferenceScores:
         task = self._architecture(str(self.best().key)).task

@@ -20,14 +20,16 @@ from evaluators.training.accuracy import constant_accuracy
 from evaluators.training.checkpoint import read_checkpoint, write_checkpoint
 from evaluators.training.latency import latency_ms
 from evaluators.training.measurement import measure_points
-from evaluators.training.run import TrainingRun, load_rule
+from evaluators.training.run import TrainingRun
 from evaluators.training.schedule import Optimisation
 from evaluators.training.selection import select_points
 from nas.errors import UserError, unknown_name
 from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Job, Outcome
+from nas.evaluation.loading import check_device
 from nas.evaluation.operating_points import SelectionResult, SelectionSettings
+from nas.evaluation.training_rules import load_rule
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
 from results.measures import built_in
@@ -108,10 +110,7 @@ class Training(Evaluator):
         name = self.device_name
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.zeros(1, device=name).item()
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device must be available to torch. Got {name!r}: {str(error).splitlines()[0]}") from error
+        check_device(name)
         return torch.device(name)
 
     @cached_property
@@ -195,7 +194,7 @@ class Training(Evaluator):
             return train_controllers(self.source, network, settings, seed=seed, report=report)
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:
-        return getattr(load_rule(architecture), "samples_subnetworks", False)
+        return getattr(load_rule(architecture.training), "samples_subnetworks", False)
 
 
 @contextlib.contextmanager

@@ -23,21 +23,14 @@ from evaluators.training.schedule import (
 from evaluators.training.selection import select_points
 from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings
-from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule
+from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule, load_rule
 from nas.execution.network import AnytimeNetwork
-from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
 from nas.seeds import seed
 
 MOMENTUM = 0.9
 LARGEST_GRADIENT = 5.0
 """Gradients of a module with a larger norm are clipped."""
-
-
-def load_rule(architecture: Architecture) -> TrainingRule | ConstructingRule:
-    """A new training rule, as the architecture names it."""
-    rule = load_plugin("nas.training_rules", architecture.training.rule)
-    return rule(**dict(architecture.training.settings))
 
 
 class TrainingRun:
@@ -60,7 +53,7 @@ class TrainingRun:
         self.source, self.optimisation, self.job = source, optimisation, job
         self.device = torch.device(source.device)
         architecture = job.parsed_architecture
-        self.rule = load_rule(architecture)
+        self.rule = load_rule(architecture.training)
         rows = source.training_subset(job.images)
         self.images = len(rows)
         self.batch_size = optimisation.batch_size or default_batch_size(len(rows))

@@ -1,167 +1,45 @@
-"""Audits on a study's trained candidates, and the decision whether the search goes on relying on its proxy.
-
-A proxy that knows no more than size costs a search: hundreds of proposals are screened for a worthless order, or a
-harmful one. So the driver audits its proxy before every generation, on the candidates that have been trained by then.
-"""
+"""The decisions of a search whether its proxy orders the training of a generation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import ArrayLike
-
-from nas.audit.audit import FEW, AuditRow, Sample, audit
-from nas.audit.decisions import Reliance
-from nas.audit.reference import ArchitectureOf, ReferenceScores
-from nas.audit.statistics import Floats
-from nas.audit.wording import numbers
-from nas.proxies.contract import Proxy, load_proxy
-from nas.proxies.sizes import SIZE_PROXIES
-
-REFERENCES = 300  # reference architectures of an audit between generations; the audit at the end takes more
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with the name of a proxy, the number of scored architectures, and their total number."""
-
-Scores = tuple[Floats, Floats]  # of trained candidates (N,), and of the reference (R,); NaN if the proxy failed
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 
-def decide(
-    reference: ReferenceScores,
-    proxy: tuple[str, Proxy],
-    keys: Sequence[str],
-    architecture_of: ArchitectureOf,
-    accuracy: ArrayLike,
-    *,
-    rng_seed: int,
-) -> Reliance:
-    """Decide whether to rely on a proxy.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reliance:
+    """Whether the training of a generation is ordered by the study's proxy, and why.
 
-    Parameters
+    Attributes
     ----------
-    reference : ReferenceScores
-        Of the study.
-    proxy : (str, Proxy)
-        With its name.
-    keys : sequence of str
-        Keys of the N trained candidates, all different.
-    architecture_of : callable
-        From a key of a candidate to its architecture.
-    accuracy : array_like, shape (N,)
-        Their accuracies at one fidelity.
-    rng_seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    Reliance
-        A function of the arguments and of the reference sample. The proxy is relied on with fewer than ``FEW``
-        candidates, and otherwise unless it is worthless or behind one of the sizes: see :func:`nas.audit.audit.audit`.
+    relied : bool
+        Whether it is.
+    trained : int
+        Number of candidates that had been trained at the time of the decision.
+    reason : str
+        The numbers of the audit, or why there was none.
     """
-    trained = len(keys)
-    if trained < FEW:
-        return Reliance(relied=True, trained=trained, reason=f"fewer than {FEW} candidates were trained")
-    name, score_of = proxy
-    rows = audit_proxies(
-        reference, {name: score_of}, keys, architecture_of, accuracy, references=lambda _: REFERENCES, rng_seed=rng_seed
-    )
-    if not rows:
-        return Reliance(relied=True, trained=trained, reason="it cannot be audited")
-    (row,) = rows
-    behind = f"surely behind {row.behind} with size removed; " if row.behind else ""
-    relied = row.verdict != "worthless" and not row.behind
-    return Reliance(relied=relied, trained=trained, reason=f"{behind}{numbers(row)}")
+
+    relied: bool
+    trained: int
+    reason: str
 
 
-def audit_proxies(
-    reference: ReferenceScores,
-    proxies: Mapping[str, Proxy],
-    keys: Sequence[str],
-    architecture_of: ArchitectureOf,
-    accuracy: ArrayLike,
-    *,
-    references: Callable[[Proxy], int],
-    rng_seed: int,
-    on_progress: OnProgress = lambda name, done, total: None,
-) -> list[AuditRow]:
-    """Audit proxies on a study's trained candidates.
+def relied_on(decisions: Mapping[int, Reliance], generation: int) -> bool:
+    """Whether the proxy ordered a generation, counted from 0; it did if there is no decision."""
+    decision = decisions.get(generation)
+    return decision is None or decision.relied
 
-    Parameters
-    ----------
-    reference : ReferenceScores
-        Of the study. Its ``problems`` has an error for each proxy that failed on an architecture; the audit of this
-        proxy leaves the architecture out.
-    proxies : mapping of str to Proxy
-        By name.
-    keys : sequence of str
-        Keys of the N trained candidates, all different.
-    architecture_of : callable
-        From a key of a candidate to its architecture; called for candidates without a stored score.
-    accuracy : array_like, shape (N,)
-        Their accuracies.
-    references : callable
-        The number of reference architectures for a proxy: fewer for an expensive one.
-    rng_seed : int
-        Seed of the bootstrap.
-    on_progress : callable
-        See ``OnProgress``.
 
-    Returns
-    -------
-    list of AuditRow
-        A row for every proxy that scored at least one candidate and one reference, in the order of ``proxies``. No row
-        depends on the other proxies; the sizes are always rivals.
+def reliance_changes(decisions: Mapping[int, Reliance]) -> list[tuple[int, Reliance]]:
+    """The decisions that differ from the one before, with their generation, counted from 0.
+
+    Before the first decision, the search relies on the proxy.
     """
-    accuracy_N = np.asarray(accuracy, dtype=float)
-    with_sizes = dict(proxies) | {name: load_proxy(name) for name in SIZE_PROXIES}
-    counts = {name: references(proxy) for name, proxy in with_sizes.items()}
-    sample = reference.sample(max(counts.values()))
-    scores: dict[str, Scores] = {}
-    try:
-        for name, proxy in with_sizes.items():
-            scores[name] = _scores(
-                reference, name, proxy, keys, architecture_of, sample[: counts[name]], on_progress=on_progress
-            )
-        sizes_NS = reference.sizes(keys, architecture_of)
-        sizes_RS = reference.sizes(sample, reference.architecture)
-    finally:
-        reference.save()
-    rows: dict[str, AuditRow] = {}
-    for names in _grouped_by_failures({name: scores[name] for name in proxies}):
-        use_N, use_R = (np.flatnonzero(np.isfinite(values)) for values in scores[names[0]])
-        if use_N.size and use_R.size:
-            with_rivals = dict.fromkeys((*names, *SIZE_PROXIES))
-            trained = Sample(proxies={n: scores[n][0][use_N] for n in with_rivals}, sizes=sizes_NS[use_N])
-            random = Sample(proxies={n: scores[n][1][use_R] for n in with_rivals}, sizes=sizes_RS[use_R])
-            audited = audit(trained, accuracy_N[use_N], random, rng=np.random.default_rng(rng_seed))
-            rows |= {row.proxy: row for row in audited if row.proxy in names}
-    return [rows[name] for name in proxies if name in rows]
-
-
-def _scores(
-    reference: ReferenceScores,
-    name: str,
-    proxy: Proxy,
-    keys: Sequence[str],
-    architecture_of: ArchitectureOf,
-    sample: Sequence[str],
-    *,
-    on_progress: OnProgress,
-) -> Scores:
-    """Scores of the trained candidates and of a reference sample by one proxy."""
-    first, total = len(keys), len(keys) + len(sample)
-    return (
-        reference.scores(name, proxy, keys, architecture_of, lambda done: on_progress(name, done, total)),
-        reference.scores(
-            name, proxy, sample, reference.architecture, lambda done: on_progress(name, first + done, total)
-        ),
-    )
-
-
-def _grouped_by_failures(scores: Mapping[str, Scores]) -> list[list[str]]:
-    """Groups of proxies that scored the same candidates and references, because these share a fit."""
-    groups: dict[tuple[bytes, ...], list[str]] = {}
-    for name, both in scores.items():
-        groups.setdefault(tuple(np.isfinite(values).tobytes() for values in both), []).append(name)
-    return list(groups.values())
+    changes: list[tuple[int, Reliance]] = []
+    relied = True
+    for generation, decision in sorted(decisions.items(), key=lambda item: item[0]):
+        if decision.relied != relied:
+            changes.append((generation, decision))
+            relied = decision.relied
+    return changes

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from nas.audit.audit import FEW, AuditRow
-from nas.audit.decisions import Reliance, reliance_changes
+from nas.audit.reliance import Reliance, reliance_changes
 from nas.audit.savings import FEWEST, Comparison, Savings
 
 VERDICTS = {"earned": "earned its keep", "undecided": "undecided", "worthless": "worthless beyond size"}

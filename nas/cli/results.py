@@ -24,9 +24,9 @@ def status(
     """List the studies in the store, or show the progress of one."""
     import results
     from nas.reporting.console import studies_table, study_status
+    from nas.study import Study
 
-    opened = results.open(store)
-    print(study_status(opened, study) if study else studies_table(opened))
+    print(study_status(Study(study, store=store)) if study else studies_table(results.open(store)))
 
 
 @app.command()
@@ -75,10 +75,10 @@ def front(
     print(front_table(frame))
 
 
-def _limits(given: Sequence[str]) -> dict[str, float]:
+def _limits(texts: Sequence[str]) -> dict[str, float]:
     """Measure → bound, from MEASURE=VALUE."""
     limits: dict[str, float] = {}
-    for text in given:
+    for text in texts:
         name, _, value = text.partition("=")
         try:
             limits[name] = float(value)
@@ -101,9 +101,9 @@ def show(
     opened = results.open(store)
     if plot is not None:
         from nas.reporting.topology.plot import draw_topology
-        from nas.representation.architecture import Architecture
+        from nas.study import stored_architecture
 
-        draw_topology(Architecture.from_json(opened.architecture(opened.realised(key))), plot)
+        draw_topology(stored_architecture(opened, opened.realised(key)), plot)
     print(json.dumps(opened.architecture(opened.realised(key)), indent=1) if as_json else candidate_text(opened, key))
 
 

@@ -56,7 +56,7 @@ class Job:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The measurements of a job.
 
@@ -69,7 +69,7 @@ class Outcome:
     seconds
         Duration of training and evaluation so far, on this machine.
     realised
-        Architecture of the points as JSON, if training changed it.
+        Architecture of the points as JSON, if training changed it; :attr:`parsed_realised` is the object.
     saved
         Whether the trained network is in the folder of the job, as ``network.save`` writes it.
     """
@@ -80,6 +80,11 @@ class Outcome:
     seconds: float
     realised: dict[str, Any] | None = None
     saved: bool = False
+
+    @cached_property
+    def parsed_realised(self) -> Architecture | None:
+        """The realised architecture, parsed once; None if training did not change it."""
+        return None if self.realised is None else Architecture.from_json(self.realised)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, the inverse of ``Outcome(**data)``."""

@@ -68,6 +68,10 @@ def check_device(name: str) -> None:
 
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        valid = "auto, cpu, cuda, cuda:0 or another device of torch"
+        raise UserError(f"--device must be {valid}. Got {name!r}.") from error
+    try:
         if device.type == "cuda":
             available = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
             problem = "" if available else f"torch sees {torch.cuda.device_count()} CUDA devices"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from nas.errors import PluginError, UserError
+from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
+from nas.representation.elements import TrainingSpec
 
 if TYPE_CHECKING:
     import torch
@@ -115,3 +119,33 @@ class Construction(Protocol):
         Every operating point is within the cost of the proposed one. batches: preprocessed training images, for the
         statistics of norms.
         """
+
+
+def load_rule(training: TrainingSpec) -> TrainingRule | ConstructingRule:
+    """Construct a training rule with its settings.
+
+    Parameters
+    ----------
+    training
+        Name and settings of the rule.
+
+    Raises
+    ------
+    PluginError
+        If the rule cannot be loaded, or is neither a class nor a function.
+    UserError
+        If the rule has no such settings, or refuses a value.
+    """
+    rule, settings = load_plugin("nas.training_rules", training.rule), dict(training.settings)
+    if not callable(rule):
+        raise PluginError(f"A training rule must be a class. Got {rule!r} under the name {training.rule!r}.")
+    parameters = inspect.signature(rule).parameters.values()
+    valid = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    unknown = [name for name in settings if name not in valid]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        described = f"the settings {', '.join(valid)}" if valid else "no settings"
+        raise UserError(f"The training rule {training.rule!r} has {described}. Got {', '.join(unknown)}.")
+    try:
+        return rule(**settings)
+    except TypeError as error:
+        raise UserError(f"The training rule {training.rule!r} must accept its settings: {error}.") from error

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.audit.decisions import Reliance, reliance_changes
+from nas.audit.proxy_audit import decide
 from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import decide
+from nas.audit.reliance import Reliance, reliance_changes
 from nas.audit.wording import reliance_sentence
 from nas.config import Config
 from nas.funnel.ranking import Entry, Shortlist, with_controls
@@ -61,23 +61,23 @@ class GenerationProposer:
         self.records.drop_generation(generation)
         trained_before = len(self.records.accuracy)
         count = int(min(self.config.generation, limit - trained_before))
-        known = {candidate.key for candidate in self.records.candidates()}
+        earlier_keys = {candidate.key for candidate in self.records.candidates()}
         reliance = self._reliance(generation)
-        ranked = self._ranked(generation, count, known, use_proxy=reliance.relied)
-        taken = known | {proposal.key for proposal in ranked[:count]}
+        ranked = self._ranked(generation, count, earlier_keys, use_proxy=reliance.relied)
+        excluded_keys = earlier_keys | {proposal.key for proposal in ranked[:count]}
         places = range(trained_before, trained_before + count)
         due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in places)
-        controls, drawn_in_vain = self._controls(generation, due, taken)
+        controls, drawn_in_vain = self._controls(generation, due, excluded_keys)
         chosen = with_controls(ranked, controls, every=CONTROL_EVERY, start=trained_before)[:count]
         chosen_keys = {proposal.key for proposal, _ in chosen}
-        left = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in chosen_keys]
+        passed_over = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in chosen_keys]
         queued = [
             Queued(proposal=proposal, control=control, proxies=evaluate(proposal.architecture, self.proxies))
             for proposal, control in chosen
         ]
         state = self.keeper.state
         with self.records.transaction():
-            self.records.add_rejected([*left, *drawn_in_vain], generation)
+            self.records.add_rejected([*passed_over, *drawn_in_vain], generation)
             self.records.add_queued(queued, generation)
             self.keeper.update(
                 screening=state.screening + self.keeper.clock.elapsed() - started,
@@ -104,7 +104,7 @@ class GenerationProposer:
             self.records.log(sentence)
         return reliance
 
-    def _ranked(self, generation: int, count: int, known: set[str], *, use_proxy: bool) -> list[Proposal]:
+    def _ranked(self, generation: int, count: int, earlier_keys: set[str], *, use_proxy: bool) -> list[Proposal]:
         """The best feasible proposals of a pool in order of training; the store gets the rejected ones.
 
         If neither the proxy nor the strategy ranks, this is the order of proposal, and the pool ends after ``count``
@@ -117,7 +117,7 @@ class GenerationProposer:
         best: Shortlist[Proposal] = Shortlist(capacity=SHORTLIST * count)
         unranked: list[Proposal] = []
         rejected: list[Rejected] = []
-        for proposal in pool(self.screener, strategy, size, known=known, rng=rng):
+        for proposal in pool(self.screener, strategy, size, known=earlier_keys, rng=rng):
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             else:
@@ -134,7 +134,7 @@ class GenerationProposer:
         self.records.add_rejected(rejected, generation)
         return unranked or [entry.payload for entry in best.ordered()]
 
-    def _controls(self, generation: int, count: int, taken: set[str]) -> tuple[list[Proposal], list[Rejected]]:
+    def _controls(self, generation: int, count: int, excluded_keys: set[str]) -> tuple[list[Proposal], list[Rejected]]:
         """Random feasible proposals, whatever their score, and the rejected ones that were drawn on the way."""
         decisions = Random(seed=seed(self.config.seed, "controls", generation)).ask()
         controls: dict[str, Proposal] = {}
@@ -145,7 +145,7 @@ class GenerationProposer:
             proposal = self.screener.propose(decisions)
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
-            elif proposal.key in taken or proposal.key in controls:
+            elif proposal.key in excluded_keys or proposal.key in controls:
                 rejected.append(duplicate(proposal))
             else:
                 controls[proposal.key] = proposal

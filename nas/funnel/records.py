@@ -245,7 +245,7 @@ class Records:
 
     def add_outcome(self, candidate: Candidate, repeat: int, outcome: Outcome, *, fidelity: float, folder: str) -> None:
         """Write an outcome to the store, in place of an earlier one of the same repeat and fidelity."""
-        realised = Architecture.from_json(outcome.realised) if outcome.realised else None
+        realised = outcome.parsed_realised
         self._writer.record(
             candidate.id,
             fidelity=fidelity,

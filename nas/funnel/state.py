@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nas.audit.decisions import Reliance
+from nas.audit.reliance import Reliance
 from nas.funnel.eta import Clock
 from nas.spaces.choices import Domains, Primitive
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, cast, get_args
 
-from nas.errors import PluginError
+from nas.errors import PluginError, last_line
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
 
@@ -96,7 +96,7 @@ def load_proxy(spec: str) -> Proxy:
             loaded = loaded()
         except Exception as error:
             raise PluginError(
-                f"The proxy {spec!r} must be constructed without arguments. Got {_last_line(error)}"
+                f"The proxy {spec!r} must be constructed without arguments. Got {last_line(error)}"
             ) from error
     if not callable(loaded):
         raise PluginError(f"A proxy must be a function of an architecture. Got {loaded!r} under the name {spec!r}.")
@@ -135,7 +135,7 @@ def evaluate(architecture: Architecture, proxies: Mapping[str, Proxy]) -> dict[s
             score = float(score_of(architecture))
         except Exception as error:
             raise PluginError(
-                f"The proxy {name!r} failed on architecture {architecture.key}: {_last_line(error)}"
+                f"The proxy {name!r} failed on architecture {architecture.key}: {last_line(error)}"
             ) from error
         if not math.isfinite(score):
             raise PluginError(
@@ -143,7 +143,3 @@ def evaluate(architecture: Architecture, proxies: Mapping[str, Proxy]) -> dict[s
             )
         scores[name] = score
     return scores
-
-
-def _last_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[-1]

@@ -11,10 +11,10 @@ from nas.audit.wording import reliance_line
 from nas.chain.importance import chain_scores, walk_of
 from nas.config import STORE
 from nas.errors import UserError
-from nas.funnel.state import StudyState
 from nas.progress import duration
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
+from nas.study import Study, stored_architecture
 from results.columns import FRAMES, own_columns
 from results.measures import WHOLE_UNITS
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from nas.deploy.controllers import ThrottlingResult
     from nas.deploy.select import OperatingPointsResult
-    from nas.study import Study
     from results.store import Store
 
 MEAN_OF_LABELS = "Accuracy: mean over fine and coarse labels; labels that a point does not predict count as wrong."
@@ -175,12 +174,12 @@ def studies_table(store: Store) -> str:
     return studies[columns].to_string(index=False, na_rep="–")
 
 
-def study_status(store: Store, study: str) -> str:
+def study_status(study: Study) -> str:
     """The state of a study: candidates by status, each with an example of a reason; best candidate; time."""
-    candidates = store.candidates(study)
-    row = store.studies().set_index("study").loc[study]
-    score = store.score(study)
-    lines = [f"Study {study!r}: {row.state}. {row.reason or ''}".rstrip()]
+    candidates, state = study.candidates(), study.state
+    row = study.store.studies().set_index("study").loc[study.name]
+    score = study.store.score(study.name)
+    lines = [f"Study {study.name!r}: {row.state}. {row.reason or ''}".rstrip()]
     if score is not None:
         lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f}")
     for status, group in candidates.groupby("status", sort=False):
@@ -194,21 +193,20 @@ def study_status(store: Store, study: str) -> str:
             f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
         )
         lines.append(f"Training: {measured.seconds.sum():,.0f} s summed over workers, {len(measured)} candidates.")
-    state = StudyState.from_json(store.memo(study))
     if state.seconds:
         share = state.screening / state.seconds
         lines.append(f"The search has run for {duration(state.seconds)}, {share:.1%} of it proposing and screening.")
-    if reliance := reliance_line(store.settings(study)["proxy"], state.reliance):
+    if reliance := reliance_line(study.config.proxy, state.reliance):
         lines.append(reliance)
     if row.state != "finished":
-        lines.append(f"Continue with: nas resume {study}{store_option(store.url)}")
+        lines.append(f"Continue with: nas resume {study.name}{store_option(study.url)}")
     return "\n".join(lines)
 
 
 def candidate_text(store: Store, key: str) -> str:
     """One candidate: its studies, its measurements, and the topology of its trained network."""
     proposed, realised = store.key(key), store.realised(key)
-    architecture = Architecture.from_json(store.architecture(realised))
+    architecture = stored_architecture(store, realised)
     lines = [
         f"{proposed}: {len(architecture.points)} operating points, norm {architecture.norm}, "
         f"rule {architecture.training.rule}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.audit import wording
-from nas.audit.decisions import reliance_changes, relied_on
+from nas.audit.reliance import reliance_changes, relied_on
 from nas.errors import UserError
 from nas.progress import Progress, duration
 from nas.proxies.contract import load_proxy
@@ -29,7 +29,6 @@ from nas.reporting.formats import plugin_name
 from nas.reporting.report_content import (
     Audit,
     Decision,
-    Failure,
     Front,
     FrontPoint,
     Funnel,
@@ -37,6 +36,7 @@ from nas.reporting.report_content import (
     Headline,
     NetworkDrawing,
     Picture,
+    ProxyFailure,
     Reason,
     ReportContent,
     Stage,
@@ -44,15 +44,13 @@ from nas.reporting.report_content import (
     StudyContent,
 )
 from nas.reporting.topology.plot import topology_figure
-from nas.representation.architecture import Architecture
+from nas.study import Study, stored_architecture
 from results.front import Score
 from results.plots import as_svg, engineering, front_figure, progress_figure
 from results.schema import STATUSES
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from nas.study import Study
 
 MAX_FRONT_ROWS = 60
 MAX_DRAWINGS = 8
@@ -330,7 +328,7 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
         ),
         rows=tuple(rows),
         picture=picture,
-        failures=tuple(Failure(proxy=name, reason=problem) for name, problem in problems.items()),
+        failures=tuple(ProxyFailure(proxy=name, reason=problem) for name, problem in problems.items()),
         reference_counts=tuple(sorted({row.references for row in rows})),
         decisions=tuple(
             Decision(
@@ -356,7 +354,7 @@ def _networks(
         candidate = trained.loc[key]
         points = front[front.candidate == key]
         realised = study.store.realised(key) if points.empty else str(points.realised_key.iloc[-1])
-        figure = topology_figure(Architecture.from_json(study.store.architecture(realised)))
+        figure = topology_figure(stored_architecture(study.store, realised))
         networks.append(
             NetworkDrawing(
                 key=key,

@@ -122,7 +122,7 @@ class Funnel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ProxyFailure:
     """A proxy that could not score every network."""
 
     proxy: str
@@ -150,7 +150,7 @@ class Audit:
     sentences: tuple[str, ...] = ()
     rows: tuple[AuditRow, ...] = ()
     picture: Picture | None = None
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[ProxyFailure, ...] = ()
     reference_counts: tuple[int, ...] = ()
     decisions: tuple[Decision, ...] = ()
 

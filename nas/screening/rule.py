@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 from nas.errors import UserError
-from nas.plugins import canonical_spec, load_plugin
+from nas.plugins import canonical_spec
 from nas.representation.elements import Setting, TrainingSpec
 
 
@@ -24,7 +23,8 @@ def parse_rule(text: str) -> TrainingSpec:
     PluginError
         For an unknown rule.
     UserError
-        For malformed settings. The rule itself checks their values: see :func:`make_rule`.
+        For malformed settings. The rule itself checks their values: see
+        :func:`nas.evaluation.training_rules.load_rule`.
 
     Examples
     --------
@@ -41,15 +41,6 @@ def parse_rule(text: str) -> TrainingSpec:
             raise UserError(f"Settings of a rule must be like sandwich:sampled=2,soft=true. Got {text!r}.")
         settings[key.strip()] = _value(value.strip())
     return TrainingSpec(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
-
-
-def make_rule(training: TrainingSpec) -> Any:
-    """The training rule with its settings. Raises UserError if it rejects their names or values."""
-    made = load_plugin("nas.training_rules", training.rule)
-    try:
-        return made(**dict(training.settings))
-    except TypeError as error:
-        raise UserError(f"The training rule {training.rule!r} must accept its settings: {error}.") from error
 
 
 def replaced(of_space: TrainingSpec, of_study: TrainingSpec) -> TrainingSpec:

@@ -9,13 +9,14 @@ from typing import Any
 
 from nas.config import Config
 from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.evaluation.training_rules import load_rule
 from nas.plugins import canonical_spec
 from nas.proxies.contract import Proxy, evaluate, load_proxy
 from nas.representation.architecture import Architecture, macs
 from nas.representation.elements import Task, TrainingSpec
 from nas.screening.constraints import UNCONSTRAINED, Constraints
 from nas.screening.proposals import Proposal, Rejected
-from nas.screening.rule import make_rule, parse_rule, replaced
+from nas.screening.rule import parse_rule, replaced
 from nas.spaces.choices import Decide, Domains, Recorder
 from nas.spaces.contract import SearchSpace
 
@@ -142,7 +143,7 @@ def screener_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -
     """The screener of a study's settings."""
     training = parse_rule(config.rule) if config.rule else None
     needs_other_points = None if config.max_latency_ms is None else "--max-latency-ms"
-    if training is not None and getattr(make_rule(training), "samples_subnetworks", False):
+    if training is not None and getattr(load_rule(training), "samples_subnetworks", False):
         needs_other_points = needs_other_points or f"the rule {training.rule}"
     return Screener(
         spaces,

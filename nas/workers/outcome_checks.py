@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.evaluation.jobs import Job, Outcome
-from nas.representation.architecture import Architecture
 
 if TYPE_CHECKING:
     from results.measures import Measure
@@ -39,10 +38,9 @@ def checked_outcome(job: Job, outcome: Any, measures: Sequence[Measure]) -> Outc
         raise TypeError(f"An evaluator must return an Outcome. Got {type(outcome).__name__}.")
     proposed = job.parsed_architecture
     levels = len(proposed.points)
-    if outcome.realised is not None:
-        realised = Architecture.from_json(outcome.realised)
-        if realised.task != proposed.task or len(realised.points) != levels:
-            raise ValueError(f"A realised architecture must be for the same task, with the same {levels} points.")
+    realised = outcome.parsed_realised
+    if realised is not None and (realised.task != proposed.task or len(realised.points) != levels):
+        raise ValueError(f"A realised architecture must be for the same task, with the same {levels} points.")
     _check_points(outcome.points, levels, measures, test=job.test)
     if not (_is_integer(outcome.epochs) and _is_integer(outcome.images) and _is_duration(outcome.seconds)):
         raise ValueError(

@@ -30,7 +30,7 @@ def main() -> None:
         protocol.write(json.dumps(message) + "\n")
 
     from nas.evaluation.jobs import Diverged, Job
-    from nas.plugins import load_plugin
+    from nas.evaluation.loading import load_evaluator
     from nas.workers.outcome_checks import checked_outcome
 
     evaluator = None
@@ -38,9 +38,7 @@ def main() -> None:
         job = Job(**json.loads(lines.get()))
         try:
             if evaluator is None:
-                evaluator = load_plugin("nas.evaluators", greeting["evaluator"])(
-                    greeting["data"], **greeting["settings"]
-                )
+                evaluator = load_evaluator(greeting["evaluator"], greeting["data"], greeting["settings"])
             outcome = evaluator.evaluate(job, lambda epoch: send(epoch=int(epoch)))
             send(outcome=checked_outcome(job, outcome, evaluator.measures).to_json())
         except BaseException as error:  # any exception of a plug-in fails the candidate

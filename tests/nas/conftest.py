@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas import launch, study
-from nas.audit import reliance
+from nas.audit import proxy_audit
 from nas.cli import main
 from nas.screening import budgets
 
@@ -27,7 +27,7 @@ def in_process(monkeypatch):
     """Searches train in this process: a tenth of a second each."""
     monkeypatch.setattr(launch, "LocalRunner", InProcess)
     monkeypatch.setattr(budgets, "SAMPLE", 16)
-    monkeypatch.setattr(reliance, "REFERENCES", 40)
+    monkeypatch.setattr(proxy_audit, "REFERENCES", 40)
 
 
 @pytest.fixture

@@ -191,13 +191,13 @@ def test_images_of_floats(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it has such a device")
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"device must be available to torch. Got 'cuda': .*CUDA"):
+    with pytest.raises(UserError, match=r"--device must be available to torch here, or 'auto'. Got 'cuda': .*CUDA"):
         run(Training(DATA, device="cuda"), job(tmp_path))
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta"])
 def test_a_device_that_is_none(tmp_path: Path, device: str) -> None:
-    with pytest.raises(UserError, match=f"device must be available to torch. Got '{device}'"):
+    with pytest.raises(UserError, match=f"--device must be .* torch.* Got '{device}'"):
         run(Training(DATA, device=device), job(tmp_path))
 
 

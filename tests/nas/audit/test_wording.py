@@ -7,7 +7,7 @@ import math
 import pytest
 
 from nas.audit.audit import AuditRow
-from nas.audit.decisions import Reliance, reliance_changes
+from nas.audit.reliance import Reliance, reliance_changes
 from nas.audit.savings import candidates_saved, control_comparison
 from nas.audit.wording import audit_summary, number, reliance_line, savings_text, span
 

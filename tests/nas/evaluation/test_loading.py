@@ -32,6 +32,8 @@ def test_devices(monkeypatch):
     check_device("cuda:1")
     with pytest.raises(UserError, match="torch sees 2 CUDA devices"):
         check_device("cuda:2")
+    with pytest.raises(UserError, match=r"must be auto, cpu, cuda, cuda:0 or another device of torch\. Got 'foo'\.$"):
+        check_device("foo")
 
 
 def test_paths_are_the_same_from_any_folder(tmp_path, monkeypatch):

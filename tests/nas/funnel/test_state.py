@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nas.audit.decisions import Reliance
+from nas.audit.reliance import Reliance
 from nas.funnel.state import FinalsPlan, StudyState
 
 COMPLETE = {

@@ -206,4 +206,4 @@ def test_files_in_the_working_directory_are_not_imported(jobs, tmp_path, monkeyp
 
 def test_an_evaluator_that_cannot_be_constructed_is_a_failure(jobs, tmp_path):
     ended, _ = run("not_an_evaluator", jobs[:2], tmp_path, workers=1)
-    assert all("AttributeError" in failure.reason for failure in ended.values())
+    assert all("must be a subclass of nas" in failure.reason for failure in ended.values())

@@ -10,9 +10,9 @@ import pytest
 import results
 from nas import launch
 from nas.audit.audit import FEW
-from nas.audit.decisions import Reliance, relied_on
+from nas.audit.proxy_audit import audit_proxies, decide
 from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import audit_proxies, decide
+from nas.audit.reliance import Reliance, relied_on
 from nas.funnel import generation
 from nas.launch import resume, run
 from nas.plugins import load_plugin
