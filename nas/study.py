@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
-from functools import cache
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import results
-from nas.audit.audit import AuditRow
-from nas.audit.proxy_audit import audit_proxies
 from nas.audit.reference import ReferenceScores
 from nas.audit.reliance import relied_on
-from nas.audit.savings import Comparison, Savings, candidates_saved, control_comparison
-from nas.audit.wording import audit_summary, reliance_line
+from nas.audit.study_audit import StudyAudit
 from nas.config import STORE, Config
 from nas.errors import UserError
 from nas.funnel.state import StudyState
-from nas.plugins import canonical_spec, installed
-from nas.progress import Progress, Silent, State
-from nas.proxies.contract import load_proxy
-from nas.proxies.sizes import SIZE_PROXIES
+from nas.progress import Progress
 from nas.representation.architecture import Architecture
-from nas.seeds import seed
 from nas.spaces.loading import load_spaces
 from results.front import Score, hypervolume
 
@@ -36,9 +27,6 @@ if TYPE_CHECKING:
 
     from nas.execution.network import AnytimeNetwork
     from results.store import Store
-
-REFERENCE_SAMPLE = 1_000  # random architectures of an audit
-EXPENSIVE_SAMPLE = 100  # part of them for proxies that need weights
 
 
 def stored_architecture(store: Store, key: str) -> Architecture:
@@ -85,27 +73,68 @@ class Study:
     def __repr__(self) -> str:
         return f"Study({self.name!r}, store={self.url!r})"
 
-    def front(self, **limits: Any) -> pd.DataFrame:
+    def front(
+        self,
+        *,
+        cost: str = "macs",
+        max_macs: float | None = None,
+        max_params: float | None = None,
+        limits: Mapping[str, float] | None = None,
+        fidelity: float | None = None,
+    ) -> pd.DataFrame:
         """The Pareto-optimal operating points, one row each.
 
         Parameters
         ----------
-        **limits
-            Cost and limits of the front, as in :meth:`results.store.Store.front`.
+        cost : str
+            The cost that is minimised: ``macs``, ``params``, ``latency_ms``, ``nonzero_macs`` or a minimised measure of
+            the evaluator.
+        max_macs, max_params : float, optional
+            Only points with at most this cost.
+        limits : mapping of str to float, optional
+            Measure → bound: an upper bound for measures that are minimised, a lower bound for measures that are
+            maximised.
+        fidelity : float, optional
+            Fidelity of the points, in passes over the training images. By default the largest of the study.
 
         Returns
         -------
         pandas.DataFrame
             Sorted by cost; empty if no candidate has been trained.
+
+        Raises
+        ------
+        results.StoreError
+            If a measure is unknown or was not measured, or if no point has the fidelity.
+
+        See Also
+        --------
+        results.store.Store.front : The front of several studies.
         """
-        return self.store.front(self.name, **limits)
+        return self.store.front(
+            self.name, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, fidelity=fidelity
+        )
 
     def candidates(self) -> pd.DataFrame:
-        """One row per candidate."""
+        """All proposals of the study.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per candidate, in order of proposal. Columns: ``results.columns.FRAMES["candidates"]``, and one for
+            every proxy.
+        """
         return self.store.candidates(self.name)
 
     def points(self) -> pd.DataFrame:
-        """One row per candidate, operating point, fidelity and repeat."""
+        """All measured operating points.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per candidate, operating point, fidelity and repeat. Columns: ``results.columns.FRAMES["points"]``,
+            then the evaluator's own measures.
+        """
         return self.store.points(self.name)
 
     @property
@@ -152,6 +181,11 @@ class Study:
         repeat
             Which training of the candidate, counted from 0; None: see :func:`nas.load`.
 
+        Returns
+        -------
+        AnytimeNetwork
+            With its trained weights; ``preprocess`` converts raw images to its input.
+
         Raises
         ------
         UserError
@@ -179,6 +213,11 @@ class Study:
             Range of budgets, in the unit of ``cost``. By default the study's for its own cost, otherwise the least and
             the largest cost on the front.
 
+        Returns
+        -------
+        float
+            Expected accuracy under a log-uniform budget, in [0, 1]; the floor if no candidate has been trained.
+
         Raises
         ------
         results.StoreError
@@ -198,7 +237,15 @@ class Study:
     def hypervolume(self) -> float:
         """Area under the front in log MACs, up to the largest budget, above the floor.
 
-        See :func:`results.front.hypervolume`.
+        Returns
+        -------
+        float
+            See :func:`results.front.hypervolume`.
+
+        Raises
+        ------
+        UserError
+            If the study was interrupted before its range of budgets was known.
         """
         front, score = self.front(), self.score
         return hypervolume(
@@ -270,62 +317,47 @@ class Study:
         Proxies that need weights take about 0.1 s per architecture, so they are scored on a smaller random sample. The
         scores are kept with the study's files.
         """
-        import pandas as pd
+        return self.proxy_audit().result(*proxies, progress=progress).frame()
 
-        rows, problems = self.audited(*proxies, progress=progress)
-        names = [f.name for f in fields(AuditRow)]
-        audit = pd.DataFrame([asdict(row) for row in rows], columns=names)
-        failed = pd.DataFrame({"proxy": [name for name in problems if name not in set(audit.proxy)]})
-        if not failed.empty:
-            audit = pd.concat([audit, failed.assign(n=0, references=0)], ignore_index=True)
-        return audit.assign(problem=[problems.get(name) for name in audit.proxy])
-
-    def audited(self, *proxies: str, progress: Progress | None = None) -> tuple[list[AuditRow], dict[str, str]]:
-        """The rows of :meth:`audit` as objects, and by name the problems of proxies that failed on some candidate."""
-        requested = (name for p in proxies for name in (installed("nas.proxies") if p == "all" else [p]))
-        specs = (canonical_spec("nas.proxies", name) for name in requested)
-        loaded = {name: load_proxy(name) for name in dict.fromkeys((self.config.proxy, *SIZE_PROXIES, *specs))}
-        trained, reference = self.first_rung(), self._reference_scores()
-        rows = audit_proxies(
-            reference,
-            loaded,
-            list(trained.key),
-            cache(self._architecture),
-            trained.accuracy,
-            references=lambda proxy: REFERENCE_SAMPLE if proxy.needs == "topology" else EXPENSIVE_SAMPLE,
-            rng_seed=seed(self.config.seed, "audit"),
-            on_progress=_AuditProgress(progress or Silent(), len(trained), float(trained.accuracy.max())),
-        )
-        return rows, reference.problems
-
-    def compared(self) -> tuple[Comparison, Savings]:
-        """Compare ranked candidates with random controls at the first rung.
+    def proxy_audit(self) -> StudyAudit:
+        """The audits on the trained candidates, as objects.
 
         Returns
         -------
-        Comparison
-            The difference of their mean accuracies.
-        Savings
-            The number of candidates that ranking has saved.
+        StudyAudit
+            Audits proxies, and compares ranked candidates with random controls.
 
         Raises
         ------
         UserError
-            If no candidate has been trained.
-
-        Notes
-        -----
-        The strategy that proposed the ranked candidates contributes to the difference.
+            If no candidate has been trained, or a space of the study cannot be loaded.
         """
         trained = self.first_rung()
-        ranked, controls = trained.accuracy[trained.ranked], trained.accuracy[trained.control]
-        return control_comparison(ranked, controls), candidates_saved(ranked, controls)
+        task = self._architecture(str(self.best().key)).task
+        config = replace(self.config, low=self.score.low)
+        spaces = load_spaces(config.spaces, self._spaces)
+        return StudyAudit(
+            config=self.config,
+            trained=trained,
+            reference=ReferenceScores(self.store.files(self.name), config, task, spaces),
+            architecture_of=self._architecture,
+            reliance=self.state.reliance,
+        )
 
     def audit_lines(self) -> str:
-        """The audit in two lines of text, and a third if the search stopped relying on its proxy."""
-        rows, _ = self.audited()
-        lines = [audit_summary(rows, *self.compared(), proxy=self.config.proxy)]
-        return "\n".join(filter(None, [*lines, reliance_line(self.config.proxy, self.state.reliance)]))
+        """The audit as text: two lines, and a third if the search stopped relying on its proxy.
+
+        Returns
+        -------
+        str
+            The verdict on the proxy; ranked candidates against random controls; the last change of the order.
+
+        Raises
+        ------
+        UserError
+            If no candidate has been trained, or a space of the study cannot be loaded.
+        """
+        return self.proxy_audit().lines()
 
     def report(self, path: str | PathLike[str], *proxies: str, progress: Progress | None = None) -> Path:
         """Write a report as one self-contained HTML file.
@@ -362,24 +394,3 @@ class Study:
 
     def _architecture(self, key: str) -> Architecture:
         return stored_architecture(self.store, key)
-
-    def _reference_scores(self) -> ReferenceScores:
-        task = self._architecture(str(self.best().key)).task
-        config = replace(self.config, low=self.score.low)
-        return ReferenceScores(self.store.files(self.name), config, task, load_spaces(config.spaces, self._spaces))
-
-
-class _AuditProgress:
-    """Shows the progress of the scoring of proxies."""
-
-    def __init__(self, progress: Progress, trained: int, best: float) -> None:
-        self.progress, self.trained, self.best = progress, trained, best
-        self._name, self._started = "", 0.0
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        if name != self._name:
-            self._name, self._started = name, time.monotonic()
-        left = (time.monotonic() - self._started) / done * (total - done)
-        stage = f"audit: {name.rpartition(':')[2]}"
-        state = State(stage=stage, done=done, total=total, trained=self.trained, best=self.best, seconds_left=left)
-        self.progress.show(state)

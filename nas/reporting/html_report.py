@@ -310,10 +310,11 @@ def _progress(study: Study) -> Picture:
 def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> Audit:
     """The audit of the study's proxy, the sizes and the given proxies."""
     try:
-        rows, problems = study.audited(*proxies, progress=progress)
+        audit = study.proxy_audit()
+        result = audit.result(*proxies, progress=progress)
     except UserError as error:  # such as a space whose file was deleted
         return Audit(problem=str(error))
-    proxy = study.config.proxy
+    proxy, rows = study.config.proxy, result.rows
     own = next((row for row in rows if row.proxy == proxy), None)
     changes = reliance_changes(study.state.reliance)
     picture = None
@@ -323,12 +324,12 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
     return Audit(
         sentences=(
             verdict_sentence(proxy, own),
-            *comparison_sentences(*study.compared()),
+            *comparison_sentences(*audit.comparison()),
             *(wording.reliance_sentence(plugin_name(proxy), *change) for change in changes),
         ),
         rows=tuple(rows),
         picture=picture,
-        failures=tuple(ProxyFailure(proxy=name, reason=problem) for name, problem in problems.items()),
+        failures=tuple(ProxyFailure(proxy=name, reason=problem) for name, problem in result.problems.items()),
         reference_counts=tuple(sorted({row.references for row in rows})),
         decisions=tuple(
             Decision(

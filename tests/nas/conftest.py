@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nas import launch, study
-from nas.audit import proxy_audit
+from nas import launch
+from nas.audit import proxy_audit, study_audit
 from nas.cli import main
 from nas.screening import budgets
 
@@ -35,8 +35,8 @@ def cli(capsys, monkeypatch, tmp_path):
     """Runs the program ``nas`` in this process, in an empty folder: arguments → (exit status, output, errors)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NAS_STORE", raising=False)
-    monkeypatch.setattr(study, "REFERENCE_SAMPLE", 50)  # of the audit: a second
-    monkeypatch.setattr(study, "EXPENSIVE_SAMPLE", 25)
+    monkeypatch.setattr(study_audit, "REFERENCE_SAMPLE", 50)  # of the audit: a second
+    monkeypatch.setattr(study_audit, "EXPENSIVE_SAMPLE", 25)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
 

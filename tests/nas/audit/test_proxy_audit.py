@@ -100,7 +100,7 @@ def test_a_search_goes_on_relying_on_a_proxy_that_knows(store, in_process):
     assert [decision["relied"] for decision in decisions_of(store).values()] == [True] * 6
     assert study.first_rung().ranked.sum() == 33
     assert len(study.audit_lines().splitlines()) == 2
-    assert study.compared()[1].controls == 3
+    assert study.proxy_audit().comparison()[1].controls == 3
 
 
 @pytest.mark.parametrize("proxy", ["misleads", "macs"])

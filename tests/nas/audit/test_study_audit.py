@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import nas.study
-from nas.audit import reference
+from nas.audit import reference, study_audit
 
 from ..searching import PLUGINS, search
 
 
 def test_a_proxy_that_fails_has_a_row_with_its_problem(in_process, tmp_path, monkeypatch):
-    monkeypatch.setattr(nas.study, "REFERENCE_SAMPLE", 20)
+    monkeypatch.setattr(study_audit, "REFERENCE_SAMPLE", 20)
     study = search(tmp_path / "nas.db", train=8)
     table = study.audit("nn_mass", f"{PLUGINS}/parts.py:raises")
     assert list(table.proxy[:6]) == ["dtmc", "macs", "params", "depth", "count", "nn_mass"]
@@ -23,7 +22,7 @@ def test_a_read_only_store_is_audited_without_keeping_scores(in_process, tmp_pat
         raise PermissionError("read-only")
 
     study = search(tmp_path / "nas.db", train=8)
-    monkeypatch.setattr(nas.study, "REFERENCE_SAMPLE", 20)
+    monkeypatch.setattr(study_audit, "REFERENCE_SAMPLE", 20)
     monkeypatch.setattr(reference.os, "replace", refused)
     for scores in tmp_path.rglob("scores.json"):
         scores.unlink()

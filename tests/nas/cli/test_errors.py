@@ -519,7 +519,7 @@ def test_only_one_process_writes_a_study(mistake, tmp_path):
         assert f"process {first.pid}" in line
         mistake("delete", "toy", "--yes", writes=True)
     finally:
-        _, err = first.communicate(timeout=60)
+        _, err = first.communicate()
     assert first.returncode == 0, err
     assert state_of(tmp_path / "nas.db")[0] == "finished"
 
@@ -527,7 +527,7 @@ def test_only_one_process_writes_a_study(mistake, tmp_path):
 def test_two_studies_may_be_written_at_once(tmp_path):
     both = [start(*arguments(tmp_path / "nas.db", study=name, train=4)) for name in ("one", "two")]
     for process in both:
-        assert process.communicate(timeout=60)[1] == ""
+        assert process.communicate()[1] == ""
         assert process.returncode == 0
     for name in ("one", "two"):
         search(tmp_path / f"{name}.db", study=name, train=4)

@@ -282,7 +282,7 @@ def test_mistakes(mistake):
 
 @pytest.mark.usefixtures("searched")
 def test_an_interrupted_report_leaves_no_file(cli, monkeypatch):
-    monkeypatch.setattr(nas.Study, "audited", interrupted)
+    monkeypatch.setattr(nas.Study, "proxy_audit", interrupted)
     status, out, err = cli("report", "toy")
     assert (status, out) == (130, "")
     assert "No report was written" in err

@@ -165,8 +165,9 @@ def test_a_worker_that_dies_idle_is_replaced(jobs, tmp_path):
     assert [type(ended[number]) for number in range(3)] == [Outcome] * 3
 
 
-def test_leaving_stops_workers_and_their_children_at_once(jobs, tmp_path, monkeypatch):
+def test_leaving_stops_workers_within_an_epoch(jobs, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "30")
+    results = []
     runner = LocalRunner(toy(), "nothing", {}, workers=2, log=str(tmp_path / "log.txt"))
 
     def interrupt():
@@ -176,8 +177,10 @@ def test_leaving_stops_workers_and_their_children_at_once(jobs, tmp_path, monkey
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt), runner:
-        runner.run(jobs, lambda *_: None, lambda *_: None)
-    assert not workers_of(tmp_path)  # their trainings would have slept for half a minute
+        runner.run(jobs, lambda *result: results.append(result), lambda *epoch: results.append(epoch))
+    assert not workers_of(tmp_path)
+    assert not results
+    assert not [job for job in jobs if Path(job.folder).exists()]  # an epoch that ends writes its checkpoint there
 
 
 def test_children_of_a_dead_worker_are_gone(jobs, tmp_path):
