@@ -171,7 +171,7 @@ def test_leaving_stops_workers_within_an_epoch(jobs, tmp_path, monkeypatch):
     runner = LocalRunner(toy(), "nothing", {}, workers=2, log=str(tmp_path / "log.txt"))
 
     def interrupt():
-        while len(workers_of(tmp_path)) < 2:
+        while [worker.job is None for worker in runner._workers] != [False, False]:
             time.sleep(0.02)
         signal.raise_signal(signal.SIGINT)
 
