@@ -16,7 +16,7 @@ import numpy as np
 
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.elements import Setting, Subnetwork, Task, TrainingSpec
+from nas.representation.elements import SettingValue, Subnetwork, Task, TrainingSpec
 from nas.representation.heads import own_heads
 from nas.representation.ownership import OwnershipMacs, owned_groups, with_slices
 from search_spaces.images import prefixes, stem_strides
@@ -33,7 +33,7 @@ gives 57.6 % (the first slice of the stream, which all points read, is narrow), 
 NR = ("norm", "relu")
 
 
-def trained_by(architecture: Architecture, rule: str, **settings: Setting) -> Architecture:
+def trained_by(architecture: Architecture, rule: str, **settings: SettingValue) -> Architecture:
     """The network with a different training rule."""
     return replace(architecture, training=TrainingSpec(rule=rule, settings=tuple(sorted(settings.items()))))
 

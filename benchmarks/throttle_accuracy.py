@@ -36,14 +36,14 @@ from nas.evaluation.controllers import ControllerSettings
 from nas.evaluation.jobs import Job
 from nas.execution.controller_architectures import SEES, actions
 from nas.representation.architecture import Architecture
-from nas.representation.elements import Setting, Task
+from nas.representation.elements import SettingValue, Task
 from nas.seeds import seed
 from search_spaces.throttleable import c3d, vgg
 
 NETWORKS: dict[str, Callable[..., Architecture]] = {"vgg": vgg, "c3d": c3d}
 
 
-def gated(task: Task, options: argparse.Namespace, norm: str = "shared", **changed: Setting) -> Architecture:
+def gated(task: Task, options: argparse.Namespace, norm: str = "shared", **changed: SettingValue) -> Architecture:
     """The throttleable network, with an operating point for every utilization that controllers choose from.
 
     changed: changed settings of its training rule.

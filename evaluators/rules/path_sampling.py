@@ -85,7 +85,7 @@ class SubnetworkSampling:
 
         Raises UserError for a network with a norm per point, because sampled subnetworks have no norms of their own.
         """
-        groups = self.choices(network.architecture)
+        groups = self.choice_groups(network.architecture)
         logits = network(x, network.levels - 1)
         teacher = logits if self.soft else None
         yield F.cross_entropy(logits, network.labels(labels))
@@ -96,7 +96,7 @@ class SubnetworkSampling:
             point = sample_subnetwork(network.architecture, groups, rng, widths=self.widths)
             yield F.cross_entropy(network(x, point), targets(network, point, labels, teacher))
 
-    def choices(self, architecture: Architecture) -> tuple[ChoiceGroup, ...]:
+    def choice_groups(self, architecture: Architecture) -> tuple[ChoiceGroup, ...]:
         """The sampled choices with their probabilities. Raises UserError for a norm per point."""
         if self._cached is None or self._cached[0] is not architecture:
             if architecture.norm == "per_point":

@@ -12,7 +12,7 @@ from nas.representation.elements import (
     FeatureMap,
     GatedModule,
     Operation,
-    Setting,
+    SettingValue,
     Size,
     Subnetwork,
     Task,
@@ -240,7 +240,7 @@ class Builder:
         *,
         norm: str = "recalibrated",
         rule: str = "sandwich",
-        **settings: Setting,
+        **settings: SettingValue,
     ) -> Architecture:
         """The finished architecture, without parts that no operating point uses.
 

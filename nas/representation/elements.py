@@ -17,7 +17,7 @@ from nas.errors import InvalidArchitecture
 
 Size = tuple[int, ...]
 """Spatial sizes, one entry per dimension; () for a vector."""
-Setting = str | int | float | bool | None
+SettingValue = str | int | float | bool | None
 
 STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
 ACTIVATIONS = ("none", *STEPS[1:])
@@ -331,7 +331,7 @@ class TrainingSpec:
     """
 
     rule: str = "sandwich"
-    settings: tuple[tuple[str, Setting], ...] = ()
+    settings: tuple[tuple[str, SettingValue], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str):

@@ -42,7 +42,9 @@ def trim_point(topology: Topology, point: Subnetwork) -> Subnetwork:
         usable = tuple(o for o in usable if ends[o].source not in off and ends[o].target not in off)
     live = topology.live(usable, point.output)
     if not live:
-        raise InvalidArchitecture("The input does not reach the output.")
+        raise InvalidArchitecture(
+            f"The input does not reach the output. Got output map {point.output}: add operations that lead to it."
+        )
     used = {0} | {topology.operations[o].target for o in live}
     channels = tuple(n if index in used else 0 for index, n in zip(topology.declared, point.channels))
     if live == point.operations and channels == point.channels:
@@ -55,16 +57,22 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
     _check_channels(topology, point)
     _check_output(topology, task, point)
     if any(a >= b for a, b in pairwise(point.operations)):
-        raise InvalidArchitecture("Operations must be sorted, each once.")
+        raise InvalidArchitecture(f"Operations must be sorted, each once. Got {point.operations=}.")
     if point.operations and not 0 <= point.operations[0] <= point.operations[-1] < len(topology.operations):
         raise InvalidArchitecture(f"There are {len(topology.operations)} operations. Got {point.operations=}.")
-    if trim_point(topology, point) is not point:
+    trimmed = trim_point(topology, point)
+    if trimmed is not point:
+        dead = sorted(set(point.operations).difference(trimmed.operations))
         raise InvalidArchitecture(
-            "Every operation and map must lie on a path from input to output: trim_point removes the rest."
+            f"Every operation and map must lie on a path from input to output. Got dead operations {dead}, and "
+            f"channels {point.channels} instead of {trimmed.channels}. trim_point removes dead parts."
         )
     counts = topology.active(point)
-    if counts[point.output] != topology.maps[point.output].channels:
-        raise InvalidArchitecture("All classes of the output map must be active.")
+    classes = topology.maps[point.output].channels
+    if counts[point.output] != classes:
+        raise InvalidArchitecture(
+            f"All classes of the output map must be active. Got {counts[point.output]} of {classes}."
+        )
     _check_groups(topology, point, counts)
 
 

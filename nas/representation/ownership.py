@@ -54,10 +54,19 @@ def check_ownable(architecture: Architecture) -> None:
     """
     topology, points = architecture.topology, architecture.points
     every_operation = tuple(range(len(topology.operations)))
-    if any(point.operations != every_operation or point.output != points[0].output for point in points):
-        raise UserError("The operating points must differ in widths only, so that each filter has one owner.")
-    if any(m.merge == "concat" for m in topology.maps) or any(o.groups > 1 for o in topology.operations):
-        raise UserError("Filters cannot be owned in a network with concats or grouped operations.")
+    for level, point in enumerate(points):
+        if point.operations != every_operation or point.output != points[0].output:
+            raise UserError(
+                "The operating points must differ in widths only, so that each filter has one owner. "
+                f"Got {len(point.operations)} of {len(every_operation)} operations and {point.output=} at {level=}."
+            )
+    concats = [index for index, m in enumerate(topology.maps) if m.merge == "concat"]
+    grouped = [index for index, o in enumerate(topology.operations) if o.groups > 1]
+    if concats or grouped:
+        raise UserError(
+            "Filters cannot be owned in a network with concats or grouped operations. "
+            f"Got concats at maps {concats} and groups at operations {grouped}: use sums and groups=1."
+        )
     hidden = {index for group in _hidden(architecture) for index in group}
     for operation in topology.operations:
         between_hidden = operation.source in hidden and operation.target in hidden

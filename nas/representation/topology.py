@@ -70,17 +70,25 @@ class Topology:
         if size != target.size:
             raise InvalidArchitecture(f"It produces size {size}, but the target map has size {target.size}.")
         if operation.bias and not its_kind.learned:
-            raise InvalidArchitecture("Only learned operations may have a bias.")
+            raise InvalidArchitecture(f"Only learned operations may have a bias. Got {operation.kind!r}.")
         plain = operation.kind == "identity" and not operation.before and not operation.after
         if target.merge == "concat" and not plain:
-            raise InvalidArchitecture("Only plain identities may feed a concat: put an intermediate map before it.")
+            raise InvalidArchitecture(
+                "Only plain identities may feed a concat: put an intermediate map before it. "
+                f"Got {operation.kind!r}, {operation.before=}, {operation.after=}."
+            )
         if operation.groups > 1:
             if not (its_kind.mixing and its_kind.learned):
-                raise InvalidArchitecture("Only learned operations that mix channels may have groups.")
+                raise InvalidArchitecture(
+                    "Only learned operations that mix channels may have groups. "
+                    f"Got {operation.kind!r} with {operation.groups=}."
+                )
             self._check_groups(operation, source, target)
         if operation.wiring == "causal":
             if target.merge == "concat":
-                raise InvalidArchitecture("An identity into a concat is a view: its wiring must be 'dense'.")
+                raise InvalidArchitecture(
+                    f"An identity into a concat is a view: its wiring must be 'dense'. Got {operation.wiring!r}."
+                )
             depth = max(index for _, index in self.blocks(operation.source)) + 1
             if depth not in (1, len(target.slices)):
                 raise InvalidArchitecture(
@@ -91,7 +99,9 @@ class Topology:
     def _check_groups(self, operation: Operation, source: FeatureMap, target: FeatureMap) -> None:
         groups = operation.groups
         if source.merge != "sum":
-            raise InvalidArchitecture("A grouped operation cannot read a concat.")
+            raise InvalidArchitecture(
+                f"A grouped operation cannot read a concat. Got {groups=} from map {operation.source}: sum the sources."
+            )
         if source.channels % groups or target.channels % groups:
             raise InvalidArchitecture(
                 f"Channels must be whole groups. Got {source.channels} and {target.channels} channels, {groups} groups."

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nas.errors import UserError
 from nas.plugins import canonical_spec
-from nas.representation.elements import Setting, TrainingSpec
+from nas.representation.elements import SettingValue, TrainingSpec
 
 
 def parse_rule(text: str) -> TrainingSpec:
@@ -50,7 +50,7 @@ def replaced(of_space: TrainingSpec, of_study: TrainingSpec) -> TrainingSpec:
     return replace(of_study, settings=tuple(sorted((dict(of_space.settings) | dict(of_study.settings)).items())))
 
 
-def _value(text: str) -> Setting:
+def _value(text: str) -> SettingValue:
     try:
         value = json.loads(text)
     except json.JSONDecodeError:

@@ -111,7 +111,7 @@ def test_soft_targets_are_the_largest_detached_answers(network):
 def test_path_sampling_favours_what_the_chain_finds_important(walk, beta):
     architecture = supernet()
     best = important_alternatives(architecture, chain_scores(architecture, walk).importance)
-    made = path_sampling(walk=walk, beta=beta).choices(architecture)
+    made = path_sampling(walk=walk, beta=beta).choice_groups(architecture)
     assert tuple(choice.important for choice in made) == best
     for choice in made:
         weights = [1 + beta * (i == choice.important) for i in range(len(choice.alternatives))]
@@ -120,7 +120,7 @@ def test_path_sampling_favours_what_the_chain_finds_important(walk, beta):
 
 def test_the_controls_favour_what_they_say():
     architecture = supernet()
-    even, degree = uniform_sampling().choices(architecture), degree_sampling(beta=1.0).choices(architecture)
+    even, degree = uniform_sampling().choice_groups(architecture), degree_sampling(beta=1.0).choice_groups(architecture)
     assert all(choice.important is None and len(set(choice.probabilities)) == 1 for choice in even)
     best = important_alternatives(architecture, degree_importance(architecture))
     assert tuple(choice.important for choice in degree) == best
@@ -130,7 +130,7 @@ def test_the_controls_favour_what_they_say():
 def test_what_is_favoured_is_drawn_more_often(network):
     """How often a step runs the important operation of a choice, against half the time."""
     rule = path_sampling(beta=3.0, sampled=200)
-    (choice, *_) = [c for c in rule.choices(network.architecture) if len(c.alternatives) == 2]
+    (choice, *_) = [c for c in rule.choice_groups(network.architecture) if len(c.alternatives) == 2]
     _, ran, _ = step(rule, network)
     optional = next(o for o in choice.alternatives if o is not None)
     share = np.mean([optional in point.operations for point in ran[2:]])
@@ -139,9 +139,10 @@ def test_what_is_favoured_is_drawn_more_often(network):
 
 def test_a_random_path_is_drawn_once_and_by_its_number():
     architecture = supernet()
-    of = [[c.important for c in random_path_sampling(path=path).choices(architecture)] for path in (0, 0, *range(1, 9))]
-    assert of[0] == of[1]
-    assert len({tuple(path) for path in of}) > 2
+    rules = [random_path_sampling(path=path) for path in (0, 0, *range(1, 9))]
+    paths = [tuple(group.important for group in rule.choice_groups(architecture)) for rule in rules]
+    assert paths[0] == paths[1]
+    assert len(set(paths)) > 2
 
 
 def test_settings_are_checked():
