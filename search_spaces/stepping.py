@@ -94,8 +94,21 @@ def lenet5(
 ) -> Architecture:
     """LeNet-5: two 5×5 convolutions with a pooling each, two hidden linear layers, a linear classifier.
 
-    width: filters of the first convolution; the other layers scale with it (16, 120 and 84 filters for 6). The other
-    parameters are as in :func:`lenet_3c1l`.
+    Parameters
+    ----------
+    width : int
+        Filters of the first convolution; the other layers scale with it (16, 120 and 84 filters for 6).
+    task, expansion, budgets, padded, norm
+        As in :func:`lenet_3c1l`.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    InvalidArchitecture, UserError
+        As in :func:`lenet_3c1l`.
     """
     return _stepping(_lenet5(width, task, padded=padded, norm=norm), expansion, budgets)
 
@@ -110,8 +123,23 @@ def vgg16(
 ) -> Architecture:
     """VGG-16 as used on CIFAR: thirteen 3×3 convolutions in five stages, two hidden linear layers of 8 × width.
 
-    A stage ends in a pooling; sides of one pixel are not pooled. width: filters of the first stage. The other
-    parameters are as in :func:`lenet_3c1l`.
+    A stage ends in a pooling; sides of one pixel are not pooled.
+
+    Parameters
+    ----------
+    width : int
+        Filters of the first stage.
+    task, expansion, budgets, norm
+        As in :func:`lenet_3c1l`.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    InvalidArchitecture, UserError
+        As in :func:`lenet_3c1l`.
     """
     return _stepping(_vgg16(width, task, norm=norm), expansion, budgets)
 
@@ -142,6 +170,13 @@ def any_width(
     Returns
     -------
     Architecture
+
+    Raises
+    ------
+    InvalidArchitecture
+        If the image is too small, or if the budgets leave an operating point without filters.
+    UserError
+        If the base is unknown or the budgets are out of range.
     """
     _check_budgets(budgets)
     original, levels = _original(base, width, task, padded=padded, norm=norm), len(budgets)
@@ -180,6 +215,20 @@ class Stepping:
 def spread_budgets(points: int, smallest: float, largest: float) -> tuple[float, ...]:
     """Budgets for any number of points, evenly from the smallest to the largest.
 
+    Parameters
+    ----------
+    points : int
+        Number of operating points.
+    smallest, largest : float
+        MACs relative to the original network.
+
+    Returns
+    -------
+    tuple of float
+        One per point, ascending.
+
+    Examples
+    --------
     >>> spread_budgets(4, 0.1, 0.85), spread_budgets(1, 0.1, 0.85)
     ((0.1, 0.35, 0.6, 0.85), (0.85,))
     """

@@ -115,7 +115,22 @@ def c3d(
     scale: str = "none",
     norm: str = "shared",
 ) -> Architecture:
-    """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that keeps all frames."""
+    """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that keeps all frames.
+
+    Parameters
+    ----------
+    width, depths, components, task, utilizations, always, scale, norm
+        As in :func:`vgg`; the task has videos.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    UserError, InvalidArchitecture
+        As in :func:`vgg`.
+    """
     return _plain(_Chain(task, components, always, scale), width, depths, (1, 2, 2), utilizations, norm)
 
 
@@ -134,8 +149,25 @@ def resnet(
     convolutions, are not gated. Blocks are switched on round-robin from the last stage: its first block, the first
     block of the stage before, …
 
-    width: channels of the first stage. depths: blocks of each stage. always: blocks that are on at every utilization.
-    The other parameters are as in :func:`vgg`.
+    Parameters
+    ----------
+    width : int
+        Channels of the first stage.
+    depths : sequence of int
+        Blocks of each stage.
+    always : int
+        Blocks that are on at every utilization.
+    task, utilizations, norm
+        As in :func:`vgg`.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    InvalidArchitecture
+        If two utilizations have the same MACs.
     """
     builder = Builder(task)
     x = _stem(builder, width, after=NR)
@@ -171,8 +203,31 @@ def resnext(
 
     Pre-activation blocks: in stage i the stream has width · 2^i channels and each of the paths bottleneck · 2^i.
 
-    cardinality: paths of a block. components: of a block, each an equal share of its paths. The other parameters are as
-    in :func:`vgg`. Raises UserError unless components divide the cardinality.
+    Parameters
+    ----------
+    width : int
+        Channels of the stream in the first stage.
+    depths : sequence of int
+        Blocks of each stage.
+    bottleneck : int
+        Channels of a path in the first stage.
+    cardinality : int
+        Paths of a block.
+    components : int
+        Components of a block, each an equal share of its paths.
+    task, utilizations, always, scale, norm
+        As in :func:`vgg`.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    UserError
+        Unless components divide the cardinality.
+    InvalidArchitecture
+        If two utilizations have the same MACs.
     """
     builder = Builder(task)
     x = _stem(builder, width)
@@ -205,8 +260,25 @@ def densenet(
     A layer is a 1×1 convolution to 4 · growth channels and a 3×3 convolution to growth; between blocks a 1×1
     convolution halves the channels, and a pooling the size.
 
-    growth: channels of a layer. depths: layers of each block. always: layers of a block that are on at every
-    utilization. The other parameters are as in :func:`vgg`.
+    Parameters
+    ----------
+    growth : int
+        Channels of a layer.
+    depths : sequence of int
+        Layers of each block.
+    always : int
+        Layers of a block that are on at every utilization.
+    task, utilizations, norm
+        As in :func:`vgg`.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    InvalidArchitecture
+        If two utilizations have the same MACs.
     """
     builder = Builder(task)
     x = _stem(builder, 2 * growth)
@@ -272,6 +344,17 @@ class Throttleable:
 def spread_utilizations(points: int) -> tuple[float, ...]:
     """Utilizations of a number of operating points, evenly spaced from 0 to 1.
 
+    Parameters
+    ----------
+    points : int
+
+    Returns
+    -------
+    tuple of float
+        Ascending; (1.0,) for one point.
+
+    Examples
+    --------
     >>> spread_utilizations(3), spread_utilizations(1)
     ((0.0, 0.5, 1.0), (1.0,))
     """

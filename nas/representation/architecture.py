@@ -91,9 +91,16 @@ class Architecture:
                 )
 
     def labelling(self, point: Subnetwork) -> int:
-        """The labelling of the task that a point predicts, 0 for the fine labels.
+        """The labelling of the task that a point predicts: it has one label per channel of the point's output.
 
-        The labelling has one label per channel of the point's output.
+        Parameters
+        ----------
+        point : Subnetwork
+
+        Returns
+        -------
+        int
+            Number of the labelling, 0 for the fine labels.
         """
         return self.task.label_counts.index(self.topology.maps[point.output].channels)
 
@@ -137,7 +144,13 @@ class Architecture:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data; defaults are left out. Inverse of :meth:`from_json`."""
+        """The architecture as plain JSON data; the inverse of :meth:`from_json`.
+
+        Returns
+        -------
+        dict
+            Without entries that have their default.
+        """
         return {
             "format": 1,
             "task": _to_dict(self.task),

@@ -65,18 +65,53 @@ class Builder:
     def map(self, widths: Widths, *, merge: str = "sum", activation: str = "none", scale: str = "none") -> int:
         """Add a map without operations; the first operation into it determines its size.
 
-        merge, activation, scale: as in :class:`nas.representation.elements.FeatureMap`.
+        Parameters
+        ----------
+        widths : int or sequence of int
+            Number of channels, or the prefix lengths that subnetworks may use, ascending.
+        merge, activation, scale : str
+            As in :class:`nas.representation.elements.FeatureMap`.
+
+        Returns
+        -------
+        int
+            Index of the map.
         """
         slices = _tuple(widths) or (widths,)
         self._maps.append({"slices": slices, "merge": merge, "activation": activation, "scale": scale})
         return len(self._maps) - 1
 
     def slices(self, index: int) -> tuple[int, ...]:
-        """The prefix lengths of a map."""
+        """The prefix lengths of a map.
+
+        Parameters
+        ----------
+        index : int
+
+        Returns
+        -------
+        tuple of int
+            Ascending, up to the number of channels.
+        """
         return self._maps[index]["slices"]
 
     def size(self, index: int) -> Size:
-        """The spatial size of a map. Raises InvalidArchitecture until an operation writes it."""
+        """The spatial size of a map.
+
+        Parameters
+        ----------
+        index : int
+
+        Returns
+        -------
+        tuple of int
+            One entry per dimension; () for a vector.
+
+        Raises
+        ------
+        InvalidArchitecture
+            If the map does not exist, or until an operation writes it.
+        """
         if not 0 <= index < len(self._maps):
             raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {index}.")
         if "size" not in self._maps[index]:
@@ -112,6 +147,13 @@ class Builder:
         -------
         int
             The target.
+
+        Raises
+        ------
+        InvalidArchitecture
+            If a map does not exist or has no size yet, or if the result does not have the size of the target.
+        PluginError
+            If no kind has this name.
         """
         size = self.size(source)
         if not 0 <= target < len(self._maps):
@@ -139,20 +181,82 @@ class Builder:
     def conv(
         self, source: int, widths: Widths, *, kernel: int | Size = 3, activation: str = "none", **rest: Any
     ) -> int:
-        """Add a convolution into a new map; ``rest`` as in :meth:`add`."""
+        """Add a convolution into a new map.
+
+        Parameters
+        ----------
+        source : int
+            Index of the map that is read.
+        widths : int or sequence of int
+            As in :meth:`map`.
+        kernel : int or tuple of int
+            One number for all dimensions, or one per dimension.
+        activation : str
+            Activation of the new map.
+        **rest
+            As in :meth:`add`.
+
+        Returns
+        -------
+        int
+            Index of the new map.
+        """
         return self.add("conv", source, self.map(widths, activation=activation), kernel=kernel, **rest)
 
     def depthwise(self, source: int, *, kernel: int | Size = 3, **rest: Any) -> int:
-        """Add a depthwise convolution into a new map of the same widths."""
+        """Add a depthwise convolution into a new map of the same widths.
+
+        Parameters
+        ----------
+        source : int
+            Index of the map that is read.
+        kernel : int or tuple of int
+            One number for all dimensions, or one per dimension.
+        **rest
+            As in :meth:`add`.
+
+        Returns
+        -------
+        int
+            Index of the new map.
+        """
         slices = self.slices(source)
         return self.add("conv", source, self.map(slices), kernel=kernel, groups=slices[-1], **rest)
 
     def identity(self, source: int, target: int, **rest: Any) -> int:
-        """Add a skip connection into an existing map."""
+        """Add a skip connection into an existing map.
+
+        Parameters
+        ----------
+        source, target : int
+            Indices of two maps of the same size.
+        **rest
+            As in :meth:`add`.
+
+        Returns
+        -------
+        int
+            The target.
+        """
         return self.add("identity", source, target, **rest)
 
     def concat(self, sources: Sequence[int], *, scale: str = "none", optional: bool = False) -> int:
-        """Add the concatenation of several maps as a new map."""
+        """Add the concatenation of several maps as a new map.
+
+        Parameters
+        ----------
+        sources : sequence of int
+            Indices of maps of the same size, in the order of their channels.
+        scale : str
+            As in :class:`nas.representation.elements.FeatureMap`.
+        optional : bool
+            Whether a subnetwork may leave sources out.
+
+        Returns
+        -------
+        int
+            Index of the new map.
+        """
         target = self.map(sum(self.slices(s)[-1] for s in sources), merge="concat", scale=scale)
         for source in sources:
             self.identity(source, target, optional=optional)
@@ -161,12 +265,29 @@ class Builder:
     def gate(self, components: Sequence[Sequence[int]], *, always: int = 0) -> None:
         """Add a gated module.
 
-        components, always: as in :class:`nas.representation.elements.GatedModule`.
+        Parameters
+        ----------
+        components : sequence of sequence of int
+            For each component, the maps that it switches.
+        always : int
+            Number of leading components that are on at every utilization.
+
+        Raises
+        ------
+        InvalidArchitecture
+            If components or always break the rules of :class:`nas.representation.elements.GatedModule`.
         """
         self._gated.append(GatedModule(components=tuple(map(tuple, components)), always=always))
 
     def head(self, source: int, *, before: tuple[str, ...] = ()) -> int:
         """Add global average pooling and a linear classifier for each labelling of the task.
+
+        Parameters
+        ----------
+        source : int
+            Index of the map that is read.
+        before : tuple of str
+            Steps ("norm" or an activation) on its values.
 
         Returns
         -------
@@ -179,7 +300,17 @@ class Builder:
         return outputs[-1]
 
     def topology(self) -> Topology:
-        """The topology of all maps and operations added so far."""
+        """The topology of all maps and operations added so far.
+
+        Returns
+        -------
+        Topology
+
+        Raises
+        ------
+        InvalidArchitecture
+            If no operation writes a map, or if the parts do not fit, see :class:`Topology`.
+        """
         for index in range(len(self._maps)):
             self.size(index)
         return Topology(
@@ -189,7 +320,23 @@ class Builder:
         )
 
     def throttled(self, utilizations: Sequence[float]) -> list[Subnetwork]:
-        """The subnetworks at these utilizations; the output is the last map."""
+        """The subnetworks at these utilizations; the output is the last map.
+
+        Parameters
+        ----------
+        utilizations : sequence of float
+            In [0, 1]: the share of the gated components that are on.
+
+        Returns
+        -------
+        list of Subnetwork
+            One per utilization.
+
+        Raises
+        ------
+        InvalidArchitecture
+            If the input does not reach the output.
+        """
         topology = self.topology()
         everything = Subnetwork(
             channels=tuple(topology.maps[index].channels for index in topology.declared),
@@ -218,6 +365,12 @@ class Builder:
         Returns
         -------
         Subnetwork
+            Not trimmed; :meth:`architecture` trims it.
+
+        Raises
+        ------
+        InvalidArchitecture
+            If the level is negative, or if the output has no classifier for the labelling.
         """
         if level < 0:
             raise InvalidArchitecture(f"Levels count from 0, the smallest. Got {level=}.")

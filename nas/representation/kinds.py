@@ -67,6 +67,14 @@ class Kind(ABC):
         """Trailing dimensions of the weight, such as the kernel; () for one weight per connected pair of channels.
 
         An operation costs one multiply-accumulate for each weight and output position.
+
+        Parameters
+        ----------
+        operation : Operation
+
+        Returns
+        -------
+        tuple of int
         """
         return ()
 

@@ -179,7 +179,20 @@ class Topology:
         return {}
 
     def live(self, operations: tuple[int, ...], output: int) -> tuple[int, ...]:
-        """As :func:`live_operations`, cached, because operating points share many sets of operations."""
+        """As :func:`live_operations`, cached, because operating points share many sets of operations.
+
+        Parameters
+        ----------
+        operations : tuple of int
+            Indices of the operations that may be used.
+        output : int
+            Index of the output map.
+
+        Returns
+        -------
+        tuple of int
+            Ascending; empty if the input does not reach the output.
+        """
         request = (operations, output)
         if request not in self.live_cache:
             if len(self.live_cache) >= LIVE_CACHE_SIZE:
@@ -188,9 +201,17 @@ class Topology:
         return self.live_cache[request]
 
     def blocks(self, index: int) -> tuple[tuple[int, int], ...]:
-        """The blocks of a map as (number of channels, slice index), in channel order.
+        """The blocks of a map. A sum has one block per slice; a concat has the blocks of its sources.
 
-        A sum has one block per slice; a concat has the blocks of its sources.
+        Parameters
+        ----------
+        index : int
+            Index of the map.
+
+        Returns
+        -------
+        tuple of (int, int)
+            Number of channels and slice index of each block, in channel order.
         """
         feature_map = self.maps[index]
         if feature_map.merge == "concat":
@@ -199,7 +220,17 @@ class Topology:
         return tuple((stop - start, j) for j, (start, stop) in enumerate(zip((0, *slices), slices)))
 
     def active(self, point: Subnetwork) -> list[int]:
-        """Number of active channels of every map in a subnetwork, concats included."""
+        """Number of active channels of every map in a subnetwork, concats included.
+
+        Parameters
+        ----------
+        point : Subnetwork
+
+        Returns
+        -------
+        list of int
+            One per map.
+        """
         counts = [0] * len(self.maps)
         for index, channels in zip(self.declared, point.channels):
             counts[index] = channels

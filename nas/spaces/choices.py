@@ -118,7 +118,18 @@ class Domains:
         return now
 
     def of(self, names: Iterable[str]) -> dict[str, Options]:
-        """The options of some of the names, such as the choices of one proposal."""
+        """The options of some of the names, such as the choices of one proposal.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Names that occurred.
+
+        Returns
+        -------
+        dict of str to tuple
+            Options by name, in the order of the names.
+        """
         options = self.options
         return {name: options[name] for name in names}
 
@@ -179,8 +190,20 @@ class Recorder:
 
 
 def index_of(options: Sequence[Primitive], value: Primitive) -> int:
-    """The index of an option equal in type and value, or -1.
+    """The index of an option equal in type and value.
 
+    Parameters
+    ----------
+    options : sequence
+    value : str, int, float, bool or None
+
+    Returns
+    -------
+    int
+        -1 if there is none.
+
+    Examples
+    --------
     >>> index_of((0, 1, True, 1.0), True), index_of((0, 1), True)
     (2, -1)
     """
@@ -191,7 +214,18 @@ def index_of(options: Sequence[Primitive], value: Primitive) -> int:
 
 
 def at_random(rng: np.random.Generator) -> Decide:
-    """A decision that draws options uniformly, for any number of proposals. It draws from `rng` in blocks, ahead."""
+    """A decision that draws options uniformly, for any number of proposals.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Numbers are drawn in blocks, ahead of their use.
+
+    Returns
+    -------
+    callable
+        The decision, a function from a name and its options to an index.
+    """
     draw = _uniforms(rng).__next__
 
     def decide(name: str, options: Options) -> int:
@@ -203,8 +237,16 @@ def at_random(rng: np.random.Generator) -> Decide:
 def replay(choices: Mapping[str, Primitive]) -> Decide:
     """A decision that repeats stored choices.
 
-    The decision raises PluginError if the space asks for a name that is not stored, or if a stored choice is not among
-    the options.
+    Parameters
+    ----------
+    choices : mapping
+        Stored choices by name.
+
+    Returns
+    -------
+    callable
+        The decision. It raises PluginError if the space asks for a name that is not stored, or if a stored choice is
+        not among the options.
     """
 
     def decide(name: str, options: Options) -> int:

@@ -45,7 +45,12 @@ def check_proxy(proxy: Any) -> None:
 
 
 def sample_architectures() -> list[Architecture]:
-    """A few small networks that differ in depth, width and skips; the same at every call."""
+    """A few small networks that differ in depth, width and skips; the same at every call.
+
+    Returns
+    -------
+    list of Architecture
+    """
     return [_sample((n, 2 * n), depth, skip) for n in (4, 8) for depth in (1, 3) for skip in (False, True)]
 
 
