@@ -189,6 +189,11 @@ def hypervolume(
     log_cost : bool
         Measure costs in natural logarithms, so that their unit does not matter.
 
+    Returns
+    -------
+    float
+        At least 0.
+
     Raises
     ------
     ValueError
@@ -247,6 +252,11 @@ def anytime_accuracy(
     chosen_by : array_like of shape (N,), optional
         Values that choose the point at every budget in place of ``values``, such as validation accuracies for test
         accuracies; ``floor`` if none of them exceeds it.
+
+    Returns
+    -------
+    float
+        Between ``floor`` and the largest value.
 
     Raises
     ------

@@ -61,7 +61,12 @@ class Measure:
         return self.name.startswith("test_")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, inverse of ``Measure(**data)``."""
+        """The measure as plain JSON data, the inverse of ``Measure(**data)``.
+
+        Returns
+        -------
+        dict
+        """
         return asdict(self)
 
 
@@ -108,6 +113,19 @@ _BY_NAME = {measure.name: measure for measure in BUILT_IN}
 
 def built_in(*names: str) -> tuple[Measure, ...]:
     """The built-in measures of these names, for the declaration of an evaluator.
+
+    Parameters
+    ----------
+    *names : str
+
+    Returns
+    -------
+    tuple of Measure
+
+    Raises
+    ------
+    StoreError
+        If there is no built-in measure of a name.
 
     Examples
     --------

@@ -51,7 +51,7 @@ def plot_front(
     policies: pd.DataFrame | None = None,
     measures: Sequence[Measure] = BUILT_IN,
 ) -> Path:
-    """Plot the curve of every trained candidate, the Pareto front and its test accuracies; returns the path.
+    """Plot the curve of every trained candidate, the Pareto front and its test accuracies.
 
     Parameters
     ----------
@@ -72,6 +72,11 @@ def plot_front(
         its gate policies.
     measures : sequence of Measure
         From `Store.measures`, if ``cost`` is a measure of the evaluator.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
 
     Raises
     ------

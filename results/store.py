@@ -388,6 +388,10 @@ def open_store(url: str | PathLike[str]) -> Store:
     url : str or path
         Path of a file, ``sqlite:///nas.db`` or ``postgresql://user@host/database``.
 
+    Returns
+    -------
+    Store
+
     Raises
     ------
     StoreError

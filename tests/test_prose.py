@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -49,33 +50,73 @@ def test_odd_clauses_are_rare(source):
     assert not {name: rate for name, rate in rates.items() if rate >= MOST_PER_1000_WORDS[name]}
 
 
-@pytest.mark.parametrize("name", nas.__all__)
+def documented_names():
+    """The public names: entries of the lists in the pages of the reference."""
+    for page in sorted((ROOT / "docs/reference").glob("*.md")):
+        module = ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if match := re.match(r"\.\. currentmodule:: (\S+)", line):
+                module = f"{match[1]}."
+            elif match := re.match(r"   ([\w.]+)$", line):
+                yield module + match[1]
+
+
+PUBLIC = {name: pkgutil.resolve_name(name) for name in documented_names()}
+CLASSES = {name: each for name, each in PUBLIC.items() if inspect.isclass(each)}
+METHODS = {
+    f"{name}.{method}": getattr(function, "__func__", function)
+    for name, each in CLASSES.items()
+    for method, function in inspect.getmembers(
+        each, lambda member: inspect.isfunction(member) or inspect.ismethod(member)
+    )
+    if not method.startswith("_") and (function.__module__ or "").partition(".")[0] in PACKAGES
+}
+INCOMPLETE = (
+    "nas.AnytimeNetwork",
+    "nas.ControlledNetwork",
+    "nas.Controller",
+    "nas.Evaluator",
+    "nas.GatePolicy",
+    "nas.Study",
+    "results.store.Store",
+)
+"""Classes with methods whose parameters or result have no entry yet."""
+
+
+def missing_parameters(thing, documented):
+    """Parameters without an entry; ``settings`` and ``limits`` stand for many."""
+    names = {part.strip(" *`") for parameter in documented for part in parameter.name.split(",")}
+    parameters = inspect.signature(thing).parameters.values()
+    missing = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD} - names - {"self", "cls"}
+    return set() if names & {"settings", "limits"} else missing
+
+
+def missing_result(thing, doc):
+    returned = inspect.signature(thing).return_annotation
+    return returned not in (None, "None", inspect.Signature.empty) and not (doc["Returns"] or doc["Yields"])
+
+
+def test_every_name_of_nas_is_public():
+    assert {f"nas.{name}" for name in nas.__all__} <= PUBLIC.keys()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_parameters_of_the_public_api_are_documented(name):
     """Every parameter of a public function, or of a class that users construct, has an entry."""
-    thing = getattr(nas, name)
+    thing = PUBLIC[name]
     doc = NumpyDocString(inspect.getdoc(thing) or "")
     assert doc["Summary"]
-    if inspect.isclass(thing) and (issubclass(thing, Exception) or inspect.isabstract(thing) or _is_protocol(thing)):
-        return
-    signature = inspect.signature(thing)
-    documented = {part.strip(" *`") for parameter in doc["Parameters"] for part in parameter.name.split(",")}
-    settings = {each for each in documented if each in ("settings", "limits")}
-    missing = {
-        each.name
-        for each in signature.parameters.values()
-        if each.kind is not each.VAR_KEYWORD and each.name not in documented
-    }
-    assert not missing or settings, missing
+    if name not in CLASSES:
+        assert not missing_parameters(thing, doc["Parameters"])
+        assert not missing_result(thing, doc)
+    elif not (issubclass(thing, Exception) or inspect.isabstract(thing) or getattr(thing, "_is_protocol", False)):
+        assert not missing_parameters(thing, doc["Parameters"])
 
 
-def _is_protocol(thing):
-    return getattr(thing, "_is_protocol", False)
-
-
-def test_public_methods_are_documented():
-    for name in nas.__all__:
-        thing = getattr(nas, name)
-        if inspect.isclass(thing):
-            for method, function in inspect.getmembers(thing, inspect.isfunction):
-                if not method.startswith("_") and function.__module__.partition(".")[0] in PACKAGES:
-                    assert FunctionDoc(function)["Summary"], f"{name}.{method}"
+@pytest.mark.parametrize("name", METHODS)
+def test_public_methods_are_documented(name):
+    doc = FunctionDoc(METHODS[name])
+    assert doc["Summary"]
+    if name.rpartition(".")[0] not in INCOMPLETE:
+        assert not missing_parameters(METHODS[name], doc["Parameters"])
+        assert not missing_result(METHODS[name], doc)

@@ -71,7 +71,22 @@ class ThrottlingResult:
         return pd.DataFrame(self.result.fixed)
 
     def plot(self, path: str | PathLike[str]) -> Path:
-        """Draw the fixed utilizations and the controllers. Raises StoreError as plot_front does."""
+        """Draw the fixed utilizations and the controllers.
+
+        Parameters
+        ----------
+        path : str or path
+            File of the figure, as for :func:`results.plots.plot_front`.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        StoreError
+            As :func:`results.plots.plot_front`.
+        """
         from results.front import non_dominated
         from results.plots import plot_front
 
@@ -85,6 +100,10 @@ class ThrottlingResult:
         """Write the network to a folder, and each controller to ``controllers/PENALTY`` in it.
 
         Controllers that are already in the folder are deleted.
+
+        Parameters
+        ----------
+        folder : str or path
         """
         self.network.save(folder)
         shutil.rmtree(Path(folder, "controllers"), ignore_errors=True)

@@ -68,7 +68,22 @@ class OperatingPointsResult:
         )
 
     def plot(self, path: str | PathLike[str]) -> Path:
-        """Draw the measured subnetworks and the chosen operating points. Raises StoreError as plot_front does."""
+        """Draw the measured subnetworks and the chosen operating points.
+
+        Parameters
+        ----------
+        path : str or path
+            File of the figure, as for :func:`results.plots.plot_front`.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        StoreError
+            As :func:`results.plots.plot_front`.
+        """
         from results.plots import plot_front
 
         labels = {

@@ -52,7 +52,12 @@ class Job:
         return Architecture.from_json(self.architecture)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, the inverse of ``Job(**data)``."""
+        """Plain JSON data, the inverse of ``Job(**data)``.
+
+        Returns
+        -------
+        dict
+        """
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
@@ -87,7 +92,12 @@ class Outcome:
         return None if self.realised is None else Architecture.from_json(self.realised)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, the inverse of ``Outcome(**data)``."""
+        """Plain JSON data, the inverse of ``Outcome(**data)``.
+
+        Returns
+        -------
+        dict
+        """
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 

@@ -71,6 +71,10 @@ class ConstructingRule(Protocol):
         generator
             Draws the weights, on the CPU.
 
+        Returns
+        -------
+        Construction
+
         Raises
         ------
         UserError
@@ -96,28 +100,74 @@ class Construction(Protocol):
     network: AnytimeNetwork
 
     def trained(self) -> list[torch.nn.Module]:
-        """The modules whose parameters are optimised. The gradients of each module are clipped separately."""
+        """The modules whose parameters are optimised. The gradients of each module are clipped separately.
+
+        Returns
+        -------
+        list of torch.nn.Module
+        """
 
     def losses(
         self, step: int, x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
     ) -> Iterator[torch.Tensor]:
-        """As :meth:`TrainingRule.losses`. May change the gradients after each backward pass."""
+        """The losses of a step; may change the gradients after each backward pass.
+
+        Parameters
+        ----------
+        step
+            Number of the step.
+        x, labels, generator
+            As in :meth:`TrainingRule.losses`.
+
+        Yields
+        ------
+        torch.Tensor
+            A scalar.
+        """
 
     def advance(self, step: int, generator: torch.Generator) -> Callable[[str, torch.Tensor], torch.Tensor] | None:
         """Change the architecture after a step of the optimiser.
 
-        Returns None if the network is unchanged; else a function that converts a tensor of an old parameter, given the
-        name of the parameter, to the shape of the new parameter.
+        Parameters
+        ----------
+        step
+            Number of the step.
+        generator
+            For random numbers, on the CPU.
+
+        Returns
+        -------
+        callable or None
+            None if the network is unchanged; else a function that converts a tensor of an old parameter, given the
+            name of the parameter, to the shape of the new parameter.
         """
 
     def restore(self, architecture: Architecture) -> None:
-        """Replace the network by one of this architecture, before ``load_state_dict`` of a checkpoint."""
+        """Replace the network by one of this architecture, before ``load_state_dict`` of a checkpoint.
+
+        Parameters
+        ----------
+        architecture
+            Of the network in the checkpoint.
+        """
 
     def finished(self, steps: int, batches: Iterable[torch.Tensor], generator: torch.Generator) -> AnytimeNetwork:
         """The network as if construction ended after ``steps`` steps; the training may continue afterwards.
 
-        Every operating point is within the cost of the proposed one. batches: preprocessed training images, for the
-        statistics of norms.
+        Every operating point is within the cost of the proposed one.
+
+        Parameters
+        ----------
+        steps
+            Number of steps so far.
+        batches
+            Preprocessed training images, for the statistics of norms.
+        generator
+            For random numbers, on the CPU.
+
+        Returns
+        -------
+        AnytimeNetwork
         """
 
 

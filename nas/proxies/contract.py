@@ -56,6 +56,11 @@ def proxy(needs: Needs) -> Callable[[Callable[[Architecture], float]], Proxy]:
     needs : {"topology", "weights", "batch"}
         See :class:`Proxy`.
 
+    Returns
+    -------
+    callable
+        The decorator.
+
     Examples
     --------
     >>> @proxy("topology")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Trial:
     """A trained candidate in the history of a strategy.
 
-    Attributes
+    Parameters
     ----------
     choices : mapping of str to str, int, float, bool or None
         The choices of the search space by name.
@@ -153,5 +153,10 @@ class Strategy(ABC):
         return None
 
     def tell(self, trial: Trial) -> None:
-        """Add a trained candidate to the history, from the next ``ask`` on."""
+        """Add a trained candidate to the history, from the next ``ask`` on.
+
+        Parameters
+        ----------
+        trial : Trial
+        """
         self.history.append(trial)
