@@ -10,18 +10,8 @@ import numpy as np
 from evaluators.data.datasets import Dataset, from_arrays
 from nas.errors import DataError
 
-SYNTHETIC = {"n": 2000, "classes": 10, "size": 16, "channels": 3, "seed": 0}
-"""Options of `synthetic`, with their defaults."""
 
-
-def synthetic(
-    *,
-    n: int = SYNTHETIC["n"],
-    classes: int = SYNTHETIC["classes"],
-    size: int = SYNTHETIC["size"],
-    channels: int = SYNTHETIC["channels"],
-    seed: int = SYNTHETIC["seed"],
-) -> Dataset:
+def synthetic(*, n: int = 2000, classes: int = 10, size: int = 16, channels: int = 3, seed: int = 0) -> Dataset:
     """Artificial images, equal on every call: blurred patterns, shifted, in clutter and noise.
 
     Parameters

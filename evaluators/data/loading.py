@@ -1,13 +1,16 @@
-"""Loading of data by their specification: files, torchvision, generated data, and plug-ins.
+"""Loading of data by their specification: files, torchvision, and plug-ins, of which some take options.
 
 Shape suffixes: N examples, H height, W width.
 """
 
 from __future__ import annotations
 
+import inspect
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +18,18 @@ import numpy as np
 
 from evaluators.data.arrays import one_line
 from evaluators.data.datasets import Dataset, from_arrays
-from evaluators.data.generated import SYNTHETIC, synthetic
 from evaluators.data.hierarchy import read_mapping
-from evaluators.data.moving_digits import MOVING_DIGITS, moving_digits
-from nas.errors import DataError, unknown_name
-from nas.plugins import installed, load_plugin
-
-GENERATED = {"synthetic": SYNTHETIC, "moving_digits": MOVING_DIGITS}
-"""Generated data, with their options."""
+from nas.errors import DataError, PluginError, unknown_name
+from nas.plugins import describe, installed, load_plugin
 
 FORMS = {
     "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1. "
     "y_train_coarse for a label hierarchy.",
     "npy:FOLDER": "The same arrays as .npy files, read from disk as needed: for data larger than memory.",
     "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, if torchvision is installed.",
-    f"synthetic[:{','.join(f'{option}={value}' for option, value in SYNTHETIC.items())}]": "Images, with options.",
-    f"moving_digits[:{','.join(f'{option}={value}' for option, value in MOVING_DIGITS.items())}]": "Videos of digits "
-    "that move sideways or up and down, two classes per digit.",
     "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them.",
 }
-"""Data specifications beside the names of installed plug-ins, with descriptions."""
+"""Data specifications beside installed plug-ins, with descriptions."""
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 """Names of the arrays in a file or folder."""
@@ -55,8 +50,8 @@ def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) 
     ----------
     spec
         One of :data:`FORMS`, or the name of a plug-in of the group ``nas.data``. A plug-in is a Dataset, a tuple
-        (x_train, y_train) or (x_train, y_train, x_test, y_test) of arrays, or a callable without arguments that
-        returns one of these.
+        (x_train, y_train) or (x_train, y_train, x_test, y_test) of arrays, or a callable that needs no arguments and
+        returns one of these. Arguments with whole numbers as defaults are options: ``NAME:OPTION=VALUE,…``.
     layout
         Order of the axes, if the shape does not determine it; for npz, npy and plug-ins that return arrays.
     hierarchy
@@ -90,25 +85,38 @@ def _load(spec: str, layout: str | None) -> Dataset:
     kind, _, argument = spec.partition(":")
     if kind in ("npz", "npy"):
         return from_arrays(**_read_arrays(kind, Path(argument).expanduser()), name=spec, layout=layout)
-    if kind not in ("digits", "torchvision", *GENERATED):
-        return _load_plugin(spec, layout)
-    _reject_layout(layout, spec)
     if kind == "torchvision":
+        _reject_layout(layout, spec)
         return _torchvision(spec, *argument.split(":", 1))
-    if kind == "digits" and argument:
-        raise DataError(f"digits has no options. Got {spec!r}. Write digits.")
-    if kind == "digits":
-        return digits()
-    options = GENERATED[kind] | _options(kind, argument)
-    if kind == "synthetic":
-        return synthetic(**options)
-    name = f"{kind}:{','.join(f'{option}={value}' for option, value in options.items())}"
-    return from_arrays(**moving_digits(**options), name=name, layout="NCTHW")
+    return _load_plugin(spec, layout)
 
 
-def _options(kind: str, text: str) -> dict[str, int]:
-    """The options in the specification of generated data."""
-    options, defaults = {}, GENERATED[kind]
+def forms() -> dict[str, str]:
+    """The data specifications with descriptions: installed plug-ins with their options, and :data:`FORMS`."""
+    plugins = {}
+    for name, text in describe("nas.data").items():
+        try:
+            defaults = _defaults(load_plugin("nas.data", name))
+        except PluginError:  # the description gives the error
+            defaults = {}
+        options = ",".join(f"{option}={value}" for option, value in defaults.items())
+        plugins[f"{name}[:{options}]" if options else name] = text
+    return plugins | FORMS
+
+
+def _defaults(plugin: Any) -> dict[str, int]:
+    """The options of a plug-in: arguments whose defaults are whole numbers."""
+    if not inspect.isroutine(plugin):
+        return {}
+    parameters = inspect.signature(plugin).parameters.values()
+    return {each.name: each.default for each in parameters if type(each.default) is int}
+
+
+def _options(kind: str, text: str, defaults: Mapping[str, int]) -> dict[str, int]:
+    """The options in the specification of a plug-in."""
+    if text and not defaults:
+        raise DataError(f"{kind} has no options. Got {text!r}. Write {kind}.")
+    options = {}
     for item in filter(None, text.split(",")):
         name, _, value = item.partition("=")
         if name not in defaults:
@@ -215,7 +223,12 @@ def as_dataset(plugin: Any, name: str, *, layout: str | None = None) -> Dataset:
 
 def _load_plugin(spec: str, layout: str | None) -> Dataset:
     names = installed("nas.data")
-    if spec not in names and ".py" not in spec:
+    name, _, text = spec.partition(":")
+    if name in names:
+        plugin = load_plugin("nas.data", name)
+        options = _options(name, text, _defaults(plugin))
+        return as_dataset(partial(plugin, **options) if options else plugin, spec, layout=layout)
+    if ".py" not in spec:
         hint = f" A file needs its kind: npz:{spec}." if spec.endswith(".npz") else ""
         raise DataError(unknown_name("data", spec, {*FORMS, *names}) + hint)
     return as_dataset(load_plugin("nas.data", spec), spec, layout=layout)

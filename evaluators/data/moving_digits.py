@@ -14,14 +14,10 @@ digits; there two of them, in any direction).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from evaluators.data.datasets import Dataset, from_arrays
 from nas.errors import DataError
-
-MOVING_DIGITS = {"n": 2000, "digits": 5, "frames": 8, "size": 16, "seed": 0}
-"""Options of `moving_digits`, with their defaults."""
 
 AXES = ("sideways", "up and down")
 SIDE = 8
@@ -32,8 +28,8 @@ HELD_OUT = 0.2
 """Share of the test videos."""
 
 
-def moving_digits(*, n: int, digits: int, frames: int, size: int, seed: int) -> dict[str, Any]:
-    """Keyword arguments of :func:`evaluators.data.datasets.from_arrays`, equal on every call.
+def moving_digits(*, n: int = 2000, digits: int = 5, frames: int = 8, size: int = 16, seed: int = 0) -> Dataset:
+    """Videos of digits that move sideways or up and down, two classes per digit; equal on every call.
 
     Parameters
     ----------
@@ -63,15 +59,13 @@ def moving_digits(*, n: int, digits: int, frames: int, size: int, seed: int) -> 
     images_NHW = np.rint(images_NHW.reshape(-1, SIDE, SIDE) * (255 / 16)).astype(np.uint8)
     rng = np.random.default_rng(seed)
     first_test, testing = len(y_N) - round(HELD_OUT * len(y_N)), round(HELD_OUT * n)
-    arrays = {}
-    for part, rows, count in (
-        ("train", slice(first_test), n - testing),
-        ("test", slice(first_test, None), testing),
-    ):
+    arrays = []
+    for rows, count in ((slice(first_test), n - testing), (slice(first_test, None), testing)):
         labels_N = rng.permutation(np.arange(count) % (2 * digits))
-        arrays[f"x_{part}"] = _videos(images_NHW[rows], y_N[rows], labels_N, frames, size, rng)
-        arrays[f"y_{part}"] = labels_N
-    return arrays | {"class_names": tuple(f"{digit} {axis}" for digit in range(digits) for axis in AXES)}
+        arrays += [_videos(images_NHW[rows], y_N[rows], labels_N, frames, size, rng), labels_N]
+    class_names = tuple(f"{digit} {axis}" for digit in range(digits) for axis in AXES)
+    name = f"moving_digits:{n=},{digits=},{frames=},{size=},{seed=}"
+    return from_arrays(*arrays, class_names=class_names, name=name, layout="NCTHW")
 
 
 def _videos(

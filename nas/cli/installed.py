@@ -8,22 +8,20 @@ from nas.cli.app import app
 @app.command()
 def spaces() -> None:
     """List the installed search spaces."""
-    _list("nas.search_spaces")
+    from nas.plugins import describe
+
+    _print(describe("nas.search_spaces"))
     print(f"{'file.py:NAME':24} Your own: a class with a method architecture(choose, task, *, points).")
 
 
 @app.command()
 def data() -> None:
     """List the forms of data specifications."""
-    from evaluators.data.loading import FORMS
+    from evaluators.data.loading import forms
 
-    _list("nas.data")
-    for form, text in FORMS.items():
-        print(f"{form:24} {text}")
+    _print(forms())
 
 
-def _list(group: str) -> None:
-    from nas.plugins import describe
-
-    for name, text in describe(group).items():
+def _print(descriptions: dict[str, str]) -> None:
+    for name, text in descriptions.items():
         print(f"{name:24} {text}")

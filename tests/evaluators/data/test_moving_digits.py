@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from evaluators.data.loading import FORMS, load
+from evaluators.data.loading import forms, load
 from nas.errors import DataError
 
 SPEC = "moving_digits:n=400,digits=3,frames=10,size=14,seed=3"
@@ -24,7 +24,7 @@ def test_form_and_determinism(data):
     assert data.class_names[:2] == ("0 sideways", "0 up and down")
     assert load(SPEC).fingerprint == data.fingerprint != load(SPEC.replace("seed=3", "seed=4")).fingerprint
     assert (
-        load(next(form for form in FORMS if form.startswith("moving")).replace("[", "").rstrip("]")).num_classes == 10
+        load(next(form for form in forms() if form.startswith("moving")).replace("[", "").rstrip("]")).num_classes == 10
     )
 
 

@@ -76,6 +76,7 @@ def test_what_is_installed_is_listed(cli):
     shown = cli("data")[1]
     for form in ("digits", "synthetic", "npz:FILE", "torchvision:", "file.py:"):
         assert form in shown
+    assert shown.count("synthetic") == shown.count("moving_digits") == 1
 
 
 # What it prints ------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ EXAMPLE = f"{Path(__file__).resolve().parents[3]}/examples/own_data.py:gratings"
     "check",
     [
         pytest.param(check, id=f"{name.rpartition('/')[2]}-{check_name}")
-        for name in (*installed("nas.data"), "moving_digits:n=200", EXAMPLE)
+        for name in (*installed("nas.data"), EXAMPLE)
         for check_name, check in testing.data_checks(name)
     ],
 )
