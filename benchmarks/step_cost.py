@@ -22,7 +22,9 @@ def step_macs(architecture: Architecture) -> float:
         return sum(costs)
     if isinstance(rule, SubnetworkSampling):
         always = {architecture.points[-1], architecture.points[0]}
-        drawn = expected_macs(architecture, rule.choices(architecture), widths=rule.widths) if rule.sampled else 0.0
+        drawn = 0.0
+        if rule.sampled:
+            drawn = expected_macs(architecture, rule.choice_groups(architecture), widths=rule.widths)
         return sum(subnetwork_macs(architecture.topology, point) for point in always) + rule.sampled * drawn
     between = costs[1:-1]
     return costs[0] + costs[-1] + (min(rule.sampled, len(between)) * float(np.mean(between)) if between else 0.0)
