@@ -110,7 +110,7 @@ def describe(group: str) -> dict[str, str]:
 def _candidates(group: str) -> dict[str, list[EntryPoint]]:
     """The entry points that claim each name; more than one only if distributions disagree."""
     candidates: dict[str, list[EntryPoint]] = {entry.name: [entry] for entry in _checkout_entry_points(group)}
-    in_checkout = bool(_checkout_tables())
+    in_checkout = bool(checkout_tables())
     for entry in sorted(entry_points(group=group), key=lambda one: (one.dist.name if one.dist else "", one.value)):
         if in_checkout and entry.dist is not None and entry.dist.name == _DISTRIBUTION:
             continue  # metadata of an installation, which may be older than the checkout
@@ -121,11 +121,11 @@ def _candidates(group: str) -> dict[str, list[EntryPoint]]:
 
 
 def _checkout_entry_points(group: str) -> Iterable[EntryPoint]:
-    return (EntryPoint(name, value, group) for name, value in _checkout_tables().get(group, {}).items())
+    return (EntryPoint(name, value, group) for name, value in checkout_tables().get(group, {}).items())
 
 
 @cache
-def _checkout_tables() -> dict[str, dict[str, str]]:
+def checkout_tables() -> dict[str, dict[str, str]]:
     """`[project.entry-points]` of the pyproject.toml beside the package; empty outside a checkout."""
     file = Path(__file__).resolve().parent.parent / "pyproject.toml"
     try:

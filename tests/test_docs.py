@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import sys
 from dataclasses import fields
@@ -79,6 +81,25 @@ def test_page_of_checks_lists_every_check():
     page = (DOCS / "reference/testing.md").read_text(encoding="utf-8")
     checks = [name for name in nas.testing.__all__ if name not in ("Check", "TASKS")]
     assert sorted(re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)) == sorted(checks)
+
+
+def test_page_of_search_spaces_lists_every_space_and_network():
+    page = (DOCS / "reference/search-spaces.md").read_text(encoding="utf-8")
+    spaces = {name: entry.module for name, entry in installed("nas.search_spaces").items()}
+    assert sorted(re.findall(r"{nas-choices} (\w+)", page)) == sorted(spaces)
+    networks = set()
+    for module in map(importlib.import_module, spaces.values()):
+        for name, each in inspect.getmembers(module, inspect.isfunction):
+            if each.__module__ == module.__name__ and each.__annotations__["return"] == "Architecture":
+                networks.add(name)
+    listed = set(re.findall(r"^   ([a-z]\w+)$", page, flags=re.MULTILINE))
+    assert listed == {name for name in networks if not name.startswith("_")}
+
+
+def test_choices_of_a_space_are_listed(generated):
+    listed = generated.choices_markdown("slimmable", proposals=20)
+    assert "| `norm` | per_point, recalibrated |" in listed
+    assert "| `i.j kernel` | 3, 5 |" in generated.choices_markdown("mobile", proposals=20)
 
 
 def test_settings_lists_every_setting(generated):

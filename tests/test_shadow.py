@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("name", ["results", "evaluators", "search_spaces"])
@@ -18,9 +21,10 @@ def test_a_name_that_hides_our_package_is_reported(tmp_path, name, form):
     else:
         folder.mkdir()
         (folder / ("__init__.py" if form == "package" else "data.csv")).touch()
-    command = [sys.executable, "-c", "import nas; print(nas.__file__)"]
+    command = [sys.executable, "-c", f"import nas, {name}; print({name}.__file__)"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     if done.returncode:
         assert f"nas needs its own package {name!r}. Got {folder}" in done.stderr
     else:  # a folder that is no package hides nothing unless our packages come later on the path
         assert form == "folder"
+        assert Path(done.stdout.strip()).resolve() == ROOT / name / "__init__.py"

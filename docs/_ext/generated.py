@@ -10,10 +10,13 @@ The functions return Markdown; ``tests/test_docs.py`` compares it with the code.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from docutils import nodes
 from docutils.parsers.rst import directives
 from plots import rows
@@ -21,7 +24,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
-from nas.plugins import describe
+from nas.errors import InvalidArchitecture
+from nas.plugins import describe, load_plugin
+from nas.representation.elements import Task
+from nas.spaces.choices import Domains, Recorder, at_random
 from results.columns import FRAMES
 from results.measures import BUILT_IN
 from results.schema import metadata
@@ -105,6 +111,19 @@ def measures_markdown() -> str:
     return table(("measure", "unit", "better if", "meaning"), rows)
 
 
+def choices_markdown(space: str, *, proposals: int = 60) -> str:
+    """The choices that random proposals of a search space make; one row for all stages or blocks with equal options."""
+    domains, rng, task = Domains(), np.random.default_rng(0), Task(input_shape=(3, 32, 32), num_classes=10)
+    for _ in range(proposals):
+        with contextlib.suppress(InvalidArchitecture):
+            load_plugin("nas.search_spaces", space)().architecture(Recorder(at_random(rng), domains), task)
+    rows: dict[tuple[str, str], None] = {}
+    for name, options in domains.options.items():
+        name = re.sub(r"\b\d+\b", "i", re.sub(r"\b\d+\.\d+\b", "i.j", name))
+        rows[name, ", ".join(map(str, options))] = None
+    return table(("choice", "options"), ((f"`{name}`", options) for name, options in sorted(rows)))
+
+
 class Generated(SphinxDirective):
     """A directive that shows the Markdown of a function."""
 
@@ -118,6 +137,15 @@ class Generated(SphinxDirective):
 def generated(function: Callable[[], str]) -> type[Generated]:
     """The directive of a function."""
     return type(function.__name__, (Generated,), {"markdown": staticmethod(function)})
+
+
+class Choices(SphinxDirective):
+    """The table of the choices of a search space."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(choices_markdown(self.arguments[0]))
 
 
 class Rows(SphinxDirective):
@@ -145,6 +173,7 @@ def show_cell(value: Any) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives."""
     app.add_directive("nas-rows", Rows)
+    app.add_directive("nas-choices", Choices)
     for function in (settings_markdown, frames_markdown, tables_markdown, measures_markdown, installed_markdown):
         app.add_directive("nas-" + function.__name__.removesuffix("_markdown"), generated(function))
     return {"parallel_read_safe": True, "version": "1"}

@@ -65,7 +65,7 @@ def test_shipped_strategies_without_metadata(metadata):
 
 def test_without_metadata_and_without_checkout(metadata, monkeypatch):
     metadata()
-    monkeypatch.setattr(plugins, "_checkout_tables", dict)
+    monkeypatch.setattr(plugins, "checkout_tables", dict)
     with pytest.raises(PluginError, match=r"Unknown strategy 'random'. Valid: none is installed\."):
         load_plugin(GROUP, "random")
 
