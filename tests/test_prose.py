@@ -72,11 +72,6 @@ METHODS = {
     if not method.startswith("_") and (function.__module__ or "").partition(".")[0] in PACKAGES
 }
 INCOMPLETE = (
-    "nas.AnytimeNetwork",
-    "nas.ControlledNetwork",
-    "nas.Controller",
-    "nas.Evaluator",
-    "nas.GatePolicy",
     "nas.Study",
     "results.store.Store",
 )
@@ -115,8 +110,9 @@ def test_parameters_of_the_public_api_are_documented(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_public_methods_are_documented(name):
+    """A method that implements a contract refers to it."""
     doc = FunctionDoc(METHODS[name])
     assert doc["Summary"]
-    if name.rpartition(".")[0] not in INCOMPLETE:
+    if not doc["Summary"][0].startswith("See :") and name.rpartition(".")[0] not in INCOMPLETE:
         assert not missing_parameters(METHODS[name], doc["Parameters"])
         assert not missing_result(METHODS[name], doc)

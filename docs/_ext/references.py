@@ -56,8 +56,12 @@ def show_as_code(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
 
 
 def keep_other_sections(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Write the heading "Life cycle" as bold text: numpydoc drops sections that it does not know."""
-    text = re.sub(r"^(Life cycle)\n-{4,}$", r"**\1**\n", "\n".join(lines), flags=re.MULTILINE | re.IGNORECASE)
+    """Write headings as bold text: "Life cycle", which numpydoc does not know, and "References" of modules.
+
+    A page may show several modules, and the headings of a page must differ.
+    """
+    heading = "References" if what == "module" else "Life cycle"
+    text = re.sub(rf"^({heading})\n-{(4,)}$", r"**\1**\n", "\n".join(lines), flags=re.MULTILINE | re.IGNORECASE)
     lines[:] = text.split("\n")
 
 

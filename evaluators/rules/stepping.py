@@ -182,14 +182,14 @@ class SteppingConstruction(nn.Module):
 
     def advance(self, step: int, generator: torch.Generator) -> Callable[[str, Tensor], Tensor] | None:
         """At the end of a round, move filters until every level is within the allowed MACs; at the last one, prune."""
-        rounds = self._round(step + 1)
-        if rounds == self._round(step):
+        rounds = self.round_at(step + 1)
+        if rounds == self.round_at(step):
             return None
         if rounds == self.rule.rounds:
             self._prune()
         moved = self._moved(rounds / self.rule.rounds, generator)
-        importance = [MEMORY * moved.filters(g, self._importance(g)) for g in range(len(self.groups))]
-        pruned = {name: moved.carry(name, mask) for name, mask in self._pruned().items()}
+        importance = [MEMORY * moved.filters(g, self.importance(g)) for g in range(len(self.groups))]
+        pruned = {name: moved.carry(name, mask) for name, mask in self.pruned().items()}
         self._adopt(moved.network)
         self._record(importance, pruned)
 
@@ -221,7 +221,7 @@ class SteppingConstruction(nn.Module):
             network(x)
         return network
 
-    def _round(self, steps: int) -> int:
+    def round_at(self, steps: int) -> int:
         """Number of rounds that end within a number of steps; several may end at the same step."""
         return min(steps, self.construction_steps) * self.rule.rounds // self.construction_steps
 
@@ -236,17 +236,17 @@ class SteppingConstruction(nn.Module):
             gates = [
                 _per_filter(parameter * parameter.grad, axis) for parameter, axis in gated if parameter.grad is not None
             ]
-            self._importance(group)[level] += torch.stack(gates).sum(0).abs()
+            self.importance(group)[level] += torch.stack(gates).sum(0).abs()
 
     def _take_gradients(self, level: int, total: dict[str, Tensor]) -> None:
         """Move the gradients of a level's loss to the total, suppressed, and 0 for pruned weights."""
-        pruned, beta = self._pruned(), self.rule.beta
+        pruned, beta = self.pruned(), self.rule.beta
         factors = [beta ** (level - self.get_buffer(f"owner_{g}")).clamp(min=0) for g in range(len(self.groups))]
         for name, parameter in self.network.named_parameters():
             gradient, parameter.grad = parameter.grad, None
             if gradient is None:
                 continue
-            axis, group = self._owned[name]
+            axis, group = self.owned[name]
             shape = [-1 if d == axis else 1 for d in range(gradient.dim())]
             gradient *= beta**level if group is None else factors[group].reshape(shape)
             if name in pruned:
@@ -257,7 +257,7 @@ class SteppingConstruction(nn.Module):
     def _prune(self) -> None:
         """Set small live weights to zero permanently."""
         parameters = dict(self.network.named_parameters())
-        for name, pruned in self._pruned().items():
+        for name, pruned in self.pruned().items():
             small = parameters[name].abs() < self.rule.prune
             mask = self.network.operation_layers[int(name.split(".")[1])].mask
             pruned |= small if mask is None else small & (mask > 0)
@@ -267,21 +267,21 @@ class SteppingConstruction(nn.Module):
         """The network after a move, ``share`` of the way from the start's costs to the budgets, in logarithms."""
         start, budgets = np.array(self.start.costs, dtype=float), np.array(self.proposal.costs, dtype=float)
         allowed = budgets if share == 1 else np.maximum(budgets, start * (budgets / start) ** share)
-        owners = move_filters(self._owners(), self._scores(generator), allowed, self.macs)
+        owners = move_filters(self.owners(), self.scores(generator), allowed, self.macs)
         return Permuted(self.network, self.groups, owners)
 
-    def _owners(self) -> list[np.ndarray]:
+    def owners(self) -> list[np.ndarray]:
         """Level of every filter of every group, (channels,)."""
         maps = self.network.architecture.topology.maps
         return [np.repeat(np.arange(self.levels), np.diff(maps[group[0]].slices, prepend=0)) for group in self.groups]
 
-    def _scores(self, generator: torch.Generator) -> list[np.ndarray]:
+    def scores(self, generator: torch.Generator) -> list[np.ndarray]:
         """Importance of the filters of every group, (channels,), with mean 1."""
         weights = LEVEL_WEIGHT ** torch.arange(self.levels, device=self.network.calibrated.device)
         scores = []
         for group, gated in enumerate(self._gated):
             if self.rule.importance == "gradient":
-                score = weights @ self._importance(group)
+                score = weights @ self.importance(group)
             elif self.rule.importance == "magnitude":
                 score = torch.stack([_per_filter(p.detach().square(), axis) for p, axis in gated]).sum(0)
             else:
@@ -293,16 +293,16 @@ class SteppingConstruction(nn.Module):
     def _adopt(self, network: AnytimeNetwork) -> None:
         """Take a network, and derive the tables of its ownership.
 
-        _gated: for each group, the parameters that its gates multiply, each with the axis of the filters. _owned: for
+        _gated: for each group, the parameters that its gates multiply, each with the axis of the filters. owned: for
         each parameter, the axis of the filters that own it, and their group; None: it belongs to the smallest level.
         Buffer owner_G: the level of every filter of group G.
         """
         self.network, device = network, network.calibrated.device
-        for group, owner in enumerate(self._owners()):
+        for group, owner in enumerate(self.owners()):
             self.register_buffer(f"owner_{group}", torch.from_numpy(owner).to(device), persistent=False)
         parameters, topology = dict(network.named_parameters()), network.architecture.topology
         groups_of = channel_groups(topology, self.groups)
-        self._owned = {
+        self.owned = {
             name: next(((a, g) for a, g in enumerate(groups_of[name]) if g is not None), (0, None))
             for name in parameters
         }
@@ -317,7 +317,7 @@ class SteppingConstruction(nn.Module):
     def _reset_records(self) -> None:
         """Set all importance to zero, and prune nothing."""
         layers, device = self.network.operation_layers, self.network.calibrated.device
-        widths = [len(owner) for owner in self._owners()]
+        widths = [len(owner) for owner in self.owners()]
         self._record(
             [torch.zeros(self.levels, width, device=device) for width in widths],
             {
@@ -333,10 +333,10 @@ class SteppingConstruction(nn.Module):
         for name, mask in pruned.items():
             self.register_buffer(f"pruned_{name.split('.')[1]}", mask)
 
-    def _importance(self, group: int) -> Tensor:
+    def importance(self, group: int) -> Tensor:
         return self.get_buffer(f"importance_{group}")
 
-    def _pruned(self) -> dict[str, Tensor]:
+    def pruned(self) -> dict[str, Tensor]:
         """Masks of the weights that stay zero, by the weight's name in the network."""
         return {
             f"layers.{name.removeprefix('pruned_')}.weight": mask

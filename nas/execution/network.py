@@ -219,6 +219,11 @@ class AnytimeNetwork(nn.Module):
             Shape (N, components) for each gated module, 1 for on and 0 for off, not necessarily nested; may carry
             gradients. With :func:`nas.execution.masked.nested_gates`, each sample has the logits at its utilization.
 
+        Returns
+        -------
+        Tensor
+            Logits, (N, num_classes).
+
         Raises
         ------
         UserError
