@@ -9,7 +9,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):  # what lands is judged by the same examples every time; developers search on with new ones
+if os.environ.get("CI"):  # CI uses equal examples in every run; developers search with new examples
     settings.load_profile("ci")
 
 collect_ignore = ["plugins"]

@@ -46,7 +46,7 @@ COMMON: dict[str, Any] = {
     "augment": "none",
     "precision": "float32",
 }
-"""All settings that influence rows are given here or below, so that a changed default changes no row."""
+"""All settings that influence rows are set here or below, so that a changed default changes no row."""
 
 TWO: dict[str, Any] = {"space": ("residual", "mobile"), "max_macs": 2e6, "low": 2e5}
 SLICING: dict[str, Any] = {"space": ("slicing",), "max_macs": 3e6, "low": 4e5, "max_params": 6e5, "points": 3}
@@ -120,9 +120,9 @@ def _plain(values: Any) -> list[Any]:
 
 def _architecture(data: dict[str, Any]) -> nas.Architecture:
     """The architecture of JSON data; checks that it writes the same data."""
-    made = nas.Architecture.from_json(data)
-    assert json.loads(json.dumps(made.to_json())) == data
-    return made
+    architecture = nas.Architecture.from_json(data)
+    assert json.loads(json.dumps(architecture.to_json())) == data
+    return architecture
 
 
 def _golden() -> dict[str, Any]:
@@ -157,8 +157,8 @@ def test_equal_networks_have_equal_scores(name, golden):
 
 def _keys() -> list[list[Any]]:
     """Keys and costs of the stored architectures."""
-    made = [_architecture(data) for data in json.loads(ARCHITECTURES.read_text("utf-8"))]
-    return [[one.key, one.network_key, list(nas.macs(one)), list(nas.params(one))] for one in made]
+    architectures = [_architecture(data) for data in json.loads(ARCHITECTURES.read_text("utf-8"))]
+    return [[one.key, one.network_key, list(nas.macs(one)), list(nas.params(one))] for one in architectures]
 
 
 def test_keys_of_stored_architectures_do_not_change(golden):

@@ -1,6 +1,6 @@
 """A store of schema version 3 opens, its networks answer as they did, and its studies go on.
 
-``python test_old_store.py --write`` writes anew what this version reads in it.
+``python test_old_store.py --write`` rewrites the expected contents with this version.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _one_thread():
 
 
 def _read(store: str) -> dict[str, Any]:
-    """All that a store tells, as plain data: tables by column."""
+    """The contents of a store as plain data: tables by column."""
     opened = results.open(store)
     tables = {"studies": opened.studies().drop(columns="score")}
     tables |= {f"{study} {table}": getattr(opened, table)(study) for study in STUDIES for table in TABLES}
@@ -69,8 +69,8 @@ def _read(store: str) -> dict[str, Any]:
         "settings": {study: opened.settings(study) for study in STUDIES},
         "score": {study: [opened.score(study).low, opened.score(study).high] for study in STUDIES},
         "realised": {key: opened.realised(key) for key in keys},
-        "architectures": {key: made.to_json() for key, made in architectures.items()},
-        "network_keys": {key: made.network_key for key, made in architectures.items()},
+        "architectures": {key: architecture.to_json() for key, architecture in architectures.items()},
+        "network_keys": {key: architecture.network_key for key, architecture in architectures.items()},
     }
 
 
@@ -79,7 +79,7 @@ def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON knows; what is missing is None."""
+    """A JSON-serialisable value; missing values are None."""
     if isinstance(value, dict | str):
         return value
     if pd.isna(value):
@@ -96,7 +96,7 @@ def _test_images(rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _command(*arguments: str) -> str:
-    """What the program ``nas`` prints."""
+    """Output of the program ``nas``."""
     program = Path(sys.executable).with_name("nas")
     environment = {name: value for name, value in os.environ.items() if name != "NAS_STORE"}
     ended = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, check=False)
@@ -167,9 +167,9 @@ def test_studies_go_on_as_they_would_have(store, known):
 
 
 def _resumed(store: str) -> dict[str, list[Any]]:
-    """The candidates of a study that goes on, by column; what depends on how well they trained is left out."""
-    found = nas.resume("moved", store=store, workers=1, train=3).candidates()
-    return _columns(found[["key", "space", "generation", "position", "control", "status", "choices"]])
+    """The candidates of a resumed study by column, without columns that depend on training."""
+    candidates = nas.resume("moved", store=store, workers=1, train=3).candidates()
+    return _columns(candidates[["key", "space", "generation", "position", "control", "status", "choices"]])
 
 
 def test_the_program_reads_it(store):
@@ -183,7 +183,7 @@ def test_the_program_reads_it(store):
 
 
 def write(folder: Path) -> None:
-    """Write what this version reads; which images are for testing stays."""
+    """Write the contents that this version reads; the choice of test images does not change."""
     rows = json.loads(READ.read_text("utf-8"))["test_rows"]
     store = _copied(folder)
     read = _read(store) | {"resumed": _resumed(store), "test_rows": rows}
@@ -195,5 +195,5 @@ if __name__ == "__main__":
 
     if sys.argv[1:] != ["--write"]:
         sys.exit(__doc__)
-    with tempfile.TemporaryDirectory() as made:
-        write(Path(made))
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))

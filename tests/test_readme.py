@@ -1,4 +1,4 @@
-"""What the README shows exists: its commands and options, its Python, its files. It stays short."""
+"""Commands, options, Python code and files of the README exist, and the README is short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The slow obvious way to run a subnetwork: everything at full width, what is off masked to zero. The oracle."""
+"""Oracle: slow execution of a subnetwork at full width, with inactive parts masked to zero."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _along_channels(vector: Tensor, like: Tensor) -> Tensor:
 def _operation(
     network: AnytimeNetwork, o: int, values: dict[int, Tensor], point: Subnetwork, statistics: int | None, affine: int
 ) -> Tensor:
-    """An operation at full width: steps, the mask of the reader, a dense weight, zero where nothing is wired."""
+    """An operation at full width: steps, the mask of the reader, a dense weight with zeros for missing connections."""
     topology = network.architecture.topology
     operation, layer = topology.operations[o], network.operation_layers[o]
     x = values[operation.source]
@@ -86,7 +86,7 @@ def _operation(
 
 
 def _norm(norm: Norm, x: Tensor, statistics: int | None, affine: int) -> Tensor:
-    """statistics: the row of stored ones, None for those of the batch; rows beyond the first only where there are."""
+    """statistics: row of stored statistics, or None for batch statistics. affine: row, if the norm has several."""
     affine = affine if len(norm.weight) > 1 else 0
     if statistics is None:
         dims = [0, *range(2, x.dim())]

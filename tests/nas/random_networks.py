@@ -186,7 +186,7 @@ class _Growing:
         """A classifier from a map, the last one more often than not; returns its output."""
         written = range(1, len(self.maps))
         source = self.pick([*written, *[written[-1]] * 4])
-        while self.maps[source].size == ():  # what another head made
+        while self.maps[source].size == ():  # the output of a previous head
             source -= 1
         item, at = self.maps[source], len(self.maps)
         slices = item.slices if self.pick((False, True, True)) else self.pick(self.slices)

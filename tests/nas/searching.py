@@ -75,9 +75,9 @@ def search(store: Path | str, **settings: Any) -> Study:
 
 def arguments(store: Path | str, *more: str, **settings: Any) -> list[str]:
     """The same search as arguments of the command line."""
-    given = {"evaluator": toy(), "space": space()} | SETTINGS | settings
-    study = given.pop("study")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    values = {"evaluator": toy(), "space": space()} | SETTINGS | settings
+    study = values.pop("study")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
     return ["search", study, "--store", str(store), *options, *more]
 
 
@@ -108,7 +108,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 def workers_of(marker: Path) -> list[int]:
     """Process ids of the workers whose log lies below a folder, wherever they hang in the tree of processes."""
-    found = []
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -117,8 +117,8 @@ def workers_of(marker: Path) -> list[int]:
             except OSError:
                 continue
             if b"nas.workers.worker" in line and log.startswith(str(marker)):
-                found.append(int(folder.name))
-    return found
+                pids.append(int(folder.name))
+    return pids
 
 
 def content(store: Path | str, study: str = "toy") -> dict[str, pd.DataFrame]:

@@ -31,12 +31,12 @@ def arrays(count=60):
 
 def test_prepared_settings_leave_nothing_open():
     parts = prepared(config(workers=None, epochs=None, final_epochs=None), {})
-    made = parts.config
-    assert made.workers == default_workers(made)
-    assert (made.epochs, made.final_epochs) == (21, 42)
+    settings = parts.config
+    assert settings.workers == default_workers(settings)
+    assert (settings.epochs, settings.final_epochs) == (21, 42)
     assert parts.info.train_images == 1000
     assert list(parts.screener.spaces) == ["Small"]
-    assert prepared(made, {}).config == made
+    assert prepared(settings, {}).config == settings
 
 
 def test_one_training_at_a_time_on_an_accelerator(monkeypatch):
@@ -67,20 +67,20 @@ def test_a_preview_tells_what_would_be_searched():
 
 
 @pytest.mark.usefixtures("in_process")
-@pytest.mark.parametrize("given", ["class", "object", "list", "specification", "two"])
-def test_spaces_are_names_classes_or_objects(store, given):
-    what = {
+@pytest.mark.parametrize("form", ["class", "object", "list", "specification", "two"])
+def test_spaces_are_names_classes_or_objects(store, form):
+    spaces = {
         "class": Small,
         "object": Small(),
         "list": [Small],
         "specification": space(),
         "two": [Small, space("Other")],
     }
-    study = nas.search("nothing", space=what[given], store=str(store), study="toy", **QUICK)
+    study = nas.search("nothing", space=spaces[form], store=str(store), study="toy", **QUICK)
     assert statuses(study)["finished"] == 2
     assert "Small" in set(study.candidates().space)
     assert list(study.audit().proxy) == ["dtmc", "macs", "params", "depth", "count"]
-    again = nas.search("nothing", space=what[given], store=str(store), study="toy", **QUICK | {"train": 12})
+    again = nas.search("nothing", space=spaces[form], store=str(store), study="toy", **QUICK | {"train": 12})
     assert again.candidates().position.notna().sum() == 12
 
 
@@ -94,17 +94,17 @@ def test_resuming_classes_needs_them_again(store):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_arrays_are_kept_beside_the_store_once(store):
+def test_arrays_are_stored_beside_the_store_once(store):
     x, y = arrays()
     impossible = QUICK | {"evaluator": "training", "images": 20, "validation": 0.3, "final_epochs": 20, "low": 1e12}
     with pytest.raises(UserError, match="empty"):  # the data are good, the range of budgets is not
         nas.search((x, y), space=Small, store=str(store), **impossible)
     files = store.with_name("nas.db.files") / "arrays"
-    (kept,) = files.iterdir()
-    with np.load(kept) as archive:
+    (file,) = files.iterdir()
+    with np.load(file) as archive:
         assert np.array_equal(archive["x_train"], x)
         assert np.array_equal(archive["y_train"], y)
-    written = kept.stat().st_mtime_ns
+    written = file.stat().st_mtime_ns
     with pytest.raises(UserError, match="empty"):
         nas.search([x.copy(), y.tolist()], space=Small, store=str(store), **impossible)
     assert [path.stat().st_mtime_ns for path in files.iterdir()] == [written]
@@ -180,9 +180,9 @@ def test_no_folder_is_made_for_a_store(tmp_path):
 @pytest.mark.usefixtures("in_process")
 def test_limits_alone_may_be_given_anew(store):
     nas.search("nothing", space=space(), store=str(store), study="toy", **QUICK)
-    with pytest.raises(UserError, match="Unknown limit 'epochs'") as told:
+    with pytest.raises(UserError, match="Unknown limit 'epochs'") as error:
         nas.resume("toy", store=str(store), epochs=3)
-    assert all(name in str(told.value) for name in CHANGEABLE)
+    assert all(name in str(error.value) for name in CHANGEABLE)
     with pytest.raises(results.StoreError, match="Got 'other'"):
         nas.resume("other", store=str(store))
     assert nas.resume("toy", store=str(store), generations=5).candidates().position.notna().sum() == 8  # train stays

@@ -1,4 +1,4 @@
-"""Plug-ins by name and by file, and what is said when they cannot be had."""
+"""Plug-ins by name and by file, and the messages if they cannot be loaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def metadata(monkeypatch):
-    """Replaces what is installed by a list of (name, value, distribution)."""
+    """Replaces the installed entry points by a list of (name, value, distribution)."""
 
     class Dist:
         def __init__(self, name):

@@ -1,4 +1,4 @@
-"""What is shown: on a terminal a bar and lines, elsewhere lines alone, and never anything that an error could break."""
+"""Progress: a bar and lines on a terminal, only lines otherwise; errors never corrupt the output."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_pure_size_is_worthless(n, noise):
     ],
     ids=["free of size", "mostly size"],
 )
-def test_signal_beyond_size_is_found(proxy):
+def test_signal_beyond_size_is_detected(proxy):
     verdicts = []
     for seed in range(10):
         rows = audited(80, np.random.default_rng(seed), {"signal": proxy, "macs": size_only(PURE_SIZE["log_macs"])})

@@ -65,7 +65,7 @@ def test_a_proxy_that_always_fails_cannot_be_audited(reference):
     assert (decision.relied, decision.reason) == (True, "it cannot be audited")
 
 
-def test_rows_do_not_depend_on_what_else_is_asked_for(reference):
+def test_rows_do_not_depend_on_the_other_proxies(reference):
     keys = list(dict.fromkeys(reference.sample(200)))[:40]
     names = (toy("knows"), "macs", "dtmc", space("").replace("spaces.py:", "parts.py:raises_sometimes"))
     accuracy = [load_proxy(names[0])(reference.architecture(key)) for key in keys]
@@ -83,7 +83,7 @@ def test_rows_do_not_depend_on_what_else_is_asked_for(reference):
         assert rows(name) == {name: together[name]}
 
 
-def test_what_is_not_in_the_memo_was_relied_on():
+def test_proxies_missing_in_the_memo_were_relied_on():
     decisions = {g: Reliance(relied=relied, trained=20, reason="") for g, relied in ((3, False), (4, True))}
     assert [relied_on(decisions, generation) for generation in (0, 3, 4, 5)] == [True, False, True, True]
 
@@ -95,7 +95,7 @@ def decisions_of(store):
     return results.open(str(store)).memo("toy")["reliance"]
 
 
-def test_a_search_goes_on_relying_on_a_proxy_that_knows(store, in_process):
+def test_a_search_continues_to_rely_on_an_informative_proxy(store, in_process):
     study = search(store, **LONG, proxy=toy("knows"))
     assert [decision["relied"] for decision in decisions_of(store).values()] == [True] * 6
     assert study.first_rung().ranked.sum() == 33

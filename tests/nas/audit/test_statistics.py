@@ -16,7 +16,7 @@ from nas.errors import UserError
 from .populations import population
 
 
-def test_residuals_of_one_proxy_are_those_of_many():
+def test_residuals_of_one_proxy_equal_its_residuals_among_many():
     rng = np.random.default_rng(0)
     (sizes_R, quality_R, _), (sizes, quality, _) = population(500, rng), population(40, rng)
     values, values_R = np.column_stack([quality, sizes[:, 1]]), np.column_stack([quality_R, sizes_R[:, 1]])
@@ -33,7 +33,7 @@ def test_residuals_survive_sizes_that_do_not_vary():
     assert size_residuals(values, sizes, np.ones(30), sizes).tolist() == [0] * 30
 
 
-def test_tau_is_scipys_and_undefined_where_constant():
+def test_tau_agrees_with_scipy_and_is_undefined_for_constant_values():
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 5, 50), rng.integers(0, 5, 50)
     assert kendall_tau(x, y) == pytest.approx(kendalltau(x, y).statistic)

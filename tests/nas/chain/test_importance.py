@@ -108,7 +108,7 @@ def test_residual_stack_has_its_closed_form():
     assert important_operations(architecture, importance) == ()
 
 
-def test_early_exits_end_where_they_are_read():
+def test_early_exits_end_at_their_outputs():
     builder = Builder(TASK)
     x = builder.conv(builder.input, 8)
     early = builder.head(x)
@@ -135,7 +135,7 @@ def test_chain_importance_by_hand():
     assert important_alternatives(architecture, by_flow) == (0, 0)  # a tie: present
 
 
-def test_undirected_importance_is_degree_where_everything_is_always_live():
+def test_undirected_importance_is_degree_if_everything_is_always_live():
     b = Builder(TASK)
     x = b.conv(b.input, (4, 8))
     y = b.conv(x, (4, 8))

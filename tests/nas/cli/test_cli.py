@@ -1,4 +1,4 @@
-"""The command line: what it prints and where, how it stops and goes on, what it shows on a terminal."""
+"""The command line: output and its streams, stopping and resuming, display on a terminal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COMMANDS = get_command(app).commands
 SLOWLY = {"train": 8, "generation": 4}
 
 
-# What it offers ------------------------------------------------------------------------------------------------------
+# Commands -------------------------------------------------------------------------------------------------------------
 
 
 def test_there_are_the_commands_of_the_design():
@@ -71,7 +71,7 @@ def test_without_arguments_it_helps(cli):
     assert all(name in out for name in COMMANDS)
 
 
-def test_what_is_installed_is_listed(cli):
+def test_installed_plugins_are_listed(cli):
     assert {line.split()[0] for line in cli("spaces")[1].splitlines()} >= {"residual", "mobile", "slimmable"}
     shown = cli("data")[1]
     for form in ("digits", "synthetic", "npz:FILE", "torchvision:", "file.py:"):
@@ -79,12 +79,12 @@ def test_what_is_installed_is_listed(cli):
     assert shown.count("synthetic") == shown.count("moving_digits") == 1
 
 
-# What it prints ------------------------------------------------------------------------------------------------------
+# Output ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def searched(cli, in_process, tmp_path):
-    """A study ``toy`` in nas.db of the working directory, and what the search printed."""
+    """A study ``toy`` in nas.db of the working directory, and the output of the search."""
     status, out, err = cli(*arguments("nas.db", train=12, generation=6))
     assert (status, err) == (0, "")
     return out
@@ -112,7 +112,7 @@ def test_a_search_prints_its_result_and_nothing_else(searched):
     assert [command.split()[0] for command in commands] == ["nas", "nas", "python"]
 
 
-def test_what_it_says_to_type_next_works(searched, cli):
+def test_suggested_commands_work(searched, cli):
     key = re.search(r"nas show (\w+)", searched)[1]
     status, out, _ = cli("show", key, "--store", "nas.db")
     assert status == 0
@@ -137,11 +137,11 @@ def test_front(searched, cli, tmp_path):
 @pytest.mark.usefixtures("searched")
 def test_status(cli):
     _, out, _ = cli("status")
-    found = results.open("nas.db").candidates("toy")
-    assert out.splitlines()[1].split()[:4] == ["toy", "finished", str(len(found)), "12"]
+    candidates = results.open("nas.db").candidates("toy")
+    assert out.splitlines()[1].split()[:4] == ["toy", "finished", str(len(candidates)), "12"]
     _, out, _ = cli("status", "toy")
     assert out.startswith("Study 'toy': finished. The search ended because 12 candidates were trained.")
-    for status, count in found.status.value_counts().items():
+    for status, count in candidates.status.value_counts().items():
         assert re.search(rf"^ *{count} {status} +e\.g\. \w", out, flags=re.MULTILINE)
 
 
@@ -208,11 +208,11 @@ def test_settings_come_from_a_file_and_options_win(cli, in_process, tmp_path):
     ],
 )
 def test_a_study_is_named_like_its_data(monkeypatch, cli, data, name):
-    found = []
-    monkeypatch.setattr("nas.launch.preview", lambda config: found.append(config.study) or "")
+    names = []
+    monkeypatch.setattr("nas.launch.preview", lambda config: names.append(config.study) or "")
     cli("search", "--dry-run", *(["--data", data] if data else []))
-    assert found[0] == results.lookups.check_name(found[0])
-    assert found == [name]
+    assert names[0] == results.lookups.check_name(names[0])
+    assert names == [name]
 
 
 @pytest.mark.usefixtures("searched")
@@ -227,7 +227,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 
 @pytest.mark.usefixtures("searched")
-def test_terminals_that_know_ascii_alone(tmp_path):
+def test_terminals_with_only_ascii(tmp_path):
     key = results.open("nas.db").front("toy").candidate.iloc[0]
     shown = environment(PYTHONIOENCODING="ascii")
     ended = subprocess.run(command("show", key), capture_output=True, cwd=tmp_path, env=shown, check=False)
@@ -269,12 +269,12 @@ def test_on_a_terminal_progress_is_shown(tmp_path):
     assert out.split()[0] == "macs"
 
 
-# Stopping and going on -----------------------------------------------------------------------------------------------
+# Stopping and resuming ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What a search holds that nobody disturbed."""
+    """The contents of the store after an uninterrupted search."""
     store = tmp_path_factory.mktemp("whole") / "nas.db"
     search(store, **SLOWLY)
     return content(store)

@@ -37,15 +37,15 @@ def study(tmp_path_factory):
 
 
 def test_every_candidate_has_a_status_and_a_reason(study):
-    found = study.candidates()
-    assert set(found.status) <= {"outranked", "stopped", "finished", "infeasible", "duplicate"}
-    assert found.reason.notna().all()
-    assert found.choices.map(bool).all()
-    trained = found[found.position.notna()]
+    candidates = study.candidates()
+    assert set(candidates.status) <= {"outranked", "stopped", "finished", "infeasible", "duplicate"}
+    assert candidates.reason.notna().all()
+    assert candidates.choices.map(bool).all()
+    trained = candidates[candidates.position.notna()]
     assert len(trained) == 40
     assert set(trained.status) == {"stopped", "finished"}
     assert trained.anytime_accuracy.notna().all()
-    assert found[found.position.isna()].anytime_accuracy.isna().all()
+    assert candidates[candidates.position.isna()].anytime_accuracy.isna().all()
 
 
 def test_one_trained_candidate_in_ten_is_a_random_control(study):
@@ -56,11 +56,11 @@ def test_one_trained_candidate_in_ten_is_a_random_control(study):
 def test_controls_are_different_networks(store, in_process, monkeypatch):
     same = load_plugin("nas.strategies", f"{PLUGINS}/parts.py:Constant")
     monkeypatch.setattr(generation, "Random", same)
-    found = search(store, train=25, generation=25, pool=60).candidates()
-    trained = found.dropna(subset="position")
+    candidates = search(store, train=25, generation=25, pool=60).candidates()
+    trained = candidates.dropna(subset="position")
     assert not trained.key.duplicated().any()
     assert trained.control.sum() <= 1
-    assert (found.status == "duplicate").sum() >= 59  # every draw has its row
+    assert (candidates.status == "duplicate").sum() >= 59  # every draw has its row
 
 
 def test_no_network_is_trained_twice(study):
@@ -83,9 +83,9 @@ def test_each_rung_keeps_the_best_third(study):
 
 def test_ties_at_a_rung_go_by_key(store, in_process, monkeypatch):
     monkeypatch.setattr(load_plugin("nas.evaluators", toy()), "points", _equal_points)
-    found = search(store, train=6, generation=6).candidates().dropna(subset="position").sort_values("key")
-    assert list(found.status) == ["finished", *["stopped"] * 5]
-    assert [reason.split(",")[0] for reason in found.reason[2:]] == [
+    candidates = search(store, train=6, generation=6).candidates().dropna(subset="position").sort_values("key")
+    assert list(candidates.status) == ["finished", *["stopped"] * 5]
+    assert [reason.split(",")[0] for reason in candidates.reason[2:]] == [
         f"Place {place} of 6 at epoch 1" for place in range(3, 7)
     ]
 
@@ -148,11 +148,11 @@ def test_the_range_of_budgets_bounds_every_trained_candidate(study):
     ],
 )
 def test_limits(store, in_process, limits, generations, trained):
-    found = search(store, **limits).candidates().dropna(subset="position")
-    assert (found.generation.nunique(), len(found)) == (generations, trained)
+    candidates = search(store, **limits).candidates().dropna(subset="position")
+    assert (candidates.generation.nunique(), len(candidates)) == (generations, trained)
 
 
-def test_an_exhausted_space_ends_the_study_and_says_so(store, in_process):
+def test_an_exhausted_space_ends_the_study_with_a_message(store, in_process):
     study = search(store, spaces=(space("One"),))
     assert statuses(study)["finished"] == 1
     assert state_of(store) == (
@@ -253,7 +253,7 @@ def test_training_that_exceeds_the_time_limit_is_stopped_and_can_be_resumed(stor
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_equal_seeds_give_equal_studies_and_others_do_not(tmp_path, in_process, strategy):
+def test_equal_seeds_give_equal_studies_and_different_seeds_do_not(tmp_path, in_process, strategy):
     settings = {"strategy": strategy, "train": 16}
     first, second, other = (content(_run(tmp_path / f"{n}.db", settings, seed)) for n, seed in enumerate((5, 5, 6)))
     assert_same(first, second)
@@ -275,7 +275,7 @@ def test_any_number_of_workers_gives_the_same_study(tmp_path):
         assert_same(one, content(tmp_path / f"{workers}.db"), settings=False)
 
 
-def test_a_finished_study_stays_as_it_is(store, in_process):
+def test_a_finished_study_does_not_change(store, in_process):
     search(store)
     before = content(store)
     search(store)
@@ -350,9 +350,9 @@ def test_death_at_every_instant_changes_nothing(tmp_path, in_process, monkeypatc
 
 
 def _survive(folder, monkeypatch, strategy, *, stride):
-    made, fate = load_plugin("nas.strategies", strategy), Fate(monkeypatch)
-    if hasattr(made, "startup"):
-        monkeypatch.setattr(made, "startup", 2)  # it has something to say from the second generation on
+    strategy_class, fate = load_plugin("nas.strategies", strategy), Fate(monkeypatch)
+    if hasattr(strategy_class, "startup"):
+        monkeypatch.setattr(strategy_class, "startup", 2)  # its model proposes from the second generation on
     search(folder / "whole.db", strategy=strategy, **TINY)
     whole, events = content(folder / "whole.db"), fate.events
     assert events > 80
@@ -422,12 +422,12 @@ def test_options_that_change_end_the_study_with_the_reason_in_the_store(store, i
 
 def test_a_space_that_raises_sometimes_is_searched_around(store, in_process):
     study = search(store, spaces=(space("RaisesSometimes"),), train=12)
-    found = study.candidates()
-    failed = found[found.status == "failed"]
+    candidates = study.candidates()
+    failed = candidates[candidates.status == "failed"]
     assert len(failed) > 2
     assert set(failed.reason) == {"KeyError: 'kernel 3'"}
     assert failed.position.isna().all()
-    assert len(found.dropna(subset="position")) == 12
+    assert len(candidates.dropna(subset="position")) == 12
     assert all(row["traceback"].startswith("Traceback") for row in _rows(store) if row["status"] == "failed")
 
 
@@ -438,25 +438,25 @@ def _rows(store):
 
 def test_a_proxy_that_raises_sometimes_is_searched_around(store, in_process):
     study = search(store, proxy=space("").replace("spaces.py:", "parts.py:raises_sometimes"), train=12)
-    found = study.candidates()
-    assert len(found.dropna(subset="position")) == 12
-    assert found[found.status == "failed"].reason.str.contains("no score").all()
-    assert (found.status == "failed").any()
+    candidates = study.candidates()
+    assert len(candidates.dropna(subset="position")) == 12
+    assert candidates[candidates.status == "failed"].reason.str.contains("no score").all()
+    assert (candidates.status == "failed").any()
 
 
 def test_nan_counts_as_the_floor(store, in_process):
     study = search(store, evaluator=toy("Nan"), train=12)
-    found = study.candidates().dropna(subset="position")
-    assert set(found.status) == {"stopped", "finished"}
-    assert np.isclose(found.anytime_accuracy, 0.1).any()
+    candidates = study.candidates().dropna(subset="position")
+    assert set(candidates.status) == {"stopped", "finished"}
+    assert np.isclose(candidates.anytime_accuracy, 0.1).any()
     assert not study.front().accuracy.isna().any()
 
 
 def test_a_failure_in_full_training_leaves_the_partial_results(store, in_process):
     study = search(store, evaluator=toy("RaisesInFull"))
-    found = study.candidates()
-    assert not (found.status == "failed").any()
-    assert found.reason.str.contains("too long").sum() == 2
+    candidates = study.candidates()
+    assert not (candidates.status == "failed").any()
+    assert candidates.reason.str.contains("too long").sum() == 2
     assert not study.front().empty
 
 

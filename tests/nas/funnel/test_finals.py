@@ -19,11 +19,11 @@ SECONDS = st.floats(1e-5, 1.0)
 @st.composite
 def curves(draw, least=1, most=6):
     """Candidates with two to four points and different keys."""
-    found = []
+    candidates = []
     for number in range(draw(st.integers(least, most))):
         macs = sorted(draw(st.lists(st.integers(5, 1500), min_size=2, max_size=4, unique=True)))
         accuracy = [draw(st.integers(0, 20)) / 20 for _ in macs]
-        found.append(
+        candidates.append(
             Curve(
                 candidate=number,
                 key=f"{number:04x}",
@@ -32,7 +32,7 @@ def curves(draw, least=1, most=6):
                 seconds_per_image=draw(SECONDS),
             )
         )
-    return found
+    return candidates
 
 
 def union(chosen):
@@ -41,23 +41,23 @@ def union(chosen):
 
 
 @given(curves(), st.integers(1, 8), st.randoms())
-def test_finalists_are_chosen_greedily_whatever_the_order(found, count, rng):
-    chosen = choose_finalists(found, SCORE, count)
-    assert len(chosen) == min(count, len(found))
+def test_finalists_are_chosen_greedily_in_any_order(candidates, count, rng):
+    chosen = choose_finalists(candidates, SCORE, count)
+    assert len(chosen) == min(count, len(candidates))
     assert len({c.candidate for c in chosen}) == len(chosen)
     for place, c in enumerate(chosen):
-        rivals = [r for r in found if r not in chosen[:place]]
+        rivals = [r for r in candidates if r not in chosen[:place]]
         assert union([*chosen[:place], c]) == pytest.approx(max(union([*chosen[:place], r]) for r in rivals), abs=1e-12)
-    shuffled = list(found)
+    shuffled = list(candidates)
     rng.shuffle(shuffled)
     assert choose_finalists(shuffled, SCORE, count) == chosen
 
 
 @given(curves(least=2))
-def test_greedy_is_near_the_best_pair(found):
+def test_greedy_is_near_the_best_pair(candidates):
     """The score of a union is submodular: greedy choice reaches at least 1 - 1/e of the optimum."""
-    best = max(union(pair) for pair in combinations(found, 2)) - 0.1
-    assert union(choose_finalists(found, SCORE, 2)) - 0.1 >= (1 - 1 / 2.718281828) * best - 1e-9
+    best = max(union(pair) for pair in combinations(candidates, 2)) - 0.1
+    assert union(choose_finalists(candidates, SCORE, 2)) - 0.1 >= (1 - 1 / 2.718281828) * best - 1e-9
 
 
 def test_the_best_comes_first_and_ties_go_by_key():
@@ -68,7 +68,7 @@ def test_the_best_comes_first_and_ties_go_by_key():
     assert choose_finalists([], SCORE, 3) == []
 
 
-def test_what_adds_nothing_within_the_budgets_is_chosen_by_hypervolume():
+def test_candidates_without_gain_within_the_budgets_are_chosen_by_hypervolume():
     """Both rivals add nothing above low; one is good below it, and the front of all points sees that."""
 
     def curve(key, macs, accuracy):
@@ -88,31 +88,31 @@ def test_what_adds_nothing_within_the_budgets_is_chosen_by_hypervolume():
     st.integers(1, 100),
     st.integers(1, 100),
 )
-def test_what_is_planned_fits_into_the_time(found, seconds, images, workers, repeats, most, least):
-    kept, epochs = epochs_within(
-        found, seconds=seconds, images=images, workers=workers, repeats=repeats, most=most, least=least
+def test_planned_final_trainings_fit_into_the_time(candidates, seconds, images, workers, repeats, most, least):
+    finalists, epochs = epochs_within(
+        candidates, seconds=seconds, images=images, workers=workers, repeats=repeats, most=most, least=least
     )
-    assert kept == found[: len(kept)]
-    assert kept
+    assert finalists == candidates[: len(finalists)]
+    assert finalists
     assert 1 <= epochs <= most
-    jobs = sorted((c.seconds_per_image * images * epochs for c in kept for _ in range(repeats)), reverse=True)
+    jobs = sorted((c.seconds_per_image * images * epochs for c in finalists for _ in range(repeats)), reverse=True)
     if epochs > 1 or sum(jobs) <= seconds:
         assert sum(jobs) / workers <= seconds * (1 + 1e-9)
         assert max(jobs) <= seconds * (1 + 1e-9)
-    if len(kept) > 1:
+    if len(finalists) > 1:
         assert epochs >= min(least, epochs)
         assert epochs >= least or most < least
-    if seconds >= 2 * sum(c.seconds_per_image * images * repeats * most for c in found) and most >= least:
-        assert (kept, epochs) == (found, most)
+    if seconds >= 2 * sum(c.seconds_per_image * images * repeats * most for c in candidates) and most >= least:
+        assert (finalists, epochs) == (candidates, most)
 
 
 def test_one_worker_trains_one_after_the_other():
-    found = [Curve(candidate=n, key=str(n), macs=(1,), accuracy=(1,), seconds_per_image=0.01) for n in range(4)]
+    candidates = [Curve(candidate=n, key=str(n), macs=(1,), accuracy=(1,), seconds_per_image=0.01) for n in range(4)]
     settings = {"images": 100, "workers": 1, "repeats": 1, "most": 50, "least": 3}
-    assert epochs_within(found, seconds=40, **settings) == (found, 10)  # a second an epoch
-    assert epochs_within(found, seconds=10, **settings) == (found[:3], 3)
-    assert epochs_within(found, seconds=2, **settings) == (found[:1], 2)
-    assert epochs_within(found, seconds=0, **settings) == (found[:1], 1)
-    assert epochs_within(found, seconds=40, **settings | {"workers": 4}) == (found, 40)
-    assert epochs_within(found, seconds=40, **settings | {"repeats": 2}) == (found, 5)
-    assert epochs_within(found, seconds=1e9, **settings) == (found, 50)
+    assert epochs_within(candidates, seconds=40, **settings) == (candidates, 10)  # a second an epoch
+    assert epochs_within(candidates, seconds=10, **settings) == (candidates[:3], 3)
+    assert epochs_within(candidates, seconds=2, **settings) == (candidates[:1], 2)
+    assert epochs_within(candidates, seconds=0, **settings) == (candidates[:1], 1)
+    assert epochs_within(candidates, seconds=40, **settings | {"workers": 4}) == (candidates, 40)
+    assert epochs_within(candidates, seconds=40, **settings | {"repeats": 2}) == (candidates, 5)
+    assert epochs_within(candidates, seconds=1e9, **settings) == (candidates, 50)

@@ -56,7 +56,7 @@ def test_order_does_not_depend_on_that_of_the_arguments(pool, random):
     assert [keys[where[i]] for i in second] == first
 
 
-def test_a_front_too_large_keeps_its_ends_and_what_stands_alone():
+def test_a_front_too_large_keeps_its_ends_and_isolated_points():
     macs = np.array([1, 1.01, 1.02, 10, 90, 95, 100])
     order = order_of_training(np.arange(7), macs, keep=3).tolist()
     assert set(order[:2]) == {0, 6}
@@ -113,9 +113,9 @@ def test_shortlist_keeps_a_front_that_fits(pool, capacity):
     sizes = [list(peeled(scores[:n], macs[:n]).values()).count(0) for n in range(1, len(pool) + 1)]
     shortlist = Shortlist(capacity=capacity)
     shortlist.extend(entries(pool))
-    kept = {entry.payload for entry in shortlist.ordered()}
+    shortlisted = {entry.payload for entry in shortlist.ordered()}
     if sizes and max(sizes) <= capacity:
-        assert {i for i, rank in peeled(scores, macs).items() if rank == 0} <= kept
+        assert {i for i, rank in peeled(scores, macs).items() if rank == 0} <= shortlisted
     if len(pool) < 2 * capacity:
         assert [e.payload for e in shortlist.ordered()] == order_of_training(scores, macs).tolist()
 
@@ -148,6 +148,6 @@ def test_generations_of_eight_share_the_count():
     assert [i for i, flag in enumerate(flags) if flag] == [9, 19, 29, 39, 49, 59, 69, 79]
 
 
-def test_controls_alone_are_refused():
+def test_controls_without_ranked_candidates_are_refused():
     with pytest.raises(UserError, match="every=1"):
         with_controls("ab", "c", every=1)

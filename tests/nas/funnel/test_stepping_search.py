@@ -37,6 +37,6 @@ def test_a_finalist_is_the_realised_network_with_the_accuracies_that_are_stored(
     assert proposal.training.rule == "stepping"
     assert set(dict(proposal.training.settings)) >= {"original", "expansion"} | ({"beta"} if rule else set())
     x = network.preprocess(torch.from_numpy(data.x_test))
-    for level, told in zip(rows.level, rows.test_accuracy):
-        assert np.mean(network(x, level).argmax(1).numpy() == data.y_test) == pytest.approx(told)
+    for level, accuracy in zip(rows.level, rows.test_accuracy):
+        assert np.mean(network(x, level).argmax(1).numpy() == data.y_test) == pytest.approx(accuracy)
     assert nas.load(network.architecture.key[:8], store=store).architecture == network.architecture

@@ -35,7 +35,7 @@ def study(tmp_path_factory, mapping):
     return nas.search(DATA, study="s", space="slimmable", store=store, hierarchy=mapping, **TINY)
 
 
-def test_both_accuracies_are_stored_and_are_those_of_the_network(study):
+def test_both_accuracies_are_stored_and_agree_with_the_network(study):
     points = study.points()
     assert points.coarse_accuracy.notna().all()
     assert list(points.level[points.fine_accuracy.isna()].unique()) == [0, 1]
@@ -92,9 +92,9 @@ def test_a_mistake_in_the_mapping_is_one_line_and_leaves_no_study(cli, tmp_path,
 
 
 def test_a_hierarchy_of_arrays_in_memory_reaches_the_workers(tmp_path, in_process):
-    made = load(DATA)
-    arrays = made.x_train, made.y_train, made.x_test, made.y_test
-    data = from_arrays(*arrays, y_train_coarse=COARSE[made.y_train], class_names=("a", "b", "c"))
-    found = search(data, space="slimmable", store=str(tmp_path / "nas.db"), **(TINY | {"train": 1, "generation": 1}))
-    assert found.points().coarse_accuracy.notna().all()
-    assert load(found.config.data).class_names == ("a", "b", "c")
+    dataset = load(DATA)
+    arrays = dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test
+    data = from_arrays(*arrays, y_train_coarse=COARSE[dataset.y_train], class_names=("a", "b", "c"))
+    study = search(data, space="slimmable", store=str(tmp_path / "nas.db"), **(TINY | {"train": 1, "generation": 1}))
+    assert study.points().coarse_accuracy.notna().all()
+    assert load(study.config.data).class_names == ("a", "b", "c")

@@ -180,7 +180,7 @@ def without_concats(topology, point) -> nx.DiGraph:
     return graph
 
 
-def test_cells_end_where_every_path_passes():
+def test_cells_end_at_maps_on_all_paths():
     """A second algorithm: a map lies on every path iff input and output come apart without it."""
     for architecture in [*random_architectures(), *(make() for make in ALL.values())]:
         topology = architecture.topology

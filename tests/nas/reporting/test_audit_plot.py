@@ -1,4 +1,4 @@
-"""The audit's picture is drawn whatever is known; how it looks is for eyes."""
+"""The audit's plot is drawn for complete and missing values; its appearance is not tested."""
 
 from __future__ import annotations
 

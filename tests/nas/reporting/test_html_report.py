@@ -209,7 +209,7 @@ def test_every_text_of_a_study_is_escaped(field):
 NOT_TEXT = ("spaces", "seed", "funnel", "headline", "front", "progress", "audit", "networks", "undrawn")
 
 
-def test_a_search_that_stopped_relying_on_its_proxy_says_so(cli, in_process):
+def test_reports_name_a_search_that_stopped_relying_on_its_proxy(cli, in_process):
     assert cli(*arguments("nas.db", evaluator=toy("Known"), proxy=toy("misleads"), train=36, generation=6))[0] == 0
     sentence = "From generation 5 on, the order was the strategy's own: misleads did not beat size"
     assert cli("report", "toy", "--proxy", "macs")[0] == 0

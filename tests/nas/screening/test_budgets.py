@@ -17,34 +17,34 @@ from .screeners import drawn, screener_over
 def test_bounds_are_the_median_cheapest_and_the_largest_cost(monkeypatch):
     monkeypatch.setattr(budgets, "SAMPLE", 101)
     screener = screener_over("Small", "Six")
-    found = budget_range(screener, 7)
-    assert found == budget_range(screener_over("Small", "Six"), 7)
-    assert found != budget_range(screener, 8)
-    assert set(found.medians) == {"Small", "Six"}
-    assert found.low == max(found.medians.values())
+    bounds = budget_range(screener, 7)
+    assert bounds == budget_range(screener_over("Small", "Six"), 7)
+    assert bounds != budget_range(screener, 8)
+    assert set(bounds.medians) == {"Small", "Six"}
+    assert bounds.low == max(bounds.medians.values())
     six = sorted(p.macs for p in drawn(screener_over("Six"), 100) if isinstance(p, Proposal))
-    assert found.medians["Six"] in {costs[0] for costs in six}
-    assert found.high >= max(costs[-1] for costs in six)
+    assert bounds.medians["Six"] in {costs[0] for costs in six}
+    assert bounds.high >= max(costs[-1] for costs in six)
 
 
-def test_given_bounds_are_kept(monkeypatch):
+def test_bounds_of_the_constraints_are_used(monkeypatch):
     monkeypatch.setattr(budgets, "SAMPLE", 20)
-    found = budget_range(screener_over("Small", constraints=Constraints(low=30_000, max_macs=900_000)), 0)
-    assert found == BudgetRange(low=30_000, high=900_000, medians=found.medians)
-    assert found.medians["Small"] <= 30_000
+    bounds = budget_range(screener_over("Small", constraints=Constraints(low=30_000, max_macs=900_000)), 0)
+    assert bounds == BudgetRange(low=30_000, high=900_000, medians=bounds.medians)
+    assert bounds.medians["Small"] <= 30_000
 
 
 @pytest.mark.parametrize("constraints", [Constraints(max_macs=9), Constraints(max_params=9), Constraints(low=9)])
 def test_the_nearest_cost_that_a_space_reaches_is_named(monkeypatch, constraints):
     monkeypatch.setattr(budgets, "ATTEMPTS", 2000)
-    with pytest.raises(Unsatisfiable) as told:
+    with pytest.raises(Unsatisfiable) as error:
         budget_range(screener_over("Small", constraints=constraints), 0)
-    numbers = [int(word.replace(",", "")) for word in str(told.value).split() if word.replace(",", "").isdigit()]
-    found = [p for p in drawn(screener_over("Small"), 400) if isinstance(p, Proposal)]
-    cheapest = min(p.macs[-1] for p in found)
-    assert numbers == [cheapest, min(params(p.architecture)[-1] for p in found), min(p.macs[0] for p in found)]
+    numbers = [int(word.replace(",", "")) for word in str(error.value).split() if word.replace(",", "").isdigit()]
+    proposals = [p for p in drawn(screener_over("Small"), 400) if isinstance(p, Proposal)]
+    cheapest = min(p.macs[-1] for p in proposals)
+    assert numbers == [cheapest, min(params(p.architecture)[-1] for p in proposals), min(p.macs[0] for p in proposals)]
     reachable = Constraints(max_macs=numbers[0], max_params=numbers[1], low=numbers[2])
-    assert any(reachable.violation(p.architecture, p.macs) is None for p in found)
+    assert any(reachable.violation(p.architecture, p.macs) is None for p in proposals)
 
 
 def test_one_of_several_spaces_that_fits_nothing_is_named(monkeypatch):

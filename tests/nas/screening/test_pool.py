@@ -12,26 +12,26 @@ from .screeners import drawn, screener_over, statuses
 
 
 def test_a_pool_has_no_duplicates_and_as_many_places_as_next_decisions():
-    found = drawn(screener_over("Small"), 200)
-    assert statuses(found)["feasible"] == 200
-    keys = [p.key for p in found if isinstance(p, Proposal)]
+    results = drawn(screener_over("Small"), 200)
+    assert statuses(results)["feasible"] == 200
+    keys = [p.key for p in results if isinstance(p, Proposal)]
     assert len(set(keys)) == 200
-    assert statuses(found)["duplicate"] > 0
-    assert all(p.key in keys for p in found if isinstance(p, Rejected))
+    assert statuses(results)["duplicate"] > 0
+    assert all(p.key in keys for p in results if isinstance(p, Rejected))
 
 
-def test_what_the_study_knows_is_not_proposed_again():
+def test_candidates_of_the_study_are_not_proposed_again():
     first = [p.key for p in drawn(screener_over("Small"), 100) if isinstance(p, Proposal)]
     second = drawn(screener_over("Small"), 100, known=first)
     assert not set(first) & {p.key for p in second if isinstance(p, Proposal)}
     assert all(p.reason == f"The same network as {p.key}." for p in second if isinstance(p, Rejected))
 
 
-def test_a_small_space_is_found_whole_and_then_given_up():
-    found = drawn(screener_over("Six"), 500)
-    assert statuses(found)["feasible"] == 6
-    assert len(found) <= 6 + GIVE_UP_AFTER * 2 * RE_ASKS + 6 * 2 * RE_ASKS
-    everything = {p.key for p in found if isinstance(p, Proposal)}
+def test_a_small_space_is_proposed_completely_and_then_ends():
+    results = drawn(screener_over("Six"), 500)
+    assert statuses(results)["feasible"] == 6
+    assert len(results) <= 6 + GIVE_UP_AFTER * 2 * RE_ASKS + 6 * 2 * RE_ASKS
+    everything = {p.key for p in results if isinstance(p, Proposal)}
     again = drawn(screener_over("Six"), 500, known=everything)
     assert statuses(again) == {"duplicate": GIVE_UP_AFTER * 2 * RE_ASKS}
 
@@ -44,25 +44,25 @@ def test_two_names_of_one_network_are_one():
     assert keys["3"] == keys["3.0"] != keys["1"]
 
 
-def test_a_pool_goes_on_while_nothing_is_feasible():
+def test_a_pool_continues_until_a_proposal_is_feasible():
     tight = screener_over("Small", constraints=Constraints(max_macs=30_000))
-    found = drawn(tight, 1)
-    assert statuses(found)["feasible"] == 1
-    assert statuses(found)["infeasible"] == len(found) - 1 > 5
+    results = drawn(tight, 1)
+    assert statuses(results)["feasible"] == 1
+    assert statuses(results)["infeasible"] == len(results) - 1 > 5
 
 
-def test_a_pool_gives_up_where_nothing_ever_is(monkeypatch):
+def test_a_pool_gives_up_if_nothing_is_feasible(monkeypatch):
     monkeypatch.setattr(budgets, "ATTEMPTS", 50)
-    found = drawn(screener_over("Small", constraints=Constraints(max_macs=1)), 3)
-    assert statuses(found) == {"infeasible": 50}
+    results = drawn(screener_over("Small", constraints=Constraints(max_macs=1)), 3)
+    assert statuses(results) == {"infeasible": 50}
     assert len(drawn(screener_over("Small", constraints=Constraints(max_macs=1)), 70)) == 70
 
 
 def test_memory_of_a_pool_is_bounded(monkeypatch):
     monkeypatch.setattr(pool, "REMEMBERED", 5)
-    found = drawn(screener_over("Small"), 300)
-    assert statuses(found)["feasible"] == 300
-    assert len({p.key for p in found if isinstance(p, Proposal)}) < 300
+    results = drawn(screener_over("Small"), 300)
+    assert statuses(results)["feasible"] == 300
+    assert len({p.key for p in results if isinstance(p, Proposal)}) < 300
 
 
 def test_pools_are_a_function_of_the_seed():

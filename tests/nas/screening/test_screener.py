@@ -22,7 +22,7 @@ from ..searching import PLUGINS
 from .screeners import TASK, drawn, screener_over, space_class
 
 
-def test_a_proposal_is_what_its_choices_build():
+def test_a_proposal_has_the_network_of_its_choices():
     screener = screener_over("Small", "Other")
     for proposal in drawn(screener, 30):
         if isinstance(proposal, Proposal):
@@ -45,7 +45,7 @@ def test_a_proposal_is_what_its_choices_build():
 def test_constraints_are_exact(constraints, words):
     free, bound = screener_over("Small"), screener_over("Small", constraints=constraints)
     decide = at_random(np.random.default_rng(0))
-    kept = 0
+    feasible = 0
     for _ in range(100):
         proposal = free.propose(decide)
         assert isinstance(proposal, Proposal)
@@ -57,17 +57,17 @@ def test_constraints_are_exact(constraints, words):
         )
         again = bound.propose(replay(proposal.choices))
         assert isinstance(again, Proposal) == fits
-        kept += fits
+        feasible += fits
         if not fits:
             assert again.status == "infeasible"
             assert again.reason.endswith(words)
-    assert 0 < kept < 100
+    assert 0 < feasible < 100
 
 
 def test_failures_carry_their_traceback_and_end_nothing_once_the_space_has_worked():
     screener = screener_over("RaisesSometimes")
-    found = [screener.propose(at_random(np.random.default_rng(seed))) for seed in range(60)]
-    failed = [p for p in found if isinstance(p, Rejected)]
+    results = [screener.propose(at_random(np.random.default_rng(seed))) for seed in range(60)]
+    failed = [p for p in results if isinstance(p, Rejected)]
     assert 5 < len(failed) < 40
     assert {p.status for p in failed} == {"failed"}
     assert all("KeyError" in p.traceback and p.reason == "KeyError: 'kernel 3'" for p in failed)
@@ -93,7 +93,7 @@ def test_a_proxy_that_never_works_is_given_up():
         screener.propose(decide)
 
 
-def test_what_is_no_network_is_invalid():
+def test_an_object_that_is_no_network_is_invalid():
     rejected = screener_over("Invalid").propose(at_random(np.random.default_rng(0)))
     assert (rejected.status, rejected.reason) in {("invalid", "No way 1."), ("invalid", "No way 2.")}
     assert rejected.choices.keys() == {"Invalid/way"}
@@ -106,11 +106,11 @@ def test_strategies_are_held_to_answers():
             screener_over("Small").propose(next_decisions(strategy))
 
 
-def test_settings_of_the_same_rule_are_laid_over_those_of_the_space():
+def test_settings_of_the_same_rule_override_the_space():
     class Widened(space_class("Small")):
         def architecture(self, choose, task, *, points=4):
-            made, own = super().architecture(choose, task, points=points), (("expansion", 1.5), ("gamma", 0.5))
-            return replace(made, training=TrainingSpec(rule="stepping", settings=own))
+            architecture, own = super().architecture(choose, task, points=points), (("expansion", 1.5), ("gamma", 0.5))
+            return replace(architecture, training=TrainingSpec(rule="stepping", settings=own))
 
     screener = screener_over("Small", training=parse_rule("stepping:beta=1,gamma=1"))
     screener.spaces["Small"] = Widened()
@@ -119,7 +119,7 @@ def test_settings_of_the_same_rule_are_laid_over_those_of_the_space():
     assert proposal.architecture.training == TrainingSpec(rule="stepping", settings=expected)
 
 
-def test_a_training_rule_replaces_that_of_the_space():
+def test_a_training_rule_replaces_the_rule_of_the_space():
     screener = screener_over("Small", training=parse_rule("joint"))
     proposal = screener.propose(at_random(np.random.default_rng(0)))
     assert proposal.architecture.training.rule == "joint"

@@ -81,7 +81,7 @@ def test_no_score_with_few_trials(population):
     assert asked(strategy) != asked(Random(seed=0))
 
 
-def test_proposals_are_made_of_the_best(population):
+def test_proposals_combine_choices_of_the_best(population):
     trials = trials_of(population, 100)
     best = sorted(trials, key=lambda trial: -trial.value)[:20]
     near: list[int] = []

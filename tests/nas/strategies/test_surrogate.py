@@ -207,7 +207,7 @@ def test_unseen_features_are_uncertain(population):
     pairs, _ = population
     rows, y = [features(a) for a, _ in pairs[:60]], [worth(a) for a, _ in pairs[:60]]
     surrogate = Surrogate(rows, y)
-    strange = {block: dict(given) for block, given in rows[0].items()}
+    strange = {block: dict(values) for block, values in rows[0].items()}
     strange["operations"]["attention"] = 2.0
     mean, deviation = surrogate.predict([rows[0], strange])
     assert mean[1] == pytest.approx(mean[0])
