@@ -248,7 +248,6 @@ def run(code, *, folder=None, **variables):
         cwd=folder or ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
         check=False,
-        timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

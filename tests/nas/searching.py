@@ -86,11 +86,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-c", "from nas.cli import main; main()", *arguments]
 
 
-def nas(*arguments: str, timeout: float = 60, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+def nas(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     """Run the program ``nas`` in a process of its own."""
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=timeout, env=environment(), check=False, **kwargs
-    )
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), check=False, **kwargs)
 
 
 def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:

@@ -205,7 +205,7 @@ def test_kill_9_of_real_training_loses_nothing(tmp_path, study, url):
             time.sleep(0.05)
         process.kill()
         process.communicate()
-    ended = program(*words, timeout=300)
+    ended = program(*words)
     assert ended.returncode == 0, ended.stderr
     assert not workers_of(tmp_path)
     assert_same(content(url.removeprefix("sqlite:///"), "real"), content(store, "real"), settings=False)

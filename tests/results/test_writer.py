@@ -72,7 +72,7 @@ def test_two_studies_are_written_at_once(store, rows):
     first, second = start_writer(store, "a"), launch(store, "b")
     time.sleep(0.3)  # on SQLite the second waits for the first one's transaction, rather than failing
     for child in (first, second):
-        child.communicate(timeout=20)
+        child.communicate()
         assert child.returncode == 0
     assert store.studies()["candidates"].tolist() == [5001, 5001]
     assert set(store.studies()["state"]) == {"finished"}

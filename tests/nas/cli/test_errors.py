@@ -589,7 +589,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
 
     settings = arguments(tmp_path / "nas.db", pool=200, train=16)
     ended = subprocess.run(
-        command(*settings), capture_output=True, text=True, env=environment(), preexec_fn=limit, check=False, timeout=60
+        command(*settings), capture_output=True, text=True, env=environment(), preexec_fn=limit, check=False
     )
     _assert_mistake(ended, "free space")
     search(tmp_path / "nas.db", pool=200, train=16)
