@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -276,6 +277,11 @@ def option(name: str) -> str:
     '--max-macs'
     """
     return REPEATED.get(name, "--" + name.replace("_", "-"))
+
+
+def store_option(url: str) -> str:
+    """The option that names a store in a command; empty for the default store."""
+    return "" if url == STORE else f" --store {shlex.quote(url)}"
 
 
 def takes(definition: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import results
-from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, check_names, option, study_name, takes
+from nas.config import (
+    CHANGEABLE,
+    STORE,
+    Config,
+    RunSettings,
+    StudySettings,
+    check_names,
+    option,
+    store_option,
+    study_name,
+    takes,
+)
 from nas.errors import PluginError, UserError, unknown_name
 from nas.evaluation.arrays import stored_data
 from nas.evaluation.evaluator import DataInfo, Evaluator
@@ -20,7 +31,6 @@ from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.training import OutOfTime
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
-from nas.reporting.console import store_option
 from nas.screening import budgets
 from nas.screening.rule import parse_rule
 from nas.screening.screener import screener_of

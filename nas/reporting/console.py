@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.audit.wording import reliance_line
 from nas.chain.importance import chain_scores, walk_of
-from nas.config import STORE
+from nas.config import STORE, store_option
 from nas.errors import UserError
 from nas.progress import duration
 from nas.representation.architecture import Architecture
@@ -61,11 +61,6 @@ def summary(study: Study) -> str:
         f"  python -c {shlex.quote(command)}",
     ]
     return "\n".join(lines)
-
-
-def store_option(url: str) -> str:
-    """The option that names a store in a command; empty for the default store."""
-    return "" if url == STORE else f" --store {shlex.quote(url)}"
 
 
 def store_argument(url: str) -> str:

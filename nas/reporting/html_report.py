@@ -18,13 +18,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.audit import wording
 from nas.audit.reliance import reliance_changes, relied_on
+from nas.config import store_option
 from nas.errors import UserError
 from nas.progress import Progress, duration
 from nas.proxies.contract import load_proxy
 from nas.reporting import formats
 from nas.reporting.audit_plot import audit_figure
 from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
-from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, own_measures, store_argument, store_option
+from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, own_measures, store_argument
 from nas.reporting.formats import plugin_name
 from nas.reporting.report_content import (
     Audit,

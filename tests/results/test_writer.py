@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, Pool, event
 
 import results
 
 CHILD = """
-import sys, time, results
+import sys, results
+print("started", flush=True)
 store = results.open(sys.argv[1])
 writer = store.writer(sys.argv[2], {})
 row = {"key": "abcd1234", "space": "residual", "generation": 0, "status": "queued"}
@@ -31,14 +32,17 @@ writer.finish()
 
 
 def launch(store, study):
+    """A process that is about to open the store for writing."""
     path = os.pathsep.join([str(Path(results.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-c", CHILD, store.url, study],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": path},
     )
+    assert child.stdout.readline() == "started\n"
+    return child
 
 
 def start_writer(store, study):
@@ -69,8 +73,7 @@ def test_a_second_writer_is_refused_and_kill_9_leaves_the_state_before(store):
 
 
 def test_two_studies_are_written_at_once(store, rows):
-    first, second = start_writer(store, "a"), launch(store, "b")
-    time.sleep(0.3)  # on SQLite the second waits for the first one's transaction, rather than failing
+    first, second = start_writer(store, "a"), launch(store, "b")  # on SQLite the second waits for the first to commit
     for child in (first, second):
         child.communicate()
         assert child.returncode == 0
@@ -233,18 +236,28 @@ def test_how_a_study_ended(store, raised, state, reason):
     assert store.studies()["reason"].item() == "all generations"
 
 
-def test_a_full_disk_is_reported_and_loses_nothing(sqlite_store, rows):
+@pytest.fixture
+def opened():
+    """The connections to databases that are opened during a test, in order."""
+    connections = []
+
+    def note(connection, record):
+        connections.append(connection)
+
+    event.listen(Pool, "connect", note)
+    yield connections
+    event.remove(Pool, "connect", note)
+
+
+def test_a_full_disk_is_reported_and_loses_nothing(sqlite_store, rows, opened):
     with sqlite_store.writer("s", {}) as writer:
         writer.add_candidates([rows("abcd1234")])
-        pages = writer._connection.exec_driver_sql("PRAGMA page_count").scalar()
-        writer._connection.commit()
-        writer._connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-        writer._connection.commit()
+        (pages,) = opened[-1].execute("PRAGMA page_count").fetchone()
+        opened[-1].execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(results.StoreError, match=r"its disk is full\. Free some and resume") as caught:
             writer.add_candidates([rows("abcd1234", reason="x" * 1000)] * 1000)
         assert "database or disk is full" in str(caught.value.__cause__)
-        writer._connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-        writer._connection.commit()
+        opened[-1].execute("PRAGMA max_page_count = 1000000")
         assert len(writer.rows()) == 1
         writer.add_candidates([rows("abcd1234")] * 3)
         assert len(writer.rows()) == 4

@@ -7,8 +7,9 @@ import math
 import pandas as pd
 import pytest
 
+from nas.config import store_option
 from nas.errors import UserError
-from nas.reporting.console import MEAN_OF_LABELS, front_table, store_argument, store_option, write_frame
+from nas.reporting.console import MEAN_OF_LABELS, front_table, store_argument, write_frame
 
 POINT = {
     "study": "toy",
