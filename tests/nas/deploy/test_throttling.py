@@ -18,6 +18,7 @@ from nas.evaluation.controllers import ControllerSettings
 from nas.evaluation.jobs import Job
 from nas.evaluation.operating_points import SelectionSettings
 from nas.execution.network import AnytimeNetwork
+from nas.reporting import html_report
 from search_spaces.slicing import sparse_resnext
 from search_spaces.stepping import lenet_3c1l
 from search_spaces.throttleable import c3d
@@ -139,9 +140,9 @@ def test_command_and_function_have_the_same_settings():
 
 def test_reports_draw_controllers(study, tmp_path, monkeypatch):
     nas.throttle(str(study.best().key), store=study.url, **FEW)
-    drawn, draw = [], results.plots.front_figure
+    drawn, draw = [], html_report.front_figure
     monkeypatch.setattr(
-        results.plots, "front_figure", lambda *frames, **rest: drawn.append(rest["policies"]) or draw(*frames, **rest)
+        html_report, "front_figure", lambda *frames, **rest: drawn.append(rest["policies"]) or draw(*frames, **rest)
     )
     study.report(tmp_path / "r.html")
     pd.testing.assert_frame_equal(drawn[0], study.store.policies("s"))
