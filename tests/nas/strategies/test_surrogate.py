@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from nas.errors import UserError
-from nas.proxies.dtmc import dtmc
 from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
