@@ -22,6 +22,13 @@ class DataError(UserError):
     """A data set that cannot be used for training."""
 
 
+class EnvironmentFault(UserError):
+    """A fault of data, disk, device, store, or of the loading of a plug-in: of no candidate.
+
+    It stops a study; nothing is recorded for the running candidates, and resuming continues.
+    """
+
+
 class Unsatisfiable(UserError):
     """Constraints that no proposal of the search spaces satisfies."""
 
