@@ -178,6 +178,8 @@ studies = sa.Table(
     sa.Column("created_at", sa.String(40), nullable=False, doc="First start.", info=_unit("UTC")),
     sa.Column("updated_at", sa.String(40), nullable=False, doc="Last change.", info=_unit("UTC")),
     sa.Column("measures", Json, doc="The evaluator's own measures: list of name, unit, maximise, meaning, required."),
+    sa.Column("identity", sa.String(32), doc="Random text that names the study, also in its folder of files."),
+    sa.Column("folder", sa.Text, doc="Absolute path of the study's files; NULL if they are beside the database."),
     info={"doc": "One row per study; times are in ISO 8601."},
 )
 
