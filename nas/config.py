@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
@@ -254,8 +257,8 @@ def default_of(each: Any) -> str | None:
 def study_name(data: Any) -> str:
     """The default name of a study: the name of its data; "arrays" for arrays without a name.
 
-    >>> study_name("npz:images/fashion_mnist.npz"), study_name("own_data.py:gratings"), study_name("digits")
-    ('fashion_mnist', 'own_data', 'digits')
+    >>> study_name("npz:images/fashion_mnist.npz"), study_name("own_data.py:gratings"), study_name("npz:données.npz")
+    ('fashion_mnist', 'own_data', 'donnees')
     """
     if isinstance(data, str):
         kind, _, rest = data.partition(":")
@@ -267,7 +270,19 @@ def study_name(data: Any) -> str:
             name = rest or kind
     else:
         name = str(getattr(data, "name", "arrays"))
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.")[:100] or "search"
+    return _valid_study_name(name)
+
+
+def _valid_study_name(name: str) -> str:
+    """A name that the store accepts: letters without accents, other characters as hyphens, at most 100 of them.
+
+    If nothing remains, "data-" and digits that depend on the name; "search" for an empty name.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    valid = re.sub("[^A-Za-z0-9._-]", "-", plain)[:100].strip("-.")
+    if valid or not name:
+        return valid or "search"
+    return f"data-{sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def option(name: str) -> str:

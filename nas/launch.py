@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import results
@@ -29,6 +28,7 @@ from nas.evaluation.loading import absolute_data, check_device, load_evaluator
 from nas.evaluation.training_rules import load_rule
 from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.training import OutOfTime
+from nas.paths import absolute
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.screening import budgets
@@ -346,5 +346,5 @@ def _canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         proxy=canonical_spec("nas.proxies", config.proxy),
         evaluator=canonical_spec("nas.evaluators", config.evaluator),
         data=absolute_data(config.data),
-        hierarchy=config.hierarchy and str(Path(config.hierarchy).expanduser().resolve()),
+        hierarchy=config.hierarchy and str(absolute(config.hierarchy)),
     )

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from nas.errors import PluginError, last_line, unknown_name
+from nas.paths import absolute
 
 _DISTRIBUTION = "anytime-nas"
 _SINGULAR = {"nas.strategies": "strategy", "nas.proxies": "proxy", "nas.data": "data set", "nas.search_spaces": "space"}
@@ -142,7 +143,7 @@ def _is_file(spec: str) -> bool:
 def _split(spec: str) -> tuple[Path, str]:
     """The resolved path of an existing file, and the name after the colon."""
     text, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
-    path = Path(text).expanduser().resolve()
+    path = absolute(text)
     if not path.is_file():
         raise PluginError(f"A plug-in's file must exist. Got {spec!r}, which is {path}.")
     if not name.isidentifier():

@@ -63,7 +63,9 @@ def check_folder(folder: Path) -> None:
 def _in_file(path: str, valid: str) -> Location:
     if path in ("", ":memory:") or path.startswith("file:"):
         raise StoreError(f"A store must outlive its process: name it by {valid}. Got {path!r}.")
-    file = Path(path).expanduser().absolute()
+    if "\0" in path:
+        raise StoreError(f"A store is named by {valid}, without a NUL character. Got {path!r}.")
+    file = Path(os.path.expanduser(path)).absolute()  # Path.expanduser raises for names such as "~$d.db"
     return Location(url=None, file=file, files=file.with_name(file.name + ".files"), label=str(file))
 
 

@@ -41,6 +41,7 @@ EXCEPTIONS = {
 ORDER = (
     "nas.errors",
     "nas.seeds",
+    "nas.paths",
     "nas.plugins",
     "nas.progress",
     "nas.config",

@@ -11,6 +11,7 @@ import numpy as np
 
 from evaluators.data.arrays import labels, one_line, some
 from nas.errors import DataError, unknown_name
+from nas.paths import expanded
 
 Hierarchy = tuple[tuple[int, ...], ...]
 """The coarse label of every class, for every coarser labelling, finest first: see
@@ -89,7 +90,7 @@ def read_mapping(path: str | Path, num_classes: int, class_names: Sequence[str] 
     """
     form = f"{path} must hold a JSON object with the coarse label of every class, such as {_EXAMPLE}"
     try:
-        pairs = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
+        pairs = json.loads(expanded(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{form}. It cannot be read: {one_line(error)}.") from error
     except json.JSONDecodeError as error:

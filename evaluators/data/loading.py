@@ -20,6 +20,7 @@ from evaluators.data.arrays import one_line
 from evaluators.data.datasets import Dataset, from_arrays
 from evaluators.data.hierarchy import read_mapping
 from nas.errors import DataError, PluginError, unknown_name
+from nas.paths import expanded
 from nas.plugins import describe, installed, load_plugin
 
 FORMS = {
@@ -84,7 +85,7 @@ def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) 
 def _load(spec: str, layout: str | None) -> Dataset:
     kind, _, argument = spec.partition(":")
     if kind in ("npz", "npy"):
-        return from_arrays(**_read_arrays(kind, Path(argument).expanduser()), name=spec, layout=layout)
+        return from_arrays(**_read_arrays(kind, expanded(argument)), name=spec, layout=layout)
     if kind == "torchvision":
         _reject_layout(layout, spec)
         return _torchvision(spec, *argument.split(":", 1))
@@ -183,7 +184,7 @@ def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
         from torchvision import datasets
     except ImportError as error:
         raise DataError(f"{spec} needs torchvision: pip install torchvision, or use npz:FILE.") from error
-    folder = Path(root or "~/.cache/nas").expanduser()
+    folder = expanded(root or "~/.cache/nas")
     arrays = []
     for train in (True, False):
         which = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}

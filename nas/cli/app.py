@@ -33,6 +33,7 @@ def main() -> None:
     from results import StoreError
 
     wrong_usage: Any = typer.BadParameter.__base__  # whatever is wrong with the options; typer exports no name for it
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal knows × and τ
     try:
@@ -48,6 +49,16 @@ def main() -> None:
     except wrong_usage as error:
         status = _mistake(error.format_message())
     sys.exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Replace standard streams that are closed: a file that is opened later must not get their numbers."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open as long as the process
 
 
 def _mistake(text: str) -> int:

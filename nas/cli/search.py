@@ -115,7 +115,7 @@ def _how_to_continue(study: str, store: str) -> str:
 def settings_from_file(path: Path) -> dict[str, Any]:
     """Settings of a TOML file, with the names of :class:`nas.config.Config`, with underscores or dashes."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"--config must be a readable TOML file. Got {path}: {error}.") from error
     settings = {name.replace("-", "_"): value for name, value in content.items()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from nas.errors import PluginError, UserError
 from nas.evaluation.evaluator import Evaluator
+from nas.paths import absolute
 from nas.plugins import canonical_spec, load_plugin
 from results.errors import StoreError
 from results.measures import check_declaration
@@ -54,7 +54,7 @@ def absolute_data(spec: str) -> str:
     """Make the path in a data specification absolute."""
     kind, colon, path = spec.partition(":")
     if colon and kind in ("npz", "npy"):
-        return f"{kind}:{Path(path).expanduser().resolve()}"
+        return f"{kind}:{absolute(path)}"
     if colon and kind.endswith(".py"):
         return canonical_spec("nas.data", spec)
     return spec

@@ -9,6 +9,7 @@ import pty
 import random
 import re
 import select
+import shlex
 import signal
 import subprocess
 import time
@@ -20,6 +21,8 @@ from typer.main import get_command
 
 import results
 from nas.cli import app
+from nas.cli.search import settings_from_file
+from results.lookups import check_name
 
 from ..searching import (
     arguments,
@@ -195,6 +198,12 @@ def test_settings_come_from_a_file_and_options_win(cli, in_process, tmp_path):
     assert (settings["_train"], settings["max_macs"], settings["epochs"]) == (5, 2e6, 9)
 
 
+@pytest.mark.parametrize(("mark", "comment"), [("", ""), ("\ufeff", ""), ("\ufeff", "# größer\n")])
+def test_a_settings_file_with_a_byte_order_mark(tmp_path, mark, comment):
+    (tmp_path / "search.toml").write_text(f"{mark}{comment}max-macs = 2e6\n", encoding="utf-8")
+    assert settings_from_file(tmp_path / "search.toml") == {"max_macs": 2e6}
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [
@@ -205,14 +214,33 @@ def test_settings_come_from_a_file_and_options_win(cli, in_process, tmp_path):
         ("torchvision:CIFAR10", "CIFAR10"),
         ("/tmp/my_data.py:load", "my_data"),
         ("npz:/.npz", "npz"),
+        ("npz:données.npz", "donnees"),
+        ("npz:图像-v2.npz", "v2"),
+        ("npz:数据.npz", "data-5440f742"),
     ],
 )
 def test_a_study_is_named_like_its_data(monkeypatch, cli, data, name):
     names = []
     monkeypatch.setattr("nas.launch.preview", lambda config: names.append(config.study) or "")
     cli("search", "--dry-run", *(["--data", data] if data else []))
-    assert names[0] == results.lookups.check_name(names[0])
+    assert names[0] == check_name(names[0])
     assert names == [name]
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(tmp_path, closed):
+    """A file that is opened afterwards, such as the store, must not become standard output."""
+    words = f"{shlex.join(command(*arguments('nas.db', train=3, generation=3)))} {closed}"
+    ended = subprocess.run(
+        ["bash", "-c", words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        check=False,
+    )
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
+    assert state_of(tmp_path / "nas.db")[0] == "finished"
 
 
 @pytest.mark.usefixtures("searched")

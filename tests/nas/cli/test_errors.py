@@ -94,6 +94,27 @@ def test_no_cuda_is_told_before_anything_is_written(mistake, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("data", "npz:~$d.npz"),
+        ("data", "npz:~nobody/d.npz"),
+        ("data", "npy:~no-such-user/d"),
+        ("data", "npz:circle"),
+        ("data", "~$d.py:images"),
+        ("hierarchy", "~$h.json"),
+        ("space", "~$s.py:Space"),
+        ("space", "circle.py:Space"),
+        ("store", "~$d/nas.db"),
+        ("store", "circle/nas.db"),
+    ],
+)
+def test_paths_that_are_no_files(mistake, tmp_path, option, value):
+    for name in ("circle", "circle.py"):
+        (tmp_path / name).symlink_to(name)
+    mistake("search", f"--{option}={value}")
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("frobnicate",),
