@@ -126,7 +126,7 @@ def train(
 def cumulative_macs(architecture: Architecture) -> list[int]:
     """MACs of one example until each point has answered, if all points run in order."""
     try:
-        steps = AnytimeNetwork(architecture).refine_macs
+        steps = AnytimeNetwork(architecture).refine_macs()
     except UserError:  # no result can be reused
         steps = architecture.costs
     return list(accumulate(steps))

@@ -80,13 +80,13 @@ def rows(name: str, seconds: float) -> tuple[list[dict[str, Any]], list[dict[str
             "refine/forward": times["refine_ms"] / times["forward_ms"],
             "refine/static": times["refine_ms"] / times["static_ms"],
             "again/refine": times["fresh_each_ms"] / times["refine_ms"],
-            "again/refine_macs": sum(network.macs) / sum(network.refine_macs),
+            "again/refine_macs": sum(network.macs) / sum(network.refine_macs()),
         }
         network_columns = {"network": name, "levels": network.levels, "macs": network.macs[-1], "batch": batch}
         totals.append(network_columns | {k: round(v, 3) for k, v in (times | ratios).items()})
         for level, taken in enumerate(step_times(network, x, seconds)):
             step = {"level": level, "step_ms": taken, "fresh_ms": fresh[level], "step/fresh": taken / fresh[level]}
-            step["step/fresh_macs"] = network.refine_macs[level] / network.macs[level]
+            step["step/fresh_macs"] = network.refine_macs()[level] / network.macs[level]
             steps.append(network_columns | {k: round(v, 3) for k, v in step.items()})
     return totals, steps
 

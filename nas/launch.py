@@ -26,9 +26,9 @@ from nas.evaluation.arrays import stored_data
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, check_device, load_evaluator
 from nas.evaluation.training_rules import load_rule
+from nas.files import absolute
 from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.training import OutOfTime
-from nas.paths import absolute
 from nas.plugins import canonical_spec, load_plugin
 from nas.progress import Progress, Silent, State
 from nas.screening import budgets

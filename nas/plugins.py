@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from nas.errors import PluginError, last_line, unknown_name
-from nas.paths import absolute
+from nas.files import absolute
 
 _DISTRIBUTION = "anytime-nas"
 _SINGULAR = {"nas.strategies": "strategy", "nas.proxies": "proxy", "nas.data": "data set", "nas.search_spaces": "space"}

@@ -41,7 +41,7 @@ EXCEPTIONS = {
 ORDER = (
     "nas.errors",
     "nas.seeds",
-    "nas.paths",
+    "nas.files",
     "nas.plugins",
     "nas.progress",
     "nas.config",

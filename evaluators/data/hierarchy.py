@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluators.data.arrays import labels, one_line, some
 from nas.errors import DataError, unknown_name
-from nas.paths import expanded
+from nas.files import expanded
 
 Hierarchy = tuple[tuple[int, ...], ...]
 """The coarse label of every class, for every coarser labelling, finest first: see

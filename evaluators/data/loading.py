@@ -20,7 +20,7 @@ from evaluators.data.arrays import one_line
 from evaluators.data.datasets import Dataset, from_arrays
 from evaluators.data.hierarchy import read_mapping
 from nas.errors import DataError, PluginError, unknown_name
-from nas.paths import expanded
+from nas.files import expanded
 from nas.plugins import describe, installed, load_plugin
 
 FORMS = {

@@ -115,12 +115,11 @@ def _with_progress(work: Callable[[Any], R], quiet: bool) -> R:
 
 def _check_targets(folder: Path, *, csv: Path | None, plot: Path | None) -> None:
     """Raise UserError before any work if a result could not be written at the end."""
+    from nas.files import check_folder
     from nas.reporting.console import check_folder_of
     from results.plots import ENDINGS
 
-    for above in (folder, *folder.parents):
-        if above.exists() and not above.is_dir():
-            raise UserError(f"The network needs a folder. Got {above}, which is a file.")
+    check_folder(folder)
     for option, file, endings in (("--csv", csv, (".csv",)), ("--plot", plot, ENDINGS)):
         if file is None:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +19,7 @@ from nas.evaluation.loading import check_device
 from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
+from nas.files import check_folder, write_folder
 from nas.progress import Progress, Silent, State
 
 if TYPE_CHECKING:
@@ -99,17 +99,22 @@ class ThrottlingResult:
     def save(self, folder: str | Path) -> None:
         """Write the network to a folder, and each controller to ``controllers/PENALTY`` in it.
 
-        Controllers that are already in the folder are deleted.
-
         Parameters
         ----------
         folder : str or path
+            New, empty, or of a network that was saved before, which is replaced with its controllers. Files of other
+            origin remain.
+
+        Raises
+        ------
+        UserError
+            If a file of other origin would be replaced, or the folder is not writable.
         """
-        self.network.save(folder)
-        shutil.rmtree(Path(folder, "controllers"), ignore_errors=True)
         penalties = dict.fromkeys(policy["penalty"] for policy in self.result.policies)
+        files = dict(self.network.files())
         for controller, penalty in zip(self.controllers, penalties):
-            controller.save(Path(folder, "controllers", f"{penalty:.12g}"))
+            files |= {f"controllers/{penalty:.12g}/{name}": write for name, write in controller.files().items()}
+        write_folder(folder, files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +164,8 @@ def throttle(
     seed
         Seed of the training.
     folder
-        Folder for the network and its controllers, written before anything is recorded; None: they are not saved.
+        New or empty folder for the network and its controllers, or a folder of theirs, whose files are replaced;
+        written before anything is recorded. None: they are not saved.
     device
         Name of a torch device, or "auto".
     threads
@@ -178,7 +184,8 @@ def throttle(
     Raises
     ------
     UserError
-        For invalid settings, a network with a single operating point, or operating points with coarse labels.
+        For invalid settings, a network with a single operating point, operating points with coarse labels, or a folder
+        with files of other origin.
     results.StoreError
         If the store contains no such network.
 
@@ -189,6 +196,8 @@ def throttle(
     """
     progress = progress or Silent()
     check_device(device)
+    if folder is not None:
+        check_folder(folder)
     check_names(ControllerSettings, settings)
     if isinstance(settings.get("penalties"), Iterable):
         settings["penalties"] = tuple(settings["penalties"])

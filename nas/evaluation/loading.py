@@ -6,7 +6,7 @@ from typing import Any
 
 from nas.errors import PluginError, UserError
 from nas.evaluation.evaluator import Evaluator
-from nas.paths import absolute
+from nas.files import absolute
 from nas.plugins import canonical_spec, load_plugin
 from results.errors import StoreError
 from results.measures import check_declaration

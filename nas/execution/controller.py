@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from nas.errors import UserError, unknown_name
 from nas.execution.controller_architectures import SEEN_CLASSES, SEES
 from nas.execution.network import AnytimeNetwork
-from nas.execution.serialization import read_settings, write_settings
+from nas.execution.serialization import read_settings, settings_files
+from nas.files import Files, write_folder
 from nas.representation.gates import check_utilization
 
 SETTINGS = "controller.json"
@@ -148,10 +149,27 @@ class Controller(nn.Module):
         Parameters
         ----------
         folder
-            Created if needed.
+            New, empty, or of a network that was saved before, which is replaced. Files of other origin remain.
+
+        Raises
+        ------
+        UserError
+            If a file of other origin would be replaced, or the folder is not writable.
         """
-        self.network.save(folder)
-        write_settings(Path(folder, SETTINGS), {"utilizations": self.utilizations, "sees": self.sees})
+        write_folder(folder, self.files())
+
+    def files(self) -> Files:
+        """The files that :meth:`save` writes, for folders with further files.
+
+        Returns
+        -------
+        mapping of str to callable
+            Relative name of each file → function that writes it to a path.
+        """
+        return {
+            **self.network.files(),
+            **settings_files(SETTINGS, {"utilizations": self.utilizations, "sees": self.sees}),
+        }
 
     @staticmethod
     def load(folder: str | Path) -> Controller:

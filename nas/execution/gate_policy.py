@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
-from nas.execution.serialization import read_settings, write_settings
+from nas.execution.serialization import read_settings, settings_files
+from nas.files import Files, write_folder
 from nas.representation.elements import GatedModule, Subnetwork
 from nas.representation.gates import check_utilization, switched
 
@@ -191,10 +192,24 @@ class GatePolicy(nn.Module):
         Parameters
         ----------
         folder
-            Created if needed.
+            New, empty, or of a network that was saved before, which is replaced. Files of other origin remain.
+
+        Raises
+        ------
+        UserError
+            If a file of other origin would be replaced, or the folder is not writable.
         """
-        self.network.save(folder)
-        write_settings(Path(folder, SETTINGS), {"sizes": self.sizes})
+        write_folder(folder, self.files())
+
+    def files(self) -> Files:
+        """The files that :meth:`save` writes, for folders with further files.
+
+        Returns
+        -------
+        mapping of str to callable
+            Relative name of each file → function that writes it to a path.
+        """
+        return {**self.network.files(), **settings_files(SETTINGS, {"sizes": self.sizes})}
 
     @staticmethod
     def load(folder: str | Path) -> GatePolicy:

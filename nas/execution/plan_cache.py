@@ -17,7 +17,7 @@ from nas.representation.architecture import Architecture
 from nas.representation.elements import Subnetwork
 from nas.representation.gates import throttled
 from nas.representation.liveness import check_point
-from nas.representation.reuse import accumulating_maps, stable_maps
+from nas.representation.reuse import stable_maps
 
 MAX_PLANS = 1024
 """Plans of subnetworks in the cache: a long training samples an unlimited number of them."""
@@ -78,11 +78,6 @@ class PlanCache:
         if on not in self._throttled:
             self._throttled[on] = throttled(topology, utilization, self.architecture.points[-1])
         return self._throttled[on]
-
-    @cached_property
-    def accumulating_maps(self) -> frozenset[int]:
-        """Maps to whose values larger points only add. Raises UserError if results cannot be reused exactly."""
-        return accumulating_maps(self.architecture)
 
     @cached_property
     def _stable_maps(self) -> tuple[frozenset[int], ...]:

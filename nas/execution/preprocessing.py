@@ -22,9 +22,13 @@ CHUNK_BYTES = 2**22
 class Preprocessing:
     """(x · scale − mean) / std per channel: the preprocessing of raw images.
 
-    mean, std: one number a channel, of training images times `scale`.
-    scale: 1/255 for uint8 images, 1.0 for floats. Images of the other type are rejected: a network that was trained on
-        0..255 gives wrong results for 0..1 without an error.
+    Parameters
+    ----------
+    mean, std
+        One number per channel, of training images times `scale`.
+    scale
+        1/255 for integers, 1.0 for floats. Images of the other type are rejected: a network that was trained on 0..255
+        gives wrong results for 0..1 without an error.
     """
 
     mean: tuple[float, ...]
@@ -39,10 +43,24 @@ class Preprocessing:
 
     @classmethod
     def fit(cls, images_NCS: np.ndarray, *, rows: np.ndarray | None = None) -> Preprocessing:
-        """The statistics of training images (N, C, *S), uint8 or float32, or of the examples `rows` (n,) of them.
+        """The statistics of training images.
 
-        One pass in float64, merging chunks by Chan's update, so the result is exact to rounding and memmaps stay on
-        disk. A std below one grey level (uint8) counts as that level; a channel that is constant in floats gets 1.
+        Parameters
+        ----------
+        images_NCS
+            Shape (N, C, \\*S), uint8 or float32.
+        rows
+            Indices of the images that count, (n,); by default all.
+
+        Returns
+        -------
+        Preprocessing
+            With the mean and the standard deviation of every channel.
+
+        Notes
+        -----
+        One pass in float64, merging chunks by Chan's update, so that the result is exact to rounding and memmaps stay
+        on disk. A std below one grey level (uint8) counts as that level; a channel that is constant in floats gets 1.
         """
         scale = 1 / 255 if images_NCS.dtype == np.uint8 else 1.0
         rows = np.arange(len(images_NCS)) if rows is None else np.asarray(rows)
@@ -62,21 +80,39 @@ class Preprocessing:
         std = np.maximum(std, scale) if scale != 1 else np.where(std <= 1e-7 * np.abs(mean), 1.0, std)
         return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()), scale=scale)
 
-    def __call__(self, images_BCS: torch.Tensor) -> torch.Tensor:
-        """Raw images (B, C, *S) standardised: float32, on the same device; 4-D ones in channels_last memory format.
+    def __call__(self, images_BCS: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """Standardise raw images.
 
-        Raises DataError for another number of channels, or for uint8 instead of floats or the reverse.
+        Parameters
+        ----------
+        images_BCS
+            Shape (B, C, H, W) or (B, C, T, H, W). Integers from 0 to 255 or booleans if the network was trained on
+            these, else floats.
+
+        Returns
+        -------
+        torch.Tensor
+            The same shape, float32, on the same device; 4-D images in channels_last memory format.
+
+        Raises
+        ------
+        DataError
+            For another number of channels, or another type or range of numbers.
         """
         import torch
 
-        channels = len(self.mean)
+        images_BCS, channels = torch.as_tensor(images_BCS), len(self.mean)
         if images_BCS.ndim not in (4, 5) or images_BCS.shape[1] != channels:
             shape = tuple(images_BCS.shape)
             raise DataError(f"Images must be (B, {channels}, H, W), or (B, {channels}, T, H, W). Got shape {shape}.")
-        raw = self.scale != 1
-        if not (images_BCS.dtype == torch.uint8 if raw else images_BCS.is_floating_point()):
-            expected = "uint8, 0 to 255" if raw else "floats"
+        if (self.scale != 1) == images_BCS.is_floating_point():
+            expected = "integers, 0 to 255" if self.scale != 1 else "floats"
             raise DataError(f"Images must be {expected}, as in training. Got {images_BCS.dtype}: convert them.")
+        if images_BCS.dtype not in (torch.uint8, torch.bool) and not images_BCS.is_floating_point() and len(images_BCS):
+            images_BCS = images_BCS.long()  # torch finds no minimum of uint16
+            low, high = int(images_BCS.min()), int(images_BCS.max())
+            if low < 0 or high > 255:
+                raise DataError(f"Integers in images must lie in 0..255, as in training. Got {low} to {high}.")
         std, mean = np.array(self.std), np.array(self.mean)
         factor_C, offset_C = (
             torch.tensor(numbers, dtype=torch.float32, device=images_BCS.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from nas.errors import UserError
 from nas.execution.preprocessing import Preprocessing
+from nas.files import Files
 from nas.representation.architecture import Architecture
 
 NETWORK, WEIGHTS = "network.json", "weights.safetensors"
@@ -18,20 +20,21 @@ NETWORK, WEIGHTS = "network.json", "weights.safetensors"
 T = TypeVar("T")
 
 
-def write_network(
-    folder: str | Path, architecture: Architecture, preprocessing: Preprocessing | None, state: Mapping[str, Tensor]
-) -> None:
-    """Write a network to a folder, which is created if needed."""
+def network_files(
+    architecture: Architecture, preprocessing: Preprocessing | None, state: Mapping[str, Tensor]
+) -> Files:
+    """The files of a network, for :func:`nas.files.write_folder`."""
     from safetensors.torch import save_file
 
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
     description = {
         "architecture": architecture.to_json(),
         "preprocessing": preprocessing.to_json() if preprocessing else None,
     }
-    (path / NETWORK).write_text(json.dumps(description, indent=1))
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path / WEIGHTS)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    return {
+        WEIGHTS: partial(save_file, tensors),
+        NETWORK: lambda path: path.write_text(json.dumps(description, indent=1)),
+    }
 
 
 def read_network(folder: str | Path) -> tuple[Architecture, Preprocessing | None]:
@@ -66,9 +69,9 @@ def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> dict[str, 
     return state
 
 
-def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a controller beside its network."""
-    path.write_text(json.dumps(settings))
+def settings_files(name: str, settings: Mapping[str, Any]) -> Files:
+    """The file with the settings of a controller, beside its network."""
+    return {name: lambda path: path.write_text(json.dumps(settings))}
 
 
 def read_settings(path: Path, parse: Callable[[dict[str, Any]], T], writer: str) -> T:

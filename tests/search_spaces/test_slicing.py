@@ -218,8 +218,8 @@ def test_a_later_slice_changes_no_earlier_answer(transition: str, training: bool
 def test_steps_cost_the_increments_and_sum_to_the_full_network(transition: str) -> None:
     network, x = _network(sparse_resnext(**SMALL, transition=transition), training=False), _images()
     increments = (network.macs[0], *(b - a for a, b in pairwise(network.macs)))
-    assert network.refine_macs == increments
-    assert sum(network.refine_macs) == network.macs[-1]
+    assert network.refine_macs() == increments
+    assert sum(network.refine_macs()) == network.macs[-1]
     for level, logits in enumerate(network.refine(x)):
         torch.testing.assert_close(logits, network(x, level).detach(), rtol=0, atol=1e-10)
 
@@ -260,7 +260,7 @@ def test_the_space_proposes_both_kinds_each_with_its_rule() -> None:
         if choices["kind"] == "sparse":
             left_behind = [TASK.num_classes * _read(architecture, point) for point in architecture.points[:-1]]
             again = sum(left_behind) if choices["heads"] == "own" else 0
-            assert sum(network.refine_macs) == architecture.costs[-1] + again
+            assert sum(network.refine_macs()) == architecture.costs[-1] + again
         else:
             with pytest.raises(UserError):
                 network.check_reuse()

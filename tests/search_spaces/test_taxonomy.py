@@ -88,8 +88,8 @@ def test_refining_counts_the_coarse_answers_that_are_discarded() -> None:
     discarded = features[1][pooled] * 2  # the coarse classifier's at the second point
     increments = [network.macs[0], *(after - before for before, after in pairwise(network.macs))]
     increments[2] += discarded
-    assert list(network.refine_macs) == increments
-    assert sum(network.refine_macs) == network.macs[-1] + discarded
+    assert list(network.refine_macs()) == increments
+    assert sum(network.refine_macs()) == network.macs[-1] + discarded
     for level, (refined, alone, together) in enumerate(zip(network.refine(x), range(4), network.forward_all(x))):
         torch.testing.assert_close(refined, network(x, alone))
         torch.testing.assert_close(refined, together)

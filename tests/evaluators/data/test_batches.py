@@ -123,8 +123,8 @@ def test_json_that_is_refused(data):
     [
         (torch.zeros(2, 1, 6, 8, dtype=torch.uint8), "Images must be (B, 3, H, W)"),
         (torch.zeros(3, 6, 8, dtype=torch.uint8), "Got shape (3, 6, 8)"),
-        (torch.zeros(2, 3, 6, 8), "Images must be uint8, 0 to 255, as in training. Got torch.float32"),
-        (torch.zeros(2, 3, 6, 8, dtype=torch.int64), "Got torch.int64"),
+        (torch.zeros(2, 3, 6, 8), "Images must be integers, 0 to 255, as in training. Got torch.float32"),
+        (torch.full((2, 3, 6, 8), 256), "must lie in 0..255"),
     ],
 )
 def test_images_that_are_refused(images, message):

@@ -83,13 +83,13 @@ def test_what_is_constructed_is_refined_step_by_step_at_what_it_costs():
     network = made.network.eval()
     assert any(mask.any() for mask in made.pruned().values())
     x, steps = torch.randn(4, 1, 8, 8), network.refine(torch.randn(4, 1, 8, 8))
-    assert sum(network.refine_macs) == network.macs[-1]
+    assert sum(network.refine_macs()) == network.macs[-1]
     for level, logits in enumerate(network.refine(x)):
         torch.testing.assert_close(logits, network.extract(level)(x), rtol=1e-4, atol=1e-5)
     for level in range(network.levels):
         with FlopCounterMode(display=False) as counter:
             next(steps)
-        assert counter.get_total_flops() == 2 * 4 * network.refine_macs[level]
+        assert counter.get_total_flops() == 2 * 4 * network.refine_macs()[level]
 
 
 def test_every_subnet_alone_answers_as_in_the_causal_pass():

@@ -68,6 +68,18 @@ def test_the_command_trains_records_and_saves(study, cli, tmp_path):
     assert cli("front", "s", "--store", study.url, "--plot", str(tmp_path / "f.png"))[0] == 0
 
 
+@pytest.mark.parametrize("command", ["throttle", "select"])
+def test_users_files_are_not_replaced(study, cli, tmp_path, command):
+    (tmp_path / "controllers").mkdir()
+    (tmp_path / "controllers" / "mine").write_text("mine")
+    status, printed, err = cli(command, str(study.best().key), str(tmp_path), "--store", study.url, "--quiet")
+    assert (status, printed, err.count("\n")) == (2, "", 1)
+    assert f"Got {tmp_path} with 'controllers': name another folder" in err
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["controllers", "controllers/mine"]
+    with pytest.raises(UserError, match="new or empty folder"):
+        nas.throttle(str(study.best().key), store=study.url, folder=tmp_path)
+
+
 def test_points_with_coarse_labels_are_rejected(tmp_path):
     fine, rng = np.arange(60) % 3, np.random.default_rng(0)
     images = rng.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)

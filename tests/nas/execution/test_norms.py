@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.execution.layers import BATCH_NORM_EPS, Norm
-from nas.execution.network import MOMENTUM, AnytimeNetwork
+from nas.execution.network import AnytimeNetwork
+from nas.execution.passes import MOMENTUM
 from nas.execution.plan_cache import PlanCache
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
@@ -122,8 +123,8 @@ def _expected_statistics(
             for x in batches:
                 values = masked_forward(network, x, level, training=True)[1][source]
                 dims = [0, *range(2, values.dim())]
-                found.append((values.mean(dims), values.var(dims, unbiased=True)))
-            mean, var = (torch.stack([pair[i] for pair in found]).mean(0) for i in (0, 1))
+                found.append((values.mean(dims) * len(x), values.var(dims, unbiased=True) * len(x)))
+            mean, var = (torch.stack([pair[i] for pair in found]).sum(0) / sum(map(len, batches)) for i in (0, 1))
             out[o] = mean, var
     return out
 
@@ -205,6 +206,60 @@ def test_calibration_needs_images(batches: Iterable[Tensor]) -> None:
         network.calibrate(batches)
     with pytest.raises(UserError, match="recalibrated before"):
         network(random_images(network))
+
+
+def test_a_batch_counts_in_proportion_to_its_images() -> None:
+    network, other = (_policy(residual, "recalibrated", dtype=torch.float64) for _ in range(2))
+    x = random_images(network, 7)
+    network.calibrate([x, x, x[:1]])
+    other.calibrate([x[:1], x, x])
+    first = _expected_statistics(network, [x, x, x[:1]], 0)
+    for o, (mean, _) in first.items():
+        layer = network.operation_layers[o]
+        plan = network.plans.plan(network.architecture.points[0], x.device)
+        torch.testing.assert_close(plan.channels[layer.operation.source].take(layer.before.mean[0]), mean)
+    for a, b in zip(_statistics(network), _statistics(other)):
+        torch.testing.assert_close(a, b)
+
+
+def test_pairs_of_a_data_loader_calibrate() -> None:
+    network, other = (_policy(residual, "recalibrated") for _ in range(2))
+    x = random_images(network, 10)
+    pairs = torch.utils.data.TensorDataset(x, torch.zeros(10))
+    network.calibrate(torch.utils.data.DataLoader(pairs, batch_size=4))
+    other.calibrate(x.split(4))
+    assert all(torch.equal(a, b) for a, b in zip(_statistics(network), _statistics(other)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[..., 1:], r"shape \(N, 3, 8, 8\). Got \(6, 3, 8, 7\)"),
+        (lambda x: x[:, :1], r"Got \(6, 1, 8, 8\)"),
+        (lambda x: x.where(x < x.max(), torch.nan), "finite numbers. Got NaN"),
+        (lambda x: x / 0, "finite numbers. Got NaN or infinity"),
+        (lambda x: x[:0], "finite numbers. Got no image"),
+        (lambda x: x.to(torch.uint8), r"call network\.preprocess\(images\). Got torch.uint8"),
+    ],
+    ids=["size", "channels", "NaN", "infinity", "empty", "raw"],
+)
+def test_unusable_images_leave_a_network_uncalibrated(change: Callable[[Tensor], Tensor], message: str) -> None:
+    network = _policy(residual, "recalibrated").eval()
+    x = random_images(network)
+    network.calibrate([x])
+    with pytest.raises(UserError, match=message):
+        network.calibrate([x, change(x)])
+    with pytest.raises(UserError, match="recalibrated before"):
+        network(x)
+
+
+def test_a_map_of_one_element_needs_two_images() -> None:
+    b = Builder(TASK)
+    b.head(b.conv(b.conv(b.input, (4, 8), stride=4, after=NR), (4, 8), kernel=1, stride=2, padding=0, after=NR))
+    network = random_network(b.architecture(2, norm="recalibrated"))
+    network.calibrate([random_images(network, 2)])
+    with pytest.raises(UserError, match=r"at least two images. Got 1: pass drop_last=True"):
+        network.calibrate([random_images(network, 1)])
 
 
 def test_shared_norms_are_not_calibrated() -> None:

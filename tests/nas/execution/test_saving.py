@@ -42,7 +42,7 @@ def test_a_loaded_network_equals_the_saved_network(name: str, tmp_path) -> None:
 
 
 def test_a_folder_contains_json_and_tensors_only(saved: Path) -> None:
-    assert sorted(p.name for p in saved.iterdir()) == ["network.json", "weights.safetensors"]
+    assert sorted(p.name for p in saved.iterdir()) == ["manifest.json", "network.json", "weights.safetensors"]
     assert set(json.loads((saved / "network.json").read_text())) == {"architecture", "preprocessing"}
 
 

@@ -62,7 +62,7 @@ def test_reuse_stays_exact_and_each_classifier_is_read_whole(make):
     classifier = shared.architecture.topology.macs_per_pair[-1] * shared.architecture.task.num_classes
     read = [point.channels[-2] for point in shared.architecture.points]
     again = [0, *accumulate(classifier * n for n in read[:-1])]
-    assert list(accumulate(own.refine_macs)) == [cost + more for cost, more in zip(own.macs, again)]
+    assert list(accumulate(own.refine_macs())) == [cost + more for cost, more in zip(own.macs, again)]
 
 
 @causals
