@@ -38,6 +38,11 @@ def last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[-1]
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an exception on one line, without its final stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def unknown_name(what: str, got: object, valid: Iterable[str]) -> str:
     """Write the message for an unknown name, with the closest valid name and all valid names.
 

@@ -89,8 +89,8 @@ class _ControllerTrainer:
 
     def __init__(self, source: ImageSource, network: AnytimeNetwork):
         self.source, self.network, self.utilizations = source, network, actions(network.architecture)
-        data, validation = source.dataset, source.validation_rows
-        self.learning, measured = (validation[part] for part in split(data.y_train[validation], fraction=0.5, seed=0))
+        halves = split(source.validation_labels, fraction=0.5, seed=0)
+        self.learning, measured = (source.validation_rows[half] for half in halves)
         self.loaders = {
             "": source.validation(measured),
             "test_": source.test(),
@@ -142,7 +142,7 @@ class _ControllerTrainer:
         architecture = gate_policy_architecture(self.network.architecture, width=settings.width)
         policy_network = AnytimeNetwork(architecture, generator=generator).to(self.source.device)
         policy = GatePolicy.for_modules(policy_network, self.network.architecture.topology.gated)
-        images = self._images(self.source.dataset.y_train[self.learning])
+        images = self._images(self.source.validation_data[1][self.learning])
         train_gates(policy, self.network, images, penalty, settings, generator)
         policy_network.eval()
         rows = [
@@ -153,7 +153,7 @@ class _ControllerTrainer:
 
     def _images(self, labels_N: np.ndarray) -> Batches:
         """The images to learn from, augmented, with these labels."""
-        images = self.source.dataset.x_train[self.learning]
+        images = self.source.validation_data[0][self.learning]
         return self.source.batches(images, labels_N, size=self._batch_size, augmented=True)
 
     def _top_log_probabilities(self, labels_N: np.ndarray) -> Batches:

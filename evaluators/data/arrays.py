@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from nas.errors import DataError, unknown_name
+from nas.evaluation.arrays import as_array
 
 LAYOUTS = {"NHW": 3, "NCHW": 4, "NHWC": 4, "NCTHW": 5, "NTHWC": 5}
 """Orders of the axes of images, with the number of axes."""
 
 CHUNK_BYTES = 2**22
 """Size of the slices in which large arrays are read."""
+
+LEAST_LEVELS = 256
+"""Least number of values that float32 must distinguish between the smallest and the largest pixel."""
 
 _LIKELY_CHANNELS = range(1, 5)
 _LARGEST_LABEL = 2**31
@@ -29,29 +33,9 @@ def chunks(array_N: np.ndarray) -> Iterator[np.ndarray]:
         yield array_N[start : start + rows]
 
 
-def as_array(value: Any, name: str) -> np.ndarray:
-    """A non-empty array of numbers, from a NumPy array, a tensor of any device and dtype, or nested lists.
-
-    Memmaps and native arrays are not copied. Raises DataError.
-    """
-    if hasattr(value, "detach"):  # a tensor: NumPy has no bfloat16, and floats become float32 in any case
-        value = value.detach().cpu()
-        value = value.float() if value.is_floating_point() else value
-    try:
-        array = value if isinstance(value, np.memmap) else np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        got = f"{type(value).__name__}: {one_line(error)}"
-        raise DataError(
-            f"{name} must be one array of numbers. Got {got}. Stack equal shapes by numpy.stack."
-        ) from error
-    if array.dtype.kind not in "buif":
-        raise DataError(
-            f"{name} must hold numbers. Got dtype {array.dtype}. "
-            "Stack images by numpy.stack; number labels by numpy.unique(y, return_inverse=True)[1]."
-        )
-    if not array.size:
-        raise DataError(f"{name} must hold at least one example. Got shape {array.shape}.")
-    return array
+def evenly_spaced(array_N: np.ndarray, count: int = 100) -> np.ndarray:
+    """At most ``count`` examples from the whole array, as a view."""
+    return array_N[:: -(-len(array_N) // count)]
 
 
 def guess_layout(shape: tuple[int, ...], name: str) -> str:
@@ -104,8 +88,7 @@ def _pixels(array: np.ndarray, name: str) -> np.ndarray:
             f"Convert it: numpy.save(file, {name}.astype('float32'))."
         )
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # overflow gives inf, which the Dataset rejects
-            return array.astype(np.float32)
+        return _single_precision(array, name)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 255:
         raise DataError(
@@ -113,6 +96,33 @@ def _pixels(array: np.ndarray, name: str) -> np.ndarray:
             f"Convert them: {name}.astype('float32')."
         )
     return array.astype(np.uint8)
+
+
+def _single_precision(array: np.ndarray, name: str) -> np.ndarray:
+    """Images as float32. Raises DataError if their differences would vanish."""
+    low, high = array.min(), array.max()
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow gives inf, which the Dataset rejects
+        if low < high and high - low < LEAST_LEVELS * np.spacing(np.float32(max(abs(low), abs(high)))):
+            raise DataError(
+                f"{name} must have {LEAST_LEVELS} levels or more in float32. Got {low} to {high}, which float32 does "
+                f"not distinguish. Subtract the mean: {name} - {name}.mean()."
+            )
+        return array.astype(np.float32)
+
+
+def texts(values: Any, name: str) -> tuple[str, ...]:
+    """Names as text, from text, bytes in UTF-8 or whole numbers, in a list, tuple or array. Raises DataError."""
+    array = np.asarray(values) if hasattr(values, "__array__") else values
+    listed = array.tolist() if isinstance(array, np.ndarray) and array.ndim == 1 else array
+    if not isinstance(listed, list | tuple) or isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{name} must be a list of names, in the order of the classes. Got {type(values).__name__}.")
+    for value in listed:
+        if not isinstance(value, str | bytes | int) or isinstance(value, bool):
+            raise DataError(f"{name} must hold text. Got {value!r:.100}.")
+    try:
+        return tuple(value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in listed)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} must be UTF-8. Got {error.object!r:.100}. Decode the names.") from error
 
 
 def labels(value: Any, name: str) -> np.ndarray:
@@ -167,8 +177,3 @@ def some(values: np.ndarray) -> str:
     """Up to three of the smallest different values, for a message."""
     distinct = np.unique(values)
     return ", ".join(f"{value}" for value in distinct[:3]) + (", …" if len(distinct) > 3 else "")
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an exception on one line, without its final stop."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,8 +1,9 @@
-"""Augmentation of a whole batch at once, on its device: random crops with zero padding, and horizontal flips.
+"""Augmentation of a whole batch at once, on its device: random crops of padded images, and horizontal flips.
 
 It works on raw images, before standardisation, for three reasons: padding is black, as in the recipes of the field;
 uint8 images need a quarter of float32's memory traffic; and the training statistics are computed from whole images.
-In float images, the padding of 0 is black if they lie in 0..1, and about the mean if they are already standardised.
+Float images are padded with 0, which is black if they lie in 0..1, and about the mean if they are already standardised;
+if 0 is outside of their range, with the nearest value in it.
 Shape suffixes: B batch, F channels (times frames, for videos), H height, W width.
 
 References
@@ -13,15 +14,14 @@ He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
+from evaluators.data.arrays import evenly_spaced
+from evaluators.data.datasets import Dataset
 from nas.errors import DataError, unknown_name
-
-if TYPE_CHECKING:
-    from nas.representation.elements import Task
 
 NAMES = ("auto", "none", "crop", "flip", "crop+flip")
 """Valid names for :func:`augmentation`."""
@@ -29,7 +29,7 @@ NAMES = ("auto", "none", "crop", "flip", "crop+flip")
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random shift of each image, filled with 0, and random mirroring.
+    """Random shift of each image, and random mirroring.
 
     Parameters
     ----------
@@ -37,10 +37,13 @@ class Augmentation:
         Largest shift in pixels, (vertical, horizontal); (0, 0): no crop.
     flip
         Mirror left to right with probability 1/2.
+    fill
+        Value of pixels that are shifted in.
     """
 
     pad: tuple[int, int] = (0, 0)
     flip: bool = False
+    fill: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.pad) != 2 or min(self.pad) < 0:
@@ -54,43 +57,63 @@ class Augmentation:
         """
         x_BFHW = images.flatten(1, -3)
         if any(self.pad):
-            x_BFHW = _crop(x_BFHW, self.pad, generator)
+            x_BFHW = _crop(x_BFHW, self.pad, self.fill, generator)
         if self.flip:
             x_BFHW = _flip(x_BFHW, generator)
         return x_BFHW.reshape(images.shape)
 
+    def __str__(self) -> str:
+        """The changes in words, for displays."""
+        if not (any(self.pad) or self.flip):
+            return "none"
+        shifts = f"shifts of at most {self.pad[0]}×{self.pad[1]} pixels" if any(self.pad) else "no shifts"
+        return f"{shifts}, {'mirrored at random' if self.flip else 'not mirrored'}"
 
-def augmentation(name: str, task: Task) -> Augmentation:
-    """The augmentation of this name for the images of a task.
+
+def augmentation(name: str, dataset: Dataset) -> Augmentation:
+    """The augmentation of this name for the training images of a data set.
 
     Parameters
     ----------
     name
-        One of :data:`NAMES`. "auto" crops, and also flips images of at least three channels: photographs mostly keep
-        their class when mirrored, digits and letters, which are mostly grey, do not. Use "crop" for colour images of
-        text (SVHN).
-    task
-        Determines the largest shift: an eighth of the image, at least one pixel.
+        One of :data:`NAMES`. "auto" crops. It also flips the images of data that are known to keep their class when
+        mirrored: photographs mostly do; digits, letters, arrows and the sides of a scan do not.
+    dataset
+        The largest shift is an eighth of the image, rounded down: images are not shifted along sides below 8 pixels.
 
     Raises
     ------
     DataError
         Unknown name.
+
+    Examples
+    --------
+    >>> from evaluators.data import digits
+    >>> print(augmentation("auto", digits()))
+    shifts of at most 1×1 pixels, not mirrored
     """
     if name not in NAMES:
         raise DataError(unknown_name("augmentation", name, NAMES))
     if name == "auto":
-        name = "crop+flip" if task.input_shape[0] >= 3 else "crop"
-    height, width = task.input_shape[-2:]
-    pad = (max(1, height // 8), max(1, width // 8)) if "crop" in name else (0, 0)
-    return Augmentation(pad=pad, flip="flip" in name)
+        name = "crop+flip" if dataset.mirror_invariant else "crop"
+    height, width = dataset.x_train.shape[-2:]
+    pad = (height // 8, width // 8) if "crop" in name else (0, 0)
+    return Augmentation(pad=pad, flip="flip" in name, fill=_fill(dataset.x_train))
 
 
-def _crop(x_BFHW: torch.Tensor, pad: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+def _fill(x_NCS: np.ndarray) -> float:
+    """The value nearest to 0 in the range of float images; 0 for uint8."""
+    if x_NCS.dtype == np.uint8:
+        return 0.0
+    seen = evenly_spaced(x_NCS)
+    return float(np.clip(0.0, seen.min(), seen.max()))
+
+
+def _crop(x_BFHW: torch.Tensor, pad: tuple[int, int], fill: float, generator: torch.Generator) -> torch.Tensor:
     batch, _, height, width = x_BFHW.shape
     draw = [torch.randint(2 * most + 1, (batch,), generator=generator, device=generator.device) for most in pad]
     down_B, right_B = (shift.to(x_BFHW.device, non_blocking=True) for shift in draw)
-    padded = F.pad(x_BFHW, (pad[1], pad[1], pad[0], pad[0]))
+    padded = F.pad(x_BFHW, (pad[1], pad[1], pad[0], pad[0]), value=fill)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, F, shifts down, shifts right, H, W), a view
     return windows[torch.arange(batch, device=x_BFHW.device), :, down_B, right_B]
 

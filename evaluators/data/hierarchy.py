@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluators.data.arrays import labels, one_line, some
-from nas.errors import DataError, unknown_name
+from evaluators.data.arrays import labels, some
+from nas.errors import DataError, one_line, unknown_name
+from nas.evaluation.arrays import as_array
 from nas.files import expanded
 
 Hierarchy = tuple[tuple[int, ...], ...]
@@ -38,7 +40,7 @@ def from_coarse_labels(y_N: np.ndarray, coarse: Any, name: str) -> Hierarchy:
     DataError
         The shape is wrong, or examples of one class have different coarse labels.
     """
-    columns = np.asarray(coarse)
+    columns = as_array(coarse, name)
     columns = columns[:, None] if columns.ndim == 1 else columns
     if columns.ndim != 2 or not columns.shape[1]:
         raise DataError(f"{name} must have shape (N,), or (N, H) for H coarser labellings. Got {columns.shape}.")
@@ -61,8 +63,10 @@ def _of_classes(y_N: np.ndarray, coarse_N: np.ndarray, name: str) -> tuple[int, 
 
 
 def check_coarse_labels(hierarchy: Hierarchy, y_N: np.ndarray, coarse: Any, name: str) -> None:
-    """Raise DataError unless the coarse labels of test examples agree with the hierarchy."""
-    actual = np.asarray(coarse)
+    """Raise DataError unless the coarse labels of examples agree with the hierarchy."""
+    if not hierarchy:
+        raise DataError(f"{name} needs coarse labels of the training examples too. Got none: add y_train_coarse.")
+    actual = as_array(coarse, name)
     expected = np.array([np.array(labelling)[y_N] for labelling in hierarchy]).T
     if not np.array_equal(actual[:, None] if actual.ndim == 1 else actual, expected):
         raise DataError(f"{name} must give every class the coarse label of its training examples. Correct or omit it.")
@@ -74,7 +78,8 @@ def read_mapping(path: str | Path, num_classes: int, class_names: Sequence[str] 
     Parameters
     ----------
     path
-        File with a JSON object from classes, by number or name, to coarse labels: names or whole numbers.
+        File with a JSON object from classes, by number or name, to coarse labels: names or whole numbers. A number and
+        its text, such as 0 and "0", are one label.
     num_classes, class_names
         Number of classes, and their names if they have any.
 
@@ -98,13 +103,14 @@ def read_mapping(path: str | Path, num_classes: int, class_names: Sequence[str] 
     if not isinstance(pairs, _Pairs):
         raise DataError(f"{form}. Got a {type(pairs).__name__}.")
     coarse_of_class: dict[int, str | int] = {}
+    numbered = any(type(coarse) is int for _, coarse in pairs)
     for name, coarse in pairs:
         if type(coarse) not in (str, int):
             raise DataError(f"{form}: a name or a whole number. Got {json.dumps(coarse, default=list)} for {name!r}.")
         label = _class(path, name, num_classes, class_names)
         if label in coarse_of_class:
             raise DataError(f"{path} must name each class once. Got class {label} twice, the second time as {name!r}.")
-        coarse_of_class[label] = coarse
+        coarse_of_class[label] = _coarse_label(coarse, numbered)
     if missing := [_display_name(label, class_names) for label in range(num_classes) if label not in coarse_of_class]:
         rest = f", and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise DataError(f"{form}. Missing: {', '.join(missing[:5])}{rest}.")
@@ -117,14 +123,27 @@ def read_mapping(path: str | Path, num_classes: int, class_names: Sequence[str] 
     return tuple(groups.index(coarse_of_class[label]) for label in range(num_classes))
 
 
+def _coarse_label(value: str | int, numbered: bool) -> str | int:
+    """The label that a value means. numbered: the file has numbers, so that text such as "0" is one of them."""
+    if isinstance(value, int):
+        return value
+    text = unicodedata.normalize("NFC", value).strip()
+    return int(text) if numbered and _is_number(text.removeprefix("-")) else text
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
 class _Pairs(list):
     """The pairs of a JSON object, so that repeated names are seen."""
 
 
 def _class(path: str | Path, name: str, num_classes: int, class_names: Sequence[str]) -> int:
-    if name in class_names:
-        return class_names.index(name)
-    if name.isascii() and name.isdigit() and len(name) < 20 and int(name) < num_classes:
+    by_text = {unicodedata.normalize("NFC", each): label for label, each in enumerate(class_names)}
+    if (text := unicodedata.normalize("NFC", name)) in by_text:
+        return by_text[text]
+    if _is_number(name) and int(name) < num_classes:
         return int(name)
     valid = class_names or [str(label) for label in range(num_classes)]
     raise DataError(f"{path}: {unknown_name('class', name, valid)}")

@@ -16,27 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.data.arrays import one_line
 from evaluators.data.datasets import Dataset, from_arrays
 from evaluators.data.hierarchy import read_mapping
-from nas.errors import DataError, PluginError, unknown_name
+from nas.errors import DataError, PluginError, one_line, unknown_name
+from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION
 from nas.files import expanded
 from nas.plugins import describe, installed, load_plugin
 
 FORMS = {
     "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1. "
-    "y_train_coarse for a label hierarchy.",
+    "x_val, y_val for validation, y_train_coarse for a label hierarchy.",
     "npy:FOLDER": "The same arrays as .npy files, read from disk as needed: for data larger than memory.",
     "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, if torchvision is installed.",
     "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them.",
 }
 """Data specifications beside installed plug-ins, with descriptions."""
 
-PARTS = ("x_train", "y_train", "x_test", "y_test")
-"""Names of the arrays in a file or folder."""
-
-EXTRAS = ("y_train_coarse", "y_test_coarse", "class_names")
-"""Names of optional arrays."""
+MIRROR_INVARIANT = ("CIFAR10", "CIFAR100")
+"""Data sets of torchvision whose images keep their class when mirrored, as in the recipes of the field."""
 
 TORCHVISION = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN")
 """Supported data sets of torchvision."""
@@ -117,13 +114,15 @@ def _options(kind: str, text: str, defaults: Mapping[str, int]) -> dict[str, int
     """The options in the specification of a plug-in."""
     if text and not defaults:
         raise DataError(f"{kind} has no options. Got {text!r}. Write {kind}.")
-    options = {}
+    options: dict[str, int] = {}
     for item in filter(None, text.split(",")):
         name, _, value = item.partition("=")
         if name not in defaults:
             raise DataError(unknown_name(f"option of {kind}", name, defaults))
         if not (value.isascii() and value.isdigit()):
             raise DataError(f"Options of {kind} are whole numbers. Got {item!r}. Write {name}={defaults[name]}.")
+        if name in options:
+            raise DataError(f"Each option of {kind} may be given once. Got {name} twice.")
         options[name] = int(value)
     return options
 
@@ -166,15 +165,20 @@ def _read_arrays(kind: str, path: Path) -> dict[str, Any]:
 
 
 def _names_to_read(present: set[str], path: Path) -> tuple[str, ...]:
-    """All four arrays, or only the training set, and the extras that are present."""
+    """All four arrays, or only the training set, and the extras that are present. No other arrays may be there."""
     names = PARTS if present & set(PARTS[2:]) else PARTS[:2]
+    known = (*PARTS, *EXTRAS, *VALIDATION)
     if not present.issuperset(names):
         missing = ", ".join(name for name in names if name not in present)
         raise DataError(
             f"{path} must hold {', '.join(PARTS)}, or only the first two. "
             f"Got {', '.join(sorted(present)) or 'nothing'}, without {missing}. Save the missing arrays."
         )
-    return (*names, *(name for name in EXTRAS if name in present))
+    for name in sorted(present.difference(known)):
+        raise DataError(
+            f"{path}: {unknown_name('array', name, known)} It would be ignored: rename it, or leave it out."
+        )
+    return tuple(name for name in known if name in present)
 
 
 def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
@@ -199,7 +203,8 @@ def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
                 f"{one_line(error)}. Put it there, or name its folder: torchvision:{name}:ROOT."
             ) from error
         arrays += [part.data, part.labels if name == "SVHN" else part.targets]
-    return from_arrays(*arrays, name=spec, class_names=getattr(part, "classes", ()))
+    invariant = name in MIRROR_INVARIANT
+    return from_arrays(*arrays, name=spec, class_names=getattr(part, "classes", ()), mirror_invariant=invariant)
 
 
 def as_dataset(plugin: Any, name: str, *, layout: str | None = None) -> Dataset:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluators.data.augmentation import Augmentation, augmentation
+from evaluators.data.augmentation import augmentation
 from evaluators.data.batches import Batches, batches
 from evaluators.data.datasets import Dataset
 from evaluators.data.splitting import split, subset
+from nas.errors import DataError
 from nas.execution.preprocessing import Preprocessing
 from nas.seeds import seed as derived_seed
 
@@ -33,10 +34,16 @@ class ImageSource:
     device
         Device of the batches.
     validation
-        Share of the training images that is kept for validation. None: 15 %, and up to 30 % of small data, for 500
-        images, with which accuracies can be distinguished.
+        Share of the training images that is kept for validation. None: the validation images of the data set, if it
+        has any; otherwise 15 %, and up to 30 % of small data, for 500 images, with which accuracies can be
+        distinguished.
     augment
         Augmentation of training images, one of :data:`evaluators.data.augmentation.NAMES`.
+
+    Raises
+    ------
+    DataError
+        A share is given for data with validation images of their own.
 
     Notes
     -----
@@ -51,12 +58,19 @@ class ImageSource:
         validation: float | None = None,
         augment: str = "auto",
     ) -> None:
+        if validation is not None and dataset.x_val is not None:
+            raise DataError(
+                f"The data have {len(dataset.x_val)} validation images of their own, x_val. "
+                f"Got --validation {validation:g} too: leave it out."
+            )
         self.dataset, self.device, self._validation = dataset, device, validation
-        self.augmentation: Augmentation | None = None if augment == "none" else augmentation(augment, dataset.task)
+        self.augmentation = augmentation(augment, dataset)
 
     @cached_property
     def _parts(self) -> tuple[np.ndarray, np.ndarray]:
-        labels = self.dataset.y_train
+        labels, own = self.dataset.y_train, self.dataset.y_val
+        if own is not None:
+            return np.arange(len(labels)), np.arange(len(own))
         return split(labels, fraction=self._validation or max(0.15, min(0.3, 500 / len(labels))), seed=SPLIT_SEED)
 
     @property
@@ -66,8 +80,19 @@ class ImageSource:
 
     @property
     def validation_rows(self) -> np.ndarray:
-        """Indices of the validation images, among the data set's training images."""
+        """Indices of the validation images, among the images of :attr:`validation_data`."""
         return self._parts[1]
+
+    @property
+    def validation_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels that contain the validation part: the data set's own, or its training images."""
+        parts = self.dataset.parts
+        return parts.get("val", parts["train"])
+
+    @property
+    def validation_labels(self) -> np.ndarray:
+        """Labels of the validation images."""
+        return self.validation_data[1][self.validation_rows]
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -86,8 +111,9 @@ class ImageSource:
         return self.batches(self.dataset.x_train, self.dataset.y_train, rows=rows, size=size, augmented=augmented)
 
     def validation(self, rows: np.ndarray | None = None) -> Batches:
-        """Batches of the validation images, or of these rows of the data set's training images, for evaluation."""
-        return self.training(self.validation_rows if rows is None else rows, EVALUATION_BATCH, augmented=False)
+        """Batches of the validation images, or of these rows of :attr:`validation_data`, for evaluation."""
+        rows = self.validation_rows if rows is None else rows
+        return self.batches(*self.validation_data, rows=rows, size=EVALUATION_BATCH, augmented=False)
 
     def test(self, rows: np.ndarray | None = None) -> Batches:
         """Batches of the test images, or of some of them, for evaluation."""

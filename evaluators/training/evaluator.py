@@ -52,8 +52,8 @@ class Training(Evaluator):
         File with the coarse label of every class, see :func:`nas.load_data`. Accuracy is then measured
         as in :mod:`evaluators.training.accuracy`.
     validation
-        Share of the training images that is kept for choosing candidates; None: see
-        :class:`evaluators.data.source.ImageSource`.
+        Share of the training images that is kept for choosing candidates; None: the data's own validation images, or
+        a share, see :class:`evaluators.data.source.ImageSource`.
     batch_size, learning_rate, weight_decay, precision
         See :class:`evaluators.training.schedule.Optimisation`.
     augment
@@ -123,16 +123,19 @@ class Training(Evaluator):
         return DataInfo(
             name=data.name,
             task=data.task,
-            floor=constant_accuracy(data.task, data.y_train[source.validation_rows]),
+            floor=constant_accuracy(data.task, source.validation_labels),
             train_images=len(source.training_rows),
             validation_images=len(source.validation_rows),
             test_images=len(data.y_test),
             fingerprint=data.fingerprint,
+            parts=data.fingerprint_parts,
+            augmentation=str(source.augmentation),
         )
 
     def start(self, job: Job) -> TrainingRun:
         """The training of a job, before its first step."""
         data_settings = {name: getattr(self, name) for name in ("data", "layout", "validation", "augment")}
+        data_settings["fingerprint"] = self.dataset.fingerprint
         return TrainingRun(self.source, self.optimisation, job, data_settings)
 
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:

@@ -98,7 +98,7 @@ def select_points(
     costs = [m.macs for m in measured] or [1]
     low = min(costs) if selection.low is None else selection.low
     high = 1.01 * max(low, *costs) if selection.high is None else selection.high
-    floor = constant_accuracy(source.dataset.task, source.dataset.y_train[source.validation_rows])
+    floor = constant_accuracy(source.dataset.task, source.validation_labels)
     selected = choose_points(measured, count, Score(low=low, high=high, floor=floor), selection)
     if len(selected) < count:
         raise Diverged(
@@ -115,7 +115,7 @@ def _measures(
     """The quick measure of the search, and the measure on all validation images."""
     timed = selection.max_latency_ms is not None
     rows, validation = source.training_subset(images), source.validation_rows
-    part = subset(source.dataset.y_train[validation], size=min(QUICK_VALIDATION, len(validation)), seed=0)
+    part = subset(source.validation_labels, size=min(QUICK_VALIDATION, len(validation)), seed=0)
     calibration = source.calibration(rows, seed, images=QUICK_CALIBRATION)
     return (
         _SubnetworkMeasure(calibration, source.validation(validation[part]), network, timed),

@@ -1,81 +1,72 @@
-"""Arrays as the data of a study: written beside its store, so that workers and a resumed search can load them."""
+"""Arrays that users pass: NumPy arrays, tensors, nested lists. Nothing of them may vanish on the way."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nas.errors import DataError, UserError
-from results.connection import check_folder
+from nas.errors import DataError, one_line
+
+PARTS = ("x_train", "y_train", "x_test", "y_test")
+"""Names of the arrays of a data set: in a file npz, a folder npy, a mapping or an object."""
+EXTRAS = ("y_train_coarse", "class_names", "y_test_coarse")
+"""Names of optional arrays."""
+VALIDATION = ("x_val", "y_val", "y_val_coarse", "mirror_invariant")
+"""Names of further optional arrays."""
 
 
-def stored_data(data: Any, files: Path) -> str:
-    """The data specification of a study; arrays are written to a file once.
+def as_array(value: Any, name: str) -> np.ndarray:
+    """A non-empty array of numbers, from a NumPy array, a tensor of any device and dtype, or nested lists.
+
+    Memmaps and native arrays are not copied.
 
     Parameters
     ----------
-    data
-        A data specification, arrays (x_train, y_train[, x_test, y_test]), or an object with these attributes and
-        optionally ``hierarchy`` and ``class_names``, such as a Dataset.
-    files
-        Folder of the study, beside the store; created if necessary.
-
-    Returns
-    -------
-    str
-        ``data`` itself, or "npz:FILE"; the file is named by the hash of its content.
+    value
+        The array.
+    name
+        Its name, for messages.
 
     Raises
     ------
-    UserError
-        If ``data`` is of another type.
-    results.StoreError
-        If the folder of the store does not exist.
     DataError
-        If a value is no array of numbers.
+        If it is no array of numbers, or if some of its entries are masked.
     """
-    if isinstance(data, str):
-        return data
-    arrays = _arrays(data)
-    check_folder(files.resolve().parent.parent)
-    digest = hashlib.sha256()
-    for name, values in arrays.items():
-        array = arrays[name] = _numbers(name, values)
-        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    path = files.resolve() / f"data-{digest.hexdigest()[:16]}.npz"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with open(partial, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(partial, path)
-    return f"npz:{path}"
-
-
-def _arrays(data: Any) -> dict[str, Any]:
-    """The values of data by name, in the order of the content hash."""
-    extras: dict[str, Any] = {}
-    if hasattr(data, "x_train"):
-        if getattr(data, "hierarchy", ()):
-            extras["y_train_coarse"] = np.array(data.hierarchy).T[data.y_train]
-        if getattr(data, "class_names", ()):
-            extras["class_names"] = np.array(data.class_names)
-        data = (data.x_train, data.y_train, data.x_test, data.y_test)
-    if not isinstance(data, tuple | list) or len(data) not in (2, 4):
-        raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
-    return dict(zip(("x_train", "y_train", "x_test", "y_test"), data)) | extras
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
+    reject_masked(value, name)
     try:
-        array = np.asarray(values)
+        if hasattr(value, "detach"):  # a tensor: NumPy has no bfloat16, and floats become float32 in any case
+            value = value.detach().cpu()
+            value = value.float() if value.is_floating_point() else value
+        array = value if isinstance(value, np.memmap) else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name} must be one array of numbers. Got {type(values).__name__}: {error}") from error
-    if array.dtype.hasobject:
-        raise DataError(f"{name} must be one array of numbers. Got dtype {array.dtype}.")
+        got = f"{type(value).__name__}: {one_line(error)}"
+        raise DataError(
+            f"{name} must be one array of numbers. Got {got}. Stack equal shapes by numpy.stack."
+        ) from error
+    if array.dtype.kind not in "buif":
+        raise DataError(
+            f"{name} must hold numbers. Got dtype {array.dtype}. "
+            "Stack images by numpy.stack; number labels by numpy.unique(y, return_inverse=True)[1]."
+        )
+    if not array.size:
+        raise DataError(f"{name} must hold at least one example. Got shape {array.shape}.")
     return array
+
+
+def reject_masked(value: Any, name: str) -> None:
+    """Raise DataError if some entries of an array, or of arrays in nested lists, are masked."""
+    if masked := _masked_entries(value):
+        raise DataError(
+            f"{name} must have no masked entries: masks would be lost. Got {masked:,}. Fill them, {name}.filled(0), "
+            "or drop these examples."
+        )
+
+
+def _masked_entries(value: Any) -> int:
+    """Number of masked entries of an array, or of the arrays in nested lists."""
+    if isinstance(value, np.ma.MaskedArray):
+        return int(np.ma.count_masked(value))
+    if isinstance(value, list | tuple):
+        return sum(_masked_entries(item) for item in value if isinstance(item, list | tuple | np.ma.MaskedArray))
+    return 0

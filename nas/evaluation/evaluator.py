@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,7 +35,12 @@ class DataInfo:
     train_images, validation_images, test_images
         Numbers of images; the training images do not include the validation images.
     fingerprint
-        Content hash of the arrays.
+        Content hash of the arrays. A study keeps it: every process that trains or measures compares it.
+    parts
+        Content hashes of parts of the data by name, such as "test labels", with which a message names a difference.
+        Under "examples", a hash that does not depend on the order of the examples and on their split.
+    augmentation
+        Changes of the training images in words, for displays; empty if unknown.
     """
 
     name: str
@@ -45,6 +50,8 @@ class DataInfo:
     validation_images: int
     test_images: int
     fingerprint: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+    augmentation: str = ""
 
 
 class Evaluator(ABC):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from evaluators.data.augmentation import NAMES, Augmentation, augmentation
+from evaluators.data.datasets import Dataset
 from nas.errors import DataError
-from nas.representation.elements import Task
 
 
 def generator(seed=0):
@@ -72,28 +75,63 @@ def test_nothing_global_is_random():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def images(shape, low=0, high=255, **settings):
+    """A data set of images of this shape, in ``low`` to ``high``."""
+    x = np.linspace(low, high, 6 * math.prod(shape)).reshape(6, *shape).astype(np.uint8 if low == 0 else np.float32)
+    data = {"x_train": x, "y_train": np.arange(6) % 2, "x_test": x, "y_test": np.arange(6) % 2}
+    return Dataset(name="images", num_classes=2, **data, **settings)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "expected"),
     [
-        ("auto", (3, 32, 32), Augmentation(pad=(4, 4), flip=True)),
+        ("auto", (3, 32, 32), Augmentation(pad=(4, 4))),
         ("auto", (1, 28, 28), Augmentation(pad=(3, 3))),
-        ("auto", (3, 8, 64, 32), Augmentation(pad=(8, 4), flip=True)),
+        ("auto", (3, 8, 64, 32), Augmentation(pad=(8, 4))),
+        ("auto", (1, 1, 64), Augmentation(pad=(0, 8))),
+        ("auto", (1, 64, 7), Augmentation(pad=(8, 0))),
+        ("auto", (2, 5, 5), Augmentation()),
         ("none", (3, 32, 32), Augmentation()),
-        ("crop", (3, 5, 5), Augmentation(pad=(1, 1))),
+        ("crop", (3, 9, 5), Augmentation(pad=(1, 0))),
         ("flip", (1, 32, 32), Augmentation(flip=True)),
         ("crop+flip", (1, 32, 16), Augmentation(pad=(4, 2), flip=True)),
     ],
 )
 def test_names(name, shape, expected):
     assert name in NAMES
-    assert augmentation(name, Task(input_shape=shape, num_classes=10)) == expected
+    assert augmentation(name, images(shape)) == expected
+
+
+def test_only_data_that_keep_their_class_are_mirrored_without_request():
+    assert augmentation("auto", images((3, 32, 32), mirror_invariant=True)) == Augmentation(pad=(4, 4), flip=True)
+    assert not augmentation("crop", images((3, 32, 32), mirror_invariant=True)).flip
+
+
+@pytest.mark.parametrize(("low", "high", "fill"), [(-1, 1, 0), (1000, 4000, 1000), (-9, -3, -3)])
+def test_float_images_are_padded_with_a_value_of_their_range(low, high, fill):
+    change = augmentation("auto", images((1, 16, 16), low, high))
+    assert change.fill == fill
+    out = change(torch.full((64, 1, 16, 16), 2.0 * fill + 1), generator())
+    assert out.unique().tolist() == sorted({float(fill), 2.0 * fill + 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (Augmentation(), "none"),
+        (Augmentation(pad=(0, 8)), "shifts of at most 0×8 pixels, not mirrored"),
+        (Augmentation(flip=True), "no shifts, mirrored at random"),
+    ],
+)
+def test_changes_in_words(change, words):
+    assert str(change) == words
 
 
 def test_wrong_names_list_the_valid_ones():
     with pytest.raises(
         DataError, match=r"Unknown augmentation 'crops'. Did you mean 'crop'\? Valid: auto, crop, crop\+"
     ):
-        augmentation("crops", Task(input_shape=(3, 32, 32), num_classes=10))
+        augmentation("crops", images((3, 32, 32)))
 
 
 @pytest.mark.parametrize("pad", [(-1, 0), (1,)])

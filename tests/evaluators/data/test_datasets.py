@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.data import datasets
+from evaluators.data import fingerprint
 from evaluators.data.arrays import labels
 from evaluators.data.datasets import from_arrays
 from evaluators.data.generated import synthetic
@@ -128,7 +128,7 @@ def test_fingerprint_sees_content_not_form():
 
 
 def test_fingerprint_of_large_arrays_reads_a_part(monkeypatch):
-    monkeypatch.setattr(datasets, "HASHED_BYTES", 500)
+    monkeypatch.setattr(fingerprint, "HASHED_BYTES", 500)
     data, other = part(), part(np.where(np.arange(30)[:, None, None] == 1, 0, X))
     assert data.fingerprint == other.fingerprint  # example 1 is not among those looked at
     assert data.fingerprint != part(np.where(np.arange(30)[:, None, None] == 0, 0, X)).fingerprint

@@ -48,9 +48,10 @@ def test_coarse_labels_tell_the_hierarchy() -> None:
         ({"y_train_coarse": PAIRS[Y] + 0.5}, "y_train_coarse must hold whole numbers"),
         ({"y_train_coarse": PAIRS[Y], "y_test_coarse": THIRDS[Y][:12]}, "y_test_coarse must give every class the"),
         ({"y_train_coarse": PAIRS[Y], "y_test_coarse": PAIRS[Y]}, "y_test_coarse must give every class the"),
-        ({"y_test_coarse": PAIRS[Y][:12]}, "y_test_coarse must give every class the"),
+        ({"y_test_coarse": PAIRS[Y][:12]}, "y_test_coarse needs coarse labels of the training examples too"),
+        ({"y_train_coarse": np.ma.masked_equal(PAIRS[Y], 2)}, "y_train_coarse must have no masked entries"),
         ({"class_names": ("a", "b")}, "class_names must be 6 different names"),
-        ({"class_names": "aabcde"}, "class_names must be 6 different names"),
+        ({"class_names": list("aabcde")}, "class_names must be 6 different names"),
     ],
 )
 def test_mistakes_in_arrays(extras: dict[str, Any], said: str) -> None:
@@ -102,6 +103,21 @@ def test_a_mark_at_the_beginning_of_a_file_is_no_mistake(tmp_path) -> None:
 
 def test_coarse_numbers_keep_their_order_beyond_nine(tmp_path) -> None:
     assert read_mapping(mapping(tmp_path, {"0": 10, "1": 9, "2": 10}), 3) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"0": 0, "1": "0", "2": "1"}, (0, 0, 1)),
+        ({"0": 10, "1": "9", "2": "10"}, (1, 0, 1)),
+        ({"0": -1, "1": 0, "2": "-1"}, (0, 1, 0)),
+        ({"0": "a ", "1": "b", "2": "a"}, (0, 1, 0)),
+        ({"0": "caf\u00e9", "1": "cafe\u0301", "2": "bar"}, (1, 1, 0)),
+        ({"0": 10**30, "1": 5, "2": 10**30}, (1, 0, 1)),
+    ],
+)
+def test_a_label_that_is_written_in_two_ways_is_one_group(tmp_path, given, expected) -> None:
+    assert read_mapping(mapping(tmp_path, given), 3) == expected
 
 
 def test_the_groups_of_cifar100() -> None:

@@ -37,7 +37,7 @@ def save(folder, **arrays):
 
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
 def test_npz(tmp_path, write):
-    write(tmp_path / "a.npz", **ARRAYS, note=np.array("not ours to read"))
+    write(tmp_path / "a.npz", **ARRAYS)
     data = load(f"npz:{tmp_path / 'a.npz'}")
     np.testing.assert_array_equal(data.x_train, X.transpose(0, 3, 1, 2))
     assert (len(data.x_test), isinstance(data.x_train, np.memmap), data.num_classes) == (9, False, 3)
@@ -92,6 +92,21 @@ def test_npz_with_other_names(tmp_path):
     refuses(f"npz:{tmp_path / 'a.npz'}", "Got images, labels, without x_train, y_train")
     np.savez(tmp_path / "b.npz", x_train=X, y_train=Y, x_test=X)
     refuses(f"npz:{tmp_path / 'b.npz'}", "without y_test")
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"x_valid": X, "y_valid": Y}, ["Unknown array 'x_valid'", "Did you mean 'x_val'", "would be ignored"]),
+        ({"mask": X > 3}, ["Unknown array 'mask'", "leave it out"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+def test_arrays_that_would_be_ignored_are_refused(tmp_path, kind, extra, words):
+    folder = save(tmp_path / "folder", **ARRAYS, **extra)
+    np.savez(tmp_path / "a.npz", **ARRAYS, **extra)
+    for word in words:
+        refuses(f"npz:{tmp_path / 'a.npz'}" if kind == "npz" else f"npy:{folder}", word)
 
 
 # npy -------------------------------------------------------------------------------------------------------------
@@ -157,6 +172,7 @@ def test_built_in():
         ("synthetic:n", "Got 'n'. Write n=2000"),
         ("synthetic:n=-5", "Options of synthetic are whole numbers"),
         ("synthetic:n=5", "n ≥ 3·classes"),
+        ("synthetic:n=50,n=60", "Got n twice"),
         ("synthetic:classes=1", "classes ≥ 2"),
         ("synthetic:size=2", "size ≥ 4"),
         ("synthetic:channels=0", "channels ≥ 1"),
@@ -198,6 +214,7 @@ def torchvision(monkeypatch):
     datasets = types.SimpleNamespace(
         MNIST=maker("MNIST", X[..., 0], "targets"),
         CIFAR10=maker("CIFAR10", X, "targets"),
+        FashionMNIST=maker("FashionMNIST", X[..., 0], "targets"),
         SVHN=maker("SVHN", X.transpose(0, 3, 1, 2), "labels"),
     )
     module = types.ModuleType("torchvision")
@@ -214,6 +231,11 @@ def test_torchvision(torchvision, tmp_path, name, channels):
     assert all(call["root"] == str(tmp_path) for _, call in torchvision)
     last = torchvision[-1][1]
     assert last.get("split") == "test" if name == "SVHN" else last["train"] is False
+
+
+def test_only_photographs_are_known_to_keep_their_class_when_mirrored(torchvision, tmp_path):
+    invariant = {n: load(f"torchvision:{n}:{tmp_path}").mirror_invariant for n in ("CIFAR10", "SVHN", "FashionMNIST")}
+    assert invariant == {"CIFAR10": True, "SVHN": False, "FashionMNIST": False}
 
 
 def test_torchvision_without_a_network(torchvision, tmp_path):
