@@ -185,7 +185,7 @@ class Config(StudySettings):
     def from_stored(study: str, data: dict[str, Any]) -> Config:
         """Settings as written by :meth:`stored`. Raises UserError for settings of another version."""
         names = {each.name for each in fields(Config)}
-        values = {name.removeprefix("_"): value for name, value in data.items() if name != "data_fingerprint"}
+        values = {name.removeprefix("_"): value for name, value in data.items() if name not in FACTS}
         if unknown := values.keys() - names:
             raise UserError(f"Study {study!r} has settings unknown to this version: {', '.join(sorted(unknown))}.")
         return Config(study=study, **{**values, "spaces": tuple(values["spaces"])})
@@ -228,6 +228,8 @@ class Config(StudySettings):
         return tuple(sorted({math.ceil(self.epochs / 9), math.ceil(self.epochs / 3), self.epochs}))
 
 
+FACTS = ("data_fingerprint", "_data_parts", "_augmentation")
+"""Names among the stored settings that are no settings: facts about the data and their use."""
 CHANGEABLE = tuple(each.name for each in fields(RunSettings))
 """Names of the settings that resuming may change."""
 

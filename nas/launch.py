@@ -22,9 +22,10 @@ from nas.config import (
     takes,
 )
 from nas.errors import PluginError, UserError, unknown_name
-from nas.evaluation.arrays import stored_data
+from nas.evaluation.data_identity import DataIdentity, check_repeatable
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, check_device, load_evaluator
+from nas.evaluation.stored_data import stored_data
 from nas.evaluation.training_rules import load_rule
 from nas.files import absolute
 from nas.funnel.driver import Driver, StudyParts
@@ -111,9 +112,8 @@ def search(
     name = study_name(data) if study is None else study
     config = _canonical(Config(study=name, spaces=names, data="digits", **settings), objects)
     load_spaces(config.spaces, objects)  # before arrays are written
-    opened = results.open(store)
-    config = replace(config, data=stored_data(data, opened.files(config.study)))
-    return run(config, store=store, spaces=objects, progress=progress)
+    with stored_data(data, results.open(store), config.study) as specification:
+        return run(replace(config, data=specification), store=store, spaces=objects, progress=progress)
 
 
 @takes(_ResumeArguments)
@@ -170,13 +170,14 @@ def run(
         progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
         measured = budgets.budget_range(parts.screener, config.seed)
         score = Score(low=measured.low, high=measured.high, floor=info.floor)
+        check_repeatable(lambda: _evaluator(config), config.data, info)
     if config.optuna:
         check_optuna(config.optuna, config.study, store)
     with ExitStack() as stack:
         try:
             writer = opened.writer(config.study, stored_settings(config, info), parts.evaluator.measures)
         except results.SettingsDiffer as error:
-            message = differing_settings(error, store)
+            message = differing_settings(error, store, info, opened.settings(config.study))
             raise results.SettingsDiffer(error.study, error.differences, message) from error
         stack.enter_context(writer)
         runner = stack.enter_context(
@@ -184,6 +185,7 @@ def run(
                 config.evaluator,
                 config.data,
                 config.evaluator_settings(),
+                identity=DataIdentity.of(info),
                 workers=config.workers or 1,
                 log=str(writer.files / "log.txt"),
             )
@@ -225,7 +227,7 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
     if config.rule:
         load_rule(parse_rule(config.rule))
     spaces = load_spaces(config.spaces, objects)
-    evaluator = load_evaluator(config.evaluator, config.data, config.evaluator_settings())
+    evaluator = _evaluator(config)
     if (config.final_search or config.max_latency_ms) and not evaluator.selects:
         raise UserError(
             "--final-search and --max-latency-ms need an evaluator that runs the final search. "
@@ -239,6 +241,10 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
     config = replace(config, workers=config.workers or default_workers(config)).resolved(info.train_images)
     screener = screener_of(config, info.task, spaces)
     return StudyParts(config=config, strategy=strategy, evaluator=evaluator, info=info, screener=screener)
+
+
+def _evaluator(config: Config) -> Evaluator:
+    return load_evaluator(config.evaluator, config.data, config.evaluator_settings())
 
 
 def _info(config: Config, evaluator: Evaluator) -> DataInfo:
@@ -256,6 +262,7 @@ def preview(config: Config) -> str:
     """Describe the search with these settings: data, spaces, range of budgets. Trains and writes nothing."""
     parts = prepared(config, {})
     config, info = parts.config, parts.info
+    check_repeatable(lambda: _evaluator(config), config.data, info)
     budget_range = budgets.budget_range(parts.screener, config.seed)
     shape = "×".join(map(str, info.task.input_shape))
     return "\n".join(
@@ -278,19 +285,24 @@ def preview(config: Config) -> str:
 
 def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
     """The settings in the store. The fingerprint of the data refuses a resume after the data have changed."""
-    return {**config.stored(), "data_fingerprint": info.fingerprint}
+    return config.stored() | DataIdentity.of(info).to_settings()
 
 
-def differing_settings(error: results.SettingsDiffer, store: str) -> str:
-    """The settings that differ from a study's own as options, and the commands that continue it or start another."""
+def differing_settings(error: results.SettingsDiffer, store: str, info: DataInfo, stored: Mapping[str, Any]) -> str:
+    """The settings that differ from a study's own as options, and the commands that continue it or start another.
+
+    info: of the present data. stored: all settings of the study.
+    """
     options = []
     changed = "data_fingerprint" in error.differences
-    for name, (stored, new) in error.differences.items():
+    for name, (old, new) in error.differences.items():
+        if name == "data_fingerprint" and "data" in error.differences:
+            continue
         if name == "data_fingerprint":
-            options.append("other images or labels of --data")
+            options.append(f"{DataIdentity.of(info).difference(DataIdentity.from_settings(stored))} of --data")
         else:
             label = option("space" if name == "spaces" else name)
-            options.append(f"{label} {_as_typed(stored)} (now {_as_typed(new)})")
+            options.append(f"{label} {_as_typed(old)} (now {_as_typed(new)})")
     first = "Restore the data to continue" if "data" not in error.differences and changed else "Continue"
     return (
         f"A study keeps its settings. Study {error.study!r} was started with {', '.join(options)}. "

@@ -27,7 +27,7 @@ def study_lock(location: Location, study: str) -> Iterator[None]:
         yield
         return
     path = location.files / ".locks" / f"{study}.lock"
-    lock = _lock(path)
+    lock = file_lock(path)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -45,7 +45,7 @@ def creation_lock(location: Location) -> Iterator[None]:
     if location.file is None:
         yield
         return
-    with _lock(location.files / ".locks" / ".create.lock"):
+    with file_lock(location.files / ".locks" / ".create.lock"):
         yield
 
 
@@ -69,7 +69,7 @@ def acquire_advisory(connection: sa.Connection, study: str) -> None:
     raise _held_elsewhere(study, holder or "another process")
 
 
-def _lock(path: Path) -> FileLock:
+def file_lock(path: Path) -> FileLock:
     """An exclusive lock for all threads of this process; folder and file are created, and the file stays.
 
     A forked child (a data loader) closes its copy at birth, so that it cannot keep the lock of a dead parent.

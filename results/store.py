@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import migrations
+from results import data_copies, migrations
 from results.errors import StoreError
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
@@ -331,6 +331,52 @@ class Store:
         """Folder of a study's weights, checkpoints and log, whether or not it exists yet."""
         return self._location.files / check_name(study)
 
+    @contextmanager
+    def data_copy(self, name: str, write: Callable[[Path], None]) -> Iterator[Path]:
+        """A copy of data beside the store, shared by all studies that name it.
+
+        Parameters
+        ----------
+        name : str
+            Name of the copy, made from the hash of its content.
+        write : callable
+            Called if there is no copy yet; writes the content to the path that it receives.
+
+        Yields
+        ------
+        pathlib.Path
+            The file. Inside the context it is not removed; afterwards, if no study names it as "npz:FILE" in the
+            setting ``data``.
+
+        Raises
+        ------
+        StoreError
+            If the folder of the store does not exist or cannot be written.
+        """
+        connections.check_folder(self._location.files.absolute().parent)
+        folder = data_copies.folder_of(self._location)
+        held = data_copies.held_copy(folder, name, write)
+        try:
+            with ExitStack() as stack:
+                with connections.clear_errors(self._location):
+                    path = stack.enter_context(held)
+                yield path
+        finally:
+            self._remove_copies(folder)
+
+    def _remove_copies(self, folder: Path) -> None:
+        """Remove the copies of data that belong to no study."""
+
+        def named() -> set[Path]:
+            if self._location.file is not None and not self._location.file.exists():
+                return set()
+            with self._reading() as connection:
+                settings = connection.scalars(sa.select(studies.c.settings))
+                return {path for each in settings if (path := data_copies.copy_named(each)) is not None}
+
+        with suppress(StoreError), connections.clear_errors(self._location):  # an error of the caller is more important
+            data_copies.remove_unnamed(folder, named)
+
     def writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> StudyWriter:
         """Begin or continue a study; creates store, study and its folder of files as needed.
 
@@ -362,7 +408,8 @@ class Store:
     def delete(self, study: str) -> None:
         """Delete a study's rows, then its files. Raises StoreError if it is unknown or being written."""
         with self._reading() as connection:
-            number = study_row(connection, study).id
+            row = study_row(connection, study)
+            number, copy = row.id, data_copies.copy_named(row.settings)
         with (
             connections.clear_errors(self._location),
             study_lock(self._location, study),
@@ -378,6 +425,8 @@ class Store:
         if self.files(study).exists():
             with connections.clear_errors(self._location):
                 shutil.rmtree(self.files(study))
+        if copy is not None:
+            self._remove_copies(copy.parent)
 
 
 def open_store(url: str | PathLike[str]) -> Store:

@@ -8,6 +8,7 @@ from pathlib import Path
 import results
 from nas.config import Config
 from nas.errors import UserError
+from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.loading import absolute_data, load_evaluator
 from nas.execution.loading import load
@@ -56,7 +57,7 @@ def network_and_evaluator(
     Raises
     ------
     UserError
-        For data of another task, or a network without data.
+        For data of another task, or a network without data; EnvironmentFault for data of the study that have changed.
     results.StoreError
         If the store contains no such network.
     """
@@ -66,18 +67,28 @@ def network_and_evaluator(
     if isinstance(network, AnytimeNetwork) or Path(network).is_dir():
         if data is None:
             raise UserError("A network that is not from the store has no data: name them with --data.")
-        origin = None
+        origin = identity = None
         config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
     else:
         opened = results.open(store)
         origin = StoredNetworkRef(study=opened.study_of(str(network)), key=opened.key(str(network)))
         settings = {**opened.settings(origin.study), "device": device, "threads": threads}
+        identity = DataIdentity.from_settings(settings) if data is None and hierarchy is None else None
         if data is not None:
             settings["data"] = absolute_data(data)
         if hierarchy is not None:
             settings["hierarchy"] = hierarchy
         config = Config.from_stored(origin.study, settings)
-    evaluator = load_evaluator(config.evaluator, config.data, config.evaluator_settings())
-    if (task := evaluator.info().task) != loaded.architecture.task:
+
+    def load_again() -> Evaluator:
+        return load_evaluator(config.evaluator, config.data, config.evaluator_settings())
+
+    if identity is None:
+        evaluator = load_again()
+        task = evaluator.info().task
+    else:
+        evaluator, info = checked_evaluator(load_again, config.data, identity)
+        task = info.task
+    if task != loaded.architecture.task:
         raise UserError(f"The data must be of the network's task, {loaded.architecture.task}. Got {task}.")
     return loaded, evaluator, origin

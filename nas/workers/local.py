@@ -12,10 +12,12 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any
 
+from nas.errors import EnvironmentFault
+from nas.evaluation.data_identity import DataIdentity
 from nas.evaluation.jobs import Job, Outcome
 from nas.workers.runner import Done, EpochDone, Failure
 
@@ -30,6 +32,8 @@ class LocalRunner:
     ----------
     evaluator, data, settings
         Name, data specification and settings of the evaluator that every worker constructs.
+    identity
+        The data of the study, with which every worker compares its own before the first job; None: not compared.
     workers
         Most processes side by side.
     log
@@ -43,9 +47,21 @@ class LocalRunner:
     """
 
     def __init__(
-        self, evaluator: str, data: str, settings: dict[str, Any], *, workers: int = 1, log: str | None = None
+        self,
+        evaluator: str,
+        data: str,
+        settings: dict[str, Any],
+        *,
+        identity: DataIdentity | None = None,
+        workers: int = 1,
+        log: str | None = None,
     ):
-        self._greeting = {"evaluator": evaluator, "data": data, "settings": settings}
+        self._greeting = {
+            "evaluator": evaluator,
+            "data": data,
+            "settings": settings,
+            "identity": asdict(identity) if identity else None,
+        }
         self._limit, self._log = workers, log
         self._workers: list[_Worker] = []
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
@@ -86,6 +102,8 @@ class LocalRunner:
                 worker.process.wait(timeout=5)
         if message is None or "failure" in message:
             self._drop(worker)
+        if message is not None and message.get("environment"):
+            raise EnvironmentFault(message["environment"])
         if job is None:
             return
         if message is not None and "outcome" in message:

@@ -14,7 +14,10 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.evaluation.evaluator import Evaluator
 
 
 def main() -> None:
@@ -29,21 +32,32 @@ def main() -> None:
     def send(**message: Any) -> None:
         protocol.write(json.dumps(message) + "\n")
 
+    from nas.errors import EnvironmentFault
+    from nas.evaluation.data_identity import DataIdentity, checked_evaluator
     from nas.evaluation.jobs import Diverged, Job
     from nas.evaluation.loading import load_evaluator
     from nas.workers.outcome_checks import checked_outcome
 
+    def load() -> Evaluator:
+        return load_evaluator(greeting["evaluator"], greeting["data"], greeting["settings"])
+
+    identity = DataIdentity(**greeting["identity"]) if greeting["identity"] else None
     evaluator = None
     while True:
         job = Job(**json.loads(lines.get()))
         try:
             if evaluator is None:
-                evaluator = load_evaluator(greeting["evaluator"], greeting["data"], greeting["settings"])
+                evaluator = checked_evaluator(load, greeting["data"], identity)[0] if identity else load()
             outcome = evaluator.evaluate(job, lambda epoch: send(epoch=int(epoch)))
             send(outcome=checked_outcome(job, outcome, evaluator.measures).to_json())
         except BaseException as error:  # any exception of a plug-in fails the candidate
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            send(failure=reason, diverged=isinstance(error, Diverged), traceback=traceback.format_exc())
+            send(
+                failure=reason,
+                diverged=isinstance(error, Diverged),
+                environment=str(error) if isinstance(error, EnvironmentFault) else None,
+                traceback=traceback.format_exc(),
+            )
 
 
 def _read(lines: queue.SimpleQueue[str]) -> None:

@@ -162,7 +162,9 @@ def state_of(store: Path | str, study: str = "toy") -> tuple[str, str]:
 class InProcess:
     """A runner without processes, in place of LocalRunner: a failed job is not repeated."""
 
-    def __init__(self, evaluator: str, data: str, settings: dict[str, Any], *, workers: int = 1, log: str = ""):
+    def __init__(
+        self, evaluator: str, data: str, settings: dict[str, Any], *, identity=None, workers: int = 1, log: str = ""
+    ):
         self.evaluator: Evaluator = load_plugin("nas.evaluators", evaluator)(data, **settings)
 
     def __enter__(self):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 import nas
 import results
+from evaluators.data.datasets import from_arrays
 from nas.config import CHANGEABLE, Config, study_name
 from nas.errors import DataError, UserError
 from nas.launch import default_workers, prepared, preview
@@ -93,21 +96,80 @@ def test_resuming_classes_needs_them_again(store):
     assert study.candidates().position.notna().sum() == 12
 
 
+def copies(store):
+    """The copies of data beside a store."""
+    return list((store.parent / f"{store.name}.files" / ".data").glob("*.npz"))
+
+
 @pytest.mark.usefixtures("in_process")
-def test_arrays_are_stored_beside_the_store_once(store):
+def test_arrays_of_equal_content_are_stored_once_as_long_as_a_study_names_them(store):
     x, y = arrays()
-    impossible = QUICK | {"evaluator": "training", "images": 20, "validation": 0.3, "final_epochs": 20, "low": 1e12}
-    with pytest.raises(UserError, match="empty"):  # the data are good, the range of budgets is not
-        nas.search((x, y), space=Small, store=str(store), **impossible)
-    files = store.with_name("nas.db.files") / "arrays"
-    (file,) = files.iterdir()
+    for name, data in {"one": (x, y), "two": [x.copy(), y.tolist()], "three": {"x_train": x, "y_train": y}}.items():
+        nas.search(data, space=space(), study=name, store=str(store), **QUICK)
+    (file,) = copies(store)
     with np.load(file) as archive:
         assert np.array_equal(archive["x_train"], x)
         assert np.array_equal(archive["y_train"], y)
-    written = file.stat().st_mtime_ns
-    with pytest.raises(UserError, match="empty"):
-        nas.search([x.copy(), y.tolist()], space=Small, store=str(store), **impossible)
-    assert [path.stat().st_mtime_ns for path in files.iterdir()] == [written]
+    opened = results.open(str(store))
+    assert {opened.settings(name)["data"] for name in ("one", "two", "three")} == {f"npz:{file}"}
+    again = nas.search((x, y), space=space(), study="one", store=str(store), **QUICK | {"train": 12})
+    assert again.candidates().position.notna().sum() == 12
+    for name in ("one", "two", "three"):
+        assert copies(store) == [file]
+        opened.delete(name)
+    assert not copies(store)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_arrays_of_a_study_that_does_not_start_are_not_kept(store):
+    impossible = QUICK | {"evaluator": "training", "images": 20, "validation": 0.3, "final_epochs": 20, "low": 1e12}
+    with pytest.raises(UserError, match="empty"):  # the data are good, the range of budgets is not
+        nas.search(arrays(), space=Small, store=str(store), **impossible)
+    assert not copies(store)
+    nas.search(arrays(), space=space(), store=str(store), **QUICK)
+    with pytest.raises(results.SettingsDiffer, match="--data npz:"):
+        nas.search(arrays(90), space=space(), store=str(store), **QUICK)
+    assert len(copies(store)) == 1
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_study_of_an_older_version_keeps_the_copy_in_its_folder(store):
+    nas.search(arrays(), space=space(), store=str(store), **QUICK)
+    (file,) = copies(store)
+    older = store.parent / f"{store.name}.files" / "arrays" / file.name
+    file.rename(older)
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE studies SET settings = replace(settings, ?, ?)", (str(file), str(older)))
+    again = nas.search(arrays(), space=space(), store=str(store), **QUICK | {"train": 12})
+    assert again.candidates().position.notna().sum() == 12
+    assert not copies(store)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (SimpleNamespace(x_train=arrays()[0]), "data must hold x_train and y_train. Got x_train"),
+        ({"x_train": arrays()[0], "y_train": arrays()[1], "x_valid": 1}, "Unknown array of the data 'x_valid'"),
+        ((np.ma.masked_equal(arrays()[0], 7), arrays()[1]), "x_train must have no masked entries"),
+        ((arrays()[0], np.ma.masked_equal(arrays()[1], 2)), "y_train must have no masked entries"),
+    ],
+)
+def test_data_in_memory_that_would_lose_a_part_are_refused(store, data, words):
+    with pytest.raises(DataError, match=words):
+        nas.search(data, space=Small, store=str(store), **QUICK)
+    assert not list(store.parent.iterdir())
+
+
+@pytest.mark.usefixtures("in_process")
+def test_all_that_a_dataset_holds_is_kept(store):
+    x, y = arrays()
+    given = {"x_val": x[:9], "y_val": y[:9], "y_train_coarse": y // 2, "mirror_invariant": True}
+    data = from_arrays(x, y, x, y, class_names=[b"cat", b"dog", b"cow"], **given)
+    study = nas.search(data, space=space(), store=str(store), **QUICK)
+    kept = nas.load_data(study.config.data)
+    assert kept.fingerprint == data.fingerprint
+    for name in ("hierarchy", "class_names", "mirror_invariant"):
+        assert getattr(kept, name) == getattr(data, name)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -253,7 +253,7 @@ BAD_DATA = {
     ),
     "with other test images": (
         digits() | {"x_test": np.zeros((12, 9, 9), np.uint8)},
-        ["Test images must have the shape"],
+        ["All images must have the shape"],
     ),
     "of objects": (digits() | {"x_train": np.array([{"a": 1}] * 60, dtype=object)}, ["never unpickled"]),
     "with object labels": (digits() | {"y_train": np.array(["a", None] * 30, dtype=object)}, ["never unpickled"]),
@@ -264,7 +264,7 @@ BAD_DATA = {
     "with gaps in the labels": (digits() | {"y_train": np.arange(60) % 3 * 2}, ["without gaps"]),
     "with unseen test labels": (
         digits() | {"y_test": np.arange(12) % 4},
-        ["Test labels must be classes of the training set"],
+        ["All labels must be classes of the training set"],
     ),
     "with fractional labels": (digits() | {"y_train": np.arange(60) / 7}, ["whole numbers"]),
     "with one-hot labels": (digits() | {"y_train": np.eye(3)[np.arange(60) % 3]}, ["argmax"]),
@@ -306,7 +306,7 @@ def test_data_that_changed_are_another_study(mistake, tmp_path):
     with results.open("nas.db").writer("toy", stored_settings(parts.config, parts.info)):
         pass
     np.savez(tmp_path / "good.npz", **digits() | {"y_test": np.zeros(12, int)})
-    assert "other images or labels of --data. Restore the data" in mistake(*of(**settings), writes=True)
+    assert "other test labels of --data. Restore the data" in mistake(*of(**settings), writes=True)
 
 
 # Constraints ---------------------------------------------------------------------------------------------------------

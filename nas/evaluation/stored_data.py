@@ -1,0 +1,117 @@
+"""Data that are passed in memory as the data of a study: kept beside its store, for its workers and for resuming."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas.errors import DataError, UserError, unknown_name
+from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, as_array
+
+if TYPE_CHECKING:
+    from results.store import Store
+
+
+@contextmanager
+def stored_data(data: Any, store: Store, study: str) -> Iterator[str]:
+    """The data specification of a study. Arrays are copied to a file beside the store, once for each content.
+
+    Inside the context the copy is not removed; afterwards, only if no study names it.
+
+    Parameters
+    ----------
+    data
+        A data specification, arrays (x_train, y_train[, x_test, y_test]), or a mapping or an object with arrays of
+        these names and of the further names of a file npz, such as a Dataset.
+    store
+        The store of the study.
+    study
+        Name of the study.
+
+    Yields
+    ------
+    str
+        ``data`` itself, or "npz:FILE".
+
+    Raises
+    ------
+    UserError
+        If ``data`` is of another type.
+    results.StoreError
+        If the folder of the store does not exist.
+    DataError
+        If a value is no array of numbers.
+    """
+    if isinstance(data, str):
+        yield data
+        return
+    arrays = {name: _array(name, values) for name, values in _named(data).items()}
+    name = f"data-{_digest(arrays)}"
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    if (earlier := _earlier_copy(store, study, name)) is not None:
+        yield earlier
+        return
+    with store.data_copy(name, write) as path:
+        yield f"npz:{path}"
+
+
+def _earlier_copy(store: Store, study: str, name: str) -> str | None:
+    """The data specification of a study that exists, if it names the same content in a file."""
+    data = store.settings(study).get("data", "") if store.holds(study) else ""
+    path = Path(data.removeprefix("npz:"))
+    return data if path.stem == name and path.exists() else None
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()[:16]
+
+
+def _named(data: Any) -> dict[str, Any]:
+    """The values of data by name, in the order of the content hash."""
+    names = (*PARTS, *EXTRAS, *VALIDATION)
+    if isinstance(data, Mapping):
+        for name in data:
+            if name not in names:
+                raise DataError(unknown_name("array of the data", name, names))
+        found = {name: data.get(name) for name in names}
+    elif hasattr(data, "x_train"):
+        found = {name: getattr(data, name, None) for name in names}
+        if hierarchy := getattr(data, "hierarchy", ()):
+            found["y_train_coarse"] = np.array(hierarchy).T[as_array(data.y_train, "y_train").astype(int).ravel()]
+    elif isinstance(data, tuple | list) and len(data) in (2, 4):
+        found = dict(zip(PARTS, data))
+        return found
+    else:
+        raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
+    if found["x_train"] is None or found["y_train"] is None:
+        raise DataError(
+            f"data must hold x_train and y_train. Got {', '.join(n for n in found if found[n] is not None)}."
+        )
+    return {name: value for name, value in found.items() if value is not None and not _is_default(name, value)}
+
+
+def _is_default(name: str, value: Any) -> bool:
+    """Whether a value is the same as none, so that it does not change the hash of the content."""
+    return (name == "class_names" and not len(value)) or (name == "mirror_invariant" and not value)
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    if name in ("class_names", "mirror_invariant"):
+        array = np.asarray(value)
+        if array.dtype.hasobject:
+            raise DataError(f"{name} must hold text. Got {type(value).__name__} with dtype {array.dtype}.")
+        return array
+    return as_array(value, name)
