@@ -171,6 +171,8 @@ def run(
         measured = budgets.budget_range(parts.screener, config.seed)
         score = Score(low=measured.low, high=measured.high, floor=info.floor)
         check_repeatable(lambda: _evaluator(config), config.data, info)
+        if sentence := measured.rejections.majority():
+            progress.say(f"Random proposals: {sentence}")
     if config.optuna:
         check_optuna(config.optuna, config.study, store)
     with ExitStack() as stack:
@@ -191,11 +193,11 @@ def run(
             )
         )
         try:
-            reason = Driver(parts, writer, runner, score, progress).run()
+            driver = Driver(parts, writer, runner, score, progress)
+            end, reason = "finished", f"The search ended because {driver.run()}."
         except OutOfTime:
-            writer.finish("interrupted", f"The limit of {config.hours:g} hours passed while something was training.")
-        else:
-            writer.finish("finished", f"The search ended because {reason}.")
+            end, reason = "interrupted", f"The limit of {config.hours:g} hours passed while something was training."
+        writer.finish(end, " ".join(filter(None, [reason, driver.keeper.state.rejections.majority()])))
     return Study(config.study, store=store, spaces=spaces)
 
 
@@ -277,6 +279,7 @@ def preview(config: Config) -> str:
                 for name, median in budget_range.medians.items()
             ),
             f"Budgets: {budget_range.low:,.0f} to {budget_range.high:,.0f} MACs.",
+            *(f"Random proposals: {sentence}" for sentence in [budget_range.rejections.majority()] if sentence),
             f"Per generation: {config.pool} proposals, {config.generation} trained; rungs at epochs {config.rungs()}; "
             f"{config.workers} workers.",
         )

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
+from nas.representation.reuse import accumulating_maps
 
 
 class Causal:
@@ -37,18 +39,18 @@ class Causal:
                 raise UserError(f"{name} must be a number, at least {least:g}. Got {value!r}.")
         self.distill, self.temperature = distill, temperature
 
+    def check(self, architecture: Architecture) -> None:
+        """Raise UserError if one pass for all points is not exact, or if the numbers of weights and points differ."""
+        accumulating_maps(architecture)
+        self._weights_of(len(architecture.points))
+
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """One loss: the weighted sum of the points' losses.
-
-        Raises UserError if one pass for all points is not exact, or if the numbers of weights and points differ.
-        """
+        """One loss: the weighted sum of the points' losses. Raises UserError as :meth:`check`."""
         if not torch.compiler.is_compiling():  # the check walks the topology and cannot be traced
             network.check_reuse()
-        weights = self.weights or (1.0,) * network.levels
-        if len(weights) != network.levels:
-            raise UserError(f"weights must have a number for each of the {network.levels} points. Got {weights}.")
+        weights = self._weights_of(network.levels)
         *smaller, largest = network.forward_all(x)
         total = weights[-1] * F.cross_entropy(largest, network.labels(labels))
         teacher = F.log_softmax(largest.detach().float() / self.temperature, dim=1) if self.distill else None
@@ -61,6 +63,13 @@ class Causal:
                 loss = loss + self.distill * self.temperature**2 * divergence
             total = total + weight * loss
         yield total
+
+    def _weights_of(self, levels: int) -> tuple[float, ...]:
+        """The weight of each point's loss."""
+        weights = self.weights or (1.0,) * levels
+        if len(weights) != levels:
+            raise UserError(f"weights must have a number for each of the {levels} points. Got {weights}.")
+        return weights
 
 
 def _loss_weights(text: str) -> tuple[float, ...]:

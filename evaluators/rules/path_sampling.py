@@ -78,12 +78,20 @@ class SubnetworkSampling:
         self.important, self.beta, self.sampled, self.soft, self.widths = important, beta, sampled, bool(soft), widths
         self._cached: tuple[Architecture, tuple[ChoiceGroup, ...]] | None = None
 
+    def check(self, architecture: Architecture) -> None:
+        """Raise UserError for a network with a norm per point: sampled subnetworks have no norms of their own."""
+        if architecture.norm == "per_point":
+            raise UserError(
+                "Sampled subnetworks need norms that are 'shared' or 'recalibrated'. Got norm='per_point': train "
+                "such a network with 'joint' or 'sandwich'."
+            )
+
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """One loss per trained subnetwork: the largest, the smallest, then the sampled subnetworks.
 
-        Raises UserError for a network with a norm per point, because sampled subnetworks have no norms of their own.
+        Raises UserError as :meth:`check`.
         """
         groups = self.choice_groups(network.architecture)
         logits = network(x, network.levels - 1)
@@ -97,13 +105,9 @@ class SubnetworkSampling:
             yield F.cross_entropy(network(x, point), targets(network, point, labels, teacher))
 
     def choice_groups(self, architecture: Architecture) -> tuple[ChoiceGroup, ...]:
-        """The sampled choices with their probabilities. Raises UserError for a norm per point."""
+        """The sampled choices with their probabilities. Raises UserError as :meth:`check`."""
         if self._cached is None or self._cached[0] is not architecture:
-            if architecture.norm == "per_point":
-                raise UserError(
-                    "Sampled subnetworks need norms that are 'shared' or 'recalibrated'. Got norm='per_point': train "
-                    "such a network with 'joint' or 'sandwich'."
-                )
+            self.check(architecture)
             groups = choice_groups(architecture.topology)
             if self.important is not None:
                 groups = favour(groups, self.important(architecture), self.beta)

@@ -23,6 +23,7 @@ from evaluators.rules.sandwich import targets
 from nas.errors import UserError, unknown_name
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.gates import round_robin, throttled
 from nas.representation.topology import Topology
 
@@ -94,19 +95,23 @@ class RandomUtilization:
         self.least, self.order, self.warm_up = float(least), order, float(warm_up)
         self.groups, self.weight, self.soft = groups, float(weight), bool(soft)
 
+    def check(self, architecture: Architecture) -> None:
+        """Raise UserError for a network without gated modules."""
+        if not architecture.topology.gated:
+            raise UserError(
+                "Random utilizations need a network with gated modules, as in the space 'throttleable'. "
+                "Got none: train it with 'sandwich' or 'joint'."
+            )
+
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """The cross-entropy of the batch; with groups, also one part per group of a second cross-entropy.
 
-        Raises UserError for a network without gated modules.
+        Raises UserError as :meth:`check`.
         """
+        self.check(network.architecture)
         topology = network.architecture.topology
-        if not topology.gated:
-            raise UserError(
-                "Random utilizations need a network with gated modules, as in the space 'throttleable'. "
-                "Got none: train it with 'sandwich' or 'joint'."
-            )
         if self.groups or self.progress < self.warm_up:
             largest = network.levels - 1
             logits = network(x, largest)

@@ -40,7 +40,7 @@ from evaluators.rules.permutation import Permuted, channel_groups
 from nas.errors import UserError, unknown_name
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
-from nas.representation.ownership import OwnershipMacs, move_filters, owned_groups, with_slices
+from nas.representation.ownership import Groups, OwnershipMacs, move_filters, owned_groups, with_slices
 
 IMPORTANCES = ("gradient", "magnitude", "random")
 LEVEL_WEIGHT = 0.5
@@ -105,6 +105,17 @@ class Stepping:
         self.rounds, self.importance = rounds, importance
         self.prune, self.beta, self.gamma = float(prune), float(beta), float(gamma)
 
+    def check(self, architecture: Architecture) -> None:
+        """Raise UserError unless filters can be owned, norms are shared, and ``original`` fits the layers."""
+        if architecture.norm != "shared":
+            raise UserError(f"The rule 'stepping' needs points that share their norms. Got norm={architecture.norm!r}.")
+        proposed = proposed_filters(architecture, owned_groups(architecture))
+        if self.original is not None and len(self.original) != len(proposed):
+            raise UserError(
+                f"original must give the filters of {len(proposed)} layers, such as {'-'.join(map(str, proposed))}. "
+                f"Got {'-'.join(map(str, self.original))}."
+            )
+
     def construct(self, architecture: Architecture, *, steps: int, generator: torch.Generator) -> SteppingConstruction:
         """See :class:`nas.evaluation.training_rules.ConstructingRule`."""
         return SteppingConstruction(self, architecture, steps=steps, generator=generator)
@@ -130,17 +141,10 @@ class SteppingConstruction(nn.Module):
 
     def __init__(self, rule: Stepping, proposal: Architecture, *, steps: int, generator: torch.Generator):
         super().__init__()
-        if proposal.norm != "shared":
-            raise UserError(f"The rule 'stepping' needs points that share their norms. Got norm={proposal.norm!r}.")
+        rule.check(proposal)
         self.rule, self.proposal, self.levels = rule, proposal, len(proposal.points)
         self.groups, self.macs = owned_groups(proposal), OwnershipMacs(proposal)
-        proposed = tuple(proposal.topology.maps[maps[0]].channels for maps in self.groups)
-        original = rule.original or proposed
-        if len(original) != len(proposed):
-            raise UserError(
-                f"original must give the filters of {len(proposed)} layers, such as {'-'.join(map(str, proposed))}. "
-                f"Got {'-'.join(map(str, original))}."
-            )
+        original = rule.original or proposed_filters(proposal, self.groups)
         widened = [max(round(rule.expansion * n), self.levels) for n in original]
         later = range(self.levels - 1, -1, -1)
         self.start = with_slices(proposal, [tuple(n - level for level in later) for n in widened])
@@ -343,6 +347,11 @@ class SteppingConstruction(nn.Module):
             for name, mask in self.named_buffers(recurse=False)
             if name.startswith("pruned_")
         }
+
+
+def proposed_filters(architecture: Architecture, groups: Groups) -> tuple[int, ...]:
+    """The filters of the largest operating point, by group."""
+    return tuple(architecture.topology.maps[maps[0]].channels for maps in groups)
 
 
 def _per_filter(tensor: Tensor, axis: int) -> Tensor:

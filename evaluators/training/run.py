@@ -23,7 +23,7 @@ from evaluators.training.schedule import (
 from evaluators.training.selection import select_points
 from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings
-from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule, load_rule
+from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule, check_accepts, load_rule
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
 from nas.seeds import seed
@@ -54,6 +54,7 @@ class TrainingRun:
         self.device = torch.device(source.device)
         architecture = job.parsed_architecture
         self.rule = load_rule(architecture.training)
+        check_accepts(self.rule, architecture)
         rows = source.training_subset(job.images)
         self.images = len(rows)
         self.batch_size = optimisation.batch_size or default_batch_size(len(rows))

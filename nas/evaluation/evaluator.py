@@ -81,10 +81,11 @@ class Evaluator(ABC):
     measures: ClassVar[tuple[Measure, ...]]
     """The measures that :meth:`evaluate` returns for every operating point, in addition to level, macs and params.
 
-    accuracy, loss and test_accuracy are required. ``results.measures.built_in`` returns further built-in measures. An
-    additional measure is declared as ``Measure(name="energy_mj", unit="mJ", maximise=False)``: it is stored and shown,
-    and can be a cost or a limit of fronts. The declaration is checked before a study starts, and every outcome against
-    the declaration.
+    accuracy, loss and test_accuracy must be declared. ``results.measures.built_in`` returns further built-in measures.
+    An additional measure is declared as ``Measure(name="energy_mj", unit="mJ", maximise=False)``: it is stored and
+    shown, and can be a cost or a limit of fronts. The declaration is checked before a study starts. The declared
+    measures determine the keys of every point, see :class:`nas.evaluation.jobs.Outcome`: the first outcome with other
+    keys stops the study.
     """
     checkpoint: ClassVar[str] = "checkpoint.safetensors"
     """Name of the checkpoint in the folder of a job."""

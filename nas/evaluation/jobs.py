@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.representation.architecture import Architecture
+
+if TYPE_CHECKING:
+    from results.measures import Measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,9 @@ class Outcome:
     Parameters
     ----------
     points
-        One dictionary for each level, small to large: ``level``, ``macs``, ``params``, and the evaluator's measures.
+        One dictionary for each level, small to large. Required keys: ``level``, ``macs``, ``params``, ``accuracy``,
+        ``loss``, and every other measure that the evaluator declares as required; ``test_accuracy`` if the job has
+        ``test=True``. The other declared measures are optional; further keys are refused. See :func:`required_keys`.
     epochs, images
         Epochs, and number of training images, of the training so far.
     seconds
@@ -99,6 +105,30 @@ class Outcome:
         dict
         """
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def required_keys(measures: Iterable[Measure], *, test: bool) -> tuple[str, ...]:
+    """The keys that every point of an outcome must have.
+
+    Parameters
+    ----------
+    measures
+        As the evaluator declares them.
+    test
+        Whether the job measures on the test images.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> from results.measures import built_in
+    >>> required_keys(built_in("accuracy", "loss", "test_accuracy"), test=False)
+    ('level', 'macs', 'params', 'accuracy', 'loss')
+    """
+    measured = (m.name for m in measures if m.required and (test or not m.needs_test))
+    return ("level", "macs", "params", *measured)
 
 
 class Diverged(Exception):

@@ -24,9 +24,11 @@ class TrainingRule(Protocol):
     -----
     The trainer constructs the rule with the settings of the architecture's training as keywords, once for a training.
 
-    Two attributes are optional. ``samples_subnetworks = True`` declares that the rule trains sampled subnetworks,
-    beyond the operating points. A rule with an attribute ``progress`` changes during training: before every step the
-    trainer sets it to the completed fraction of the schedule.
+    Three attributes are optional. A method ``check(architecture)`` declares which architectures the rule accepts: it
+    raises UserError with the reason for each other one, and screening rejects these before training. A rule without it
+    accepts all. ``samples_subnetworks = True`` declares that the rule trains sampled subnetworks, beyond the operating
+    points. A rule with an attribute ``progress`` changes during training: before every step the trainer sets it to the
+    completed fraction of the schedule.
     """
 
     def losses(
@@ -56,7 +58,8 @@ class TrainingRule(Protocol):
 class ConstructingRule(Protocol):
     """A training rule that changes the architecture during training: outcomes belong to the realised architecture.
 
-    It is constructed and named like a :class:`TrainingRule`; its method ``construct`` distinguishes it.
+    It is constructed and named like a :class:`TrainingRule`, and may have its method ``check``; its method
+    ``construct`` distinguishes it.
     """
 
     def construct(self, architecture: Architecture, *, steps: int, generator: torch.Generator) -> Construction:
@@ -78,7 +81,7 @@ class ConstructingRule(Protocol):
         Raises
         ------
         UserError
-            If the rule cannot construct this architecture.
+            If the rule does not accept this architecture.
         """
 
 
@@ -199,3 +202,23 @@ def load_rule(training: TrainingSpec) -> TrainingRule | ConstructingRule:
         return rule(**settings)
     except TypeError as error:
         raise UserError(f"The training rule {training.rule!r} must accept its settings: {error}.") from error
+
+
+def check_accepts(rule: TrainingRule | ConstructingRule, architecture: Architecture) -> None:
+    """Check that a training rule accepts an architecture.
+
+    Parameters
+    ----------
+    rule
+        The rule.
+    architecture
+        The architecture to train.
+
+    Raises
+    ------
+    UserError
+        With the rule's reason, if it does not.
+    """
+    check = getattr(rule, "check", None)
+    if check is not None:
+        check(architecture)

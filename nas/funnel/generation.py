@@ -19,6 +19,7 @@ from nas.proxies.contract import evaluate, load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
 from nas.screening.pool import pool
 from nas.screening.proposals import Proposal, Rejected, duplicate, outranked
+from nas.screening.rejections import RejectionCounter
 from nas.screening.screener import Screener
 from nas.screening.strategy_calls import new_strategy, with_strategy_score
 from nas.seeds import seed
@@ -63,11 +64,12 @@ class GenerationProposer:
         count = int(min(self.config.generation, limit - trained_before))
         earlier_keys = {candidate.key for candidate in self.records.candidates()}
         reliance = self._reliance(generation)
-        ranked = self._ranked(generation, count, earlier_keys, use_proxy=reliance.relied)
+        counter = RejectionCounter(self.keeper.state.rejections)
+        ranked = self._ranked(generation, count, earlier_keys, counter, use_proxy=reliance.relied)
         excluded_keys = earlier_keys | {proposal.key for proposal in ranked[:count]}
         places = range(trained_before, trained_before + count)
         due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in places)
-        controls, drawn_in_vain = self._controls(generation, due, excluded_keys)
+        controls, drawn_in_vain = self._controls(generation, due, excluded_keys, counter)
         chosen = with_controls(ranked, controls, every=CONTROL_EVERY, start=trained_before)[:count]
         chosen_keys = {proposal.key for proposal, _ in chosen}
         passed_over = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in chosen_keys]
@@ -82,6 +84,7 @@ class GenerationProposer:
             self.keeper.update(
                 screening=state.screening + self.keeper.clock.elapsed() - started,
                 reliance={**state.reliance, generation: reliance},
+                rejections=counter.counts,
             )
         return bool(queued)
 
@@ -104,8 +107,10 @@ class GenerationProposer:
             self.records.log(sentence)
         return reliance
 
-    def _ranked(self, generation: int, count: int, earlier_keys: set[str], *, use_proxy: bool) -> list[Proposal]:
-        """The best feasible proposals of a pool in order of training; the store gets the rejected ones.
+    def _ranked(
+        self, generation: int, count: int, earlier_keys: set[str], counter: RejectionCounter, *, use_proxy: bool
+    ) -> list[Proposal]:
+        """The best feasible proposals of a pool in order of training; store and counter get the rejected ones.
 
         If neither the proxy nor the strategy ranks, this is the order of proposal, and the pool ends after ``count``
         feasible proposals.
@@ -118,6 +123,7 @@ class GenerationProposer:
         unranked: list[Proposal] = []
         rejected: list[Rejected] = []
         for proposal in pool(self.screener, strategy, size, known=earlier_keys, rng=rng):
+            counter.add(proposal)
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             else:
@@ -134,7 +140,9 @@ class GenerationProposer:
         self.records.add_rejected(rejected, generation)
         return unranked or [entry.payload for entry in best.ordered()]
 
-    def _controls(self, generation: int, count: int, excluded_keys: set[str]) -> tuple[list[Proposal], list[Rejected]]:
+    def _controls(
+        self, generation: int, count: int, excluded_keys: set[str], counter: RejectionCounter
+    ) -> tuple[list[Proposal], list[Rejected]]:
         """Random feasible proposals, whatever their score, and the rejected ones that were drawn on the way."""
         decisions = Random(seed=seed(self.config.seed, "controls", generation)).ask()
         controls: dict[str, Proposal] = {}
@@ -143,6 +151,7 @@ class GenerationProposer:
             if len(controls) == count:
                 break
             proposal = self.screener.propose(decisions)
+            counter.add(proposal)
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             elif proposal.key in excluded_keys or proposal.key in controls:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.audit.reliance import Reliance
 from nas.funnel.eta import Clock
+from nas.screening.rejections import RejectionCounts
 from nas.spaces.choices import Domains, Primitive
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class StudyState:
 
     generations: completed ones. seconds: wall-clock time, earlier runs included; screening: part of it spent on
     proposing and screening. domains: options of every choice, by name. reliance: by generation, counted from 0: whether
-    its order of training uses the proxy. finals: None before full training.
+    its order of training uses the proxy. rejections: of the proposals so far. finals: None before full training.
     """
 
     generations: int = 0
@@ -37,6 +38,7 @@ class StudyState:
     screening: float = 0.0
     domains: Mapping[str, Sequence[Primitive]] = field(default_factory=dict)
     reliance: Mapping[int, Reliance] = field(default_factory=dict)
+    rejections: RejectionCounts = field(default_factory=RejectionCounts)
     finals: FinalsPlan | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ class StudyState:
         }
         if self.reliance:
             data["screening"] = self.screening
+            data["rejections"] = self.rejections.to_json()
             data["reliance"] = {str(generation): asdict(decision) for generation, decision in self.reliance.items()}
         if self.generations:
             data["generations"] = self.generations
@@ -64,6 +67,7 @@ class StudyState:
             screening=float(data.get("screening", 0.0)),
             domains=data.get("domains", {}),
             reliance={int(g): Reliance(**decision) for g, decision in data.get("reliance", {}).items()},
+            rejections=RejectionCounts.from_json(data.get("rejections", {})),
             finals=None if finals is None else FinalsPlan(**{**finals, "candidates": tuple(finals["candidates"])}),
         )
 

@@ -194,6 +194,7 @@ def study_status(study: Study) -> str:
     if reliance := reliance_line(study.config.proxy, state.reliance):
         lines.append(reliance)
     if row.state != "finished":
+        lines += filter(None, [state.rejections.majority()])
         lines.append(f"Continue with: nas resume {study.name}{store_option(study.url)}")
     return "\n".join(lines)
 

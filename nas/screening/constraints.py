@@ -13,8 +13,8 @@ class Constraints:
     """Limits that every candidate must keep; None is no limit.
 
     max_macs, max_params: of the largest operating point. low: most MACs of the smallest operating point.
-    needs_other_points: the setting that needs subnetworks besides the operating points (a latency limit, a training
-    rule), in words; it excludes architectures with norms per operating point.
+    needs_other_points: the setting that needs subnetworks besides the operating points, such as a latency limit; it
+    excludes architectures with norms per operating point.
     """
 
     max_macs: float | None = None
@@ -27,7 +27,7 @@ class Constraints:
         if self.max_macs is not None and costs[-1] > self.max_macs:
             return f"The largest point has {costs[-1]:,} MACs, above --max-macs {self.max_macs:,.0f}."
         if self.low is not None and costs[0] > self.low:
-            return f"The smallest point has {costs[0]:,} MACs, above the lowest budget {self.low:,.0f}."
+            return f"The smallest point has {costs[0]:,} MACs, above the lowest budget {self.low:,.0f} (--low)."
         if self.max_params is not None and (size := params(architecture)[-1]) > self.max_params:
             return f"The largest point has {size:,} parameters, above --max-params {self.max_params:,.0f}."
         if self.needs_other_points and architecture.norm == "per_point":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from nas.config import Config
 from nas.errors import InvalidArchitecture, PluginError, UserError
-from nas.evaluation.training_rules import load_rule
-from nas.plugins import canonical_spec
+from nas.evaluation.training_rules import ConstructingRule, TrainingRule, check_accepts, load_rule
 from nas.proxies.contract import Proxy, evaluate, load_proxy
 from nas.representation.architecture import Architecture, macs
 from nas.representation.elements import Task, TrainingSpec
@@ -60,7 +59,7 @@ class Screener:
         self.constraints, self.training = constraints, training
         self.domains = domains or Domains()
         self._names = tuple(self.spaces)
-        self._valid_rules: set[str] = set()
+        self._rules: dict[TrainingSpec, TrainingRule | ConstructingRule] = {}
         self._working: set[str] = set()  # plug-ins that have served a proposal
         self._failures = 0  # of plug-ins that never worked
 
@@ -93,7 +92,7 @@ class Screener:
                 self.spaces[space].architecture(lambda n, o: recorder(prefix + n, o), self.task, points=self.points)
             )
             costs = macs(architecture)
-            violation = self.constraints.violation(architecture, costs)
+            violation = self._violation(architecture, costs)
         except InvalidArchitecture as error:
             return Rejected(status="invalid", reason=str(error), **origin)
         except UserError:
@@ -122,10 +121,20 @@ class Screener:
             raise ValueError(f"The architecture must be for the requested task, {self.task}. Got {architecture.task}.")
         if self.training is not None:
             architecture = replace(architecture, training=replaced(architecture.training, self.training))
-        if (rule := architecture.training.rule) not in self._valid_rules:
-            canonical_spec("nas.training_rules", rule)  # raises for an unknown rule
-            self._valid_rules.add(rule)
         return architecture.canonical
+
+    def _violation(self, architecture: Architecture, costs: Sequence[int]) -> str | None:
+        """The reason why the constraints or the training rule reject an architecture; None if they accept it."""
+        spec = architecture.training
+        if spec not in self._rules:
+            self._rules[spec] = load_rule(spec)
+        if violation := self.constraints.violation(architecture, costs):
+            return violation
+        try:
+            check_accepts(self._rules[spec], architecture)
+        except UserError as error:
+            return f"The training rule {spec.rule!r} does not accept it: {error}"
+        return None
 
     def _failed(self, plugin: str, error: Exception, origin: dict[str, Any]) -> Rejected:
         """The rejection after a plug-in raised. Raises PluginError if it never worked."""
@@ -142,9 +151,6 @@ class Screener:
 def screener_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> Screener:
     """The screener of a study's settings."""
     training = parse_rule(config.rule) if config.rule else None
-    needs_other_points = None if config.max_latency_ms is None else "--max-latency-ms"
-    if training is not None and getattr(load_rule(training), "samples_subnetworks", False):
-        needs_other_points = needs_other_points or f"the rule {training.rule}"
     return Screener(
         spaces,
         task,
@@ -154,7 +160,7 @@ def screener_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -
             max_macs=config.max_macs,
             max_params=config.max_params,
             low=config.low,
-            needs_other_points=needs_other_points,
+            needs_other_points=None if config.max_latency_ms is None else "--max-latency-ms",
         ),
         training=training,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.evaluation.evaluator import DataInfo, Evaluator
-from nas.evaluation.jobs import Job, Outcome
+from nas.evaluation.jobs import Job, Outcome, required_keys
 from nas.representation.architecture import Architecture, macs, params
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
@@ -163,6 +163,18 @@ def _info(tested: _Tested) -> None:
     require(info.fingerprint, "fingerprint must identify the data. Got an empty text.")
 
 
+def _required_keys(tested: _Tested) -> None:
+    for test in (False, True):
+        with tested.job(test=test) as job:
+            points = tested.new().evaluate(job, lambda epoch: None).points
+        for point in points:
+            required = required_keys(tested.evaluator.measures, test=test)
+            missing = [name for name in required if name not in point]
+            require(
+                not missing, f"A point must have {', '.join(required)} with {test=}. Missing: {', '.join(missing)}."
+            )
+
+
 def _outcome(tested: _Tested) -> None:
     with tested.job() as job:
         outcome, _ = tested.evaluate(job)
@@ -267,6 +279,7 @@ _CHECKS = (
     _declares_measures,
     _loads_data_on_use,
     _info,
+    _required_keys,
     _outcome,
     _costs,
     _test_images_only_on_request,

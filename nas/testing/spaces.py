@@ -80,8 +80,8 @@ class _Space:
     def new(self) -> SearchSpace:
         return self.subject.instance()
 
-    def proposals(self, points: int = 4) -> Iterator[tuple[Task, Choices, Architecture | None]]:
-        """Random proposals for every task that the space accepts; None for an architecture that was rejected."""
+    def proposals(self, points: int = 4) -> Iterator[tuple[Task, Choices, Architecture | _Invalid]]:
+        """Random proposals for every task that the space accepts; the reason for an architecture that was rejected."""
         space, rng = self.new(), np.random.default_rng(0)
         for task in self.tasks:
             for _ in range(PROPOSALS):
@@ -92,10 +92,21 @@ class _Space:
 
     def valid(self, points: int = 4) -> list[tuple[Task, Choices, Architecture]]:
         """The random proposals that were not rejected."""
-        return [(task, choices, network) for task, choices, network in self.proposals(points) if network is not None]
+        return [
+            (task, choices, network)
+            for task, choices, network in self.proposals(points)
+            if not isinstance(network, _Invalid)
+        ]
 
     def __str__(self) -> str:
         return str(self.subject)
+
+
+@dataclass(frozen=True)
+class _Invalid:
+    """A proposal that describes no valid network, with the reason."""
+
+    reason: str
 
 
 class _Refusal(Exception):
@@ -104,12 +115,13 @@ class _Refusal(Exception):
 
 def _propose(
     space: SearchSpace, task: Task, points: int, decide: Decide, domains: Domains
-) -> tuple[Choices, Architecture | None]:
+) -> tuple[Choices, Architecture | _Invalid]:
+    """The choices and the architecture; for an invalid one, the reason."""
     recorder = Recorder(decide, domains)
     try:
         return recorder.choices, space.architecture(recorder, task, points=points)
-    except InvalidArchitecture:
-        return recorder.choices, None
+    except InvalidArchitecture as error:
+        return recorder.choices, _Invalid(str(error))
     except PluginError:
         raise
     except UserError as error:
@@ -143,15 +155,16 @@ def _returns_architectures(space: _Space) -> None:
 
 
 def _few_invalid(space: _Space) -> None:
-    rejected: dict[Task, list[bool]] = {}
-    for task, _, network in space.proposals():
-        rejected.setdefault(task, []).append(network is None)
-    for task, invalid in rejected.items():
-        share = sum(invalid) / len(invalid)
+    of_task: dict[Task, list[Architecture | _Invalid]] = {}
+    for task, _, proposed in space.proposals():
+        of_task.setdefault(task, []).append(proposed)
+    for task, proposals in of_task.items():
+        reasons = [proposed.reason for proposed in proposals if isinstance(proposed, _Invalid)]
+        share = len(reasons) / len(proposals)
         require(
             share < 0.5,
             "Fewer than half of random proposals may be rejected; refuse a whole task with a UserError. "
-            f"Got {share:.0%} for {task.input_shape=}.",
+            f"Got {share:.0%} for {task.input_shape=}, the last because: {''.join(reasons[-1:])}",
         )
 
 
@@ -176,7 +189,7 @@ def _deterministic(space: _Space) -> None:
     for task, choices, network in reversed(space.valid()):
         for other, origin in ((instance, "the same object, in another order"), (space.new(), "a new object")):
             again, repeated = _propose(other, task, 4, replay(choices), Domains())
-            same = repeated is not None and repeated.key == network.key and list(again) == list(choices)
+            same = not isinstance(repeated, _Invalid) and repeated.key == network.key and list(again) == list(choices)
             require(same, f"Equal choices must give an equal architecture. They did not for {origin}: {choices}.")
 
 
@@ -215,7 +228,7 @@ def _picklable(space: _Space) -> None:
     copy = pickle.loads(pickle.dumps(space.new()))
     for task, choices, network in space.valid()[:5]:
         _, again = _propose(copy, task, 4, replay(choices), Domains())
-        same = again is not None and again.key == network.key
+        same = not isinstance(again, _Invalid) and again.key == network.key
         require(same, f"A pickled copy must propose the same architecture. It did not for {choices}.")
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import UserError
-from nas.evaluation.training_rules import ConstructingRule
+from nas.evaluation.training_rules import ConstructingRule, check_accepts
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
@@ -201,6 +201,17 @@ def _serves_or_refuses(tested: _Tested) -> None:
     require(tested.accepted, "A rule must train some networks. It refused all.")
 
 
+def _declares_what_it_accepts(tested: _Tested) -> None:
+    for name, architecture in rule_architectures().items():
+        try:
+            check_accepts(tested.new(), architecture)
+        except UserError as error:
+            good, text = name not in tested.accepted, f"check refuses it: {error}"
+        else:
+            good, text = name in tested.accepted, "check accepts it"
+        require(good, f"check must raise UserError if training does, and only then. For {name}, {text}")
+
+
 def _losses_are_finite_scalars(tested: _Tested) -> None:
     for name, training in tested.trainings():
         losses = list(training.losses())
@@ -321,6 +332,7 @@ def _restores(name: str, training: _Training) -> None:
 _CHECKS = (
     _docstring,
     _serves_or_refuses,
+    _declares_what_it_accepts,
     _losses_are_finite_scalars,
     _keeps_the_batch,
     _reproducible,

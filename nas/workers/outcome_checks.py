@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nas.evaluation.jobs import Job, Outcome
+from nas.errors import EnvironmentFault
+from nas.evaluation.jobs import Job, Outcome, required_keys
 
 if TYPE_CHECKING:
     from results.measures import Measure
@@ -31,6 +32,8 @@ def checked_outcome(job: Job, outcome: Any, measures: Sequence[Measure]) -> Outc
 
     Raises
     ------
+    EnvironmentFault
+        If points have other keys than the evaluator's measures declare, which no candidate causes.
     TypeError, ValueError
         With the requirement and the value received.
     """
@@ -63,16 +66,16 @@ def _check_points(points: Any, levels: int, measures: Sequence[Measure], *, test
 
 
 def _check_names(point: dict[str, Any], measures: Sequence[Measure], *, test: bool) -> None:
-    """Raise ValueError unless a point has exactly the measures that the evaluator declares."""
-    measured = [m.name for m in measures if m.required and (test or not m.needs_test)]
-    required = ["level", "macs", "params", *measured]
+    """Raise EnvironmentFault unless a point has exactly the measures that the evaluator declares."""
+    required = required_keys(measures, test=test)
     optional = [m.name for m in measures if m.name not in required]
     missing = [name for name in required if name not in point]
     unknown = [name for name in point if name not in (*required, *optional)]
     if missing or unknown:
-        raise ValueError(
+        raise EnvironmentFault(
             f"A point must have {', '.join(required)}{', and may have ' * bool(optional)}{', '.join(optional)}, as the "
-            f"evaluator's measures declare. Got unknown {unknown}, missing {missing}."
+            f"evaluator's measures declare. Got unknown {unknown}, missing {missing}. Correct the evaluator: "
+            "nas.testing.check_evaluator checks it."
         )
 
 

@@ -130,6 +130,13 @@ def test_wrong_usage(mistake, words):
     mistake(*words)
 
 
+def test_a_dry_run_says_which_reason_rejects_most(cli, monkeypatch):
+    monkeypatch.setattr(budgets, "SAMPLE", 40)
+    status, out, _ = cli(*of(max_params=8000), "--dry-run")
+    assert status == 0
+    assert "proposals were rejected for one reason, the last: The largest point has" in out
+
+
 # Plug-ins ------------------------------------------------------------------------------------------------------------
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nas.errors import Unsatisfiable
 from nas.representation.architecture import params
 from nas.screening import budgets
-from nas.screening.budgets import BudgetRange, budget_range
+from nas.screening.budgets import budget_range
 from nas.screening.constraints import Constraints
 from nas.screening.proposals import Proposal
+from nas.screening.rule import parse_rule
 
 from .screeners import drawn, screener_over
 
@@ -30,7 +33,7 @@ def test_bounds_are_the_median_cheapest_and_the_largest_cost(monkeypatch):
 def test_bounds_of_the_constraints_are_used(monkeypatch):
     monkeypatch.setattr(budgets, "SAMPLE", 20)
     bounds = budget_range(screener_over("Small", constraints=Constraints(low=30_000, max_macs=900_000)), 0)
-    assert bounds == BudgetRange(low=30_000, high=900_000, medians=bounds.medians)
+    assert bounds == replace(bounds, low=30_000, high=900_000)
     assert bounds.medians["Small"] <= 30_000
 
 
@@ -45,6 +48,13 @@ def test_the_nearest_cost_that_a_space_reaches_is_named(monkeypatch, constraints
     assert numbers == [cheapest, min(params(p.architecture)[-1] for p in proposals), min(p.macs[0] for p in proposals)]
     reachable = Constraints(max_macs=numbers[0], max_params=numbers[1], low=numbers[2])
     assert any(reachable.violation(p.architecture, p.macs) is None for p in proposals)
+
+
+def test_a_rule_that_accepts_nothing_is_named(monkeypatch):
+    monkeypatch.setattr(budgets, "ATTEMPTS", 40)
+    for rule, words in (("random_utilization", "gated modules"), ("causal", "Results cannot be reused")):
+        with pytest.raises(Unsatisfiable, match=f"Got none; the last proposal: The training rule .*{words}"):
+            budget_range(screener_over("Small", training=parse_rule(rule)), 0)
 
 
 def test_one_of_several_spaces_that_fits_nothing_is_named(monkeypatch):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from nas.errors import PluginError
+from nas.evaluation.training_rules import check_accepts, load_rule
 from nas.plugins import load_plugin
+from nas.proxies.contract import load_proxy
 from nas.representation.architecture import macs, params
 from nas.representation.elements import TrainingSpec
 from nas.screening.constraints import Constraints
 from nas.screening.proposals import Proposal, Rejected
 from nas.screening.rule import parse_rule
-from nas.screening.screener import BROKEN_AFTER
+from nas.screening.screener import BROKEN_AFTER, Screener
 from nas.screening.strategy_calls import next_decisions
 from nas.spaces.choices import Domains, Recorder, at_random, replay
 
@@ -38,7 +40,7 @@ def test_a_proposal_has_the_network_of_its_choices():
     ("constraints", "words"),
     [
         (Constraints(max_macs=100_000), "above --max-macs 100,000."),
-        (Constraints(low=20_000), "above the lowest budget 20,000."),
+        (Constraints(low=20_000), "above the lowest budget 20,000 (--low)."),
         (Constraints(max_params=2_000), "above --max-params 2,000."),
     ],
 )
@@ -109,14 +111,40 @@ def test_strategies_are_held_to_answers():
 def test_settings_of_the_same_rule_override_the_space():
     class Widened(space_class("Small")):
         def architecture(self, choose, task, *, points=4):
-            architecture, own = super().architecture(choose, task, points=points), (("expansion", 1.5), ("gamma", 0.5))
-            return replace(architecture, training=TrainingSpec(rule="stepping", settings=own))
+            architecture, own = super().architecture(choose, task, points=points), (("sampled", 2), ("soft", True))
+            return replace(architecture, training=TrainingSpec(rule="sandwich", settings=own))
 
-    screener = screener_over("Small", training=parse_rule("stepping:beta=1,gamma=1"))
+    screener = screener_over("Small", training=parse_rule("sandwich:sampled=3"))
     screener.spaces["Small"] = Widened()
     (proposal,) = (p for p in drawn(screener, 1) if isinstance(p, Proposal))
-    expected = (("beta", 1), ("expansion", 1.5), ("gamma", 1))
-    assert proposal.architecture.training == TrainingSpec(rule="stepping", settings=expected)
+    expected = (("sampled", 3), ("soft", True))
+    assert proposal.architecture.training == TrainingSpec(rule="sandwich", settings=expected)
+
+
+@pytest.mark.parametrize(
+    ("space", "rule", "words"),
+    [
+        ("slicing", "causal:distill=1", "Results cannot be reused: feature map"),
+        ("slicing", "path_sampling", "Sampled subnetworks need norms that are 'shared' or 'recalibrated'"),
+    ],
+)
+def test_a_rule_rejects_the_architectures_that_it_does_not_accept(space, rule, words):
+    screener = Screener(
+        {space: load_plugin("nas.search_spaces", space)()},
+        TASK,
+        proxy=("count", load_proxy("count")),
+        training=parse_rule(rule),
+    )
+    decide = at_random(np.random.default_rng(0))
+    proposals = [screener.propose(decide) for _ in range(40)]
+    rejected = [p for p in proposals if isinstance(p, Rejected)]
+    assert 5 < len(rejected) < 35
+    for proposal in proposals:
+        if isinstance(proposal, Rejected):
+            assert proposal.status == "infeasible"
+            assert words in proposal.reason
+        else:
+            check_accepts(load_rule(proposal.architecture.training), proposal.architecture)
 
 
 def test_a_training_rule_replaces_the_rule_of_the_space():

@@ -56,6 +56,13 @@ class NoMeasures(Good):
     measures = ("accuracy",)
 
 
+class NoLoss(Good):
+    """Its points have no loss."""
+
+    def points(self, job, state):
+        return [{name: value for name, value in p.items() if name != "loss"} for p in super().points(job, state)]
+
+
 class NoTestAccuracy(Good):
     """It does not measure on test images."""
 
@@ -200,6 +207,7 @@ BROKEN = [
     ("loads_data_on_use", Eager, "must not load data"),
     ("info", NoImages, "There must be training, validation and test images"),
     ("info", Unstable, "equal for equal data"),
+    ("required_keys", NoLoss, r"loss with test=False\. Missing: loss\."),
     ("outcome", Short, "Outcome.epochs must be 2. Got 1"),
     ("outcome", Undefined, "Out of range float values|finite"),
     ("outcome", Undeclared, "energy_mj"),

@@ -47,6 +47,23 @@ class Undocumented(Plain):
     __doc__ = None
 
 
+class RefusesUndeclared(Plain):
+    """It refuses a norm for each point only when it trains."""
+
+    def losses(self, network, x, labels, generator):
+        if network.architecture.norm == "per_point":
+            raise UserError("No norm for each point.")
+        return super().losses(network, x, labels, generator)
+
+
+class DeclaresTooMuch(Plain):
+    """It trains more than its check accepts."""
+
+    def check(self, architecture):
+        if architecture.norm == "per_point":
+            raise UserError("No norm for each point.")
+
+
 class RefusesAll(Plain):
     """It trains no network."""
 
@@ -150,9 +167,12 @@ class Constructing:
 
     construction = Construction
 
-    def construct(self, architecture, *, steps, generator):
+    def check(self, architecture):
         if architecture.norm == "per_point":
             raise UserError("Points must share their norms.")
+
+    def construct(self, architecture, *, steps, generator):
+        self.check(architecture)
         return self.construction(architecture, generator)
 
 
@@ -200,6 +220,8 @@ BROKEN = [
     ("docstring", Undocumented, "docstring"),
     ("serves_or_refuses", RefusesAll, "It refused all"),
     ("serves_or_refuses", FineLabelsOnly, "IndexError|out of bounds"),
+    ("declares_what_it_accepts", RefusesUndeclared, "For a norm per point, check accepts it"),
+    ("declares_what_it_accepts", DeclaresTooMuch, "For a norm per point, check refuses it: No norm"),
     ("losses_are_finite_scalars", Empty, "at least one loss"),
     ("losses_are_finite_scalars", PerExample, "finite scalar"),
     ("keeps_the_batch", InPlace, "must keep their values"),
