@@ -140,7 +140,9 @@ class StudySettings(RunSettings):
         None, "Images per training step.", default="by the number of images", most=100_000, evaluator=True
     )
     learning_rate: float | None = setting(None, "Peak learning rate.", default="by the batch size", evaluator=True)
-    augment: str = setting("auto", "Augmentation: auto, none, crop, flip or crop+flip.", evaluator=True)
+    augment: str = setting(
+        "auto", "Augmentation: auto (see `--dry-run`), none, crop, flip or crop+flip.", evaluator=True
+    )
     precision: str = setting(
         "auto", "Precision of the training: auto (bfloat16 on a GPU), float32 or bfloat16.", evaluator=True
     )

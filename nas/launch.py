@@ -165,7 +165,10 @@ def run(
     parts = prepared(config, spaces or {})
     config, info = parts.config, parts.info
     opened = results.open(store)
-    score = opened.score(config.study) if opened.holds(config.study) else None
+    score = None
+    if opened.holds(config.study):
+        score = opened.score(config.study)
+        check_augmentation(opened.settings(config.study), info)
     if score is None:  # before anything is written: a mistake leaves no study behind
         progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
         measured = budgets.budget_range(parts.screener, config.seed)
@@ -274,6 +277,7 @@ def preview(config: Config) -> str:
             f"{info.task.num_classes} classes"
             f"{''.join(f' in {n} groups' for n in info.task.label_counts[1:])}; "
             f"always the same answer scores {info.floor:.4f}.",
+            *([f"Augmentation ({config.augment}): {info.augmentation}."] if info.augmentation else []),
             *(
                 f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."
                 for name, median in budget_range.medians.items()
@@ -287,8 +291,18 @@ def preview(config: Config) -> str:
 
 
 def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
-    """The settings in the store. The fingerprint of the data refuses a resume after the data have changed."""
-    return config.stored() | DataIdentity.of(info).to_settings()
+    """The settings in the store, with facts about the data: their hashes, and how training images are augmented."""
+    return config.stored() | DataIdentity.of(info).to_settings() | {"_augmentation": info.augmentation}
+
+
+def check_augmentation(stored: Mapping[str, Any], info: DataInfo) -> None:
+    """Raise UserError if a study augments its training images otherwise than this version does."""
+    earlier = stored.get("_augmentation")
+    if earlier and info.augmentation and earlier != info.augmentation:
+        raise UserError(
+            f"A study keeps its augmentation. It was started with: {earlier}. Got: {info.augmentation}. Start a new "
+            "study: choose another name."
+        )
 
 
 def differing_settings(error: results.SettingsDiffer, store: str, info: DataInfo, stored: Mapping[str, Any]) -> str:

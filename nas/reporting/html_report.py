@@ -162,6 +162,7 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
         reason=row.reason or "",
         spaces=tuple(study.config.spaces),
         data=study.config.data,
+        augmentation=study.store.settings(study.name).get("_augmentation") or "",
         strategy=study.config.strategy,
         proxy=study.config.proxy,
         seed=study.config.seed,

@@ -172,6 +172,7 @@ class StudyContent:
     """The section of one study. Parts that need a trained candidate are None, or empty, without one.
 
     store_option, store_argument: name the store in a command and in Python; empty for the default store.
+    augmentation: of the training images, in words; empty if unknown.
     undrawn: keys of the front's networks without a drawing.
     """
 
@@ -180,6 +181,7 @@ class StudyContent:
     reason: str
     spaces: tuple[str, ...]
     data: str
+    augmentation: str
     strategy: str
     proxy: str
     seed: int

@@ -14,7 +14,7 @@ import results
 from evaluators.data.datasets import from_arrays
 from nas.config import CHANGEABLE, Config, study_name
 from nas.errors import DataError, UserError
-from nas.launch import default_workers, prepared, preview
+from nas.launch import default_workers, prepared, preview, stored_settings
 from nas.plugins import load_plugin
 from nas.spaces.loading import load_spaces
 
@@ -64,6 +64,20 @@ def test_a_preview_tells_what_would_be_searched():
         "1 workers",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"data": "synthetic:n=300"}, "Augmentation (auto): shifts of at most 2×2 pixels, not mirrored."),
+        ({"data": "digits", "augment": "flip"}, "Augmentation (flip): no shifts, mirrored at random."),
+    ],
+)
+def test_a_preview_and_the_store_show_the_augmentation(settings, line):
+    chosen = config(evaluator="training", epochs=None, final_epochs=None, images=200, **settings)
+    assert line in preview(chosen).splitlines()
+    parts = prepared(chosen, {})
+    assert stored_settings(parts.config, parts.info)["_augmentation"] in line
 
 
 # From Python ---------------------------------------------------------------------------------------------------------

@@ -135,6 +135,17 @@ def test_resuming_names_what_changed(mistake, file, store, changes, word):
     assert f"started with {word} of --data. Restore the data" in line
 
 
+@pytest.mark.usefixtures("in_process")
+def test_images_that_are_augmented_otherwise_are_another_study(mistake, store, file, tmp_path):
+    """As after an update of the software: the images are the same, what becomes of them in training is not."""
+    study = search(store, evaluator=DESCRIBED, data=f"npz:{file}")
+    assert study.store.settings("toy")["_augmentation"] == "not mirrored"
+    assert "augmentation: not mirrored;" in study.report(tmp_path / "report.html").read_text("utf-8")
+    np.savez(file, **arrays(mirror_invariant=True))
+    line = mistake("resume", "toy", "--store", store, writes=True)
+    assert "It was started with: not mirrored. Got: mirrored at random." in line
+
+
 def test_a_difference_without_parts_is_a_difference():
     old, new = DataIdentity(fingerprint="a"), DataIdentity(fingerprint="b", parts={"test images": "c"})
     assert old.difference(new) == "other data"

@@ -26,4 +26,5 @@ class Described(Toy):
             test_images=100,
             fingerprint=data.fingerprint,
             parts=data.fingerprint_parts,
+            augmentation="mirrored at random" if data.mirror_invariant else "not mirrored",
         )

@@ -1,6 +1,7 @@
 """Stores of older versions: each is upgraded in place, once, and holds the same as before."""
 
 import io
+import json
 import logging
 import shutil
 import sqlite3
@@ -54,6 +55,36 @@ def test_an_older_store_is_upgraded_in_place(old, caplog, version):
     caplog.clear()
     assert len(results.open(path).policies("fashion")) == 1
     assert caplog.messages == []
+
+
+AUGMENTED = {
+    "grey": ("auto", [1, 28, 28], "auto", "shifts of at most 3×3 pixels, not mirrored"),
+    "colour": ("auto", [3, 32, 32], "crop+flip", "shifts of at most 4×4 pixels, mirrored at random"),
+    "signals": ("auto", [1, 1, 64], "auto", "shifts of at most 1×8 pixels, not mirrored"),
+    "video": ("crop", [3, 8, 16, 24], "crop", "shifts of at most 2×3 pixels, not mirrored"),
+    "mirrored": ("flip", [1, 28, 28], "flip", "no shifts, mirrored at random"),
+    "plain": ("none", [3, 32, 32], "none", "none"),
+}
+"""Study → augment and shape of its images in schema 4; augment and the augmentation in words in schema 5."""
+
+
+def test_studies_keep_the_augmentation_that_they_were_started_with(old):
+    path = old(4)
+    with closing(sqlite3.connect(path)) as opened, opened:
+        for number, (name, (augment, shape, _, _)) in enumerate(AUGMENTED.items(), start=100):
+            settings, architecture = json.dumps({"augment": augment}), json.dumps({"task": {"input_shape": shape}})
+            opened.execute(
+                "INSERT INTO studies (id, name, settings, state, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (number, name, settings, "finished", "2026-01-01T00:00:00", "2026-01-01T00:00:00"),
+            )
+            opened.execute(
+                "INSERT INTO candidates (study_id, space, generation, control, status, architecture, attempts) "
+                "VALUES (?, 'residual', 0, 0, 'queued', ?, 0)",
+                (number, architecture),
+            )
+    store = results.open(path)
+    for name, (_, _, augment, words) in AUGMENTED.items():
+        assert store.settings(name) == {"augment": augment, "_augmentation": words}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -193,7 +193,9 @@ def test_names_and_messages_of_a_search_are_escaped(cli, in_process, tmp_path):
     assert db.replace("'", "") in text.replace("'", "").replace('"', "")
 
 
-@pytest.mark.parametrize("field", ["name", "reason", "data", "strategy", "url", "store_option", "spaces"])
+@pytest.mark.parametrize(
+    "field", ["name", "reason", "data", "augmentation", "strategy", "url", "store_option", "spaces"]
+)
 def test_every_text_of_a_study_is_escaped(field):
     """A store accepts no such study name, and Python no such class name; the page does not rely on either."""
     evil = """<script>alert("1")</script> & 'x'"""
