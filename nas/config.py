@@ -72,6 +72,11 @@ class RunSettings:
     generations: int | None = setting(None, "Limit: generations.")
     hours: float | None = setting(None, "Limit: wall-clock hours, including the full training of the finalists.")
     workers: int | None = setting(None, "Trainings that run in parallel.", default="cores / threads", most=1_000)
+    trial_timeout: float | None = setting(
+        None,
+        "Seconds without a completed epoch after which a training counts as hung.",
+        default="20 × the slowest epoch per MAC of the study, at least 10 minutes",
+    )
     optuna: str | None = setting(
         None, "URL of an Optuna storage to which trained candidates are copied, for optuna-dashboard."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from nas.config import (
     study_name,
     takes,
 )
-from nas.errors import PluginError, UserError, unknown_name
+from nas.errors import EnvironmentFault, PluginError, UserError, unknown_name
 from nas.evaluation.data_identity import DataIdentity, check_repeatable
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, check_device, load_evaluator
@@ -61,6 +61,7 @@ class _ResumeArguments(RunSettings):
     """The arguments of :func:`resume`."""
 
     study: str = field(kw_only=False)
+    retry_failed: bool = False
     space: Spaces = ()
     store: str = STORE
     progress: Progress | None = None
@@ -103,7 +104,8 @@ def search(
     Raises
     ------
     UserError
-        A setting is unknown, or a value cannot be used.
+        A setting is unknown, a value cannot be used, or the last candidates all failed; nas.errors.EnvironmentFault: a
+        fault that is not of a candidate, after which the study can be resumed.
     results.StoreError
         The store cannot be used; results.SettingsDiffer: the study exists with other settings.
     """
@@ -118,7 +120,13 @@ def search(
 
 @takes(_ResumeArguments)
 def resume(
-    study: str, *, space: Spaces = (), store: str = STORE, progress: Progress | None = None, **limits: Any
+    study: str,
+    *,
+    retry_failed: bool = False,
+    space: Spaces = (),
+    store: str = STORE,
+    progress: Progress | None = None,
+    **limits: Any,
 ) -> Study:
     """Continue a study with its own settings; limits may be changed.
 
@@ -126,12 +134,15 @@ def resume(
     ----------
     study
         Name of the study.
+    retry_failed
+        Whether to train candidates again whose training failed.
     space
         The classes or objects among the study's spaces, of which the store holds only the names.
     store, progress
         As in :func:`search`.
     **limits
-        Settings of :class:`nas.config.RunSettings`: train, generations, hours, workers, optuna.
+        Settings of :class:`nas.config.RunSettings`: train, generations, hours, workers, trial_timeout,
+        optuna.
 
     Returns
     -------
@@ -141,7 +152,8 @@ def resume(
     Raises
     ------
     UserError
-        A limit is unknown, or a value cannot be used.
+        A limit is unknown, a value cannot be used, or the last candidates all failed; nas.errors.EnvironmentFault: a
+        fault that is not of a candidate, after which the study can be resumed.
     results.StoreError
         The store or the study cannot be opened.
     """
@@ -149,7 +161,13 @@ def resume(
         if name not in CHANGEABLE:
             raise UserError(f"{unknown_name('limit', name, CHANGEABLE)} Other settings cannot change.")
     config = Config.from_stored(study, results.open(store).settings(study))
-    return run(replace(config, **limits), store=store, spaces=named_spaces(space)[1], progress=progress)
+    return run(
+        replace(config, **limits),
+        store=store,
+        spaces=named_spaces(space)[1],
+        progress=progress,
+        retry_failed=retry_failed,
+    )
 
 
 def run(
@@ -158,8 +176,9 @@ def run(
     store: str = STORE,
     spaces: Mapping[str, SearchSpace] | None = None,
     progress: Progress | None = None,
+    retry_failed: bool = False,
 ) -> Study:
-    """Run a study. spaces: classes and objects that are no plug-ins, by name."""
+    """Run a study. spaces: classes and objects that are no plug-ins, by name. retry_failed: as in :func:`resume`."""
     progress = progress or Silent()
     progress.show(State(stage="loading the data", done=0, total=1, trained=0))
     parts = prepared(config, spaces or {})
@@ -197,7 +216,11 @@ def run(
         )
         try:
             driver = Driver(parts, writer, runner, score, progress)
-            end, reason = "finished", f"The search ended because {driver.run()}."
+            end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
+        except (EnvironmentFault, OSError) as error:
+            with suppress(results.StoreError):  # do not hide the first error
+                writer.finish("interrupted", str(error))
+            raise
         except OutOfTime:
             end, reason = "interrupted", f"The limit of {config.hours:g} hours passed while something was training."
         writer.finish(end, " ".join(filter(None, [reason, driver.keeper.state.rejections.majority()])))

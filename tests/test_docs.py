@@ -13,6 +13,7 @@ import pytest
 import nas
 import nas.testing
 from nas.config import Config
+from nas.evaluation import faults
 from nas.plugins import installed
 from results.columns import FRAMES, names
 from results.schema import metadata
@@ -100,6 +101,11 @@ def test_choices_of_a_space_are_listed(generated):
     listed = generated.choices_markdown("slimmable", proposals=20)
     assert "| `norm` | per_point, recalibrated |" in listed
     assert "| `i.j kernel` | 3, 5 |" in generated.choices_markdown("mobile", proposals=20)
+
+
+def test_failures_lists_every_kind(generated):
+    lines = generated.failures_markdown().splitlines()[2:]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [kind.failure for kind in faults.TABLE]
 
 
 def test_settings_lists_every_setting(generated):

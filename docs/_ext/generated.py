@@ -25,6 +25,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
 from nas.errors import InvalidArchitecture
+from nas.evaluation.faults import TABLE
 from nas.plugins import describe, load_plugin
 from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
@@ -67,6 +68,12 @@ def settings_markdown() -> str:
             )
         )
     return table(("setting", "option", "type", "default", "meaning", "changes on resume"), rows)
+
+
+def failures_markdown() -> str:
+    """Whose fault each kind of failure is, and whether the training is first repeated."""
+    rows = [(kind.failure, kind.owner.value, "once, alone" if kind.repeated else "") for kind in TABLE]
+    return table(("failure", "whose fault", "repeated first"), rows)
 
 
 def frames_markdown() -> str:
@@ -174,6 +181,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives."""
     app.add_directive("nas-rows", Rows)
     app.add_directive("nas-choices", Choices)
-    for function in (settings_markdown, frames_markdown, tables_markdown, measures_markdown, installed_markdown):
+    for function in (
+        settings_markdown,
+        failures_markdown,
+        frames_markdown,
+        tables_markdown,
+        measures_markdown,
+        installed_markdown,
+    ):
         app.add_directive("nas-" + function.__name__.removesuffix("_markdown"), generated(function))
     return {"parallel_read_safe": True, "version": "1"}

@@ -159,7 +159,7 @@ class Training(Evaluator):
                     write_checkpoint(path, run.checkpoint(epoch + 1, seconds(), None))
                 if epoch + 1 < job.until:
                     report(epoch + 1)
-            outcome = run.outcome(seconds)
+            outcome = run.outcome(seconds, alive=lambda: report(job.until))
             write_checkpoint(path, run.checkpoint(job.until, outcome.seconds, outcome))
         if first < job.until:
             report(job.until)

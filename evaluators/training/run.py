@@ -101,16 +101,21 @@ class TrainingRun:
             if self.construction is not None:
                 self._advance(self.construction, step, generator)
 
-    def outcome(self, seconds: Callable[[], float]) -> Outcome:
+    def outcome(self, seconds: Callable[[], float], alive: Callable[[], None] = lambda: None) -> Outcome:
         """Choose operating points if the job requires it, measure them, and save the network of a complete training.
 
-        seconds: the time spent so far, called after the measurement.
+        seconds: the time spent so far, called after the measurement. alive: called while points are chosen.
         """
         job, network = self.job, self.current_network()
         selected: list[MeasuredSubnetwork] = []
         if job.selection:
             network, selected, _ = select_points(
-                self.source, network, SelectionSettings(**job.selection), images=job.images, seed=job.seed
+                self.source,
+                network,
+                SelectionSettings(**job.selection),
+                images=job.images,
+                seed=job.seed,
+                report=lambda done, total: alive(),
             )
         points = measure_points(network, self.source, self.calibration, test=job.test)
         for point, measured in zip(points, selected):

@@ -1,6 +1,7 @@
 """The program ``nas``: its entry point, exit statuses and shared options.
 
-Exit status 0 on success, 2 on a user's mistake with one clear line, 130 after a clean stop by Ctrl-C.
+Exit status 0 on success, 2 on a user's mistake or a fault of the environment, with one clear line; after a stop by a
+signal 128 + its number: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations

@@ -55,6 +55,9 @@ def search(
 @options_of(RunSettings)
 def resume(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train candidates again whose training failed.")
+    ] = False,
     store: Store = STORE,
     quiet: Quiet = False,
     **options: Any,
@@ -62,8 +65,8 @@ def resume(
     """Continue a study where it stands; limits may be changed."""
     from nas.launch import resume as continue_study
 
-    limits = chosen_settings(options)
-    _search(lambda progress: continue_study(study, store=store, progress=progress, **limits), study, store, quiet)
+    settings = chosen_settings(options) | {"store": store, "retry_failed": retry_failed}
+    _search(lambda progress: continue_study(study, progress=progress, **settings), study, store, quiet)
 
 
 def _search(start: Callable[[Any], Any], study: str, store: str, quiet: bool) -> None:

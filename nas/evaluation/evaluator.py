@@ -122,7 +122,9 @@ class Evaluator(ABC):
         job
             The job.
         report
-            Called with the number of completed epochs after every epoch, once its checkpoint is on disk.
+            Called with the number of completed epochs after every epoch, once its checkpoint is on disk; again with the
+            last number during long work that follows. A job without a call for long counts as hung, see
+            ``--trial-timeout``.
 
         Returns
         -------
@@ -132,8 +134,11 @@ class Evaluator(ABC):
         Raises
         ------
         Diverged
-            If training produces infinite or undefined numbers, or no network within the limits. The driver records any
-            exception as the candidate's failure.
+            If training produces infinite or undefined numbers, or no network within the limits. Other exceptions fail
+            the candidate too, except for faults of the environment, which stop the study: exceptions of the operating
+            system, for example, see :doc:`/reference/failures`.
+        nas.errors.EnvironmentFault
+            If no candidate can be trained: a device is missing, a server does not answer.
         """
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:

@@ -19,6 +19,7 @@ from nas.funnel.eta import Display, Work
 from nas.funnel.finals import Finals
 from nas.funnel.generation import GenerationProposer
 from nas.funnel.halving import SuccessiveHalving
+from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from results.writer import StudyWriter
 
 DEFAULT_TRAIN = 36  # candidates, if there is no limit
+FIRST_FAILURES, MOST_FAILURES = 3, 10
+"""Failed candidates, one after the other, that end a search: before the first result, and after it."""
 SEARCH_SHARE = 0.6  # of --hours; the rest is for full training
 
 
@@ -64,14 +67,20 @@ class Driver:
             limit, generations = self._train_limit(), keeper.state.generations
             work = Work(config, info.train_images, limit=limit, generations=generations)
         display = Display(progress, keeper.clock, work=work, hours=config.hours)
-        self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display)
+        patience = TrialPatience(config, keeper, train_images=info.train_images)
+        self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display, patience)
         self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy, progress)
         self.halving = SuccessiveHalving(config, records, keeper, self.trainer)
         self.finals = Finals(config, records, keeper, self.trainer)
 
-    def run(self) -> str:
-        """Search until a limit is reached, then train the finalists in full. Returns the reason for the end."""
+    def run(self, *, retry_failed: bool = False) -> str:
+        """Search until a limit is reached, then train the finalists in full. Returns the reason for the end.
+
+        retry_failed: first train the candidates again whose training failed.
+        """
         try:
+            if retry_failed:
+                self._queue_failed()
             return self._run()
         finally:
             with suppress(StoreError):  # do not hide the first error
@@ -79,6 +88,10 @@ class Driver:
 
     def _run(self) -> str:
         done = self.keeper.state.generations
+        for generation in self.records.unfinished_generations():  # with candidates that are tried again
+            if generation < done:
+                self.halving.run(generation)
+                self._check_that_training_works()
         while True:
             if not self.records.candidates(done):
                 if (reason := self._limit_reached(done)) is not None:
@@ -88,11 +101,20 @@ class Driver:
                     reason = "no feasible candidate was found that the study has not seen"
                     break
             self.halving.run(done)
-            self._check_that_training_works(done)
             done += 1
             self.keeper.update(generations=done)
             self._export()
+            self._check_that_training_works()
+        if not self.records.trained():
+            self._check_that_training_works(least=1)
         return f"{reason}{self.finals.run(done)}"
+
+    def _queue_failed(self) -> None:
+        """Queue failed candidates again; finalists are then chosen again."""
+        with self.records.transaction():
+            if count := self.records.queue_failed():
+                self.keeper.update(finals=None)
+        self.progress.say(f"{count} failed candidates are tried again." if count else "No candidate has failed.")
 
     def _export(self) -> None:
         """Copy the trained candidates to Optuna. A failure is shown; the next call repeats the copy."""
@@ -103,29 +125,27 @@ class Driver:
                 text = " ".join(f"{type(error).__name__}: {error}".split())
                 self.progress.say(f"Optuna's copy failed: {text:.300}")
 
-    def _check_that_training_works(self, generation: int) -> None:
-        """Raise UserError if all of a first generation of three or more failed: the cause is not a candidate.
-
-        The generation is removed, so the same command starts over; the tracebacks are in the log.
-        """
-        candidates = self.records.candidates(generation)
-        if generation or len(candidates) < 3 or self.records.trained():
+    def _check_that_training_works(self, *, least: int | None = None) -> None:
+        """Raise UserError if the last candidates failed, at least this many; their tracebacks are in the log."""
+        count = self.records.failed_in_a_row()
+        if count < (least or (MOST_FAILURES if self.records.trained() else FIRST_FAILURES)):
             return
-        log = self.records.log(*(f"Candidate {c.key}: {c.reason}\n{c.traceback or ''}" for c in candidates))
-        self.records.drop_generation(generation)
+        failed = self.records.candidates(statuses=("failed",))[-count:]
+        log = self.records.log(*(f"Candidate {c.key}: {c.reason}\n{c.traceback or ''}" for c in failed))
         raise UserError(
-            f"Training must succeed for some candidate, and all {len(candidates)} of the first generation failed, the "
-            f"last with {candidates[-1].reason or '':.300} The tracebacks are in {log}. Fix the cause and run the same "
-            "command again."
+            f"Training must succeed for some candidate. The last {count} failed, the last with "
+            f"{(failed[-1].reason or '').rstrip('.'):.300}. The tracebacks are in {log}. Mend the cause and resume "
+            "with --retry-failed, or start a new study with other settings."
         )
 
     def _limit_reached(self, done: int) -> str | None:
         """The reason why no generation follows after ``done`` of them; None if one does."""
-        config, trained, elapsed = self.config, len(self.records.accuracy), self.keeper.clock.elapsed()
+        config, trained, elapsed = self.config, self.records.chosen(), self.keeper.clock.elapsed()
+        failed = f" and {self.records.failed()} failed" if self.records.failed() else ""
         if trained >= self._train_limit():
-            return f"{trained} candidates were trained"
+            return f"{trained} candidates were trained{failed}"
         if config.generations is not None and done >= config.generations:
-            return f"{done} generations were trained"
+            return f"{done} generations were trained{failed and failed + ' candidates'}"
         if config.hours is not None:
             typical = elapsed / done if done else 0.0
             if elapsed + 0.5 * typical > SEARCH_SHARE * config.hours * 3600:

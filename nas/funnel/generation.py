@@ -61,7 +61,7 @@ class GenerationProposer:
         started = self.keeper.clock.elapsed()
         self.records.drop_generation(generation)
         trained_before = len(self.records.accuracy)
-        count = int(min(self.config.generation, limit - trained_before))
+        count = int(min(self.config.generation, limit - self.records.chosen()))
         earlier_keys = {candidate.key for candidate in self.records.candidates()}
         reliance = self._reliance(generation)
         counter = RejectionCounter(self.keeper.state.rejections)

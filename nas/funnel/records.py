@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,9 @@ class Records:
         self.files = writer.files
         self._writer = writer
         self._architectures: dict[int, StoredArchitecture] = {}
-        self.accuracy = {candidate.id: self._recorded(candidate.id) for candidate in self.candidates()}
+        chosen = self.candidates()
+        self.accuracy = {candidate.id: self._recorded(candidate.id) for candidate in chosen}
+        self._failed = {candidate.id for candidate in chosen if candidate.status == "failed"}
 
     def transaction(self) -> AbstractContextManager[None]:
         """Write everything inside, or nothing if it raises."""
@@ -192,9 +195,26 @@ class Records:
         points = self._points(candidate.id, fidelity, repeat)
         return bool(points) and all(point.test_accuracy is not None for point in points)
 
+    def chosen(self) -> int:
+        """Number of candidates that were chosen for training and have not failed."""
+        return len(self.accuracy) - len(self._failed)
+
     def trained(self) -> int:
-        """Number of candidates with a result."""
-        return sum(map(bool, self.accuracy.values()))
+        """Number of candidates with a result that have not failed."""
+        return sum(bool(results) for number, results in self.accuracy.items() if number not in self._failed)
+
+    def failed(self) -> int:
+        """Number of candidates whose partial training failed."""
+        return len(self._failed)
+
+    def failed_in_a_row(self) -> int:
+        """Number of failed candidates after the last one that did not fail, in order of training."""
+        return sum(1 for _ in takewhile(self._failed.__contains__, reversed(self.accuracy)))
+
+    def unfinished_generations(self) -> list[int]:
+        """Generations with a candidate whose partial training has not ended, in order."""
+        unfinished = self.candidates(statuses=("queued", "training"))
+        return sorted({candidate.generation for candidate in unfinished})
 
     def best(self) -> float | None:
         """The best anytime accuracy so far, at any fidelity."""
@@ -236,7 +256,7 @@ class Records:
         self.accuracy |= {number: {} for number in numbers}
 
     def drop_generation(self, generation: int) -> None:
-        """Remove the candidates of a generation that was not screened completely, or failed as a whole."""
+        """Remove the candidates of a generation that was not screened completely."""
         self._writer.drop_generation(generation)
 
     def set_status(self, candidate: Candidate, status: str, reason: str) -> None:
@@ -265,8 +285,17 @@ class Records:
     def add_failure(self, candidate: Candidate, failure: Failure, *, ends: bool) -> None:
         """Write a failure with its traceback. ends: whether the candidate's status becomes "failed"."""
         status = {"status": "failed"} if ends else {}
+        self._failed |= {candidate.id} if ends else set()
         columns = {"reason": failure.reason, "traceback": failure.traceback, "attempts": failure.attempts}
         self._writer.update_candidate(candidate.id, **columns, **status)
+
+    def queue_failed(self) -> int:
+        """Queue the candidates whose partial training failed again; returns their number."""
+        again = self.candidates(statuses=("failed",))
+        for candidate in again:
+            self._writer.update_candidate(candidate.id, status="queued", reason=None, traceback=None, attempts=0)
+        self._failed.clear()
+        return len(again)
 
     def log(self, *texts: str) -> Path:
         """Append texts to the study's log; returns its path."""

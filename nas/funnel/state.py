@@ -31,6 +31,7 @@ class StudyState:
     generations: completed ones. seconds: wall-clock time, earlier runs included; screening: part of it spent on
     proposing and screening. domains: options of every choice, by name. reliance: by generation, counted from 0: whether
     its order of training uses the proxy. rejections: of the proposals so far. finals: None before full training.
+    slowest_epoch: seconds per image and MAC of the slowest training; 0 before the first.
     """
 
     generations: int = 0
@@ -40,6 +41,7 @@ class StudyState:
     reliance: Mapping[int, Reliance] = field(default_factory=dict)
     rejections: RejectionCounts = field(default_factory=RejectionCounts)
     finals: FinalsPlan | None = None
+    slowest_epoch: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, inverse of :meth:`from_json`; parts that a search has not reached are left out."""
@@ -53,6 +55,8 @@ class StudyState:
             data["reliance"] = {str(generation): asdict(decision) for generation, decision in self.reliance.items()}
         if self.generations:
             data["generations"] = self.generations
+        if self.slowest_epoch:
+            data["slowest_epoch"] = self.slowest_epoch
         if self.finals is not None:
             data["finals"] = asdict(self.finals) | {"candidates": list(self.finals.candidates)}
         return data
@@ -68,6 +72,7 @@ class StudyState:
             domains=data.get("domains", {}),
             reliance={int(g): Reliance(**decision) for g, decision in data.get("reliance", {}).items()},
             rejections=RejectionCounts.from_json(data.get("rejections", {})),
+            slowest_epoch=float(data.get("slowest_epoch", 0.0)),
             finals=None if finals is None else FinalsPlan(**{**finals, "candidates": tuple(finals["candidates"])}),
         )
 
@@ -83,6 +88,10 @@ class StateKeeper:
         self.domains = Domains(self.state.domains)
         self.clock = Clock(earlier=self.state.seconds)
         self._writer = writer
+
+    def note_epoch(self, seconds: float) -> None:
+        """Take the seconds per image and MAC of a training into account; the next :meth:`update` writes them."""
+        self.state = replace(self.state, slowest_epoch=max(self.state.slowest_epoch, seconds))
 
     def update(self, **changes: Any) -> None:
         """Change fields of the state, and write it."""

@@ -9,6 +9,7 @@ from nas.config import Config
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Job, Outcome
 from nas.funnel.eta import Display
+from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Candidate, Records
 from nas.representation.architecture import Architecture
 from nas.seeds import seed
@@ -24,9 +25,17 @@ class OutOfTime(Exception):
 class CandidateTrainer:
     """Trains candidates and records their outcomes."""
 
-    def __init__(self, config: Config, records: Records, runner: Runner, evaluator: Evaluator, display: Display):
+    def __init__(
+        self,
+        config: Config,
+        records: Records,
+        runner: Runner,
+        evaluator: Evaluator,
+        display: Display,
+        patience: TrialPatience,
+    ):
         self.config, self.records, self.runner = config, records, runner
-        self.evaluator, self.display = evaluator, display
+        self.evaluator, self.display, self.patience = evaluator, display, patience
 
     def show(self, stage: str) -> None:
         """Show the stage on the user's display."""
@@ -68,6 +77,8 @@ class CandidateTrainer:
         ------
         OutOfTime
             If the study exceeds its time limit by more than ``OVERTIME``.
+        EnvironmentFault
+            If a fault is not of a candidate; nothing is recorded for it.
         """
         records = self.records
         of_folder = {records.folder(candidate.key, stage, repeat): (candidate, repeat) for candidate, repeat in repeats}
@@ -91,6 +102,7 @@ class CandidateTrainer:
             if isinstance(outcome, Failure):
                 self._failed(candidate, outcome, job.folder, ends=stage == "search")
             else:
+                self.patience.observe(job, outcome)
                 fidelity = records.fidelity(until, images)
                 records.add_outcome(candidate, repeat, outcome, fidelity=fidelity, folder=job.folder)
             self.show(label)
@@ -101,7 +113,7 @@ class CandidateTrainer:
             self._check_time()
 
         self.show(label)
-        self.runner.run(jobs, done, progress)
+        self.runner.run(jobs, done, progress, self.patience)
 
     def _failed(self, candidate: Candidate, failure: Failure, folder: str, *, ends: bool) -> None:
         self.records.add_failure(candidate, failure, ends=ends)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from nas.config import Config
-from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.errors import EnvironmentFault, InvalidArchitecture, PluginError, UserError
+from nas.evaluation.faults import Owner, kind_of
 from nas.evaluation.training_rules import ConstructingRule, TrainingRule, check_accepts, load_rule
 from nas.proxies.contract import Proxy, evaluate, load_proxy
 from nas.representation.architecture import Architecture, macs
@@ -137,8 +138,14 @@ class Screener:
         return None
 
     def _failed(self, plugin: str, error: Exception, origin: dict[str, Any]) -> Rejected:
-        """The rejection after a plug-in raised. Raises PluginError if it never worked."""
+        """The rejection after a plug-in raised. Raises PluginError if it never worked.
+
+        Raises EnvironmentFault if the proposal is not to blame.
+        """
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        cause = error.__cause__ if isinstance(error, PluginError) else error
+        if cause is not None and kind_of(cause).owner is Owner.ENVIRONMENT:
+            raise EnvironmentFault(f"The {plugin} failed, and no proposal is to blame: {reason}") from error
         if plugin not in self._working:
             self._failures += 1
         if self._failures >= BROKEN_AFTER:

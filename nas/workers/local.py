@@ -1,4 +1,4 @@
-"""Worker processes on this machine. A process that dies affects only its job, which is tried again."""
+"""Worker processes on this machine. A process that dies or hangs affects only its job, and is replaced."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any
 
-from nas.errors import EnvironmentFault
 from nas.evaluation.data_identity import DataIdentity
+from nas.evaluation.faults import Fault, fault_of_death, fault_of_hang
 from nas.evaluation.jobs import Job, Outcome
-from nas.workers.runner import Done, EpochDone, Failure
+from nas.workers.job_queue import JobQueue
+from nas.workers.runner import Done, EpochDone, Patience
 
-ATTEMPTS = 2
-_WAIT = 0.25  # seconds between checks for signals and dead workers
+_WAIT = 0.25  # seconds between checks for signals, and for dead and hanging workers
 
 
 class LocalRunner:
@@ -41,9 +41,8 @@ class LocalRunner:
 
     Notes
     -----
-    A job that raises, or whose worker dies, is tried again on a fresh worker, from its checkpoint, up to ``ATTEMPTS``
-    times in all. Diverged training is not tried again, because it would diverge again. A worker ends after an
-    exception, which may have corrupted its state, for example its CUDA context.
+    A worker ends after any failure, which may have corrupted its state, for example its CUDA context. What becomes of
+    the job: :mod:`nas.evaluation.faults`. A repeated job continues from its checkpoint.
     """
 
     def __init__(
@@ -65,6 +64,7 @@ class LocalRunner:
         self._limit, self._log = workers, log
         self._workers: list[_Worker] = []
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        self._checked = 0.0
 
     def __enter__(self) -> LocalRunner:
         return self
@@ -72,63 +72,86 @@ class LocalRunner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone) -> None:
+    def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""
-        waiting = deque((job, 1) for job in jobs)
-        while waiting or any(w.job for w in self._workers):
-            for worker in self._idle(len(waiting)):
-                worker.start(*waiting.popleft())
+        waiting = JobQueue(jobs)
+        self._checked = time.monotonic()
+        while waiting or self._running():
+            self._start(waiting)
+            for worker in self._hanging(patience):
+                self._failed(worker, worker.hang(), waiting, done)
             try:
                 worker, message = self._events.get(timeout=_WAIT)
             except queue.Empty:
-                for worker in self._workers:  # children of a dead worker may keep its output open
-                    if worker.process.poll() is not None:
-                        self._events.put((worker, None))
+                self._find_dead()
                 continue
-            if message is not None and "epoch" in message:
-                if worker.job:
-                    progress(worker.job, message["epoch"])
-                continue
-            self._ended(worker, message, waiting, done)
+            if message is None:
+                self._failed(worker, worker.death(), waiting, done)
+            elif "fault" in message:
+                self._failed(worker, Fault.from_json(message["fault"]), waiting, done)
+            elif worker.job is not None:
+                self._alive(worker, worker.job, message, done, progress)
 
-    def _ended(
-        self, worker: _Worker, message: dict[str, Any] | None, waiting: deque[tuple[Job, int]], done: Done
-    ) -> None:
-        """Handle the result of a worker's job. message: an outcome or a failure; None if the worker died."""
-        job, attempt = worker.job, worker.attempt
-        worker.job = None
-        if message is None:
-            with suppress(subprocess.TimeoutExpired):  # its output may end before the process
-                worker.process.wait(timeout=5)
-        if message is None or "failure" in message:
-            self._drop(worker)
-        if message is not None and message.get("environment"):
-            raise EnvironmentFault(message["environment"])
-        if job is None:
-            return
-        if message is not None and "outcome" in message:
+    def _alive(self, worker: _Worker, job: Job, message: dict[str, Any], done: Done, progress: EpochDone) -> None:
+        """Handle an event of a running job: its evaluator and data are loaded, an epoch or the whole job is done."""
+        worker.opened, worker.silent = True, 0.0
+        if "outcome" in message:
+            worker.job = None
             done(job, Outcome(**message["outcome"]))
-            return
-        if message is None:
-            reason = f"The worker process died (exit status {worker.process.returncode}); log.txt may say why."
-            message = {"failure": reason, "diverged": False, "traceback": ""}
-        if attempt < ATTEMPTS and not message["diverged"]:
-            waiting.append((job, attempt + 1))
-        else:
-            done(job, Failure(reason=message["failure"], traceback=message["traceback"], attempts=attempt))
+        elif message.get("epoch", 0) > worker.epochs:
+            worker.epochs = message["epoch"]
+            progress(job, worker.epochs)
 
-    def _drop(self, worker: _Worker) -> None:
+    def _failed(self, worker: _Worker, fault: Fault, waiting: JobQueue, done: Done) -> None:
+        """Replace a worker whose job failed, or that died idle; repeat the job, or report its failure."""
+        job, worker.job = worker.job, None
         if worker in self._workers:
             self._workers.remove(worker)
             worker.end()
+        if job is None:
+            return
+        failure = waiting.failed(job, fault)
+        if failure is not None:
+            done(job, failure)
+        elif self._log is not None:
+            with open(self._log, "a", encoding="utf-8") as log:
+                log.write(f"{fault.reason} The training in {job.folder} is repeated once, alone.\n{fault.traceback}")
 
-    def _idle(self, count: int) -> list[_Worker]:
-        """Up to ``count`` workers without a job; starts missing ones up to the limit."""
-        idle = [w for w in self._workers if w.job is None]
-        while len(idle) < count and len(self._workers) < self._limit:
-            self._workers.append(_Worker(self._greeting, self._events, self._log))
-            idle.append(self._workers[-1])
-        return idle[:count]
+    def _start(self, waiting: JobQueue) -> None:
+        """Give waiting jobs to idle workers, and start missing workers up to the limit."""
+        idle = [worker for worker in self._workers if worker.job is None and worker.process.poll() is None]
+        while idle or len(self._workers) < self._limit:
+            job = waiting.take(running=self._running())
+            if job is None:
+                return
+            if waiting.is_repeated(job):  # alone: idle workers may hold memory of the device
+                self.close()
+                idle = []
+            if not idle:
+                idle = [_Worker(self._greeting, self._events, self._log)]
+                self._workers += idle
+            idle.pop(0).start(job)
+
+    def _running(self) -> int:
+        return sum(worker.job is not None for worker in self._workers)
+
+    def _hanging(self, patience: Patience) -> list[_Worker]:
+        """Workers whose job has had no event for too long. Time in which this process was stopped does not count."""
+        before, self._checked = self._checked, time.monotonic()
+        for worker in self._workers:
+            worker.silent += min(self._checked - before, 4 * _WAIT)
+        if not self._events.empty():
+            return []
+        return [worker for worker in self._workers if worker.job is not None and worker.silent > patience(worker.job)]
+
+    def _find_dead(self) -> None:
+        """Report dead workers whose child processes keep their output open, after all that they wrote was read."""
+        for worker in self._workers:
+            if worker.process.poll() is not None:
+                worker.kill()
+                worker.listener.join(timeout=5)  # it reports the death when the output has ended
+                if worker.listener.is_alive():  # a daemon outside of the process group keeps the output open
+                    self._events.put((worker, None))
 
     def close(self) -> None:
         """Stop all workers and their child processes at once. Checkpoints remain."""
@@ -141,13 +164,19 @@ class LocalRunner:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process and its job. greeting: name, data and settings of its evaluator, sent first."""
+    """A worker process and its job.
+
+    greeting: name, data and settings of its evaluator, sent first. opened: whether evaluator and data are loaded.
+    epochs: completed ones of the job. silent: seconds since the job's last event.
+    """
 
     greeting: dict[str, Any]
     events: queue.Queue
     log: str | None
     job: Job | None = None
-    attempt: int = 0
+    opened: bool = False
+    epochs: int = 0
+    silent: float = 0.0
     process: subprocess.Popen = field(init=False)
     listener: threading.Thread = field(init=False)
 
@@ -169,10 +198,20 @@ class _Worker:
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 
-    def start(self, job: Job, attempt: int) -> None:
+    def start(self, job: Job) -> None:
         """Send a job. If the worker is dead, its output ends."""
-        self.job, self.attempt = job, attempt
+        self.job, self.epochs, self.silent = job, 0, 0.0
         self._send(job.to_json())
+
+    def hang(self) -> Fault:
+        """The fault of a job without an event for too long."""
+        return fault_of_hang(self.silent, opened=self.opened)
+
+    def death(self) -> Fault:
+        """The fault, after the output has ended."""
+        with suppress(subprocess.TimeoutExpired):  # the output may end before the process
+            self.process.wait(timeout=5)
+        return fault_of_death(self.process.returncode, opened=self.opened)
 
     def kill(self) -> None:
         """Stop the process and its child processes, if they run."""
@@ -182,7 +221,8 @@ class _Worker:
     def end(self) -> None:
         """Stop the process if it runs, and close its pipes."""
         self.kill()
-        self.process.wait()
+        with suppress(subprocess.TimeoutExpired):  # a process that waits for a broken disk cannot be killed
+            self.process.wait(timeout=5)
         self.listener.join(timeout=5)
         if self.listener.is_alive():  # a daemon of the worker keeps the pipe open, and the read cannot be stopped
             return

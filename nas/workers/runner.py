@@ -24,6 +24,9 @@ Done = Callable[[Job, Outcome | Failure], None]
 EpochDone = Callable[[Job, int], None]
 """Receives a job and the number of its completed epochs."""
 
+Patience = Callable[[Job], float]
+"""Seconds that a job may take without an event before it counts as hung; infinite: never."""
+
 
 class Runner(Protocol):
     """Runs jobs, on this machine or on others.
@@ -34,7 +37,7 @@ class Runner(Protocol):
     after an exception. All calls come from one thread.
     """
 
-    def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone) -> None:
+    def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result.
 
         Parameters
@@ -45,15 +48,21 @@ class Runner(Protocol):
             Called once for every job.
         progress
             Called after every epoch, when its checkpoint is on disk.
+        patience
+            Called often while a job runs.
 
         Raises
         ------
+        EnvironmentFault
+            A fault is not of a candidate, see :mod:`nas.evaluation.faults`.
         Exception
-            Only from the callbacks; jobs still running are then stopped by :meth:`close`.
+            From the callbacks. After any exception, jobs still running are stopped by :meth:`close`.
 
         Notes
         -----
-        The callbacks are called one at a time, in the thread that called ``run``.
+        The callbacks are called one at a time, in the thread that called ``run``. A
+        :class:`nas.workers.job_queue.JobQueue` decides what follows from a failure. A runner on several machines first
+        gives up a machine with a fault of the environment, and raises if none is left.
         """
 
     def close(self) -> None:

@@ -15,11 +15,13 @@ import pandas as pd
 import results
 from nas.config import Config
 from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.faults import fault_of
 from nas.evaluation.jobs import Outcome
 from nas.funnel.training import OutOfTime
 from nas.launch import run
 from nas.plugins import load_plugin
 from nas.study import Study
+from nas.workers.job_queue import JobQueue
 from nas.workers.runner import Failure
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
@@ -160,7 +162,7 @@ def state_of(store: Path | str, study: str = "toy") -> tuple[str, str]:
 
 
 class InProcess:
-    """A runner without processes, in place of LocalRunner: a failed job is not repeated."""
+    """A runner without processes, in place of LocalRunner."""
 
     def __init__(
         self, evaluator: str, data: str, settings: dict[str, Any], *, identity=None, workers: int = 1, log: str = ""
@@ -173,13 +175,16 @@ class InProcess:
     def __exit__(self, *_):
         pass
 
-    def run(self, jobs, done, progress):
-        for job in jobs:
-            outcome: Outcome | Failure
+    def run(self, jobs, done, progress, patience):
+        waiting = JobQueue(jobs)
+        while (job := waiting.take(running=0)) is not None:
+            assert patience(job) > 0
+            outcome: Outcome | Failure | None
             try:
-                outcome = self.evaluator.evaluate(job, lambda epoch: progress(job, epoch))  # noqa: B023
+                outcome = self.evaluator.evaluate(job, lambda epoch: progress(job, epoch))
             except OutOfTime:
                 raise
             except Exception as error:
-                outcome = Failure(reason=f"{type(error).__name__}: {error}", traceback="", attempts=1)
-            done(job, outcome)
+                outcome = waiting.failed(job, fault_of(error))
+            if outcome is not None:
+                done(job, outcome)

@@ -51,7 +51,10 @@ def test_every_setting_has_one_line_of_help():
 def test_python_has_the_settings_of_the_command_line():
     python = set(inspect.signature(nas.search).parameters)
     assert python - {"space", "store", "progress"} == set(NAMES) - {"spaces"}
-    assert set(inspect.signature(nas.resume).parameters) == {"study", "space", "store", "progress", *CHANGEABLE}
+    assert set(inspect.signature(nas.resume).parameters) == {
+        *("study", "retry_failed", "space", "store", "progress"),
+        *CHANGEABLE,
+    }
 
 
 @given(st.integers(1, 200), st.integers(1, 20_000), st.integers(1, 100_000))

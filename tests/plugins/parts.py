@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from nas.proxies.contract import proxy
@@ -62,6 +64,14 @@ def raises_sometimes(architecture):
     """Raises for some."""
     if int(architecture.key, 16) % 5 == 0:
         raise ZeroDivisionError("no score")
+    return 1.0
+
+
+@proxy("topology")
+def loses_its_file(architecture):
+    """Reads a file that is not there for some."""
+    if int(architecture.key, 16) % 5 == 0:
+        Path("/nowhere/scores.json").read_text()
     return 1.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.representation.builder import Builder, widths
@@ -66,6 +67,15 @@ class RaisesSometimes(Small):
     def architecture(self, choose, task, *, points=4):
         if choose("kernel 0", (1, 3, 5)) == 3:
             raise KeyError("kernel 3")
+        return super().architecture(choose, task, points=points)
+
+
+class LosesItsFile(Small):
+    """Reads a file that is not there for one kernel."""
+
+    def architecture(self, choose, task, *, points=4):
+        if choose("kernel 0", (1, 3, 5)) == 3:
+            Path("/nowhere/kernels.json").read_text()
         return super().architecture(choose, task, points=points)
 
 

@@ -5,14 +5,19 @@ They need numpy at most, so that a whole search takes a second. ``TOY_SLEEP`` se
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
+import signal
 import sys
+import threading
 import time
 from hashlib import sha256
 from pathlib import Path
 
+from nas.errors import DataError
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Diverged, Outcome
 from nas.proxies.contract import proxy
@@ -126,6 +131,14 @@ class RaisesUntilMended(Toy):
             raise RuntimeError("out of order")
 
 
+class RaisesForSomeUntilMended(RaisesUntilMended):
+    """Raises for some candidates unless the file is there."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            super().epoch(job, epoch)
+
+
 class RaisesInFull(Toy):
     """Raises in full training only."""
 
@@ -143,6 +156,13 @@ class Diverges(Toy):
             with Path(job.folder, "tries").open("a") as file:
                 file.write("x")
             raise Diverged("The loss became nan.")
+
+
+class DivergesAlways(Toy):
+    """Diverges for all candidates."""
+
+    def epoch(self, job, epoch):
+        raise Diverged("The loss became nan.")
 
 
 class Dies(Toy):
@@ -173,6 +193,107 @@ class DiesWithChild(Toy):
                 time.sleep(60)
                 os._exit(0)
             os._exit(7)
+
+
+class DiesTwice(Toy):
+    """Its process is killed at every attempt of some candidates."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesAtBirth(Toy):
+    """Its process ends before any training."""
+
+    def __init__(self, data, **settings):
+        os._exit(3)
+
+
+class Hangs(Toy):
+    """Never completes an epoch of some candidates."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            Path(job.folder).mkdir(parents=True, exist_ok=True)
+            with Path(job.folder, "hangs").open("a") as file:
+                file.write("x")
+            threading.Event().wait()
+
+
+class HangsOnce(Toy):
+    """Never completes the second epoch of a candidate at the first attempt, in code that holds the interpreter lock."""
+
+    def epoch(self, job, epoch):
+        mark = Path(job.folder, "hung")
+        if epoch == 1 and not mark.exists():
+            mark.touch()
+            hold_the_interpreter_lock()
+
+
+class HoldsTheLock(Toy):
+    """Holds the interpreter lock for ever, and has a child process that does so too."""
+
+    def epoch(self, job, epoch):
+        os.fork()
+        Path(job.folder).mkdir(parents=True, exist_ok=True)
+        Path(job.folder, f"holds-{os.getpid()}").touch()
+        hold_the_interpreter_lock()
+
+
+def hold_the_interpreter_lock():
+    """Matching this expression takes longer than any test, in one call that lets no other thread run."""
+    re.match("(a+)+b", "a" * 60)
+
+
+class DiesAfterwards(Toy):
+    """Its process ends soon after an outcome; a file counts the attempts."""
+
+    def evaluate(self, job, report):
+        outcome = super().evaluate(job, report)
+        with Path(job.folder, "tries").open("a") as file:
+            file.write("x")
+        threading.Timer(0.2, os._exit, (7,)).start()
+        return outcome
+
+
+class OutOfMemory(Toy):
+    """Needs more memory than there is, for some candidates."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            raise MemoryError("no room for this one")
+
+
+class Crowded(Toy):
+    """Needs more memory than there is at the first attempt of every candidate, beside others."""
+
+    def epoch(self, job, epoch):
+        mark = Path(job.folder, "crowded")
+        if not mark.exists():
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            raise RuntimeError("CUDA error: out of memory")
+
+
+FAULTS = {
+    "disk": OSError(errno.ENOSPC, "No space left on device"),
+    "folder": OSError(errno.EROFS, "Read-only file system", "candidates"),
+    "library": RuntimeError("Error while serializing: IoError(Os { code: 28, kind: StorageFull })\nos error 28"),
+    "device": RuntimeError("No CUDA GPUs are available"),
+    "data": DataError("npz data must be a file, npz:FILE. Got 'x.npz', nothing there. Check the path."),
+    "plug-in": ModuleNotFoundError("No module named 'energy_meter'"),
+}
+"""Faults of the environment that `Faulty` raises, by name."""
+
+
+class Faulty(Toy):
+    """Raises the fault that the file named by its data names, from the second generation on; none without the file."""
+
+    def epoch(self, job, epoch):
+        file = Path(self.data)
+        if file.exists() and job.candidate > 12:  # the first pool has this many proposals
+            raise FAULTS[file.read_text()]
 
 
 class Exits(Toy):

@@ -648,27 +648,25 @@ def test_an_optuna_storage_that_breaks_ends_no_study(cli, in_process, tmp_path, 
 # All candidates fail -------------------------------------------------------------------------------------------------
 
 
-def test_a_search_whose_candidates_all_fail_ends_and_starts_over_when_mended(cli, in_process, tmp_path):
+def test_a_search_whose_candidates_all_fail_ends_and_is_mended(cli, in_process, tmp_path):
     settings = {"evaluator": toy("RaisesUntilMended"), "data": str(tmp_path / "mended")}
     status, out, err = cli(*of(**settings))
     assert (status, out) == (2, "")
     assert err.count("failed: RuntimeError: out of order") == 4
-    assert "nas: Training must succeed for some candidate, and all 4 of the first generation failed" in err
+    assert "nas: Training must succeed for some candidate. The last 4 failed, the last with RuntimeError: out of" in err
     assert "out of order" in (tmp_path / "nas.db.files" / "toy" / "log.txt").read_text()
     assert state_of("nas.db")[0] == "failed"
-    assert results.open("nas.db").candidates("toy").empty
     (tmp_path / "mended").touch()
-    assert cli(*of(**settings))[0] == 0
+    status, _, err = cli("resume", "toy", "--retry-failed")
+    assert (status, err) == (0, "4 failed candidates are tried again.\n")
     search(tmp_path / "whole.db", **settings)
     assert_same(content("whole.db"), content("nas.db"))
 
 
-def test_a_few_that_fail_end_no_search(cli, in_process):
-    """One after the other, each may fail by itself."""
-    status, out, err = cli(*of(evaluator=toy("RaisesAlways"), generation=2))
-    assert status == 0
-    assert "No candidate has been trained. See why: nas status toy" in out
-    assert err.count("failed: RuntimeError: out of luck") == 8
-    _, out, _ = cli("status", "toy")
-    assert "8 failed" in out
-    assert "out of luck" in out
+def test_a_fault_of_the_environment_is_one_line(mistake, cli, in_process, tmp_path):
+    (tmp_path / "fault").write_text("disk")
+    settings = {"evaluator": toy("Faulty"), "data": str(tmp_path / "fault"), "train": 12}
+    line = mistake(*of(**settings), writes=True)
+    assert "No space left on device. No candidate is to blame: mend the cause and resume." in line
+    (tmp_path / "fault").unlink()
+    assert cli("resume", "toy")[0] == 0

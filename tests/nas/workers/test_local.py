@@ -8,14 +8,16 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nas.errors import EnvironmentFault
 from nas.evaluation.jobs import Outcome
 from nas.plugins import load_plugin
-from nas.workers.local import LocalRunner
+from nas.workers.local import LocalRunner, _Worker
 from nas.workers.runner import Failure
 
 from ..searching import toy, workers_of
@@ -24,7 +26,12 @@ chosen = load_plugin("nas.evaluators", toy("chosen"))
 """Whether the evaluators of tests/plugins/toy.py misbehave on a job."""
 
 
-def run(evaluator, jobs, folder, *, workers=2, progress=None, data="nothing"):
+def patient(job):
+    """No job counts as hung."""
+    return math.inf
+
+
+def run(evaluator, jobs, folder, *, workers=2, progress=None, data="nothing", patience=patient):
     """The results by candidate, and the reported epochs."""
     ended, epochs = {}, []
 
@@ -40,7 +47,7 @@ def run(evaluator, jobs, folder, *, workers=2, progress=None, data="nothing"):
     folder.mkdir(exist_ok=True)
     settings = {"device": "cpu", "threads": 1}
     with LocalRunner(toy(evaluator), data, settings, workers=workers, log=str(folder / "log.txt")) as runner:
-        runner.run(jobs, done, report)
+        runner.run(jobs, done, report, patience)
         assert len(runner._workers) <= workers
     assert not workers_of(folder)
     assert set(ended) == {job.candidate for job in jobs}
@@ -91,18 +98,20 @@ def test_no_jobs_need_no_workers(tmp_path):
         ("Raises", "RuntimeError: out of luck in two lines"),
         ("Exits", "SystemExit: I leave"),
         ("Dies", r"The worker process died \(exit status 7\)"),
+        ("DiesTwice", r"The worker process died \(killed by SIGKILL\)"),
+        ("OutOfMemory", "MemoryError: no room for this one"),
         ("Spoils", "RuntimeError: context is lost"),
         ("WrongNumber", r"points must be of the levels 0 to 3, in order. Got levels \[0, 1, 2\]"),
         ("NotOutcome", "must return an Outcome. Got dict"),
     ],
 )
-def test_failures_are_tried_again_and_do_not_affect_other_jobs(jobs, tmp_path, evaluator, reason):
+def test_failures_do_not_affect_other_jobs(jobs, tmp_path, evaluator, reason):
     outcomes, failures = split(run(evaluator, jobs, tmp_path)[0])
     good = undisturbed(jobs)
     assert all(without_seconds(outcome) == good[number] for number, outcome in outcomes.items())
     assert set(failures) == {job.candidate for job in jobs if chosen(job)}
     for failure in failures.values():
-        assert failure.attempts == 2
+        assert failure.attempts == (2 if evaluator in ("Dies", "DiesTwice", "OutOfMemory") else 1)
         assert re.search(reason, failure.reason), failure.reason
         assert "\n" not in failure.reason
         assert bool(failure.traceback) == ("died" not in failure.reason)
@@ -122,13 +131,22 @@ def test_nan_is_an_outcome(jobs, tmp_path):
     assert 0 < sum(map(math.isnan, measured)) < len(measured)
 
 
-@pytest.mark.parametrize("evaluator", ["DiesOnce", "Prints", "Moving"])
+@pytest.mark.parametrize("evaluator", ["DiesOnce", "Crowded", "HangsOnce", "Prints", "Moving"])
 def test_disturbances_do_not_change_outcomes(jobs, tmp_path, evaluator):
-    ended, epochs = run(evaluator, jobs, tmp_path)
+    ended_as_hung = set()
+
+    def patience(job):
+        if Path(job.folder, "hung").exists() and job.candidate not in ended_as_hung:
+            ended_as_hung.add(job.candidate)
+            return 0.0
+        return math.inf
+
+    ended, epochs = run(evaluator, jobs, tmp_path, patience=patience)
+    assert len(ended_as_hung) == (len(jobs) if evaluator == "HangsOnce" else 0)
     good = undisturbed(jobs)
     for number, result in ended.items():
         assert without_seconds(result) | {"realised": None} == good[number]
-    if evaluator == "DiesOnce":  # after an epoch that is in the checkpoint: it is not trained again
+    if evaluator in ("DiesOnce", "HangsOnce"):  # after an epoch that is in the checkpoint: it is not trained again
         assert sorted(epochs) == [(job.candidate, epoch) for job in jobs for epoch in (1, 2, 3)]
 
 
@@ -159,7 +177,7 @@ def test_a_worker_that_dies_idle_is_replaced(jobs, tmp_path):
     ended = {}
     with LocalRunner(toy(), "nothing", {}, workers=1, log=str(tmp_path / "log.txt")) as runner:
         for job in jobs[:3]:
-            runner.run([job], lambda job, outcome: ended.update({job.candidate: outcome}), lambda *_: None)
+            runner.run([job], lambda job, outcome: ended.update({job.candidate: outcome}), lambda *_: None, patient)
             (pid,) = workers_of(tmp_path)
             os.kill(pid, signal.SIGKILL)
     assert [type(ended[number]) for number in range(3)] == [Outcome] * 3
@@ -177,7 +195,7 @@ def test_leaving_stops_workers_within_an_epoch(jobs, tmp_path, monkeypatch):
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt), runner:
-        runner.run(jobs, lambda *result: results.append(result), lambda *epoch: results.append(epoch))
+        runner.run(jobs, lambda *result: results.append(result), lambda *epoch: results.append(epoch), patient)
     assert not workers_of(tmp_path)
     assert not results
     assert not [job for job in jobs if Path(job.folder).exists()]  # an epoch that ends writes its checkpoint there
@@ -195,7 +213,7 @@ def test_an_error_of_the_callback_passes_and_leaves_no_worker(jobs, tmp_path):
 
     runner = LocalRunner(toy(), "nothing", {}, workers=2, log=str(tmp_path / "log.txt"))
     with pytest.raises(OSError, match="no space"), runner:
-        runner.run(jobs, done, lambda *_: None)
+        runner.run(jobs, done, lambda *_: None, patient)
     assert not workers_of(tmp_path)
 
 
@@ -207,6 +225,118 @@ def test_files_in_the_working_directory_are_not_imported(jobs, tmp_path, monkeyp
     assert isinstance(ended[0], Outcome)
 
 
-def test_an_evaluator_that_cannot_be_constructed_is_a_failure(jobs, tmp_path):
-    ended, _ = run("not_an_evaluator", jobs[:2], tmp_path, workers=1)
-    assert all("must be a subclass of nas" in failure.reason for failure in ended.values())
+# Whose fault it is ---------------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_hangs_twice_is_a_failure(jobs, tmp_path):
+    ended_as_hung = Counter()
+
+    def patience(job):
+        attempts = Path(job.folder, "hangs")
+        if attempts.exists() and len(attempts.read_text()) > ended_as_hung[job.candidate]:
+            ended_as_hung[job.candidate] += 1
+            return 0.0
+        return math.inf
+
+    outcomes, failures = split(run("Hangs", jobs, tmp_path, patience=patience)[0])
+    good = undisturbed([job for job in jobs if job.candidate in outcomes])
+    assert {number: without_seconds(outcome) for number, outcome in outcomes.items()} == good
+    for number, failure in failures.items():
+        assert failure.attempts == 2
+        assert "--trial-timeout allows more" in failure.reason
+        assert Path(jobs[number].folder, "hangs").read_text() == "xx"
+
+
+def test_a_repeated_training_is_alone(jobs, tmp_path):
+    _, epochs = run("DiesOnce", jobs, tmp_path, workers=3)
+    repeated = [number for number, epoch in epochs if epoch == 3]
+    assert epochs[-2 * len(jobs) :] == [(number, epoch) for number in repeated for epoch in (2, 3)]
+
+
+@pytest.mark.parametrize("fault", load_plugin("nas.evaluators", toy("FAULTS")))
+def test_a_fault_of_the_environment_is_no_failure(jobs, tmp_path, fault):
+    (tmp_path / "fault").write_text(fault)
+    jobs = [replace(job, candidate=job.candidate + 20) for job in jobs]
+    ended = []
+    runner = LocalRunner(toy("Faulty"), str(tmp_path / "fault"), {}, workers=2, log=str(tmp_path / "log.txt"))
+    with pytest.raises(EnvironmentFault, match=f"{re.escape(fault_text(fault))}.*No candidate is to blame"), runner:
+        runner.run(jobs, lambda *result: ended.append(result), lambda *_: None, patient)
+    assert not ended
+    assert not workers_of(tmp_path)
+
+
+def fault_text(name):
+    """The beginning of a fault's message."""
+    return str(load_plugin("nas.evaluators", toy("FAULTS"))[name]).splitlines()[0][:30]
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "reason"),
+    [
+        ("not_an_evaluator", "must be a subclass of nas"),
+        ("Absent", "Unknown name"),
+        ("DiesAtBirth", r"died \(exit status 3\)"),
+    ],
+)
+def test_an_evaluator_that_cannot_be_loaded_is_no_failure_of_a_candidate(jobs, tmp_path, evaluator, reason):
+    with pytest.raises(EnvironmentFault, match=reason):
+        run(evaluator, jobs, tmp_path, workers=1)
+
+
+def test_the_last_words_of_a_dead_worker_count(jobs, tmp_path, monkeypatch):
+    """A worker may be found dead before all of its output was read."""
+    listen, found = _Worker._listen, LocalRunner._find_dead
+
+    def slowly(worker):
+        worker.process.wait()
+        searched.wait()
+        listen(worker)
+
+    def find(runner):
+        if any(worker.process.poll() is not None for worker in runner._workers):
+            searched.set()
+        found(runner)
+
+    searched = threading.Event()
+    monkeypatch.setattr(_Worker, "_listen", slowly)
+    monkeypatch.setattr(LocalRunner, "_find_dead", find)
+    ended, _ = run("DiesAfterwards", jobs[:1], tmp_path)
+    assert isinstance(ended[0], Outcome)
+    assert Path(jobs[0].folder, "tries").read_text() == "x"
+
+
+def test_a_worker_ends_with_its_driver_though_a_plugin_holds_the_interpreter_lock(jobs, tmp_path):
+    """The pipe closes as if the driver had been killed; the child of the worker ends too."""
+    runner = LocalRunner(toy("HoldsTheLock"), "nothing", {}, workers=1, log=str(tmp_path / "log.txt"))
+    driver = threading.Thread(target=lambda: runner.run(jobs[:1], lambda *_: None, lambda *_: None, patient))
+    driver.start()
+    while len(list(Path(jobs[0].folder).glob("holds-*"))) < 2:
+        time.sleep(0.02)
+    assert len(workers_of(tmp_path)) == 2
+    (worker,) = runner._workers
+    worker.process.stdin.close()
+    while workers_of(tmp_path):
+        time.sleep(0.02)
+    assert worker.process.wait() == -signal.SIGKILL
+
+
+def test_no_watchdog_is_left(jobs, tmp_path):
+    groups = set()
+
+    def remember(job, epoch):
+        groups.update(os.getpgid(pid) for pid in workers_of(tmp_path))
+
+    run("Toy", jobs, tmp_path, progress=remember)
+    assert groups
+    for group in groups:
+        while exists(group):  # the process that adopts a watchdog may take a moment to notice its end
+            time.sleep(0.02)
+
+
+def exists(group):
+    """Whether a process group has a process."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""The jobs of a batch that wait for a worker, and what follows from the failure of one; the same for all runners."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from nas.errors import EnvironmentFault
+from nas.evaluation.faults import Fault, Owner
+from nas.evaluation.jobs import Job
+from nas.workers.runner import Failure
+
+ATTEMPTS = 2
+"""Attempts of a job whose failure does not name its owner; the last one is alone."""
+
+
+class JobQueue:
+    """The jobs of a batch.
+
+    Parameters
+    ----------
+    jobs
+        In order; their folders differ.
+    """
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._waiting = deque(jobs)
+        self._suspects: deque[Job] = deque()
+        self._failed_once: set[str] = set()
+
+    def __len__(self) -> int:
+        """Number of jobs that wait."""
+        return len(self._waiting) + len(self._suspects)
+
+    def take(self, *, running: int) -> Job | None:
+        """The next job, if one may start beside this number of running jobs. Jobs that are repeated run alone."""
+        if self._waiting:
+            return self._waiting.popleft()
+        if self._suspects and running == 0:
+            return self._suspects.popleft()
+        return None
+
+    def is_repeated(self, job: Job) -> bool:
+        """Whether a job from :meth:`take` has failed before and must be alone."""
+        return job.folder in self._failed_once
+
+    def failed(self, job: Job, fault: Fault) -> Failure | None:
+        """Decide what follows from a failed attempt.
+
+        Parameters
+        ----------
+        job
+            From :meth:`take`.
+        fault
+            Of the attempt.
+
+        Returns
+        -------
+        Failure or None
+            The failure of the candidate; None if the job will be repeated.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the fault is not the candidate's. The study must stop.
+        """
+        attempts = ATTEMPTS if self.is_repeated(job) else 1
+        if fault.repeated and attempts < ATTEMPTS:
+            self._failed_once.add(job.folder)
+            self._suspects.append(job)
+            return None
+        if fault.owner is Owner.ENVIRONMENT:
+            raise EnvironmentFault(f"{fault.reason.rstrip('.')}. No candidate is to blame: mend the cause and resume.")
+        return Failure(reason=fault.reason, traceback=fault.traceback, attempts=attempts)
