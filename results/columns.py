@@ -12,14 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from results.measures import BUILT_IN
-from results.schema import PASSES, Json, Real, Whole, candidates, evaluations, points, policies, studies
+from results.schema import PASSES, Json, Real, Text, Whole, candidates, evaluations, points, policies, studies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameColumn:
     """A column of a DataFrame.
 
-    type: ``text``, ``integer``, ``real``, ``boolean``, ``time`` or ``dict``. unit: empty if the values have none.
+    type: ``text``, ``integer``, ``real``, ``boolean``, ``time`` or ``json``, which is text. unit: empty without one.
     nullable: whether a value may be missing; integers are then ``Int64``.
     """
 
@@ -35,8 +35,8 @@ _TYPES = (
     (Real, "real"),
     (sa.Double, "real"),
     (sa.Boolean, "boolean"),
-    (Json, "dict"),
-    (sa.String, "text"),
+    (Json, "json"),
+    (Text, "text"),
 )
 """Types of the database with the types of DataFrames."""
 
@@ -145,6 +145,10 @@ in ``points``, and come last in ``front``.
 """
 
 
+PREFIXES = {"proxies": "proxy_", "choices": "choice_"}
+"""Stored column of JSON objects → prefix of the columns of ``candidates`` that hold one of their values each."""
+
+
 def own_columns(columns: Iterable[str], frame: str) -> list[str]:
     """The columns of the evaluator's own measures among the columns of a frame of FRAMES."""
     return [name for name in columns if name not in names(frame)]
@@ -156,7 +160,6 @@ def names(frame: str) -> list[str]:
 
 
 def dtypes(frame: str) -> dict[str, str]:
-    """Column → pandas dtype, for the numbers in a frame of FRAMES."""
-    numbers = [column for column in FRAMES[frame] if column.type in ("integer", "real")]
-    whole = {True: "Int64", False: "int64"}
-    return {c.name: "float64" if c.type == "real" else whole[c.nullable] for c in numbers}
+    """Column → pandas dtype, for the numbers and truth values in a frame of FRAMES."""
+    kinds = {"real": ("float64", "float64"), "integer": ("int64", "Int64"), "boolean": ("bool", "boolean")}
+    return {c.name: kinds[c.type][c.nullable] for c in FRAMES[frame] if c.type in kinds}

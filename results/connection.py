@@ -92,6 +92,8 @@ _EXPLANATIONS = (
 def explain(location: Location, error: BaseException) -> StoreError:
     """An error of the database or the system as one clear line."""
     original = getattr(error, "orig", None) or error
+    if isinstance(original, StoreError):  # a value that cannot be stored
+        return original
     text = " ".join(str(original).split())
     for pattern, meaning in _EXPLANATIONS:
         if re.search(pattern, text):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
@@ -21,6 +22,8 @@ from results.measures import BUILT_IN, Measure, check_cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from results.reading.curves import Curves
 
 ENDINGS = (".png", ".svg", ".pdf")
 
@@ -41,12 +44,11 @@ STYLE: dict[Any, Any] = {
 
 
 def plot_front(
-    points: pd.DataFrame,
+    curves: Curves,
     front: pd.DataFrame,
     path: str | PathLike[str],
     *,
     score: Score | None = None,
-    cost: str = "macs",
     drawn: str = "trained candidate",
     policies: pd.DataFrame | None = None,
     measures: Sequence[Measure] = BUILT_IN,
@@ -55,23 +57,21 @@ def plot_front(
 
     Parameters
     ----------
-    points : pandas.DataFrame
-        From `Store.points`; each candidate is drawn at its largest fidelity, as mean over repeats.
+    curves : Curves
+        From `Store.curves`, or ``Curves.of`` a DataFrame of points; their cost is the horizontal axis.
     front : pandas.DataFrame
-        From `Store.front` with the same ``cost``.
+        From `Store.front` with the same cost.
     path : str or path
         File that ends in one of ENDINGS.
     score : Score, optional
         Shades its range of budgets and shows the anytime accuracy of the front.
-    cost : str
-        Measure of the horizontal axis.
     drawn : str
         Noun for one curve, in the singular.
     policies : pandas.DataFrame, optional
         From `Store.policies`; mean MACs and accuracy, one curve for the controllers of a candidate and one for each of
         its gate policies.
     measures : sequence of Measure
-        From `Store.measures`, if ``cost`` is a measure of the evaluator.
+        From `Store.measures`, if the cost is a measure of the evaluator.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def plot_front(
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise StoreError(f"A figure's file must end in {', '.join(ENDINGS)}. Got {path.name!r}.")
-    figure = front_figure(points, front, score=score, cost=cost, drawn=drawn, policies=policies, measures=measures)
+    figure = front_figure(curves, front, score=score, drawn=drawn, policies=policies, measures=measures)
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
     with rc_context(STYLE):
         try:
@@ -97,30 +97,29 @@ def plot_front(
 
 
 def front_figure(
-    points: pd.DataFrame,
+    curves: Curves,
     front: pd.DataFrame,
     *,
     score: Score | None = None,
-    cost: str = "macs",
     drawn: str = "trained candidate",
     policies: pd.DataFrame | None = None,
     measures: Sequence[Measure] = BUILT_IN,
 ) -> Figure:
     """The figure that :func:`plot_front` writes; arguments and errors are the same."""
+    cost, rows = curves.cost, curves.rows
     check_cost(cost, measures)
     axis = next(measure for measure in measures if measure.name == cost)
-    curves = _curves(points, cost)
-    if curves.empty:
+    if rows.empty:
         raise StoreError(f"A figure needs points with {cost} and accuracy, and there are none. Train some first.")
     with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 5.2), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
         axes = figure.add_subplot()
-        _frame(axes, curves, front, axis)
+        _frame(axes, rows, front, axis)
         if score is not None and score.cost == cost:
             _draw_budgets(axes, front, score, axis.unit)
-        colours = {space: _COLOURS[n % len(_COLOURS)] for n, space in enumerate(sorted(curves["space"].unique()))}
+        colours = {space: _COLOURS[n % len(_COLOURS)] for n, space in enumerate(sorted(curves.candidates))}
         _draw_front(axes, front, cost, colours)
-        _draw_curves(axes, curves, cost, colours)
+        _draw_curves(axes, curves, colours)
         if policies is not None and cost == "macs":
             _draw_policies(axes, policies)
         _draw_titles(axes, curves, front, drawn)
@@ -167,14 +166,6 @@ def as_svg(figure: Figure) -> str:
     with rc_context(STYLE | {"svg.fonttype": "path"}):
         figure.savefig(written, format="svg", metadata={"Date": None})
     return written.getvalue()
-
-
-def _curves(points: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """Mean cost and accuracy per study, candidate and level, at the largest fidelity that each candidate reached."""
-    candidate = ["study", "candidate"]
-    reached = points.groupby(candidate)["fidelity"].transform("max")
-    groups = points[points["fidelity"] == reached].groupby([*candidate, "space", "level"], sort=False)
-    return groups[[cost, "accuracy"]].mean().reset_index().dropna(subset=[cost, "accuracy"])
 
 
 def engineering(value: float, _: object = None) -> str:
@@ -247,26 +238,19 @@ def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score, unit: str) -> N
     )
 
 
-def _draw_curves(axes: Axes, curves: pd.DataFrame, cost: str, colours: dict[str, str]) -> None:
+def _draw_curves(axes: Axes, curves: Curves, colours: dict[str, str]) -> None:
     """Every candidate as a faint curve through its points, coloured by space."""
-    count = curves.groupby(["study", "candidate"]).ngroups
-    alpha = min(0.6, max(0.12, 8 / count))
-    for space, members in curves.groupby("space", sort=True):
-        colour = colours[space]
-        for _, curve in members.groupby(["study", "candidate"], sort=False):
-            ordered = curve.sort_values(cost)
-            axes.plot(ordered[cost], ordered["accuracy"], color=colour, alpha=alpha, linewidth=0.7, zorder=2)
+    cost = curves.cost
+    alpha = min(0.6, max(0.12, 8 / curves.drawn))
+    for space, members in curves.rows.groupby("space", sort=True):
+        colour = colours[str(space)]
+        ordered = members.sort_values(["study", "candidate", cost])
+        shape = [curve.to_numpy() for _, curve in ordered.groupby(["study", "candidate"])[[cost, "accuracy"]]]
+        axes.add_collection(LineCollection(shape, colors=colour, alpha=alpha, linewidths=0.7, zorder=2))
         axes.scatter(
-            members[cost],
-            members["accuracy"],
-            s=9,
-            color=colour,
-            alpha=min(1.0, 2 * alpha),
-            linewidths=0,
-            zorder=2.5,
-            rasterized=len(members) > 5000,
+            members[cost], members["accuracy"], s=9, color=colour, alpha=min(1.0, 2 * alpha), linewidths=0, zorder=2.5
         )
-        axes.scatter([], [], s=22, color=colour, label=f"{space} ({members.groupby(['study', 'candidate']).ngroups})")
+        axes.scatter([], [], s=22, color=colour, label=f"{space} ({curves.candidates[str(space)]:,})")
 
 
 def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:
@@ -304,15 +288,17 @@ def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, s
         axes.plot(costs, test, **(hollow | {"markersize": 4.6}), zorder=4.5, label="front, test")
 
 
-def _draw_titles(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, drawn: str) -> None:
+def _draw_titles(axes: Axes, curves: Curves, front: pd.DataFrame, drawn: str) -> None:
     """Title, counts and legend."""
-    studies = ", ".join(curves["study"].unique())
-    count = curves.groupby(["study", "candidate"]).ngroups
+    studies = ", ".join(curves.rows["study"].unique())
+    count = sum(curves.candidates.values())
+    drawn_only = f"; {curves.drawn:,} of the curves are drawn" if curves.drawn < count else ""
     axes.set_title(studies, loc="left", fontsize=13, fontweight="bold", pad=22)
     axes.text(
         0,
         1.02,
-        f"{count} {drawn}{'s' * (count != 1)}, {len(curves)} operating points, {len(front)} on the front",
+        f"{count:,} {drawn}{'s' * (count != 1)}, {curves.points:,} operating points, {len(front):,} on the front"
+        + drawn_only,
         transform=axes.transAxes,
         color=MUTED,
         fontsize=9.5,

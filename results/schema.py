@@ -68,6 +68,45 @@ def to_json(value: Any) -> str:
         return _encode_slowly(value)
 
 
+def clean_text(text: str) -> str:
+    r"""Text that any database, file and terminal accepts: NUL and lone surrogates become escapes.
+
+    >>> clean_text("a\x00b\udcff")
+    'a\\x00b\\udcff'
+    """
+    return text.replace("\x00", r"\x00").encode(errors="backslashreplace").decode()
+
+
+class Text(sa.types.TypeDecorator[str]):
+    """Text of any origin, such as a message of a plug-in, cleaned by :func:`clean_text`."""
+
+    impl: Any = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Convert a value for the database."""
+        return None if value is None else clean_text(value)
+
+
+class Name(Text):
+    """Short text, such as a name or a key, cleaned alike."""
+
+    impl = sa.String
+    cache_ok = True
+
+
+class ExactText(Text):
+    """Text that names a file, so that a cleaned copy would name another one: it is refused if it is not clean."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Convert a value for the database. Raises StoreError for NUL and lone surrogates."""
+        if value is not None and clean_text(value) != value:
+            raise StoreError(f"The path of stored files must be valid UTF-8. Got {clean_text(value)}: rename it.")
+        return value
+
+
 class Json(sa.types.TypeDecorator[Any]):
     """JSON as text, so that both databases store the same; None is NULL."""
 
@@ -160,8 +199,8 @@ def _measure_column(measure: Measure) -> sa.Column[Any]:
 meta = sa.Table(
     "meta",
     metadata,
-    sa.Column("key", sa.String, primary_key=True, doc="Name of an entry: schema_version."),
-    sa.Column("value", sa.String, nullable=False, doc="Its value."),
+    sa.Column("key", Name, primary_key=True, doc="Name of an entry: schema_version."),
+    sa.Column("value", Name, nullable=False, doc="Its value."),
     info={"doc": "Facts about the store."},
 )
 
@@ -169,38 +208,40 @@ studies = sa.Table(
     "studies",
     metadata,
     sa.Column("id", _identity, primary_key=True, doc="Number of the study."),
-    sa.Column("name", sa.String(100), nullable=False, unique=True, doc="Name of the study."),
+    sa.Column("name", Name(100), nullable=False, unique=True, doc="Name of the study."),
     sa.Column("settings", Json, nullable=False, doc="Settings that the study was started with, by name."),
     sa.Column("score", Json, doc="Score that the study maximises: low, high, floor, cost, split."),
     sa.Column("memo", Json, doc="State that the driver needs to resume."),
-    sa.Column("state", sa.String(20), nullable=False, doc=f"One of {', '.join(STATES)}."),
-    sa.Column("reason", sa.Text, doc="Why the study ended."),
-    sa.Column("created_at", sa.String(40), nullable=False, doc="First start.", info=_unit("UTC")),
-    sa.Column("updated_at", sa.String(40), nullable=False, doc="Last change.", info=_unit("UTC")),
+    sa.Column("state", Name(20), nullable=False, doc=f"One of {', '.join(STATES)}."),
+    sa.Column("reason", Text, doc="Why the study ended."),
+    sa.Column("created_at", Name(40), nullable=False, doc="First start.", info=_unit("UTC")),
+    sa.Column("updated_at", Name(40), nullable=False, doc="Last change.", info=_unit("UTC")),
     sa.Column("measures", Json, doc="The evaluator's own measures: list of name, unit, maximise, meaning, required."),
-    sa.Column("identity", sa.String(32), doc="Random text that names the study, also in its folder of files."),
-    sa.Column("folder", sa.Text, doc="Absolute path of the study's files; NULL if they are beside the database."),
+    sa.Column("identity", Name(32), doc="Random text that names the study, also in its folder of files."),
+    sa.Column("folder", ExactText, doc="Absolute path of the study's files; NULL if they are beside the database."),
     info={"doc": "One row per study; times are in ISO 8601."},
 )
 
-candidates = sa.Table(
+candidates = sa.Table(  # long columns last, because SQLite reads a row from its start
     "candidates",
     metadata,
     sa.Column("id", _identity, primary_key=True, doc="Number of the candidate."),
     sa.Column("study_id", _identity, sa.ForeignKey("studies.id"), nullable=False, doc="Study that proposed it."),
-    sa.Column("key", sa.String, doc="Key of the proposed architecture; NULL if none could be built."),
-    sa.Column("space", sa.String, nullable=False, doc="Search space."),
+    sa.Column("key", Name, doc="Key of the proposed architecture; NULL if none could be built."),
+    sa.Column("space", Name, nullable=False, doc="Search space."),
     sa.Column("generation", Whole, nullable=False, doc="Number of the generation, from 0."),
     sa.Column("position", Whole, doc="Place in the order of training; NULL if not chosen."),
     sa.Column("control", sa.Boolean, nullable=False, doc="Drawn at random, to audit the order."),
-    sa.Column("status", sa.String(20), nullable=False, doc=f"One of {', '.join(STATUSES)}."),
-    sa.Column("reason", sa.Text, doc="Why it was rejected, stopped or failed."),
-    sa.Column("choices", Json, doc="Choice → option."),
-    sa.Column("architecture", Json, doc="Proposed architecture; NULL if not chosen for training."),
-    sa.Column("proxies", Json, doc="Proxy → score, larger is better."),
+    sa.Column("status", Name(20), nullable=False, doc=f"One of {', '.join(STATUSES)}."),
     sa.Column("attempts", Whole, nullable=False, doc="Trainings started after failures."),
-    sa.Column("traceback", sa.Text, doc="Traceback of the last failure."),
+    sa.Column("reason", Text, doc="Why it was rejected, stopped or failed."),
+    sa.Column("proxies", Json, doc="Proxy → score, larger is better."),
+    sa.Column("choices", Json, doc="Choice → option."),
+    sa.Column("traceback", Text, doc="Traceback of the last failure."),
+    sa.Column("architecture", Json, doc="Proposed architecture; NULL if not chosen for training."),
     sa.Index("candidates_by_key", "key"),
+    sa.Index("candidates_by_study", "study_id", "id"),
+    sa.Index("candidates_by_status", "study_id", "status"),
     sa.Index("candidates_by_generation", "study_id", "generation", "status"),
     info={"doc": "One row per candidate, rejected proposals included."},
 )
@@ -212,9 +253,10 @@ evaluations = sa.Table(
     sa.Column("epochs", Real, doc="Epochs since the repeat began.", info=_unit("epochs")),
     sa.Column("images", Whole, doc="Training images seen since the repeat began.", info=_unit("images")),
     sa.Column("seconds", Real, doc="Training and evaluation since the repeat began.", info=_unit("s")),
-    sa.Column("realised_key", sa.String, nullable=False, doc="Key of the architecture after training."),
+    sa.Column("realised_key", Name, nullable=False, doc="Key of the architecture after training."),
+    sa.Column("score", Real, doc="Score of the study over the points; NULL if a cost or test accuracy is missing."),
     sa.Column("architecture", Json, doc="Architecture after training; NULL if it equals the proposed one."),
-    sa.Column("weights", sa.Text, doc="Path of the trained network, below the study's files."),
+    sa.Column("weights", ExactText, doc="Path of the trained network, below the study's files."),
     sa.Index("evaluations_by_key", "realised_key"),
     info={"doc": "One row per candidate, fidelity and repeat."},
 )
@@ -233,7 +275,7 @@ point_measures = sa.Table(
     metadata,
     *_training(),
     _level(),
-    sa.Column("name", sa.String(60), primary_key=True, doc="Name of the measure, as the evaluator declares it."),
+    sa.Column("name", Name(60), primary_key=True, doc="Name of the measure, as the evaluator declares it."),
     sa.Column("value", Measured, doc="Value in the unit that the evaluator declares; NULL is NaN."),
     info={"doc": "The evaluator's own measures of operating points, one row per value."},
 )
@@ -242,10 +284,10 @@ policies = sa.Table(
     "policies",
     metadata,
     _owner("Candidate whose network is throttled."),
-    sa.Column("learner", sa.String(20), primary_key=True, doc="How the controller was trained; gates: a gate policy."),
+    sa.Column("learner", Name(20), primary_key=True, doc="How the controller was trained; gates: a gate policy."),
     sa.Column(
         "sees",
-        sa.String(20),
+        Name(20),
         primary_key=True,
         doc="Input of the controller: the input, or the answer at the smallest utilization.",
     ),

@@ -23,6 +23,8 @@ from results.schema import candidates, evaluations, point_measures, points, poli
 if TYPE_CHECKING:
     import pandas as pd
 
+    from results.reading.curves import Curves
+    from results.reading.summary import StudySummary
     from results.writer import StudyWriter
 
 
@@ -85,29 +87,57 @@ class Store:
         pandas.DataFrame
             Columns: ``results.columns.FRAMES["studies"]``.
         """
-        from results import frames
+        from results.reading import frames
 
         with self._reading() as connection:
             return frames.of_studies(connection)
 
-    def candidates(self, study: str) -> pd.DataFrame:
+    def candidates(
+        self, study: str, *, key: str | None = None, columns: Sequence[str] | None = None, choices: bool = False
+    ) -> pd.DataFrame:
         """One row per candidate, in the order of proposal.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+        key : str, optional
+            Only candidates whose proposed or realised architecture has this key.
+        columns : sequence of str, optional
+            Only these columns, in this order, which takes less time: names of ``FRAMES["candidates"]``, ``proxy_NAME``
+            and ``choice_NAME``.
+        choices : bool
+            One column ``choice_NAME`` per choice in place of the JSON text ``choices``. A column has one type; it is
+            JSON text if options are of several types, such as ``"16"`` and ``16``. Missing if a candidate has no such
+            choice, or if its option is None in a column of one type.
 
         Returns
         -------
         pandas.DataFrame
             Columns: ``results.columns.FRAMES["candidates"]``. Fidelity, anytime accuracy, costs and seconds are missing
             for candidates without results; there is one column ``proxy_NAME`` per proxy.
+
+        Raises
+        ------
+        StoreError
+            If a column is unknown.
         """
-        from results import frames
+        from results.reading import candidates as candidate_frames
+        from results.reading import frames
 
         with self._reading() as connection:
-            row = study_row(connection, study)
-            score = Score(**row.score) if row.score else None
-            return frames.of_candidates(connection, row.id, score)
+            ids = frames.ids_of([study_row(connection, study).id], self._full(connection, key))
+            return candidate_frames.of_candidates(connection, ids, columns=columns, choices=choices)
 
-    def points(self, study: str | Sequence[str]) -> pd.DataFrame:
+    def points(self, study: str | Sequence[str], *, key: str | None = None) -> pd.DataFrame:
         """One row per candidate, fidelity, repeat and operating point, of one study or several.
+
+        Parameters
+        ----------
+        study : str or sequence of str
+            One study or several.
+        key : str, optional
+            Only points of candidates whose proposed or realised architecture has this key.
 
         Returns
         -------
@@ -116,10 +146,56 @@ class Store:
             labels have a hierarchy, accuracy is the mean over the labellings; a labelling that a point does not answer
             in counts as wrong.
         """
-        from results import frames
+        from results.reading import frames
 
         with self._reading() as connection:
-            return frames.of_points(connection, study_numbers(connection, study)).drop(columns="candidate_id")
+            numbers = study_numbers(connection, study)
+            ids = frames.ids_of(numbers, self._full(connection, key))
+            return frames.of_points(connection, numbers, ids).drop(columns="candidate_id")
+
+    @staticmethod
+    def _full(connection: sa.Connection, key: str | None) -> str | None:
+        return None if key is None else full_key(connection, key)
+
+    def curves(self, study: str | Sequence[str], *, cost: str = "macs") -> Curves:
+        """The curves of accuracy against cost for a figure, of one study or several.
+
+        Parameters
+        ----------
+        study : str or sequence of str
+            One study or several.
+        cost : str
+            ``macs``, ``params``, ``latency_ms``, ``nonzero_macs`` or a minimised measure of the evaluator.
+
+        Returns
+        -------
+        Curves
+            For :func:`results.plots.plot_front`; at most 1,000 candidates have rows, whatever the size of the study.
+        """
+        from results.reading import curves, frames
+
+        with self._reading() as connection:
+            numbers = study_numbers(connection, study)
+            check_cost(cost, (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost})))
+            return curves.curves_of(connection, numbers, cost)
+
+    def summary(self, study: str) -> StudySummary:
+        """The progress of a study: candidates by status, the best one, the time of training.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        StudySummary
+            Aggregated by the database.
+        """
+        from results.reading import summary
+
+        with self._reading() as connection:
+            return summary.summary_of(connection, study_row(connection, study).id)
 
     def evaluations(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per candidate, fidelity and repeat, of one study or several.
@@ -129,7 +205,7 @@ class Store:
         pandas.DataFrame
             Columns: ``results.columns.FRAMES["evaluations"]``.
         """
-        from results import frames
+        from results.reading import frames
 
         with self._reading() as connection:
             return frames.of_evaluations(connection, study_numbers(connection, study))
@@ -146,7 +222,7 @@ class Store:
         -----
         Controllers do not count for an anytime accuracy: they keep a budget on average, not for every example.
         """
-        from results import frames
+        from results.reading import frames
 
         with self._reading() as connection:
             return frames.of_policies(connection, study_numbers(connection, study))
@@ -196,7 +272,7 @@ class Store:
         --------
         >>> open_store("nas.db").front("digits", cost="latency_ms", limits={"params": 1e6})  # doctest: +SKIP
         """
-        from results import frames
+        from results.reading import frames, fronts
 
         bounds = dict(limits or {})
         for name, bound in (("macs", max_macs), ("params", max_params)):
@@ -206,9 +282,8 @@ class Store:
             numbers = study_numbers(connection, study)
             measures = (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost, *bounds}))
             check_cost(cost, measures)
-            frames.check_limits(bounds, measures)
-            points = frames.of_points(connection, numbers)
-        return frames.front_of(points, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
+            fronts.check_limits(bounds, measures)
+            return fronts.front_of(connection, numbers, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
 
     def holds(self, study: str) -> bool:
         """Whether the store exists and holds a study of this name.
@@ -239,7 +314,7 @@ class Store:
 
     def measures(self, study: str | Sequence[str]) -> tuple[Measure, ...]:
         """The measures of the operating points: the built-in ones, then the evaluator's own."""
-        from results import frames
+        from results.reading import frames
 
         with self._reading() as connection:
             return (*BUILT_IN, *frames.own_measures_of(connection, study_numbers(connection, study)))

@@ -21,6 +21,7 @@ from results.lock import acquire_advisory, creation_lock, study_lock
 from results.measures import Measure, own_measures
 from results.rows import check_candidate, check_one_of, checked_candidate, checked_policies, split_points
 from results.schema import STATES, STATUSES, candidates, evaluations, point_measures, points, policies, studies
+from results.scores import rescore, score_of
 
 
 class StudyWriter:
@@ -52,6 +53,7 @@ class StudyWriter:
         self._location = location
         self._mutex = threading.RLock()
         self._finished = False
+        self._score: Score | None = None
         declared = own_measures(measures)
         with ExitStack() as opened, connections.clear_errors(location):
             self._connection = self._open(opened)
@@ -89,6 +91,7 @@ class StudyWriter:
             differences = _differences(stored.settings, settings)
             if differences:
                 raise SettingsDiffer(self.study, differences)
+            self._score = Score(**stored.score) if stored.score else None
             own = _joined({data["name"]: Measure(**data) for data in stored.measures or ()}, declared)
             values = {"settings": settings, "state": "running", "measures": _stored(own)}
             change = sa.update(studies).where(studies.c.id == stored.id)
@@ -158,9 +161,18 @@ class StudyWriter:
         self._connection.execute(sa.update(studies).where(studies.c.id == self._number).values(columns))
 
     def set_score(self, score: Score) -> None:
-        """Store the score that the study maximises; replaces an earlier one."""
-        with self._statements():
-            self._update_study(score=dataclasses.asdict(score))
+        """Store the score that the study maximises; replaces an earlier one, also of all trainings.
+
+        Parameters
+        ----------
+        score : Score
+            It is computed from the points of every training.
+        """
+        with self._statements() as connection:
+            if score != self._score:
+                self._update_study(score=dataclasses.asdict(score))
+                rescore(connection, self._number, score)
+        self._score = score
 
     def set_memo(self, memo: Mapping[str, Any]) -> None:
         """Store the driver's state as plain data; replaces an earlier one."""
@@ -248,12 +260,14 @@ class StudyWriter:
             Path of the trained network below `files`.
         """
         place = {"candidate_id": int(candidate_id), "fidelity": float(fidelity), "repeat": int(repeat)}
-        measured, own = split_points(points, place, self._own)
+        given = list(points)
+        measured, own = split_points(given, place, self._own)
         evaluation = place | {
             "epochs": epochs,
             "images": images,
             "seconds": seconds,
             "realised_key": realised_key,
+            "score": score_of(self._score, given),
             "architecture": architecture,
             "weights": weights,
         }

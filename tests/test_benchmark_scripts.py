@@ -26,6 +26,7 @@ COMMANDS = {
     "screening": ("--pool=40", "--repeats=1"),
     "search": (DATA, "--study=short", "--space=slimmable", "--hours=0.02"),
     "stepping": SHORT,
+    "store_scale": ("--candidates=200", "--repeats=1", "--csv=rows.csv"),
     "strategies": ("--seeds=1", "--after=5", "--limit=8", "--out=rows.csv"),
     "throttle": ("--seconds=0.01", "--network=resnet, 9 blocks"),
     "throttle_accuracy": (*SHORT, "--method=ungated", "--method=in groups"),

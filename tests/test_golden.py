@@ -90,7 +90,7 @@ def rows_of(name: str) -> dict[str, Any]:
             "score": [score.low, score.high, score.floor],
             "relied": [[decision.relied, decision.trained] for decision in study.state.reliance.values()],
             "candidates": [
-                [*row, sha256(json.dumps(choices).encode()).hexdigest()[:8]]
+                [*row, sha256(json.dumps(json.loads(choices)).encode()).hexdigest()[:8]]
                 for row, choices in zip(_rows(candidates, CANDIDATES), candidates.choices)
             ],
             "points": [

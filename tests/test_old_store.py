@@ -75,7 +75,10 @@ def _read(store: str) -> dict[str, Any]:
 
 
 def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
-    return {str(name): [_plain(value) for value in table[name]] for name in table}
+    columns = {str(name): [_plain(value) for value in table[name]] for name in table}
+    if "choices" in columns:
+        columns["choices"] = [choices and json.loads(choices) for choices in columns["choices"]]
+    return columns
 
 
 def _plain(value: Any) -> Any:

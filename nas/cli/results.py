@@ -64,11 +64,10 @@ def front(
 
         score = opened.score(study[0]) if len(study) == 1 else None
         plot_front(
-            opened.points(study),
+            opened.curves(study, cost=cost),
             frame,
             plot,
             score=score,
-            cost=cost,
             policies=opened.policies(study),
             measures=opened.measures(study),
         )

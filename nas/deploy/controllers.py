@@ -89,12 +89,13 @@ class ThrottlingResult:
         """
         from results.front import non_dominated
         from results.plots import plot_front
+        from results.reading.curves import Curves
 
         labels = {"study": "throttled", "candidate": self.network.architecture.key, "space": "fixed utilizations"}
         points = self.points.assign(level=self.points.index, fidelity=1.0, accuracy_sd=math.nan, **labels)
         policies = self.policies.assign(**labels)
         best = points[non_dominated(points.macs, points.accuracy)]
-        return plot_front(points, best, path, drawn="network", policies=policies)
+        return plot_front(Curves.of(points), best, path, drawn="network", policies=policies)
 
     def save(self, folder: str | Path) -> None:
         """Write the network to a folder, and each controller to ``controllers/PENALTY`` in it.

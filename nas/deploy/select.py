@@ -85,6 +85,7 @@ class OperatingPointsResult:
             As :func:`results.plots.plot_front`.
         """
         from results.plots import plot_front
+        from results.reading.curves import Curves
 
         labels = {
             "study": "final search",
@@ -95,7 +96,9 @@ class OperatingPointsResult:
         }
         key = self.network.architecture.key
         cloud = self.measured.assign(candidate=[f"{i:06d}" for i in self.measured.index], level=0, **labels)
-        return plot_front(cloud, self.points.assign(candidate=key, **labels), path, drawn="measured subnetwork")
+        return plot_front(
+            Curves.of(cloud), self.points.assign(candidate=key, **labels), path, drawn="measured subnetwork"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

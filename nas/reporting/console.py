@@ -14,6 +14,7 @@ from nas.errors import UserError
 from nas.progress import duration
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
+from nas.spaces.choices import Primitive
 from nas.study import Study, stored_architecture
 from results.columns import FRAMES, own_columns
 from results.measures import WHOLE_UNITS
@@ -171,23 +172,20 @@ def studies_table(store: Store) -> str:
 
 def study_status(study: Study) -> str:
     """The state of a study: candidates by status, each with an example of a reason; best candidate; time."""
-    candidates, state = study.candidates(), study.state
+    progress, state = study.store.summary(study.name), study.state
     row = study.store.studies().set_index("study").loc[study.name]
     score = study.store.score(study.name)
     lines = [f"Study {study.name!r}: {row.state}. {row.reason or ''}".rstrip()]
     if score is not None:
         lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f}")
-    for status, group in candidates.groupby("status", sort=False):
-        reasons = group.reason.dropna()
-        example = f"  e.g. {reasons.iloc[-1]}" if len(reasons) else ""
-        lines.append(f"{len(group):8,} {status:11}{example}")
-    measured = candidates[candidates.anytime_accuracy.notna()]
-    if not measured.empty:
-        top = measured.loc[measured.anytime_accuracy.idxmax()]
+    for group in progress.statuses:
+        example = f"  e.g. {group.reason}" if group.reason else ""
+        lines.append(f"{group.candidates:8,} {group.status:11}{example}")
+    if (top := progress.best) is not None:
         lines.append(
             f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
         )
-        lines.append(f"Training: {measured.seconds.sum():,.0f} s summed over workers, {len(measured)} candidates.")
+        lines.append(f"Training: {progress.seconds:,.0f} s summed over workers, {progress.scored:,} candidates.")
     if state.seconds:
         share = state.screening / state.seconds
         lines.append(f"The search has run for {duration(state.seconds)}, {share:.1%} of it proposing and screening.")
@@ -212,21 +210,24 @@ def candidate_text(store: Store, key: str) -> str:
     if realised != proposed:
         lines.append(f"Trained, it became {realised}: its topology is below, and the weights are its own.")
     for study in store.studies().study:
-        points = store.points(study)
-        own = points[(points.candidate == proposed) | (points.realised_key == proposed)]
+        own = store.points(study, key=proposed)
         if own.empty:
             continue
-        candidates = store.candidates(study)
+        candidates = store.candidates(study, key=proposed)
         row = candidates[(candidates.key == own.candidate.iloc[0]) & candidates.anytime_accuracy.notna()].iloc[0]
         lines += [
             f"Study {study}, space {row.space}, generation {row.generation}, {row.status}: {row.reason}",
             f"Anytime accuracy {row.anytime_accuracy:.4f}; "
             + ", ".join(f"{name.removeprefix('proxy_')} {row[name]:.4g}" for name in row.index if "proxy_" in name),
-            "Choices: "
-            + ", ".join(f"{name.partition('/')[2] or name} = {value}" for name, value in row.choices.items()),
+            "Choices: " + ", ".join(f"{name} = {value}" for name, value in short_choices(row.choices)),
             _measurements(own),
         ]
     return "\n".join([*lines, *_topology_lines(architecture)])
+
+
+def short_choices(choices: str) -> list[tuple[str, Primitive]]:
+    """Names without the space, and options, of the choices of a candidate as stored."""
+    return [(name.partition("/")[2] or name, option) for name, option in json.loads(choices).items()]
 
 
 def _label_counts(architecture: Architecture) -> str:

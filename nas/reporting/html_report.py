@@ -25,7 +25,7 @@ from nas.proxies.contract import load_proxy
 from nas.reporting import formats
 from nas.reporting.audit_plot import audit_figure
 from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
-from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, own_measures, store_argument
+from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, own_measures, short_choices, store_argument
 from nas.reporting.formats import plugin_name
 from nas.reporting.report_content import (
     Audit,
@@ -205,7 +205,7 @@ def _headline(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> He
 def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -> Front:
     """The front of one study, or of several together, over all points that were trained."""
     store, names = studies[0].store, [study.name for study in studies]
-    figure = front_figure(store.points(names), front, score=score, policies=store.policies(names))
+    figure = front_figure(store.curves(names), front, score=score, policies=store.policies(names))
     measures = (*hierarchy_columns(front), *own_measures(front, "front"))
     points = tuple(
         FrontPoint(
@@ -363,7 +363,7 @@ def _networks(
                 key=key,
                 space=candidate.space,
                 anytime_accuracy=candidate.anytime_accuracy,
-                choices=tuple((name.partition("/")[2] or name, option) for name, option in candidate.choices.items()),
+                choices=tuple(short_choices(candidate.choices)),
                 num_front_points=len(points),
                 picture=Picture(
                     svg=as_svg(figure), alt=f"Topology of network {key}, with its important path highlighted"

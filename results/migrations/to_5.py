@@ -1,4 +1,4 @@
-"""Schema 4 to 5: a study has an identity and a folder of its own, and names its augmentation."""
+"""Schema 4 to 5: a study has an identity and a folder and names its augmentation; trainings have a score."""
 
 from __future__ import annotations
 
@@ -7,16 +7,33 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from results.front import Score
+from results.scores import rescore
+
 if TYPE_CHECKING:
     from alembic.operations import Operations
 
 
 def upgrade(operations: Operations) -> None:
-    """Add the columns studies.identity and studies.folder, which the next writer fills; keep the augmentation."""
+    """Add columns and indices.
+
+    The next writer of a study fills studies.identity and studies.folder. The scores of trainings are computed here, and
+    the augmentation is kept.
+    """
     operations.add_column("studies", sa.Column("identity", sa.String(32)))
     operations.add_column("studies", sa.Column("folder", sa.Text))
+    operations.add_column("evaluations", sa.Column("score", sa.Double))
+    operations.create_index("candidates_by_study", "candidates", ["study_id", "id"])
+    operations.create_index("candidates_by_status", "candidates", ["study_id", "status"])
     if not operations.get_context().as_sql:
         _keep_augmentation(operations.get_bind())
+        _fill_scores(operations.get_bind())
+
+
+def _fill_scores(connection: sa.Connection) -> None:
+    for number, score in connection.execute(sa.text("SELECT id, score FROM studies")).fetchall():
+        if score:
+            rescore(connection, number, Score(**json.loads(score)))
 
 
 def _keep_augmentation(connection: sa.Connection) -> None:

@@ -74,8 +74,8 @@ def test_own_measures_are_costs_and_limits_of_fronts(measured, tmp_path):
 
 
 def test_an_own_measure_is_an_axis(measured, tmp_path):
-    frames = measured.points("own"), measured.front("own", cost="energy_mj")
-    path = plot_front(*frames, tmp_path / "front.svg", cost="energy_mj", measures=measured.measures("own"))
+    frames = measured.curves("own", cost="energy_mj"), measured.front("own", cost="energy_mj")
+    path = plot_front(*frames, tmp_path / "front.svg", measures=measured.measures("own"))
     assert "energy per input (mJ)" in path.read_text()
 
 
@@ -147,7 +147,7 @@ def test_frames_have_the_columns_that_are_described(filled):
         assert list(shown) == [column.name for column in described], name
         for column in described:
             kind = kinds.get(shown[column.name].dtype.kind, "text")
-            assert column.type in (kind, "dict" if kind == "text" else kind), (name, column)
+            assert column.type in (kind, "json" if kind == "text" else kind), (name, column)
 
 
 def test_labels_and_measures_are_the_columns_of_points_and_fronts():

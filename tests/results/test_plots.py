@@ -1,24 +1,27 @@
 """Figures are made without a display, in every format, of every shape of study; how they look is for eyes."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 import results
 from results.plots import as_svg, front_figure, plot_front, progress_figure
+from results.reading.curves import Curves
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 @pytest.mark.parametrize("cost", ["macs", "latency_ms"])
 def test_formats(filled, tmp_path, ending, cost):
     path = tmp_path / f"front.{ending}"
-    frames = filled.points("fashion"), filled.front("fashion", cost=cost)
-    assert plot_front(*frames, path, score=filled.score("fashion"), cost=cost) == path
+    drawn = filled.curves("fashion", cost=cost), filled.front("fashion", cost=cost)
+    assert plot_front(*drawn, path, score=filled.score("fashion")) == path
     assert path.stat().st_size > 5000
 
 
 def test_the_figure_names_study_spaces_and_score(filled, tmp_path):
     path = tmp_path / "front.svg"
-    frames = filled.points("fashion"), filled.front("fashion")
+    frames = filled.curves("fashion"), filled.front("fashion")
     plot_front(*frames, path, score=filled.score("fashion"))
     drawn = path.read_text()
     for text in ("fashion", "residual (2)", "anytime accuracy of the front 65.0%", "1M to 16M MACs", "front, test"):
@@ -28,13 +31,15 @@ def test_the_figure_names_study_spaces_and_score(filled, tmp_path):
 
 
 def test_refusals(filled, store, tmp_path):
-    frames = filled.points("fashion"), filled.front("fashion")
+    frames = filled.curves("fashion"), filled.front("fashion")
     with pytest.raises(results.StoreError, match=r"end in .png, .svg, .pdf. Got 'front.jpg'"):
         plot_front(*frames, tmp_path / "front.jpg")
     with pytest.raises(results.StoreError, match="A cost must be one of"):
-        plot_front(*frames, tmp_path / "front.png", cost="flops")
+        plot_front(replace(frames[0], cost="flops"), frames[1], tmp_path / "front.png")
+    with pytest.raises(results.StoreError, match="A cost must be one of"):
+        filled.curves("fashion", cost="flops")
     with pytest.raises(results.StoreError, match="Train some first"):
-        plot_front(frames[0].head(0), frames[1].head(0), tmp_path / "front.png")
+        plot_front(Curves.of(filled.points("fashion").head(0)), frames[1].head(0), tmp_path / "front.png")
     with pytest.raises(results.StoreError, match="must be writable"):
         plot_front(*frames, tmp_path / "missing" / "front.png")
 
@@ -43,13 +48,11 @@ def test_policies_are_drawn_beside_points_where_costs_are_macs(filled):
     about = {"study": "fashion", "candidate": "bbbb0002", "sees": "input", "penalty": [0.1, 0.1, 0.3]}
     measured = {"macs": [2e6, 3e6, 4e6], "accuracy": [0.6, 0.7, 0.7]}
     for cost, lines in (("macs", 1), ("params", 0)):
-        frames = filled.points("fashion"), filled.front("fashion", cost=cost)
-        (axes,) = front_figure(
-            *frames, cost=cost, policies=pd.DataFrame(about | measured | {"learner": "expected"})
-        ).axes
+        frames = filled.curves("fashion", cost=cost), filled.front("fashion", cost=cost)
+        (axes,) = front_figure(*frames, policies=pd.DataFrame(about | measured | {"learner": "expected"})).axes
         found = [line for line in axes.lines if line.get_label() == "with a controller"]
         assert [line.get_xdata().tolist() for line in found] == [[2e6, 3e6, 4e6]] * lines
-    frames = filled.points("fashion"), filled.front("fashion")
+    frames = filled.curves("fashion"), filled.front("fashion")
     (axes,) = front_figure(*frames, policies=pd.DataFrame(about | measured | {"learner": "gates"})).axes
     dashed = [line.get_xdata().tolist() for line in axes.lines if line.get_linestyle() == "--"]
     assert dashed == [[2e6, 3e6], [4e6]]
@@ -71,5 +74,5 @@ def test_progress_of_any_length(count):
 
 
 def test_text_of_an_svg_needs_no_font(filled):
-    drawn = as_svg(front_figure(filled.points("fashion"), filled.front("fashion"), score=filled.score("fashion")))
+    drawn = as_svg(front_figure(filled.curves("fashion"), filled.front("fashion"), score=filled.score("fashion")))
     assert "<text" not in drawn

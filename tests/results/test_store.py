@@ -46,7 +46,7 @@ def test_candidates_are_summed_up_at_their_largest_fidelity(filled):
         "infeasible",
         "too large",
         1,
-        {"depth": 9},
+        '{"depth":9}',
     ]
     assert pd.isna(rejected["key"])
     assert pd.isna(rejected["macs_max"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import contextmanager, suppress
 
@@ -40,7 +41,7 @@ def test_every_candidate_has_a_status_and_a_reason(study):
     candidates = study.candidates()
     assert set(candidates.status) <= {"outranked", "stopped", "finished", "infeasible", "duplicate"}
     assert candidates.reason.notna().all()
-    assert candidates.choices.map(bool).all()
+    assert candidates.choices.map(json.loads).map(bool).all()
     trained = candidates[candidates.position.notna()]
     assert len(trained) == 40
     assert set(trained.status) == {"stopped", "finished"}
@@ -167,7 +168,7 @@ def test_an_exhausted_space_ends_the_study_with_a_message(store, in_process):
 def test_several_spaces_share_a_study(store, in_process):
     study = search(store, spaces=(space("Small"), space("Other")), train=12)
     assert set(study.candidates().dropna(subset="position").space) == {"Small", "Other"}
-    assert all(set(choices) == {"space"} or len(choices) > 1 for choices in study.candidates().choices)
+    assert all(set(choices) == {"space"} or len(choices) > 1 for choices in study.candidates().choices.map(json.loads))
 
 
 def test_a_space_that_is_seldom_feasible_is_searched_on(store, in_process):

@@ -64,7 +64,7 @@ def test_both_accuracies_are_shown(study, cli, tmp_path):
     page = (tmp_path / "s.html").read_text()
     assert "test coarse accuracy" in page
     assert "Accuracy: mean over fine and coarse labels" in page
-    axes = front_figure(study.points(), study.front()).axes[0]
+    axes = front_figure(study.store.curves("s"), study.front()).axes[0]
     assert axes.get_ylabel() == "accuracy, mean of fine and coarse labels"
     assert "answers in 2/2/3/3 labels" in cli("show", key, "--store", study.url)[1]
 

@@ -1,0 +1,195 @@
+"""The Pareto front of trained points: found on two columns of all points, then read completely for its few members."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from results import front as dominance
+from results.columns import dtypes, names
+from results.errors import StoreError
+from results.measures import BUILT_IN, WHOLE_UNITS, Measure
+from results.reading import frames
+from results.reading.fetching import fetch
+from results.schema import candidates, evaluations, point_measures, points, studies
+
+_BATCH = 1_000  # ids in one query
+
+
+def front_of(
+    connection: sa.Connection,
+    numbers: Sequence[int],
+    *,
+    cost: str,
+    limits: Mapping[str, float],
+    fidelity: float | None,
+    measures: Sequence[Measure],
+) -> pd.DataFrame:
+    """The non-dominated points of studies, after the mean over repeats; see `Store.front`."""
+    at = _fidelities(connection, numbers, fidelity)
+    used = tuple(dict.fromkeys((cost, "accuracy", *limits)))
+    slim = [_measured(connection, number, value, used) for number, value in at.items()]
+    kept: list[int] = []
+    if slim:
+        together = pd.concat(slim, ignore_index=True)
+        _check_measured(connection, numbers, together, (cost, *limits), measures)
+        _check_labels(connection, at)
+        mean = _rounded(_by_network(together)[list(used)].mean(), measures).reset_index()
+        kept = _on_front(mean, cost, limits, measures)["candidate_id"].unique().tolist()
+    frame = _points(connection, numbers, kept)
+    reached = frame["study"].map({name: at[number] for name, number in _numbers(connection, at).items()})
+    frame = frame[frame["fidelity"] == reached]
+    best = _on_front(_mean_over_repeats(frame, measures), cost, limits, measures)
+    best = best.sort_values([cost, "candidate", "realised_key", "level"], ignore_index=True)
+    return best[[*names("front"), *(measure.name for measure in measures[len(BUILT_IN) :])]]
+
+
+def _points(connection: sa.Connection, numbers: Sequence[int], ids: Sequence[int]) -> pd.DataFrame:
+    """All points of candidates, read in batches of ids."""
+    batches = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)] or [[]]
+    chosen = (sa.select(candidates.c.id).where(candidates.c.id.in_(batch)) for batch in batches)
+    return pd.concat([frames.of_points(connection, numbers, each) for each in chosen], ignore_index=True)
+
+
+def _numbers(connection: sa.Connection, numbers: Iterable[int]) -> dict[str, int]:
+    """The names of studies with their numbers."""
+    query = sa.select(studies.c.name, studies.c.id).where(studies.c.id.in_(list(numbers))).order_by(studies.c.id)
+    return {row.name: row.id for row in connection.execute(query)}
+
+
+def _fidelities(connection: sa.Connection, numbers: Sequence[int], fidelity: float | None) -> dict[int, float]:
+    """Fidelity of the front by study: the given one, or the largest that has points; studies without points left out.
+
+    Raises StoreError if no study has points at the given fidelity.
+    """
+    row = evaluations.c
+    same = sa.and_(*(points.c[name] == row[name] for name in ("candidate_id", "fidelity", "repeat")))
+    query = (
+        sa.select(candidates.c.study_id, row.fidelity)
+        .join_from(evaluations, candidates)
+        .where(candidates.c.study_id.in_(numbers), sa.exists().where(same))
+        .distinct()
+    )
+    there = [(number, value) for number, value in connection.execute(query)]
+    if fidelity is None:
+        return {number: max(value for of, value in there if of == number) for number, _ in sorted(there)}
+    at = {number: value for number, value in sorted(there) if value == fidelity}
+    if there and not at:
+        listed = ", ".join(f"{value:g}" for value in sorted({value for _, value in there}))
+        raise StoreError(f"A front needs points at its fidelity. Got {fidelity=}; there are points at {listed}.")
+    return at
+
+
+def _measured(connection: sa.Connection, number: int, fidelity: float, used: Sequence[str]) -> pd.DataFrame:
+    """Candidate, realised key, level and the used measures of all points of a study at a fidelity.
+
+    The realised key is only read for candidates with several repeats; otherwise it is the same for a candidate.
+    """
+    row, ids = points.c, frames.ids_of([number])
+    selected: list[sa.ColumnElement[Any]] = [row.candidate_id, row.repeat, row.level]
+    source: sa.FromClause = points
+    for name in used:
+        if name in row:
+            selected.append(row[name])
+            continue
+        own = point_measures.alias()
+        same = [own.c[each] == row[each] for each in ("candidate_id", "fidelity", "repeat", "level")]
+        source = source.outerjoin(own, sa.and_(*same, own.c.name == name))
+        selected.append(own.c.value.label(name))
+    query = sa.select(*selected).select_from(source).where(row.candidate_id.in_(ids), row.fidelity == fidelity)
+    frame = fetch(connection, query, "points").astype(dict.fromkeys(used, "float64"))
+    training = evaluations.c
+    repeated = (
+        sa.select(training.candidate_id)
+        .where(training.candidate_id.in_(ids), training.fidelity == fidelity)
+        .group_by(training.candidate_id)
+        .having(sa.func.count() > 1)
+    )
+    keys = sa.select(training.candidate_id, training.repeat, training.realised_key)
+    of_repeats = keys.where(training.candidate_id.in_(repeated), training.fidelity == fidelity)
+    realised = fetch(connection, of_repeats, "evaluations")
+    if realised.empty:
+        return frame.assign(realised_key="")
+    return frame.merge(realised, on=["candidate_id", "repeat"], how="left").fillna({"realised_key": ""})
+
+
+def _by_network(points: pd.DataFrame) -> Any:
+    """Groups of points of one network and level: repeats.
+
+    Repeats with different architectures after training are different networks: their mean is no operating point.
+    """
+    return points.groupby(["candidate_id", "realised_key", "level"], sort=False)
+
+
+def _rounded(mean: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:
+    """Means of measures, with whole numbers in their type."""
+    whole = [measure.name for measure in measures if measure.unit in WHOLE_UNITS and measure.name in mean]
+    types = dtypes("points")
+    return mean.assign(**{name: mean[name].round().astype(types.get(name, "float64")) for name in whole})
+
+
+def _mean_over_repeats(points: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:
+    """One row per network and level, with the standard deviation of accuracy over repeats and their number."""
+    groups = _by_network(points)
+    mean = _rounded(groups[[measure.name for measure in measures]].mean(), measures)
+    labels = groups[["study", "candidate", "space", "fidelity"]].first()
+    spread = {"accuracy_sd": groups["accuracy"].std(), "repeats": groups.size()}
+    return labels.join(mean).assign(**spread).reset_index()
+
+
+def _on_front(mean: pd.DataFrame, cost: str, limits: Mapping[str, float], measures: Sequence[Measure]) -> pd.DataFrame:
+    """The non-dominated points within the limits."""
+    larger_is_better = {measure.name for measure in measures if measure.maximise}
+    for name, limit in limits.items():
+        mean = mean[mean[name] >= limit if name in larger_is_better else mean[name] <= limit]
+    costs = mean[cost].to_numpy(dtype=float, na_value=math.nan)
+    return mean[dominance.non_dominated(costs, mean["accuracy"].to_numpy(dtype=float))]
+
+
+def _check_measured(
+    connection: sa.Connection,
+    numbers: Sequence[int],
+    chosen: pd.DataFrame,
+    used: Iterable[str],
+    measures: Sequence[Measure],
+) -> None:
+    """Raise StoreError if no point has a measure that is used."""
+    for name in used:
+        if chosen[name].isna().all():
+            there = frames.of_points(connection, numbers, frames.ids_of(numbers))
+            measured = ", ".join(m.name for m in measures if not m.maximise and there[m.name].notna().any())
+            raise StoreError(
+                f"A front needs points whose {name} was measured, and there are none. Measured: {measured}."
+            )
+
+
+def _check_labels(connection: sa.Connection, at: Mapping[int, float]) -> None:
+    """Raise StoreError if only some studies have a hierarchy of labels. at: fidelity by study."""
+    if len(at) < 2:
+        return
+    row = points.c
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for name, number in _numbers(connection, at).items():
+        labelled = sa.select(row.level).where(
+            row.candidate_id.in_(frames.ids_of([number])), row.fidelity == at[number], row.fine_accuracy.is_not(None)
+        )
+        found[connection.execute(labelled.limit(1)).first() is not None].append(name)
+    if all(found.values()):
+        raise StoreError(
+            "The studies of a front must have labels of one kind. Accuracy is a mean of fine and coarse labels in "
+            f"{', '.join(found[True])}, but not in {', '.join(found[False])}: show their fronts separately."
+        )
+
+
+def check_limits(limits: Mapping[str, float], measures: Iterable[Measure]) -> None:
+    """Raise StoreError unless every limit is a number on a measure."""
+    valid = [measure.name for measure in measures]
+    for name, limit in limits.items():
+        if name not in valid:
+            raise StoreError(f"A limit must be on one of {', '.join(valid)}. Got {name!r}.")
+        if not isinstance(limit, int | float) or math.isnan(limit):
+            raise StoreError(f"The limit on {name} must be a number. Got {limit!r}.")
