@@ -8,7 +8,8 @@ measures uniformly drawn subnetworks, equal for all rules (candidates of a searc
 Appends rows to rows/path_sampling.csv after each measurement and skips the trainings in that file. Prints accuracies,
 expected MACs per step, and paired differences of the first rule to each other rule with 95 % t-intervals over seeds.
 
-cifar10_10k.npz holds 10,000 training images of CIFAR-10 and all its test images, as x_train, y_train, x_test, y_test.
+cifar10_10k.npz holds 10,000 training images of CIFAR-10 and all its test images, as x_train, y_train, x_test, y_test,
+and mirror_invariant=True.
 
     python benchmarks/path_sampling.py --data npz:cifar10_10k.npz
     python benchmarks/path_sampling.py --data digits --epochs 2 --seeds 2 --rule path_sampling:walk=flow \\

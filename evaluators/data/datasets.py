@@ -119,6 +119,10 @@ class Dataset:
 
     @cached_property
     def _hashes(self) -> tuple[str, dict[str, str]]:
+        return self.hash_content()
+
+    def hash_content(self) -> tuple[str, dict[str, str]]:
+        """Read all arrays; returns :attr:`fingerprint` and :attr:`fingerprint_parts`, of the present content."""
         hashes = ContentHashes()
         for part, (x, y) in self.parts.items():
             hashes.add({"train": "training", "val": "validation"}.get(part, part), x, y)

@@ -15,6 +15,7 @@ from evaluators.controllers.training import train_controllers
 from evaluators.data.augmentation import NAMES
 from evaluators.data.datasets import Dataset
 from evaluators.data.loading import load
+from evaluators.data.on_disk import MappedFiles
 from evaluators.data.source import ImageSource
 from evaluators.training.accuracy import constant_accuracy
 from evaluators.training.checkpoint import read_checkpoint, write_checkpoint
@@ -105,6 +106,11 @@ class Training(Evaluator):
         return load(self.data, layout=self.layout, hierarchy=self.hierarchy)
 
     @cached_property
+    def files(self) -> MappedFiles:
+        """The files of images on disk."""
+        return MappedFiles(self.dataset)
+
+    @cached_property
     def device(self) -> torch.device:
         """Device of the training. Raises UserError if this machine has no such device."""
         name = self.device_name
@@ -119,7 +125,7 @@ class Training(Evaluator):
         return ImageSource(self.dataset, device=self.device, validation=self.validation, augment=self.augment)
 
     def info(self) -> DataInfo:
-        data, source = self.dataset, self.source
+        data, source, _ = self.dataset, self.source, self.files
         return DataInfo(
             name=data.name,
             task=data.task,
@@ -136,6 +142,7 @@ class Training(Evaluator):
         """The training of a job, before its first step."""
         data_settings = {name: getattr(self, name) for name in ("data", "layout", "validation", "augment")}
         data_settings["fingerprint"] = self.dataset.fingerprint
+        self.files.check()
         return TrainingRun(self.source, self.optimisation, job, data_settings)
 
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:

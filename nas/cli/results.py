@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,9 +81,12 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
     for text in texts:
         name, _, value = text.partition("=")
         try:
-            limits[name] = float(value)
+            limit = float(value)
         except ValueError as error:
             raise UserError(f"--limit must be MEASURE=VALUE, such as latency_ms=2.5. Got {text!r}.") from error
+        if name in limits or math.isnan(limit):
+            raise UserError(f"--limit must be given once for each measure, with a number. Got {text!r}.")
+        limits[name] = limit
     return limits
 
 

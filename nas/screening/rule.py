@@ -34,11 +34,13 @@ def parse_rule(text: str) -> TrainingSpec:
     name, _, rest = text.rpartition(":")
     if "=" not in rest:
         name, rest = text, ""
-    settings = {}
+    settings: dict[str, SettingValue] = {}
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise UserError(f"Settings of a rule must be like sandwich:sampled=2,soft=true. Got {text!r}.")
+        if key.strip() in settings:
+            raise UserError(f"Each setting of a rule may be given once. Got {key.strip()} twice in {text!r}.")
         settings[key.strip()] = _value(value.strip())
     return TrainingSpec(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
 import nas
 from evaluators.training.evaluator import Training
 from evaluators.training.measurement import calibrate
+from nas.errors import EnvironmentFault
 from nas.execution.network import AnytimeNetwork
 
 from .jobs import job, on_disk, run, same_weights, small, stored_arrays
@@ -123,3 +127,40 @@ def test_calibrated_statistics_are_near_those_of_all_training_images(settings: T
         y = F.conv2d(x, first.weight, stride=2, padding=1)
     torch.testing.assert_close(first.after.mean[2], y.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(first.after.var[2], y.var((0, 2, 3)), rtol=1e-2, atol=1e-4)
+
+
+def _touch(file: Path) -> None:
+    os.utime(file, ns=(1, 1))
+
+
+def _overwrite(file: Path) -> None:
+    np.lib.format.open_memmap(file, mode="r+")[-1] ^= 255
+    os.utime(file, ns=(1, 1))  # the clock of a file system may be too coarse to show the change
+
+
+def _shorten(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _replace(file: Path) -> None:
+    np.save(file.with_name("other.npy"), 255 - np.load(file))
+    os.replace(file.with_name("other.npy"), file)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "harmful"),
+    [(_touch, False), (Path.unlink, False), (_replace, False), (_overwrite, True), (_shorten, True)],
+)
+@pytest.mark.parametrize("name", ["x_train", "x_test"])
+def test_images_on_disk_that_are_written_while_they_are_in_use_stop_the_study(
+    tmp_path: Path, disturb: Callable[[Path], None], harmful: bool, name: str
+) -> None:
+    """A removed or replaced file keeps its content as long as it is mapped."""
+    training = on_disk(tmp_path / "data", "npy")
+    first = run(training, job(tmp_path / "a", until=1))
+    disturb(tmp_path / "data" / f"{name}.npy")
+    if harmful:
+        with pytest.raises(EnvironmentFault, match="were written while they were in use"):
+            run(training, job(tmp_path / "b", until=1))
+    else:
+        assert run(training, job(tmp_path / "b", until=1)).points == first.points

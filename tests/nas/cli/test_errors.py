@@ -56,6 +56,7 @@ def of(**settings):
         ({"rule": "sandwhich"}, ["Unknown training rule 'sandwhich'", "Did you mean 'sandwich'", "joint"]),
         ({"rule": "sandwich:soft"}, ["sandwich:soft"]),
         ({"rule": "sandwich:taste=5"}, ["taste"]),
+        ({"rule": "sandwich:sampled=2,sampled=3"}, ["sampled twice"]),
         ({"evaluator": "training", "data": "digit"}, ["Unknown data 'digit'", "Did you mean 'digits'", "npz:FILE"]),
         ({"evaluator": "training", "data": "x.npz"}, ["npz:x.npz"]),
         ({"evaluator": "training", "data": "npz:missing.npz"}, ["missing.npz", "nothing there"]),

@@ -58,6 +58,8 @@ def test_the_command_line_knows_own_measures(study, store, cli, mistake):
     assert "energy per input (mJ)" in Path("front.svg").read_text()
     line = mistake("front", "toy", "--store", store, "--limit=energy_mj")
     assert "--limit must be MEASURE=VALUE, such as latency_ms=2.5. Got 'energy_mj'." in line
+    for limits in (["--limit=energy_mj=5", "--limit=energy_mj=6"], ["--limit=energy_mj=nan"]):
+        assert "once for each measure, with a number" in mistake("front", "toy", "--store", store, *limits)
 
 
 def test_a_report_shows_own_measures(study, tmp_path):
