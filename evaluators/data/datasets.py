@@ -122,7 +122,13 @@ class Dataset:
         return self.hash_content()
 
     def hash_content(self) -> tuple[str, dict[str, str]]:
-        """Read all arrays; returns :attr:`fingerprint` and :attr:`fingerprint_parts`, of the present content."""
+        """Read all arrays and hash them.
+
+        Returns
+        -------
+        fingerprint, parts
+            Of the present content. The properties have those of their first use.
+        """
         hashes = ContentHashes()
         for part, (x, y) in self.parts.items():
             hashes.add({"train": "training", "val": "validation"}.get(part, part), x, y)
