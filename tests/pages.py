@@ -9,7 +9,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from nas.cli import app
+from nas.cli.commands import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("nas", "results", "evaluators", "search_spaces")

@@ -52,7 +52,7 @@ def test_every_command_and_option_has_help(name):
 
 def test_reference_shows_every_command():
     page = (DOCS / "reference/command-line.md").read_text(encoding="utf-8")
-    assert ".. typer:: nas.cli.app:app" in page
+    assert ".. typer:: nas.cli.commands:app" in page
     assert ":show-nested:" in page
 
 

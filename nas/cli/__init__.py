@@ -1,6 +1,26 @@
-"""The command line `nas`: one module for each group of commands."""
+"""The command line `nas`: one module for each group of commands, and the entry point of the program."""
 
-from nas.cli import search, results, deploy, installed  # noqa: I001 - the order of `nas --help`
-from nas.cli.app import app, main
+from __future__ import annotations
 
-__all__ = ["app", "deploy", "installed", "main", "results", "search"]
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Entry point of the program ``nas``: run the command of the arguments, and exit with its status."""
+    from nas.cli.stopping import Stop
+
+    stop = Stop()
+    stop.install()  # before imports that take long
+    try:
+        from nas.cli.commands import run
+
+        status = run()
+    except BaseException:
+        if not stop.requested:
+            raise
+        status = 0  # whatever a signal interrupts may raise another exception
+    if stop.requested:
+        status = stop.report()
+    sys.exit(status)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import sys
-import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +11,9 @@ import typer
 
 from nas.cli.app import Quiet, Store, app
 from nas.cli.options import chosen_settings, options_of
+from nas.cli.stopping import on_stop
 from nas.config import STORE, Config, RunSettings, settings_of, study_name
 from nas.errors import UserError, unknown_name
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
-"""Signals of a clean stop. Clusters send SIGTERM; background jobs of a shell ignore SIGINT by default."""
 
 
 @app.command()
@@ -70,36 +64,14 @@ def resume(
 
 
 def _search(start: Callable[[Any], Any], study: str, store: str, quiet: bool) -> None:
-    """Run a search under a progress bar; report how to continue if it is stopped, and the result if it ends."""
+    """Run a search under a progress bar; print its result. If it is stopped, the program says how to continue."""
     from nas.progress import Live
     from nas.reporting.console import summary
 
-    stop = _Stop()
-    for number in STOPS:
-        signal.signal(number, stop)
-    try:
-        with Live(lines=not quiet) as progress:
-            result = start(progress)
-    except KeyboardInterrupt:
-        for number in STOPS:
-            signal.signal(number, signal.SIG_IGN)
-        print(f"\nStopped. {_how_to_continue(study, store)}", file=sys.stderr)
-        sys.exit(130)
+    on_stop(lambda: _how_to_continue(study, store))
+    with Live(lines=not quiet) as progress:
+        result = start(progress)
     print(summary(result))
-
-
-class _Stop:
-    """A signal handler for a clean stop; further signals within the seconds that it takes are ignored."""
-
-    seconds = 5.0
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-
-    def __call__(self, number: int, frame: object) -> None:
-        before, self._last = self._last, time.monotonic()
-        if self._last - before > self.seconds:
-            raise KeyboardInterrupt
 
 
 def _how_to_continue(study: str, store: str) -> str:

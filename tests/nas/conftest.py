@@ -11,6 +11,7 @@ import pytest
 from nas import launch
 from nas.audit import proxy_audit, study_audit
 from nas.cli import main
+from nas.cli.stopping import STOPS
 from nas.screening import budgets
 
 from .searching import InProcess
@@ -37,7 +38,7 @@ def cli(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("NAS_STORE", raising=False)
     monkeypatch.setattr(study_audit, "REFERENCE_SAMPLE", 50)  # of the audit: a second
     monkeypatch.setattr(study_audit, "EXPENSIVE_SAMPLE", 25)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPS}
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
 
     def run(*arguments):

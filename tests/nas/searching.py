@@ -93,10 +93,14 @@ def nas(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), check=False, **kwargs)
 
 
-def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-    """Start the program ``nas`` in a process of its own."""
+def start(*arguments: str, prefix: tuple[str, ...] = (), **variables: str) -> subprocess.Popen[str]:
+    """Start the program ``nas`` in a process of its own. prefix: of the command, such as ``nohup``."""
     return subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**variables)
+        [*prefix, *command(*arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**variables),
     )
 
 

@@ -12,7 +12,10 @@ import select
 import shlex
 import signal
 import subprocess
+import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -20,8 +23,9 @@ import pytest
 from typer.main import get_command
 
 import results
-from nas.cli import app
+from nas.cli.commands import app
 from nas.cli.search import settings_from_file
+from nas.cli.stopping import STOPS
 from results.lookups import check_name
 
 from ..searching import (
@@ -317,7 +321,7 @@ def wait_for(condition, process):
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPS)
 def test_a_signal_stops_cleanly_and_the_study_continues(cli, tmp_path, whole, number):
     store = tmp_path / "nas.db"
     process = start(*arguments(store, **SLOWLY, workers=2), TOY_SLEEP="0.1")
@@ -327,7 +331,7 @@ def test_a_signal_stops_cleanly_and_the_study_continues(cli, tmp_path, whole, nu
         process.send_signal(number)
         time.sleep(0.01)
     out, err = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert out == ""
     assert err == f"\nStopped. All results so far are stored; continue with: nas resume toy --store {store}\n"
     assert not workers_of(tmp_path)
@@ -339,11 +343,84 @@ def test_a_signal_stops_cleanly_and_the_study_continues(cli, tmp_path, whole, nu
 
 def test_a_signal_before_anything_is_stored(cli, monkeypatch, tmp_path):
     def interrupted(*_):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("nas.screening.budgets.budget_range", interrupted)
     assert cli(*arguments("nas.db")) == (130, "", "\nStopped. Nothing was stored yet.\n")
     assert not list(tmp_path.iterdir())
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            signal.raise_signal({number})
+
+sys.meta_path.insert(0, Interrupts())
+from nas.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "nas.launch", "sqlalchemy", "torch", "search_spaces.residual"])
+def test_a_signal_during_an_import_prints_no_traceback(tmp_path, module):
+    number = int(signal.SIGTERM if module == "sqlalchemy" else signal.SIGINT)
+    code = INTERRUPTED_IMPORT.format(module=module, number=number)
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code, "search", "--device=cpu"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        check=False,
+    )
+    assert ended.returncode == 128 + number
+    assert ended.stdout == ""
+    assert re.fullmatch(r"\nStopped\.( Nothing was stored yet\.)?\n", ended.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_stops_commands_that_do_not_search(cli, monkeypatch):
+    monkeypatch.setattr("nas.reporting.console.studies_table", lambda store: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("results.open", lambda url: None)
+    assert cli("status") == (143, "", "\nStopped.\n")
+
+
+def test_a_terminal_that_is_closed_ends_search_and_workers(tmp_path):
+    store = tmp_path / "nas.db"
+    master, terminal = os.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *command(*arguments(store, **SLOWLY, workers=2))],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment(TOY_SLEEP="0.1"),
+    )
+    os.close(terminal)
+    threading.Thread(target=_read_all, args=(master,), daemon=True).start()
+    assert wait_for(lambda: list(store.with_name("nas.db.files").rglob("checkpoint.json")), process)
+    os.close(master)
+    assert process.wait() == 129
+    assert not workers_of(tmp_path)
+    assert state_of(store)[0] == "interrupted"
+
+
+def _read_all(terminal):
+    """Read what a program writes to its terminal, so that it need not wait."""
+    with suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
+
+
+def test_nohup_keeps_a_search_running(tmp_path):
+    process = start(*arguments(tmp_path / "nas.db", **SLOWLY), TOY_SLEEP="0.02", prefix=("nohup",))
+    assert wait_for(lambda: list((tmp_path / "nas.db.files").rglob("checkpoint.json")), process)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize("resumed", [pytest.param(True, id="resume"), pytest.param(False, id="same command")])
