@@ -110,21 +110,6 @@ def _single_precision(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def texts(values: Any, name: str) -> tuple[str, ...]:
-    """Names as text, from text, bytes in UTF-8 or whole numbers, in a list, tuple or array. Raises DataError."""
-    array = np.asarray(values) if hasattr(values, "__array__") else values
-    listed = array.tolist() if isinstance(array, np.ndarray) and array.ndim == 1 else array
-    if not isinstance(listed, list | tuple) or isinstance(values, np.ma.MaskedArray):
-        raise DataError(f"{name} must be a list of names, in the order of the classes. Got {type(values).__name__}.")
-    for value in listed:
-        if not isinstance(value, str | bytes | int) or isinstance(value, bool):
-            raise DataError(f"{name} must hold text. Got {value!r:.100}.")
-    try:
-        return tuple(value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in listed)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} must be UTF-8. Got {error.object!r:.100}. Decode the names.") from error
-
-
 def labels(value: Any, name: str) -> np.ndarray:
     """Labels (N,) int64, from integers or integral floats of shape (N,) or (N, 1). Raises DataError."""
     array = np.asarray(as_array(value, name))

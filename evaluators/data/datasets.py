@@ -21,13 +21,12 @@ from evaluators.data.arrays import (
     images,
     labels,
     some,
-    texts,
 )
 from evaluators.data.fingerprint import ContentHashes
 from evaluators.data.hierarchy import Hierarchy, check_coarse_labels, from_coarse_labels
 from evaluators.data.splitting import split_keeping
 from nas.errors import DataError, InvalidArchitecture
-from nas.evaluation.arrays import as_array, reject_masked
+from nas.evaluation.arrays import as_array, reject_masked, texts, truth
 
 if TYPE_CHECKING:
     from nas.representation.elements import Task
@@ -84,6 +83,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         check_pair(self.x_val, self.y_val, "val")
+        truth(self.mirror_invariant, "mirror_invariant")
         for part, (x, y) in self.parts.items():
             _check_part(x, y, part)
         classes = check_classes(self.y_train, at_least=2 if self.x_val is None else 1)
@@ -284,7 +284,7 @@ def from_arrays(
         y_val=y_val,
         hierarchy=hierarchy,
         class_names=texts(class_names, "class_names"),
-        mirror_invariant=_flag(mirror_invariant, "mirror_invariant"),
+        mirror_invariant=truth(mirror_invariant, "mirror_invariant"),
     )
     for part, coarse in {"test": y_test_coarse, "val": y_val_coarse}.items():
         if coarse is not None:
@@ -299,11 +299,3 @@ def _held_out(x: np.ndarray, y: np.ndarray, fraction: float, seed: int, *, keep:
     check_classes(y, at_least=keep + 1)
     train, test = split_keeping(y, fraction=fraction, seed=seed, keep=keep)
     return x[train], y[train], x[test], y[test]
-
-
-def _flag(value: Any, name: str) -> bool:
-    """A truth value, also as an array with one entry."""
-    array = np.asarray(value)
-    if array.dtype != bool or array.size != 1:
-        raise DataError(f"{name} must be True or False. Got {value!r:.200}.")
-    return bool(array.item())

@@ -19,7 +19,7 @@ import numpy as np
 from evaluators.data.datasets import Dataset, from_arrays
 from evaluators.data.hierarchy import read_mapping
 from nas.errors import DataError, PluginError, one_line, unknown_name
-from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION
+from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, reject_unknown
 from nas.files import expanded
 from nas.plugins import describe, installed, load_plugin
 
@@ -28,7 +28,7 @@ FORMS = {
     "x_val, y_val for validation, y_train_coarse for a label hierarchy.",
     "npy:FOLDER": "The same arrays as .npy files, read from disk as needed: for data larger than memory.",
     "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, if torchvision is installed.",
-    "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them.",
+    "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them, seeded.",
 }
 """Data specifications beside installed plug-ins, with descriptions."""
 
@@ -48,8 +48,9 @@ def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) 
     ----------
     spec
         One of :data:`FORMS`, or the name of a plug-in of the group ``nas.data``. A plug-in is a Dataset, a tuple
-        (x_train, y_train) or (x_train, y_train, x_test, y_test) of arrays, or a callable that needs no arguments and
-        returns one of these. Arguments with whole numbers as defaults are options: ``NAME:OPTION=VALUE,…``.
+        (x_train, y_train) or (x_train, y_train, x_test, y_test) of arrays, a mapping with arrays of the names in a file
+        npz, or a callable that needs no arguments and returns one of these. Arguments with whole numbers as defaults
+        are options: ``NAME:OPTION=VALUE,…``.
     layout
         Order of the axes, if the shape does not determine it; for npz, npy and plug-ins that return arrays.
     hierarchy
@@ -167,18 +168,14 @@ def _read_arrays(kind: str, path: Path) -> dict[str, Any]:
 def _names_to_read(present: set[str], path: Path) -> tuple[str, ...]:
     """All four arrays, or only the training set, and the extras that are present. No other arrays may be there."""
     names = PARTS if present & set(PARTS[2:]) else PARTS[:2]
-    known = (*PARTS, *EXTRAS, *VALIDATION)
     if not present.issuperset(names):
         missing = ", ".join(name for name in names if name not in present)
         raise DataError(
             f"{path} must hold {', '.join(PARTS)}, or only the first two. "
             f"Got {', '.join(sorted(present)) or 'nothing'}, without {missing}. Save the missing arrays."
         )
-    for name in sorted(present.difference(known)):
-        raise DataError(
-            f"{path}: {unknown_name('array', name, known)} It would be ignored: rename it, or leave it out."
-        )
-    return tuple(name for name in known if name in present)
+    reject_unknown(present, str(path))
+    return tuple(name for name in (*PARTS, *EXTRAS, *VALIDATION) if name in present)
 
 
 def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
@@ -208,7 +205,7 @@ def _torchvision(spec: str, name: str, root: str = "") -> Dataset:
 
 
 def as_dataset(plugin: Any, name: str, *, layout: str | None = None) -> Dataset:
-    """The Dataset of a data plug-in: a Dataset, a tuple of arrays, or a callable that returns one of these.
+    """The Dataset of a data plug-in: a Dataset, arrays in a tuple or by name, or a callable that returns one of these.
 
     name, layout: as in :func:`evaluators.data.datasets.from_arrays`. Raises DataError.
     """
@@ -216,6 +213,9 @@ def as_dataset(plugin: Any, name: str, *, layout: str | None = None) -> Dataset:
         data = plugin() if callable(plugin) else plugin
         if isinstance(data, tuple) and len(data) in (2, 4):
             return from_arrays(*data, name=name, layout=layout)
+        if isinstance(data, Mapping):
+            reject_unknown(data, name)
+            return from_arrays(**data, name=name, layout=layout)
     except Exception as error:  # a plug-in may raise anything
         raise DataError(f"Data plug-in {name!r} failed. Got {type(error).__name__}: {one_line(error)}.") from error
     if not isinstance(data, Dataset):

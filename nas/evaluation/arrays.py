@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from nas.errors import DataError, one_line
+from nas.errors import DataError, one_line, unknown_name
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 """Names of the arrays of a data set: in a file npz, a folder npy, a mapping or an object."""
@@ -70,3 +71,35 @@ def _masked_entries(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(_masked_entries(item) for item in value if isinstance(item, list | tuple | np.ma.MaskedArray))
     return 0
+
+
+def texts(values: Any, name: str) -> tuple[str, ...]:
+    """Names as text, from text, bytes in UTF-8 or whole numbers, in a list, tuple or array. Raises DataError."""
+    array = np.asarray(values) if hasattr(values, "__array__") else values
+    listed = array.tolist() if isinstance(array, np.ndarray) and array.ndim == 1 else array
+    if not isinstance(listed, list | tuple) or isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{name} must be a list of names, in the order of the classes. Got {type(values).__name__}.")
+    for value in listed:
+        if not isinstance(value, str | bytes | int) or isinstance(value, bool):
+            raise DataError(f"{name} must hold text. Got {value!r:.100}.")
+    try:
+        return tuple(value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in listed)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} must be UTF-8. Got {error.object!r:.100}. Decode the names.") from error
+
+
+def truth(value: Any, name: str) -> bool:
+    """A truth value, also as an array with one entry. Raises DataError."""
+    array = np.asarray(value)
+    if array.dtype != bool or array.size != 1:
+        raise DataError(f"{name} must be True or False. Got {value!r:.200}.")
+    return bool(array.item())
+
+
+def reject_unknown(names: Iterable[str], place: str) -> None:
+    """Raise DataError for the name of an array that would be ignored. place: where it was found, for the message."""
+    known = (*PARTS, *EXTRAS, *VALIDATION)
+    for name in sorted(set(names).difference(known)):
+        raise DataError(
+            f"{place}: {unknown_name('array', name, known)} It would be ignored: rename it, or leave it out."
+        )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.errors import DataError, UserError, unknown_name
-from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, as_array
+from nas.errors import DataError, UserError
+from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, as_array, reject_unknown, texts, truth
 
 if TYPE_CHECKING:
     from results.store import Store
@@ -50,7 +50,7 @@ def stored_data(data: Any, store: Store, study: str) -> Iterator[str]:
     if isinstance(data, str):
         yield data
         return
-    arrays = {name: _array(name, values) for name, values in _named(data).items()}
+    arrays = _arrays(data)
     name = f"data-{_digest(arrays)}"
 
     def write(path: Path) -> None:
@@ -79,39 +79,32 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _named(data: Any) -> dict[str, Any]:
-    """The values of data by name, in the order of the content hash."""
+def _arrays(data: Any) -> dict[str, np.ndarray]:
+    """The arrays of data by name, in the order of the content hash."""
     names = (*PARTS, *EXTRAS, *VALIDATION)
     if isinstance(data, Mapping):
-        for name in data:
-            if name not in names:
-                raise DataError(unknown_name("array of the data", name, names))
+        reject_unknown(data, "data")
         found = {name: data.get(name) for name in names}
     elif hasattr(data, "x_train"):
         found = {name: getattr(data, name, None) for name in names}
-        if hierarchy := getattr(data, "hierarchy", ()):
+        hierarchy = getattr(data, "hierarchy", None)
+        if hierarchy is not None and len(hierarchy):
             found["y_train_coarse"] = np.array(hierarchy).T[as_array(data.y_train, "y_train").astype(int).ravel()]
     elif isinstance(data, tuple | list) and len(data) in (2, 4):
         found = dict(zip(PARTS, data))
-        return found
     else:
         raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
-    if found["x_train"] is None or found["y_train"] is None:
-        raise DataError(
-            f"data must hold x_train and y_train. Got {', '.join(n for n in found if found[n] is not None)}."
-        )
-    return {name: value for name, value in found.items() if value is not None and not _is_default(name, value)}
+    present = {name: value for name, value in found.items() if value is not None}
+    if not present.keys() >= set(PARTS[:2]):
+        raise DataError(f"data must hold x_train and y_train. Got {', '.join(present) or 'nothing'}.")
+    return {name: array for name, value in present.items() if (array := _array(name, value)) is not None}
 
 
-def _is_default(name: str, value: Any) -> bool:
-    """Whether a value is the same as none, so that it does not change the hash of the content."""
-    return (name == "class_names" and not len(value)) or (name == "mirror_invariant" and not value)
-
-
-def _array(name: str, value: Any) -> np.ndarray:
-    if name in ("class_names", "mirror_invariant"):
-        array = np.asarray(value)
-        if array.dtype.hasobject:
-            raise DataError(f"{name} must hold text. Got {type(value).__name__} with dtype {array.dtype}.")
-        return array
+def _array(name: str, value: Any) -> np.ndarray | None:
+    """The array of a name; None if it says as much as no array, so that it does not change the hash of the content."""
+    if name == "class_names":
+        names = texts(value, name)
+        return np.array(names) if names else None
+    if name == "mirror_invariant":
+        return np.array(True) if truth(value, name) else None
     return as_array(value, name)

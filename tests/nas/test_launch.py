@@ -163,9 +163,12 @@ def test_a_study_of_an_older_version_keeps_the_copy_in_its_folder(store):
     ("data", "words"),
     [
         (SimpleNamespace(x_train=arrays()[0]), "data must hold x_train and y_train. Got x_train"),
-        ({"x_train": arrays()[0], "y_train": arrays()[1], "x_valid": 1}, "Unknown array of the data 'x_valid'"),
+        ({"x_train": arrays()[0], "y_train": arrays()[1], "x_valid": 1}, "Unknown array 'x_valid'"),
         ((np.ma.masked_equal(arrays()[0], 7), arrays()[1]), "x_train must have no masked entries"),
         ((arrays()[0], np.ma.masked_equal(arrays()[1], 2)), "y_train must have no masked entries"),
+        ({"x_train": arrays()[0], "y_train": arrays()[1], "mirror_invariant": "no"}, "must be True or False. Got 'no'"),
+        ((None, arrays()[1]), "data must hold x_train and y_train. Got y_train"),
+        ({"x_train": arrays()[0], "y_train": arrays()[1], "class_names": "abc"}, "class_names must be a list"),
     ],
 )
 def test_data_in_memory_that_would_lose_a_part_are_refused(store, data, words):

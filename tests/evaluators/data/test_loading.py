@@ -259,6 +259,8 @@ def dataset(): return from_arrays(X, Y)
 def two(): return X, Y
 def four(): return X, Y, X, Y
 def three(): return X, Y, X
+def named(): return {"x_train": X, "y_train": Y, "x_val": X, "y_val": Y}
+def unknown(): return {"x_train": X, "y_train": Y, "x_valid": X}
 def nonsense(): return "cifar"
 def raises(): raise KeyError("no such thing\\nat all")
 def needs(argument): return X, Y
@@ -273,7 +275,7 @@ def plugin(tmp_path):
     return lambda name: f"{tmp_path / 'mine.py'}:{name}"
 
 
-@pytest.mark.parametrize("name", ["dataset", "two", "four", "ready"])
+@pytest.mark.parametrize("name", ["dataset", "two", "four", "named", "ready"])
 def test_plugin(plugin, name):
     assert load(plugin(name)).x_train.shape[1:] == (1, 12, 10)
 
@@ -282,6 +284,7 @@ def test_plugin(plugin, name):
     ("name", "message"),
     [
         ("three", "must return a Dataset or arrays (x_train, y_train[, x_test, y_test]). Got a tuple of 3"),
+        ("unknown", "Unknown array 'x_valid'"),
         ("nonsense", "Got str"),
         ("raises", "failed. Got KeyError: 'no such thing"),
         ("needs", "failed. Got TypeError"),
