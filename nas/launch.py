@@ -201,6 +201,8 @@ def run(
         try:
             writer = opened.writer(config.study, stored_settings(config, info), parts.evaluator.measures)
         except results.SettingsDiffer as error:
+            if "data_fingerprint" in error.differences:
+                check_repeatable(lambda: _evaluator(config), config.data, info)
             message = differing_settings(error, store, info, opened.settings(config.study))
             raise results.SettingsDiffer(error.study, error.differences, message) from error
         stack.enter_context(writer)

@@ -16,7 +16,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from results.connection import Location
+from results.connection import Location, check_folder, clear_errors
+from results.errors import StoreError
 from results.lock import file_lock
 
 FOLDER = ".data"
@@ -38,59 +39,86 @@ def copy_named(settings: Mapping[str, Any]) -> Path | None:
 
 
 @contextmanager
-def held_copy(folder: Path, name: str, write: Callable[[Path], None]) -> Iterator[Path]:
-    """Hold a copy, so that no process removes it.
+def kept_copy(
+    location: Location, name: str, write: Callable[[Path], None], named: Callable[[], Collection[Path]]
+) -> Iterator[Path]:
+    """A copy that no process removes inside the context; afterwards, copies that belong to no study are removed.
 
     Parameters
     ----------
-    folder
-        Of the copies of a store; created if necessary.
+    location
+        The store.
     name
         Name of the copy, made from the hash of its content.
     write
         Called if there is no copy; writes the content to the path that it receives.
+    named
+        Returns the copies that studies name.
 
     Yields
     ------
     pathlib.Path
         The file.
+
+    Raises
+    ------
+    StoreError
+        If the folder of the store does not exist or cannot be written.
     """
+    check_folder(location.files.absolute().parent)
+    folder = folder_of(location)
     path = folder / f"{name}.npz"
-    with _one_process(folder):
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            write(partial)
-            os.replace(partial, path)
-        descriptor = _locked(path, fcntl.LOCK_SH)
     try:
-        yield path
+        with clear_errors(location), _one_process(folder):
+            if not path.exists():
+                partial = path.with_suffix(".partial")
+                write(partial)
+                os.replace(partial, path)
+            descriptor = _locked(path, fcntl.LOCK_SH)
+        try:
+            yield path
+        finally:
+            os.close(descriptor)
     finally:
-        os.close(descriptor)
+        remove_unnamed(location, folder, named)
 
 
-def remove_unnamed(folder: Path, named: Callable[[], Collection[Path]]) -> None:
+def remove_unnamed(location: Location, folder: Path, named: Callable[[], Collection[Path]]) -> None:
     """Remove copies that no process holds and no study names, and what a killed process left half-written.
 
-    named: returns the copies that studies name. It is called after the copies are locked, so that no study that has
-    just started is missed.
+    Errors are ignored: the next call removes what is left.
+
+    Parameters
+    ----------
+    location
+        The store.
+    folder
+        Of the copies.
+    named
+        Returns the copies that studies name. It is called after the copies are locked, so that no study that has just
+        started is missed.
     """
-    if not folder.exists():
-        return
-    with _one_process(folder):
-        for path in folder.glob("*.partial"):
-            path.unlink()
-        locked = {}
-        for path in folder.glob("*.npz"):
-            with suppress(BlockingIOError):
-                locked[path] = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            kept = named()
-            for path in locked:
-                if path not in kept:
-                    path.unlink()
-        finally:
-            for descriptor in locked.values():
-                os.close(descriptor)
+    with suppress(StoreError), clear_errors(location):
+        if folder.exists():
+            with _one_process(folder):
+                _remove_unnamed(folder, named)
+
+
+def _remove_unnamed(folder: Path, named: Callable[[], Collection[Path]]) -> None:
+    for path in folder.glob("*.partial"):
+        path.unlink()
+    locked = {}
+    for path in folder.glob("*.npz"):
+        with suppress(BlockingIOError):
+            locked[path] = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        kept = named()
+        for path in locked:
+            if path not in kept:
+                path.unlink()
+    finally:
+        for descriptor in locked.values():
+            os.close(descriptor)
 
 
 def _one_process(folder: Path) -> FileLock:

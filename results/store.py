@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -406,8 +406,7 @@ class Store:
         """Folder of a study's weights, checkpoints and log, whether or not it exists yet."""
         return self._location.files / check_name(study)
 
-    @contextmanager
-    def data_copy(self, name: str, write: Callable[[Path], None]) -> Iterator[Path]:
+    def data_copy(self, name: str, write: Callable[[Path], None]) -> AbstractContextManager[Path]:
         """A copy of data beside the store, shared by all studies that name it.
 
         Parameters
@@ -417,9 +416,9 @@ class Store:
         write : callable
             Called if there is no copy yet; writes the content to the path that it receives.
 
-        Yields
-        ------
-        pathlib.Path
+        Returns
+        -------
+        context manager of pathlib.Path
             The file. Inside the context it is not removed; afterwards, if no study names it as "npz:FILE" in the
             setting ``data``.
 
@@ -428,29 +427,15 @@ class Store:
         StoreError
             If the folder of the store does not exist or cannot be written.
         """
-        connections.check_folder(self._location.files.absolute().parent)
-        folder = data_copies.folder_of(self._location)
-        held = data_copies.held_copy(folder, name, write)
-        try:
-            with ExitStack() as stack:
-                with connections.clear_errors(self._location):
-                    path = stack.enter_context(held)
-                yield path
-        finally:
-            self._remove_copies(folder)
+        return data_copies.kept_copy(self._location, name, write, self._named_copies)
 
-    def _remove_copies(self, folder: Path) -> None:
-        """Remove the copies of data that belong to no study."""
-
-        def named() -> set[Path]:
-            if self._location.file is not None and not self._location.file.exists():
-                return set()
-            with self._reading() as connection:
-                settings = connection.scalars(sa.select(studies.c.settings))
-                return {path for each in settings if (path := data_copies.copy_named(each)) is not None}
-
-        with suppress(StoreError), connections.clear_errors(self._location):  # an error of the caller is more important
-            data_copies.remove_unnamed(folder, named)
+    def _named_copies(self) -> set[Path]:
+        """The copies of data that studies name."""
+        if self._location.file is not None and not self._location.file.exists():
+            return set()
+        with self._reading() as connection:
+            settings = connection.scalars(sa.select(studies.c.settings))
+            return {path for each in settings if (path := data_copies.copy_named(each)) is not None}
 
     def writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> StudyWriter:
         """Begin or continue a study; creates store, study and its folder of files as needed.
@@ -501,7 +486,7 @@ class Store:
             with connections.clear_errors(self._location):
                 shutil.rmtree(self.files(study))
         if copy is not None:
-            self._remove_copies(copy.parent)
+            data_copies.remove_unnamed(self._location, copy.parent, self._named_copies)
 
 
 def open_store(url: str | PathLike[str]) -> Store:
