@@ -32,7 +32,7 @@ from population import HIGH, LOW, read
 
 from nas.audit.audit import Sample, audit, sizes_of
 from nas.audit.statistics import kendall_tau, size_residuals
-from nas.plugins import load_plugin
+from nas.plugins import load_plugin, trust_named
 from nas.proxies.contract import Proxy, load_proxy
 from nas.representation.architecture import Architecture, macs
 from nas.representation.elements import Task
@@ -53,7 +53,9 @@ CONTROLS = {"learned_paths": f"{Path(__file__).parent / 'controls.py'}:learned_p
 
 def named(name: str) -> Proxy:
     """An installed proxy, or a control of controls.py."""
-    return load_proxy(CONTROLS.get(name, name))
+    spec = CONTROLS.get(name, name)
+    trust_named(spec)
+    return load_proxy(spec)
 
 
 def references(space: str, task: Task) -> list[Architecture]:

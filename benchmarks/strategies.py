@@ -35,7 +35,7 @@ from population import read
 
 from nas.funnel.generation import CONTROL_EVERY
 from nas.funnel.ranking import order_of_training, with_controls
-from nas.plugins import load_plugin
+from nas.plugins import load_plugin, trust_named
 from nas.proxies.contract import load_proxy
 from nas.representation.architecture import Architecture, macs
 from nas.seeds import seed as derived_seed
@@ -267,6 +267,7 @@ def main() -> None:
 
 def run(table: Table, name: str, options: argparse.Namespace) -> pd.DataFrame:
     """The rows of all searches; simulates the missing searches and appends each to the file."""
+    trust_named(options.proxy)
     proxy = load_proxy(options.proxy)
     scores = np.array([proxy(architecture) for architecture in table.architectures])
     largest = np.array([macs(architecture)[-1] for architecture in table.architectures])

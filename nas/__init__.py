@@ -25,7 +25,7 @@ def _check_siblings() -> None:
 _check_siblings()
 
 if TYPE_CHECKING:
-    from evaluators.data import load as load_data
+    from evaluators.data import load_data
     from nas.chain.graph import to_networkx
     from nas.deploy.controllers import throttle
     from nas.deploy.select import select
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nas.execution.loading import load
     from nas.execution.network import AnytimeNetwork
     from nas.launch import resume, search
+    from nas.plugins import trust
     from nas.proxies.contract import Proxy
     from nas.representation.architecture import Architecture, macs, params
     from nas.representation.builder import Builder
@@ -65,6 +66,7 @@ _NAMES_OF_MODULE = {
     "nas.execution.network": ("AnytimeNetwork",),
     "nas.execution.loading": ("load",),
     "nas.launch": ("resume", "search"),
+    "nas.plugins": ("trust",),
     "nas.proxies.contract": ("Proxy",),
     "nas.representation.architecture": ("Architecture", "macs", "params"),
     "nas.representation.builder": ("Builder",),
@@ -78,7 +80,6 @@ _NAMES_OF_MODULE = {
     "results.measures": ("Measure",),
     "results.store": ("open_store",),
 }
-_NAME_IN_MODULE = {"load_data": "load"}
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
 __all__ = [
@@ -115,6 +116,7 @@ __all__ = [
     "select",
     "throttle",
     "to_networkx",
+    "trust",
 ]
 
 
@@ -122,7 +124,7 @@ def __getattr__(name: str) -> Any:
     """Names are imported when first used: `import nas` is quick and needs no torch."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), _NAME_IN_MODULE.get(name, name))
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

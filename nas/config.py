@@ -235,7 +235,7 @@ class Config(StudySettings):
         return tuple(sorted({math.ceil(self.epochs / 9), math.ceil(self.epochs / 3), self.epochs}))
 
 
-FACTS = ("data_fingerprint", "_data_parts", "_augmentation")
+FACTS = ("data_fingerprint", "_data_parts", "_augmentation", "_plugins", "_built_from")
 """Names among the stored settings that are no settings: facts about the data and their use."""
 CHANGEABLE = tuple(each.name for each in fields(RunSettings))
 """Names of the settings that resuming may change."""

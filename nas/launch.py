@@ -29,20 +29,32 @@ from nas.evaluation.stored_data import stored_data
 from nas.evaluation.training_rules import load_rule
 from nas.files import absolute
 from nas.funnel.driver import Driver, StudyParts
+from nas.funnel.plugin_changes import (
+    BUILT_FROM,
+    REPLAYED,
+    SETTING,
+    check_same_networks,
+    check_unchanged,
+    named_plugins,
+    versions,
+)
+from nas.funnel.state import StudyState
 from nas.funnel.training import OutOfTime
-from nas.plugins import canonical_spec, load_plugin
+from nas.plugins import canonical_spec, load_plugin, trust_named
 from nas.progress import Progress, Silent, State
 from nas.screening import budgets
 from nas.screening.rule import parse_rule
-from nas.screening.screener import screener_of
+from nas.screening.screener import Screener, screener_of
+from nas.spaces.choices import Domains
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import Spaces, load_spaces, named_spaces
 from nas.strategies.contract import Strategy
-from nas.strategies.optuna_export import export
+from nas.strategies.optuna_export import check_target, export
 from nas.study import Study
 from nas.workers.local import LocalRunner
 from results.connection import locate
 from results.front import Score
+from results.store import Store
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class _SearchArguments(StudySettings):
     study: str | None = None
     space: Spaces = "residual"
     store: str = STORE
+    accept_plugin_change: bool = False
     progress: Progress | None = None
 
 
@@ -64,6 +77,7 @@ class _ResumeArguments(RunSettings):
     retry_failed: bool = False
     space: Spaces = ()
     store: str = STORE
+    accept_plugin_change: bool = False
     progress: Progress | None = None
 
 
@@ -74,6 +88,7 @@ def search(
     study: str | None = None,
     space: Spaces = "residual",
     store: str = STORE,
+    accept_plugin_change: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Study:
@@ -91,6 +106,8 @@ def search(
         One or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
     store
         URL or path of the results store.
+    accept_plugin_change
+        Continue an existing study although its plug-ins have changed.
     progress
         Display of the progress, see :mod:`nas.progress`; silent by default.
     **settings
@@ -113,9 +130,16 @@ def search(
     names, objects = named_spaces(space)
     name = study_name(data) if study is None else study
     config = _canonical(Config(study=name, spaces=names, data="digits", **settings), objects)
+    trust_named(*config.spaces)
     load_spaces(config.spaces, objects)  # before arrays are written
     with stored_data(data, results.open(store), config.study) as specification:
-        return run(replace(config, data=specification), store=store, spaces=objects, progress=progress)
+        return run(
+            replace(config, data=specification),
+            store=store,
+            spaces=objects,
+            accept_plugin_change=accept_plugin_change,
+            progress=progress,
+        )
 
 
 @takes(_ResumeArguments)
@@ -125,6 +149,7 @@ def resume(
     retry_failed: bool = False,
     space: Spaces = (),
     store: str = STORE,
+    accept_plugin_change: bool = False,
     progress: Progress | None = None,
     **limits: Any,
 ) -> Study:
@@ -140,6 +165,8 @@ def resume(
         The classes or objects among the study's spaces, of which the store holds only the names.
     store, progress
         As in :func:`search`.
+    accept_plugin_change
+        Continue although plug-ins of the study have changed, and run their files.
     **limits
         Settings of :class:`nas.config.RunSettings`: train, generations, hours, workers, trial_timeout,
         optuna.
@@ -152,7 +179,8 @@ def resume(
     Raises
     ------
     UserError
-        A limit is unknown, a value cannot be used, or the last candidates all failed; nas.errors.EnvironmentFault: a
+        A limit is unknown, a value cannot be used, or the last candidates all failed; nas.errors.PluginError: a plug-in
+        has changed, or you have not consented to run its file, see :func:`nas.trust`; nas.errors.EnvironmentFault: a
         fault that is not of a candidate, after which the study can be resumed.
     results.StoreError
         The store or the study cannot be opened.
@@ -161,11 +189,12 @@ def resume(
         if name not in CHANGEABLE:
             raise UserError(f"{unknown_name('limit', name, CHANGEABLE)} Other settings cannot change.")
     config = Config.from_stored(study, results.open(store).settings(study))
-    return run(
+    return _run(
         replace(config, **limits),
-        store=store,
-        spaces=named_spaces(space)[1],
-        progress=progress,
+        store,
+        named_spaces(space)[1],
+        progress or Silent(),
+        accept_changes=accept_plugin_change,
         retry_failed=retry_failed,
     )
 
@@ -175,49 +204,47 @@ def run(
     *,
     store: str = STORE,
     spaces: Mapping[str, SearchSpace] | None = None,
+    accept_plugin_change: bool = False,
     progress: Progress | None = None,
+) -> Study:
+    """Run a study with settings of the user, who consents to run the plug-ins that they name.
+
+    spaces: classes and objects that are no plug-ins, by name.
+    """
+    config = _canonical(config, spaces or {})
+    trust_named(*(spec for _, spec in named_plugins(config, spaces or {})))
+    return _run(config, store, spaces or {}, progress or Silent(), accept_changes=accept_plugin_change)
+
+
+def _run(
+    config: Config,
+    store: str,
+    spaces: Mapping[str, SearchSpace],
+    progress: Progress,
+    *,
+    accept_changes: bool,
     retry_failed: bool = False,
 ) -> Study:
-    """Run a study. spaces: classes and objects that are no plug-ins, by name. retry_failed: as in :func:`resume`."""
-    progress = progress or Silent()
-    progress.show(State(stage="loading the data", done=0, total=1, trained=0))
-    parts = prepared(config, spaces or {})
-    config, info = parts.config, parts.info
     opened = results.open(store)
-    score = None
-    if opened.holds(config.study):
-        score = opened.score(config.study)
-        check_augmentation(opened.settings(config.study), info)
-    if score is None:  # before anything is written: a mistake leaves no study behind
-        progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
-        measured = budgets.budget_range(parts.screener, config.seed)
-        score = Score(low=measured.low, high=measured.high, floor=info.floor)
-        check_repeatable(lambda: _evaluator(config), config.data, info)
-        if sentence := measured.rejections.majority():
-            progress.say(f"Random proposals: {sentence}")
-    if config.optuna:
-        check_optuna(config.optuna, config.study, store)
+    stored = opened.settings(config.study) if opened.holds(config.study) else {}
+    checked = _checked(config, opened, stored, spaces, progress, accept_changes=accept_changes)
+    parts, config = checked.parts, checked.parts.config
     with ExitStack() as stack:
-        try:
-            writer = opened.writer(config.study, stored_settings(config, info), parts.evaluator.measures)
-        except results.SettingsDiffer as error:
-            if "data_fingerprint" in error.differences:
-                check_repeatable(lambda: _evaluator(config), config.data, info)
-            message = differing_settings(error, store, info, opened.settings(config.study))
-            raise results.SettingsDiffer(error.study, error.differences, message) from error
-        stack.enter_context(writer)
+        writer = stack.enter_context(opened.writer(config.study, checked.settings, parts.evaluator.measures))
+        if config.optuna:
+            export([], config.optuna, config.study, opened.identity(config.study))
         runner = stack.enter_context(
             LocalRunner(
                 config.evaluator,
                 config.data,
                 config.evaluator_settings(),
-                identity=DataIdentity.of(info),
+                identity=DataIdentity.of(parts.info),
                 workers=config.workers or 1,
                 log=str(writer.files / "log.txt"),
             )
         )
         try:
-            driver = Driver(parts, writer, runner, score, progress)
+            driver = Driver(parts, writer, runner, checked.score, progress)
             end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
         except (EnvironmentFault, OSError) as error:
             with suppress(results.StoreError):  # do not hide the first error
@@ -227,6 +254,133 @@ def run(
             end, reason = "interrupted", f"The limit of {config.hours:g} hours passed while something was training."
         writer.finish(end, " ".join(filter(None, [reason, driver.keeper.state.rejections.majority()])))
     return Study(config.study, store=store, spaces=spaces)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    """A search that may begin: its settings for the store, and its range of budgets, None for a study that has one."""
+
+    parts: StudyParts
+    settings: dict[str, Any]
+    score: Score
+    budgets: budgets.BudgetRange | None
+
+
+def _checked(
+    config: Config,
+    opened: Store,
+    stored: Mapping[str, Any],
+    spaces: Mapping[str, SearchSpace],
+    progress: Progress,
+    *,
+    accept_changes: bool,
+) -> _Checked:
+    """Make all checks of a search, before anything is written: a mistake leaves no study behind.
+
+    stored: the settings of the study in the store; empty for a new study.
+    """
+    study, url = config.study, os.fspath(opened.url)
+    command = f"nas resume {study}{store_option(url)} --accept-plugin-change"
+    check_plugins(config, spaces, stored, command, accept_changes=accept_changes)
+    progress.show(State(stage="loading the data", done=0, total=1, trained=0))
+    parts = prepared(config, spaces)
+    config, info = parts.config, parts.info
+    check_augmentation(stored, info)
+    built_from = check_spaces(parts.screener, opened, study, stored, command, accept_changes=accept_changes)
+    score, measured = opened.score(study) if stored else None, None
+    if score is None:
+        progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
+        measured = budgets.budget_range(parts.screener, config.seed)
+        score = Score(low=measured.low, high=measured.high, floor=info.floor)
+        check_repeatable(lambda: _evaluator(config), config.data, info)
+        if sentence := measured.rejections.majority():
+            progress.say(f"Random proposals: {sentence}")
+    used = versions([*named_plugins(config, spaces), *parts.screener.plugins], stored.get(SETTING, {}))
+    settings = stored_settings(config, info) | {SETTING: used, BUILT_FROM: built_from}
+    try:
+        opened.check_writer(study, settings, parts.evaluator.measures)
+    except results.SettingsDiffer as error:
+        if "data_fingerprint" in error.differences:
+            check_repeatable(lambda: _evaluator(config), config.data, info)
+        message = differing_settings(error, url, info, stored)
+        raise results.SettingsDiffer(error.study, error.differences, message) from error
+    if config.optuna:
+        check_optuna(config.optuna, study, url, opened.identity(study) if stored else None)
+    return _Checked(parts=parts, settings=settings, score=score, budgets=measured)
+
+
+def check_plugins(
+    config: Config, objects: Mapping[str, SearchSpace], stored: Mapping[str, Any], command: str, *, accept_changes: bool
+) -> None:
+    """Compare the plug-ins of a study with its earlier ones, before any of them is loaded.
+
+    Parameters
+    ----------
+    config
+        The settings, with absolute paths.
+    objects
+        Classes and objects among the spaces, by name.
+    stored
+        The settings of the study in the store; empty for a new study.
+    command
+        Continues with the present plug-ins.
+    accept_changes
+        Whether the user accepts the present plug-ins, and consents to run their files.
+
+    Raises
+    ------
+    PluginError
+        If one has changed and the user does not accept it.
+    """
+    plugins = named_plugins(config, objects)
+    if accept_changes:
+        trust_named(*(spec for _, spec in plugins))
+    else:
+        check_unchanged(stored, command, plugins)
+
+
+def check_spaces(
+    screener: Screener,
+    store: Store,
+    study: str,
+    stored: Mapping[str, Any],
+    command: str,
+    *,
+    accept_changes: bool,
+) -> int:
+    """Build the latest networks of a study again, and compare the rules and kinds that its spaces name.
+
+    Parameters
+    ----------
+    screener
+        Of the study.
+    store, study
+        Hold the proposals.
+    stored, command, accept_changes
+        As for :func:`check_plugins`.
+
+    Returns
+    -------
+    int
+        Id of the first candidate that the present spaces have built, or will build.
+
+    Raises
+    ------
+    PluginError
+        If a network, a rule or a kind differs and the user does not accept it.
+    """
+    if not stored:
+        return 0
+    proposals, score = store.proposals(study, REPLAYED), store.score(study)
+    built_from = int(stored.get(BUILT_FROM, 0))
+    if accept_changes:
+        return max([built_from, *(row["id"] + 1 for row in proposals)])
+    if score is not None:
+        screener.domains = Domains(StudyState.from_json(store.memo(study)).domains)
+        screener.constraints = replace(screener.constraints, low=score.low)
+        check_same_networks(screener, [row for row in proposals if row["id"] >= built_from], command)
+        check_unchanged(stored, command, screener.plugins)
+    return built_from
 
 
 def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
@@ -288,12 +442,20 @@ def _info(config: Config, evaluator: Evaluator) -> DataInfo:
         ) from error
 
 
-def preview(config: Config) -> str:
-    """Describe the search with these settings: data, spaces, range of budgets. Trains and writes nothing."""
-    parts = prepared(config, {})
-    config, info = parts.config, parts.info
-    check_repeatable(lambda: _evaluator(config), config.data, info)
-    budget_range = budgets.budget_range(parts.screener, config.seed)
+def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = False) -> str:
+    """Describe the search with these settings: data, spaces, range of budgets, store.
+
+    All checks of a search are made; nothing is trained, written or upgraded.
+    """
+    config = _canonical(config, {})
+    trust_named(*(spec for _, spec in named_plugins(config)))
+    opened = results.open(store)
+    older = opened.older_version()
+    stored = opened.settings(config.study) if older is None and opened.holds(config.study) else {}
+    checked = _checked(config, opened, stored, {}, Silent(), accept_changes=accept_plugin_change)
+    config, info, score = checked.parts.config, checked.parts.info, checked.score
+    medians = checked.budgets.medians if checked.budgets else {}
+    majority = checked.budgets.rejections.majority() if checked.budgets else None
     shape = "×".join(map(str, info.task.input_shape))
     return "\n".join(
         (
@@ -305,14 +467,21 @@ def preview(config: Config) -> str:
             *([f"Augmentation ({config.augment}): {info.augmentation}."] if info.augmentation else []),
             *(
                 f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."
-                for name, median in budget_range.medians.items()
+                for name, median in medians.items()
             ),
-            f"Budgets: {budget_range.low:,.0f} to {budget_range.high:,.0f} MACs.",
-            *(f"Random proposals: {sentence}" for sentence in [budget_range.rejections.majority()] if sentence),
+            f"Budgets: {score.low:,.0f} to {score.high:,.0f} MACs.",
+            *([f"Random proposals: {majority}"] if majority else []),
             f"Per generation: {config.pool} proposals, {config.generation} trained; rungs at epochs {config.rungs()}; "
             f"{config.workers} workers.",
+            f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
         )
     )
+
+
+def _study_in(stored: Mapping[str, Any], older: int | None, study: str) -> str:
+    if older is not None:
+        return f"it has schema {older}, and the search upgrades it before it looks for study {study!r}"
+    return f"study {study!r} is continued" if stored else f"study {study!r} is new"
 
 
 def stored_settings(config: Config, info: DataInfo) -> dict[str, Any]:
@@ -362,8 +531,11 @@ def _as_typed(value: object) -> str:
     return "not set" if value is None else str(value)
 
 
-def check_optuna(url: str, study: str, store: str) -> None:
-    """Create the Optuna study for the copy of the trials. Raises UserError if the database cannot be used."""
+def check_optuna(url: str, study: str, store: str, identity: str | None) -> None:
+    """Raise UserError if the copy of the trials cannot be written. Nothing is created.
+
+    identity: of the study; None if it does not exist yet.
+    """
     try:
         same = locate(url) == locate(os.fspath(store))
     except results.StoreError:  # Optuna supports other databases too
@@ -371,7 +543,9 @@ def check_optuna(url: str, study: str, store: str) -> None:
     if same:
         raise UserError(f"--optuna must be a database of its own: table names clash. Got the store, {url!r}.")
     try:
-        export([], url, study)
+        check_target(url, study, identity)
+    except UserError:
+        raise
     except Exception as error:  # any error of a database
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(

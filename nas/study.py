@@ -16,7 +16,9 @@ from nas.audit.reliance import relied_on
 from nas.audit.study_audit import StudyAudit
 from nas.config import STORE, Config
 from nas.errors import UserError
+from nas.funnel.plugin_changes import changed_plugins
 from nas.funnel.state import StudyState
+from nas.plugins import trust_named
 from nas.progress import Progress
 from nas.representation.architecture import Architecture
 from nas.spaces.loading import load_spaces
@@ -291,6 +293,11 @@ class Study:
         """The progress of the search: generations, seconds, and by generation whether the proxy ordered it."""
         return StudyState.from_json(self.store.memo(self.name))
 
+    @property
+    def plugin_changes(self) -> list[str]:
+        """A sentence for each plug-in that has changed since the last run of the study; audits use the present ones."""
+        return changed_plugins(self.store.settings(self.name))
+
     def audit(self, *proxies: str, progress: Progress | None = None) -> pd.DataFrame:
         """Audit proxies against the results of training.
 
@@ -317,6 +324,7 @@ class Study:
         Proxies that need weights take about 0.1 s per architecture, so they are scored on a smaller random sample. The
         scores are kept with the study's files.
         """
+        trust_named(*proxies)
         return self.proxy_audit().result(*proxies, progress=progress).frame()
 
     def proxy_audit(self) -> StudyAudit:

@@ -66,6 +66,8 @@ def _in_file(path: str, valid: str) -> Location:
     if "\0" in path:
         raise StoreError(f"A store is named by {valid}, without a NUL character. Got {path!r}.")
     file = Path(os.path.expanduser(path)).absolute()  # Path.expanduser raises for names such as "~$d.db"
+    if file.is_dir():
+        raise StoreError(f"A store is a file. Got {path!r}, a folder: name a file in it.")
     return Location(url=None, file=file, files=file.with_name(file.name + ".files"), label=str(file))
 
 

@@ -49,6 +49,19 @@ def creation_lock(location: Location) -> Iterator[None]:
         yield
 
 
+def check_free(connection: sa.Connection, location: Location, study: str) -> None:
+    """Raise StoreError if another process writes a study. Leaves nothing behind."""
+    if location.file is None:
+        acquire_advisory(connection, study)  # until the connection is closed
+    elif (path := location.files / ".locks" / f"{study}.lock").exists():
+        lock = file_lock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise _held_elsewhere(study, _holder(path)) from error
+        lock.release()
+
+
 def acquire_advisory(connection: sa.Connection, study: str) -> None:
     """Take PostgreSQL's advisory lock of a study; the server frees it when the session ends.
 

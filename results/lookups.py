@@ -41,6 +41,20 @@ def study_numbers(connection: sa.Connection, study: str | Sequence[str]) -> list
     return [study_row(connection, name).id for name in names]
 
 
+def latest_proposals(connection: sa.Connection, study: int, per_space: int) -> list[dict[str, Any]]:
+    """Id, key, space and choices of the latest proposals of each space that were chosen for training, in order."""
+    row = candidates.c
+    place = sa.func.row_number().over(partition_by=row.space, order_by=row.id.desc()).label("place")
+    chosen = (
+        sa.select(row.id, row.key, row.space, row.choices, place)
+        .where(row.study_id == study, row.position.is_not(None))
+        .subquery()
+    )
+    query = sa.select(chosen).where(chosen.c.place <= per_space).order_by(chosen.c.id)
+    names = ("id", "key", "space", "choices")
+    return [{name: each[name] for name in names} for each in connection.execute(query).mappings()]
+
+
 def best_first() -> tuple[sa.ColumnElement[Any], ...]:
     """The order in which trainings of one key are preferred: fidelity, latest study, first repeat."""
     row = evaluations.c

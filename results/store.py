@@ -16,7 +16,7 @@ from results import data_copies, migrations
 from results.errors import StoreError
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
-from results.lookups import best_first, check_name, full_key, study_numbers, study_row
+from results.lookups import best_first, check_name, full_key, latest_proposals, study_numbers, study_row
 from results.measures import BUILT_IN, Measure, check_cost
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
@@ -306,6 +306,12 @@ class Store:
             settings: dict[str, Any] = study_row(connection, study).settings
             return settings
 
+    def identity(self, study: str) -> str:
+        """A text that names the study and no other: random, or the time of the first start in an older version."""
+        with self._reading() as connection:
+            row = study_row(connection, study)
+        return str(row.identity or row.created_at)
+
     def score(self, study: str) -> Score | None:
         """The study's score, None before it is set."""
         with self._reading() as connection:
@@ -323,6 +329,11 @@ class Store:
         """The state that the driver needs to resume, such as the seconds that it has run; empty in a new study."""
         with self._reading() as connection:
             return study_row(connection, study).memo or {}
+
+    def proposals(self, study: str, per_space: int) -> list[dict[str, Any]]:
+        """Id, key, space and choices of the latest proposals of each space that were chosen for training, in order."""
+        with self._reading() as connection:
+            return latest_proposals(connection, study_row(connection, study).id, per_space)
 
     def key(self, prefix: str) -> str:
         """The full key, of a proposed or a realised architecture, that begins with `prefix`."""
@@ -464,6 +475,24 @@ class Store:
         from results.writer import StudyWriter
 
         return StudyWriter(self._location, check_name(study), settings, measures)
+
+    def check_writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> None:
+        """Make all checks of :meth:`writer`. Nothing is written or upgraded.
+
+        Raises
+        ------
+        SettingsDiffer, StoreError
+            As :meth:`writer`.
+        """
+        from results.preflight import check_writer
+
+        check_writer(self._location, check_name(study), settings, measures)
+
+    def older_version(self) -> int | None:
+        """The version of the store's schema if the next reader will upgrade it; None otherwise."""
+        from results.preflight import older_version
+
+        return older_version(self._location)
 
     def delete(self, study: str) -> None:
         """Delete a study's rows, then its files. Raises StoreError if it is unknown or being written."""

@@ -88,11 +88,8 @@ class StudyWriter:
                 inserted = self._connection.execute(sa.insert(studies).values(created_at=now, updated_at=now, **values))
                 assert inserted.inserted_primary_key is not None
                 return int(inserted.inserted_primary_key[0]), declared
-            differences = _differences(stored.settings, settings)
-            if differences:
-                raise SettingsDiffer(self.study, differences)
             self._score = Score(**stored.score) if stored.score else None
-            own = _joined({data["name"]: Measure(**data) for data in stored.measures or ()}, declared)
+            own = check_continues(self.study, stored, settings, declared)
             values = {"settings": settings, "state": "running", "measures": _stored(own)}
             change = sa.update(studies).where(studies.c.id == stored.id)
             self._connection.execute(change.values(reason=None, updated_at=now, **values))
@@ -366,6 +363,18 @@ class StudyWriter:
         query = sa.select(candidates.c.id).where(candidates.c.id == candidate_id, candidates.c.study_id == self._number)
         if self._connection.scalar(query) is None:
             raise StoreError(f"A candidate must be of study {self.study!r}. Got {candidate_id=}, which is not.")
+
+
+def check_continues(
+    study: str, stored: sa.Row[Any], settings: Mapping[str, Any], declared: dict[str, Measure]
+) -> dict[str, Measure]:
+    """Check that a study may be continued with these settings and measures; returns all its own measures.
+
+    stored: its row. Raises SettingsDiffer, and StoreError if a measure has changed its unit or direction.
+    """
+    if differences := _differences(stored.settings, json.loads(schema.to_json(dict(settings)))):
+        raise SettingsDiffer(study, differences)
+    return _joined({data["name"]: Measure(**data) for data in stored.measures or ()}, declared)
 
 
 def _joined(stored: dict[str, Measure], declared: dict[str, Measure]) -> dict[str, Measure]:

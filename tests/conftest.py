@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 from hypothesis import settings
 
+from nas.plugins import trust
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="nas-tests-")  # consent to plug-ins, apart from the developer's
+for folder in ("tests/plugins", "tests/golden", "examples", "benchmarks"):
+    trust(*Path(__file__).parents[1].joinpath(folder).glob("*.py"))
 
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):  # CI uses equal examples in every run; developers search with new examples

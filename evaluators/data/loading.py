@@ -21,7 +21,7 @@ from evaluators.data.hierarchy import read_mapping
 from nas.errors import DataError, PluginError, one_line, unknown_name
 from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, reject_unknown
 from nas.files import expanded
-from nas.plugins import describe, installed, load_plugin
+from nas.plugins import describe, installed, load_plugin, trust_named
 
 FORMS = {
     "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1. "
@@ -42,7 +42,7 @@ _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile
 
 
 def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
-    """Load data by their specification.
+    """Load data by their specification, which may be stored: a file that it names needs the user's consent.
 
     Parameters
     ----------
@@ -78,6 +78,40 @@ def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) 
     if hierarchy is None:
         return data
     return replace(data, hierarchy=(read_mapping(hierarchy, data.num_classes, data.class_names),))
+
+
+def load_data(spec: str, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
+    """Load data by their specification. A file that it names may run.
+
+    Parameters
+    ----------
+    spec
+        ``npz:FILE``, ``npy:FOLDER``, ``torchvision:NAME``, the name of a plug-in or ``file.py:NAME``, see ``nas data``.
+    layout
+        Order of the axes, if the shape does not determine it.
+    hierarchy
+        A JSON file that maps classes to coarse labels; replaces the data's own label hierarchy.
+
+    Returns
+    -------
+    Dataset
+        The checked data.
+
+    Raises
+    ------
+    DataError
+        The specification is unknown, or the data cannot be used for training.
+    PluginError
+        A plug-in cannot be found or imported.
+
+    Examples
+    --------
+    >>> load_data("synthetic:n=60,classes=3,size=8,channels=1").x_train.shape
+    (48, 1, 8, 8)
+    """
+    if spec.partition(":")[0].endswith(".py"):
+        trust_named(spec)
+    return load(spec, layout=layout, hierarchy=hierarchy)
 
 
 def _load(spec: str, layout: str | None) -> Dataset:

@@ -1,6 +1,11 @@
-"""Commands that list installed plug-ins: spaces and data."""
+"""Commands on plug-ins: spaces, data, trust."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from nas.cli.app import app
 
@@ -20,6 +25,16 @@ def data() -> None:
     from evaluators.data.loading import forms
 
     _print(forms())
+
+
+@app.command()
+def trust(
+    files: Annotated[list[Path], typer.Argument(help="Python files of plug-ins, also as file.py:Name.")],
+) -> None:
+    """Consent to run plug-ins from files that a store or a network of somebody else names."""
+    from nas.plugins import trust as trust_files
+
+    trust_files(*files)
 
 
 def _print(descriptions: dict[str, str]) -> None:

@@ -45,6 +45,14 @@ def chosen_settings(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+AcceptPluginChange = Annotated[
+    bool,
+    typer.Option(
+        "--accept-plugin-change", help="Continue although plug-ins of the study have changed, and run their files."
+    ),
+]
+
+
 def _is_argument(parameter: inspect.Parameter) -> bool:
     return any(isinstance(each, ArgumentInfo) for each in get_args(parameter.annotation))
 

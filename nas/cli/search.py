@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from nas.cli.app import Quiet, Store, app
-from nas.cli.options import chosen_settings, options_of
+from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
 from nas.cli.stopping import on_stop
 from nas.config import STORE, Config, RunSettings, settings_of, study_name
 from nas.errors import UserError, unknown_name
@@ -24,9 +25,11 @@ def search(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Check settings, plug-ins and data, show the search, and stop. The store is not opened."
+            "--dry-run",
+            help="Check settings, plug-ins, data, store and folders, show the search, and stop. Nothing is written.",
         ),
     ] = False,
+    accept_plugin_change: AcceptPluginChange = False,
     store: Store = STORE,
     quiet: Quiet = False,
     **options: Any,
@@ -40,9 +43,11 @@ def search(
     settings = (settings_from_file(config) if config else {}) | chosen_settings({"study": study, **options})
     resolved = Config(**{"study": study_name(settings.get("data", "digits")), **settings})
     if dry_run:
-        print(preview(resolved))
+        print(preview(resolved, store=store, accept_plugin_change=accept_plugin_change))
     else:
-        _search(lambda progress: run(resolved, store=store, progress=progress), resolved.study, store, quiet)
+        _search(
+            partial(run, resolved, store=store, accept_plugin_change=accept_plugin_change), resolved.study, store, quiet
+        )
 
 
 @app.command()
@@ -52,6 +57,7 @@ def resume(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train candidates again whose training failed.")
     ] = False,
+    accept_plugin_change: AcceptPluginChange = False,
     store: Store = STORE,
     quiet: Quiet = False,
     **options: Any,
@@ -59,18 +65,18 @@ def resume(
     """Continue a study where it stands; limits may be changed."""
     from nas.launch import resume as continue_study
 
-    settings = chosen_settings(options) | {"store": store, "retry_failed": retry_failed}
-    _search(lambda progress: continue_study(study, progress=progress, **settings), study, store, quiet)
+    settings = chosen_settings(options) | {"retry_failed": retry_failed, "accept_plugin_change": accept_plugin_change}
+    _search(partial(continue_study, study, store=store, **settings), study, store, quiet)
 
 
-def _search(start: Callable[[Any], Any], study: str, store: str, quiet: bool) -> None:
+def _search(start: Callable[..., Any], study: str, store: str, quiet: bool) -> None:
     """Run a search under a progress bar; print its result. If it is stopped, the program says how to continue."""
     from nas.progress import Live
     from nas.reporting.console import summary
 
     on_stop(lambda: _how_to_continue(study, store))
     with Live(lines=not quiet) as progress:
-        result = start(progress)
+        result = start(progress=progress)
     print(summary(result))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from nas.errors import PluginError, UserError
 from nas.evaluation.evaluator import Evaluator
 from nas.files import absolute
-from nas.plugins import canonical_spec, load_plugin
+from nas.plugins import canonical_spec, load_plugin, trust_named
 from results.errors import StoreError
 from results.measures import check_declaration
 
@@ -58,6 +58,12 @@ def absolute_data(spec: str) -> str:
     if colon and kind.endswith(".py"):
         return canonical_spec("nas.data", spec)
     return spec
+
+
+def trust_data(spec: str) -> None:
+    """Consent to run the file of a data specification that the user names, if it has one."""
+    if spec.partition(":")[0].endswith(".py"):
+        trust_named(spec)
 
 
 def check_device(name: str) -> None:

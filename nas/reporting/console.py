@@ -191,6 +191,7 @@ def study_status(study: Study) -> str:
         lines.append(f"The search has run for {duration(state.seconds)}, {share:.1%} of it proposing and screening.")
     if reliance := reliance_line(study.config.proxy, state.reliance):
         lines.append(reliance)
+    lines += [f"Changed since the last run: {sentence}" for sentence in study.plugin_changes]
     if row.state != "finished":
         lines += filter(None, [state.rejections.majority()])
         lines.append(f"Continue with: nas resume {study.name}{store_option(study.url)}")

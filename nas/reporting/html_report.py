@@ -20,6 +20,7 @@ from nas.audit import wording
 from nas.audit.reliance import reliance_changes, relied_on
 from nas.config import store_option
 from nas.errors import UserError
+from nas.plugins import trust_named
 from nas.progress import Progress, duration
 from nas.proxies.contract import load_proxy
 from nas.reporting import formats
@@ -92,6 +93,7 @@ def write_report(
     """
     for name in proxies:
         if name != "all":
+            trust_named(name)
             load_proxy(name)
     path = Path(path)
     with _writable(path):
@@ -325,6 +327,7 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
         picture = Picture(svg=as_svg(audit_figure(rows, proxy=proxy)), alt=alt)
     return Audit(
         sentences=(
+            *(f"Changed since the study: {sentence}" for sentence in study.plugin_changes),
             verdict_sentence(proxy, own),
             *comparison_sentences(*audit.comparison()),
             *(wording.reliance_sentence(plugin_name(proxy), *change) for change in changes),

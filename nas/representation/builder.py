@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from nas.errors import InvalidArchitecture
+from nas.plugins import trust_named
 from nas.representation.architecture import Architecture
 from nas.representation.elements import (
     FeatureMap,
@@ -169,6 +170,7 @@ class Builder:
                 "padding": tuple(k // 2 for k in kernel) if padding is None else _spread(padding, size),
             }
         operation = Operation(source=source, target=target, kind=kind_name, **rest | window)
+        trust_named(kind_name)
         written = kind(kind_name).output_size(operation, size)
         if self._maps[target].setdefault("size", written) != written:
             raise InvalidArchitecture(

@@ -11,6 +11,7 @@ from nas.config import Config
 from nas.errors import EnvironmentFault, InvalidArchitecture, PluginError, UserError
 from nas.evaluation.faults import Owner, kind_of
 from nas.evaluation.training_rules import ConstructingRule, TrainingRule, check_accepts, load_rule
+from nas.plugins import trust_named
 from nas.proxies.contract import Proxy, evaluate, load_proxy
 from nas.representation.architecture import Architecture, macs
 from nas.representation.elements import Task, TrainingSpec
@@ -60,6 +61,8 @@ class Screener:
         self.constraints, self.training = constraints, training
         self.domains = domains or Domains()
         self._names = tuple(self.spaces)
+        self.plugins: set[tuple[str, str]] = set()
+        """Entry point group and spec of the rules and kinds that the spaces have named."""
         self._rules: dict[TrainingSpec, TrainingRule | ConstructingRule] = {}
         self._working: set[str] = set()  # plug-ins that have served a proposal
         self._failures = 0  # of plug-ins that never worked
@@ -120,9 +123,18 @@ class Screener:
             )
         if architecture.task != self.task:
             raise ValueError(f"The architecture must be for the requested task, {self.task}. Got {architecture.task}.")
+        self._note_plugins(architecture)
         if self.training is not None:
             architecture = replace(architecture, training=replaced(architecture.training, self.training))
         return architecture.canonical
+
+    def _note_plugins(self, architecture: Architecture) -> None:
+        """Note the rule and the kinds that a space names. They may run, because its code does."""
+        named = {("nas.training_rules", architecture.training.rule)}
+        named |= {("nas.kinds", operation.kind) for operation in architecture.topology.operations}
+        if new := named - self.plugins:
+            trust_named(*(spec for _, spec in new))
+            self.plugins |= new
 
     def _violation(self, architecture: Architecture, costs: Sequence[int]) -> str | None:
         """The reason why the constraints or the training rule reject an architecture; None if they accept it."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nas.errors import PluginError, UserError
-from nas.plugins import load_plugin
+from nas.plugins import load_plugin, trust_named
 
 Check = tuple[str, Callable[[], None]]
 """The name of a check, and a function without arguments that raises PluginError if the check fails."""
@@ -34,7 +34,10 @@ class Subject:
 
     def load(self) -> Any:
         """The plug-in itself."""
-        return load_plugin(self.group, self.plugin) if isinstance(self.plugin, str) else self.plugin
+        if not isinstance(self.plugin, str):
+            return self.plugin
+        trust_named(self.plugin)
+        return load_plugin(self.group, self.plugin)
 
     def instance(self) -> Any:
         """A new object of the plug-in's class."""

@@ -56,10 +56,10 @@ class _Tested:
 
     def load(self) -> Any:
         """The data, loaded anew, as a Dataset."""
-        from evaluators.data import as_dataset, load  # here: nas imports evaluators only on demand
+        from evaluators.data import as_dataset, load_data  # here: nas imports evaluators only on demand
 
         plugin = self.subject.plugin
-        return load(plugin) if isinstance(plugin, str) else as_dataset(plugin, str(self.subject))
+        return load_data(plugin) if isinstance(plugin, str) else as_dataset(plugin, str(self.subject))
 
     @cached_property
     def dataset(self) -> Any:

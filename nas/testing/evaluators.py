@@ -13,6 +13,7 @@ from typing import Any
 
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Job, Outcome, required_keys
+from nas.evaluation.loading import trust_data
 from nas.representation.architecture import Architecture, macs, params
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
@@ -48,6 +49,7 @@ def evaluator_checks(
     list of (str, callable)
         Name and function of each check. The function takes no arguments and raises PluginError if the check fails.
     """
+    trust_data(data)
     return named(_CHECKS, _Tested(Subject(evaluator, "nas.evaluators"), data, settings, varying))
 
 

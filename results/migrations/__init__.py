@@ -64,18 +64,25 @@ def create_or_upgrade(connection: sa.Connection, location: Location) -> None:
     """
     if location.file is None:  # one process at a time; SQLite is locked as a whole
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-    present = set(sa.inspect(connection).get_table_names())
-    if "meta" in present:
+    if holds_tables(connection, location):
         _upgrade(connection, location)
         return
+    schema.metadata.create_all(connection)
+    connection.execute(sa.insert(schema.meta).values(key="schema_version", value=str(VERSION)))
+
+
+def holds_tables(connection: sa.Connection, location: Location) -> bool:
+    """Whether a database holds the tables of a store. Raises StoreError if it has other tables of the same names."""
+    present = set(sa.inspect(connection).get_table_names())
+    if "meta" in present:
+        return True
     foreign = sorted(present & set(schema.metadata.tables))
     if foreign:
         raise StoreError(
             f"{location.label} must be a results store or a new database. It has tables of another program: "
             f"{', '.join(foreign)}. Name another database."
         )
-    schema.metadata.create_all(connection)
-    connection.execute(sa.insert(schema.meta).values(key="schema_version", value=str(VERSION)))
+    return False
 
 
 def upgrade_in_place(location: Location) -> None:

@@ -8,9 +8,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from nas import plugins
 from nas.errors import PluginError
-from nas.plugins import canonical_spec, describe, installed, load_plugin
+from nas.plugins import canonical_spec, describe, installed, load_plugin, trust
+from nas.plugins import loading as plugins
 
 GROUP = "nas.strategies"
 SOURCE = '''
@@ -30,8 +30,14 @@ def helper(): ...
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "toy.py"
-    path.write_text(SOURCE)
+    _write(path, SOURCE)
     return path
+
+
+def _write(path, source):
+    """Write a plug-in's file to which the user consents."""
+    path.write_text(source)
+    trust(path)
 
 
 @pytest.fixture
@@ -135,7 +141,7 @@ def test_relative_path_and_canonical_spec(file, tmp_path, monkeypatch):
 def test_a_changed_file_is_loaded_anew(file):
     old = load_plugin(GROUP, f"{file}:Toy")
     stat = file.stat()
-    file.write_text(SOURCE.replace("8", "9"))
+    _write(file, SOURCE.replace("8", "9"))
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert load_plugin(GROUP, f"{file}:Toy")().width == 9
     assert old().width == 8
@@ -145,7 +151,7 @@ def test_a_changed_file_is_loaded_anew(file):
 def test_two_files_of_one_name_do_not_meet(file, tmp_path):
     other = tmp_path / "other" / "toy.py"
     other.parent.mkdir()
-    other.write_text(SOURCE)
+    _write(other, SOURCE)
     assert load_plugin(GROUP, f"{file}:Toy") is not load_plugin(GROUP, f"{other}:Toy")
 
 
@@ -170,10 +176,10 @@ def test_file_errors(file, tmp_path):
 )
 def test_a_file_that_does_not_import(tmp_path, source, last_line):
     path = tmp_path / "bad.py"
-    path.write_text(source)
+    _write(path, source)
     for _ in range(2):
         with pytest.raises(PluginError, match=last_line) as caught:
             load_plugin(GROUP, f"{path}:Toy")
         assert caught.value.__cause__ is not None
-    path.write_text(SOURCE)
+    _write(path, SOURCE)
     assert load_plugin(GROUP, f"{path}:Toy")

@@ -484,3 +484,12 @@ def test_the_score_follows_the_settings(store, in_process):
     study = search(store, low=20_000, max_macs=400_000)
     assert study.score == Score(low=20_000, high=400_000, floor=0.1)
     assert nas.Study("toy", store=str(store)).score == study.score
+
+
+def test_optuna_gets_no_copy_of_another_study_of_this_name(store, in_process, tmp_path):
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    search(store, optuna=url, train=4)
+    search(store, optuna=url, train=8)
+    with pytest.raises(UserError, match="it is the copy of another study"):
+        search(store.with_name("other.db"), optuna=url, train=4)
+    assert not store.with_name("other.db").exists()

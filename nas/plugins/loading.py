@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 import tomllib
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from nas.errors import PluginError, last_line, unknown_name
 from nas.files import absolute
+from nas.plugins.consent import check_consent, consent, digest, record
 
 _DISTRIBUTION = "anytime-nas"
 _SINGULAR = {"nas.strategies": "strategy", "nas.proxies": "proxy", "nas.data": "data set", "nas.search_spaces": "space"}
@@ -35,7 +39,8 @@ def installed(group: str) -> dict[str, EntryPoint]:
 def load_plugin(group: str, spec: str) -> Any:
     """Import the object behind a name or a `path/file.py:Name`: a class or a function, see the contract of the group.
 
-    A file is imported once, under its own module name. The same spec gives the same object until the file changes.
+    A file is imported once, under its own module name, with the user's consent (:mod:`nas.plugins.consent`). The same
+    spec gives the same object until the file changes.
 
     Parameters
     ----------
@@ -77,6 +82,72 @@ def load_plugin(group: str, spec: str) -> Any:
         raise PluginError(
             f"The {_kind_of(group)} {spec!r} ({entry.value}) does not import: {last_line(error)}"
         ) from error
+
+
+def trust(*files: str | PathLike[str]) -> None:
+    """Consent to run plug-ins from files in their present version, for example if a store of somebody else names them.
+
+    A file that you name yourself, as an argument, needs no further consent. The consent is remembered for this account,
+    and ends when the file changes.
+
+    Parameters
+    ----------
+    *files : str or path
+        Python files, also as ``file.py:Name``.
+
+    Raises
+    ------
+    PluginError
+        If a file does not exist, or if the consent cannot be remembered.
+    """
+    for file in files:
+        text = os.fspath(file)
+        path = _existing_file(text.rpartition(":")[0] if ".py:" in text else text, text)
+        try:
+            consent(path, path.read_bytes())
+        except OSError as error:
+            raise PluginError(
+                f"The folder {record().parent} must be writable to remember your consent to run {path}. Got {error}. "
+                "Name another folder in XDG_STATE_HOME."
+            ) from error
+
+
+def trust_named(*specs: str) -> None:
+    """Consent to the files among plug-ins that the user, or the code that runs, has named. Nothing is imported."""
+    for spec in specs:
+        if _is_file(spec):
+            path, _ = _split(spec)
+            with suppress(OSError):  # it holds for this process
+                consent(path, path.read_bytes())
+
+
+def identity(group: str, spec: str) -> str:
+    """The version of a plug-in: the content hash of its file; distribution and version if it is installed.
+
+    An installed plug-in that can be edited in place also has the content hash of its module.
+
+    Raises
+    ------
+    PluginError
+        The plug-in does not exist. Nothing is imported but parent packages of an installed one.
+    """
+    if _is_file(spec):
+        return f"sha256 {digest(_split(spec)[0].read_bytes())}"
+    if spec not in (names := installed(group)):
+        raise _unknown_plugin(group, spec, names)
+    distribution = names[spec].dist
+    if distribution is None:
+        return f"{_DISTRIBUTION} {_checkout().get('version')}"
+    version = f"{distribution.name} {distribution.version}"
+    if '"editable": true' not in (distribution.read_text("direct_url.json") or ""):
+        return version
+    try:
+        module = importlib.util.find_spec(names[spec].module)
+    except ImportError:
+        module = None
+    if module is None or module.origin is None:
+        return version
+    return f"{version}, sha256 {digest(Path(module.origin).read_bytes())}"
 
 
 def canonical_spec(group: str, spec: str) -> str:
@@ -126,14 +197,20 @@ def _checkout_entry_points(group: str) -> Iterable[EntryPoint]:
 
 
 @cache
-def checkout_tables() -> dict[str, dict[str, str]]:
-    """`[project.entry-points]` of the pyproject.toml beside the package; empty outside a checkout."""
-    file = Path(__file__).resolve().parent.parent / "pyproject.toml"
+def _checkout() -> dict[str, Any]:
+    """`[project]` of the pyproject.toml beside the package; empty outside a checkout."""
+    file = Path(__file__).resolve().parents[2] / "pyproject.toml"
     try:
         project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
     except (OSError, tomllib.TOMLDecodeError):
         return {}
-    return project.get("entry-points", {}) if project.get("name") == _DISTRIBUTION else {}
+    return project if project.get("name") == _DISTRIBUTION else {}
+
+
+def checkout_tables() -> dict[str, dict[str, str]]:
+    """`[project.entry-points]` of a checkout; empty outside a checkout."""
+    tables: dict[str, dict[str, str]] = _checkout().get("entry-points", {})
+    return tables
 
 
 def _is_file(spec: str) -> bool:
@@ -143,17 +220,23 @@ def _is_file(spec: str) -> bool:
 def _split(spec: str) -> tuple[Path, str]:
     """The resolved path of an existing file, and the name after the colon."""
     text, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
-    path = absolute(text)
-    if not path.is_file():
-        raise PluginError(f"A plug-in's file must exist. Got {spec!r}, which is {path}.")
+    path = _existing_file(text, spec)
     if not name.isidentifier():
         raise PluginError(f"A file needs the name of the object in it: {text}:Name. Got {spec!r}.")
     return path, name
 
 
+def _existing_file(text: str, spec: str) -> Path:
+    path = absolute(text)
+    if not path.is_file():
+        raise PluginError(f"A plug-in's file must exist. Got {spec!r}, which is {path}.")
+    return path
+
+
 def _module_of(path: Path) -> ModuleType:
     """The file as a module; in `sys.modules` while and after it runs, which dataclasses and pickle rely on."""
     source = path.read_bytes()
+    check_consent(path, source)
     # Named by path and content: unique in this process, and equal in all processes that load the file.
     name = f"nas_plugin_{path.stem}_{sha256(str(path).encode() + source).hexdigest()[:12]}"
     if name in _loaded_files:

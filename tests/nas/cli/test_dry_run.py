@@ -1,0 +1,146 @@
+"""A dry run makes all checks of a search and leaves nothing behind; the search makes them before it writes anything."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from pathlib import Path
+
+import optuna
+import pytest
+
+import results
+from nas.plugins import trust
+from results import preflight
+
+from ..searching import arguments, search, space
+
+STORES = Path(__file__).resolve().parents[2] / "results" / "stores"
+pytestmark = pytest.mark.usefixtures("in_process")
+
+
+@pytest.fixture(params=[True, False], ids=["dry run", "search"])
+def refused(request, mistake):
+    """The message to a search, with and without --dry-run, that must leave nothing behind."""
+
+    def run(store="nas.db", *, writes=False, **settings):
+        return mistake(*arguments(store, **settings), *(["--dry-run"] if request.param else []), writes=writes)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["a b", "..", "x" * 101])
+def test_names_of_studies(refused, name):
+    assert "study's name" in refused(study=name)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("missing/nas.db", "existing folder"),
+        ("mysql://localhost/x", "sqlite:///FILE"),
+        ("text", "must be a SQLite database"),
+        ("other.db", "must be a results store"),
+        ("folder", "A store is a file"),
+    ],
+)
+def test_stores(refused, tmp_path, url, words):
+    (tmp_path / "text").write_text("no database" * 100)
+    (tmp_path / "folder").mkdir()
+    connection = sqlite3.connect(tmp_path / "other.db")
+    connection.execute("CREATE TABLE studies (id)")
+    connection.close()
+    assert words in refused(url)
+
+
+def test_a_file_in_place_of_the_folder_of_files(refused, tmp_path):
+    (tmp_path / "nas.db.files").touch()
+    assert "nas.db.files" in refused()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_folders_that_cannot_be_written(refused, monkeypatch, code):
+    def fails(dir):
+        raise OSError(code, {errno.EROFS: "Read-only file system", errno.EACCES: "Permission denied"}[code], str(dir))
+
+    monkeypatch.setattr(preflight, "TemporaryFile", fails)
+    assert "must be writable" in refused()
+
+
+def test_other_settings_of_a_study(refused):
+    search("nas.db", train=3, generation=3)
+    line = refused(train=3, generation=3, epochs=4)
+    assert "was started with --epochs 9 (now 4)" in line
+
+
+def test_a_study_that_another_process_writes(refused):
+    search("nas.db", train=3, generation=3)
+    opened = results.open("nas.db")
+    with opened.writer("toy", opened.settings("toy")) as writer:
+        assert "one writer at a time" in refused(train=3, generation=3, writes=True)  # an index beside the log
+        writer.finish()
+
+
+def test_plugins_that_have_changed(refused, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from tests.plugins.spaces import Small as Mine")
+    trust(file)
+    search("nas.db", train=3, generation=3, spaces=(f"{file}:Mine",))
+    file.write_text("from tests.plugins.spaces import Other as Mine")
+    assert "plug-ins of a study stay the same" in refused(train=3, generation=3, space=f"{file}:Mine")
+
+
+OPTUNA = "sqlite:///optuna.db"
+
+
+@pytest.mark.parametrize(
+    ("studies", "words"),
+    [
+        ([{"study_name": "toy", "direction": "minimize"}], "does not maximise one value"),
+        ([{"study_name": "toy", "directions": ["maximize", "minimize"]}], "does not maximise one value"),
+        ([{"study_name": "toy", "direction": "maximize"}], "another program made it"),
+    ],
+)
+def test_an_optuna_study_of_other_origin(refused, studies, words):
+    for settings in studies:
+        optuna.create_study(storage=OPTUNA, **settings)
+    line = refused(optuna=OPTUNA)
+    assert words in line
+    assert "optuna delete-study --study-name toy --storage sqlite:///optuna.db" in line
+    assert optuna.load_study(study_name="toy", storage=OPTUNA).trials == []
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite:///missing/optuna.db", "sqlite:///nas.db", "sqlite://", "flux://x"]
+)
+def test_optuna_storages(refused, url):
+    assert "--optuna" in refused(optuna=url)
+
+
+def test_a_store_in_place_of_an_optuna_storage(refused):
+    search("other.db", train=3, generation=3)
+    assert "tables of another program" in refused(optuna="sqlite:///other.db")
+
+
+@pytest.mark.parametrize("settings", [{}, {"optuna": OPTUNA}])
+def test_a_dry_run_leaves_nothing_behind(cli, tmp_path, settings):
+    status, out, err = cli(*arguments("nas.db", train=3, generation=3, **settings), "--dry-run")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "Store nas.db: study 'toy' is new."
+    assert list(tmp_path.iterdir()) == []
+    search("nas.db", train=3, generation=3, **settings)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    status, out, err = cli(*arguments("nas.db", train=6, generation=3, **settings), "--dry-run")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "Store nas.db: study 'toy' is continued."
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_dry_run_does_not_upgrade_a_store(cli, tmp_path):
+    shutil.copyfile(STORES / "v4.db", tmp_path / "nas.db")
+    before = (tmp_path / "nas.db").read_bytes()
+    status, out, _ = cli(*arguments("nas.db", space=space()), "--dry-run")
+    assert status == 0
+    assert "it has schema 4, and the search upgrades it before it looks for study 'toy'" in out
+    assert (tmp_path / "nas.db").read_bytes() == before
