@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,9 @@ from results.measures import Measure, own_measures
 from results.rows import check_candidate, check_one_of, checked_candidate, checked_policies, split_points
 from results.schema import STATES, STATUSES, candidates, evaluations, point_measures, points, policies, studies
 from results.scores import rescore, score_of
+
+BATCH = 1_000
+"""Candidates that one statement writes or looks up."""
 
 
 class StudyWriter:
@@ -189,28 +193,50 @@ class StudyWriter:
         self._finished = True
 
     def add_candidates(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
-        """Add candidates and return their ids, in order.
+        """Add candidates, in batches within one transaction.
 
-        Each needs space, generation and status (one of STATUSES), and may have key (hex), position, control, reason,
-        choices, architecture and proxies (JSON data), attempts, traceback.
+        Parameters
+        ----------
+        rows : iterable of mapping
+            Each needs space, generation and status (one of STATUSES), and may have key (hex), position, control,
+            reason, choices, architecture and proxies (JSON data), attempts, traceback.
+
+        Returns
+        -------
+        list of int
+            Their ids, in order.
         """
-        added = [checked_candidate(row) | {"study_id": self._number} for row in rows]
-        if not added:
-            return []
+        ids: list[int] = []
+        left = iter(rows)
         with self._statements() as connection:
-            ids = _new_ids(connection, len(added))
-            for number, row in zip(ids, added):
-                row["id"] = number
-            connection.execute(sa.insert(candidates), added)
+            while batch := [checked_candidate(row) for row in itertools.islice(left, BATCH)]:
+                new = _new_ids(connection, len(batch))
+                own = ({"id": number, "study_id": self._number} for number in new)
+                connection.execute(sa.insert(candidates), [row | about for row, about in zip(batch, own)])
+                ids += new
         return ids
 
-    def update_candidate(self, candidate_id: int, **columns: Any) -> None:
-        """Set columns of one candidate, such as its status; named as in `add_candidates`."""
-        check_candidate(columns)
+    def update_candidates(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
+        """Set columns of candidates, such as their status.
+
+        Parameters
+        ----------
+        changes : mapping of int to mapping
+            Id → columns, named as in :meth:`add_candidates`; the same columns of all candidates.
+        """
+        for columns in changes.values():
+            check_candidate(columns)
         with self._statements() as connection:
-            self._check_mine(candidate_id)
-            if columns:
-                connection.execute(sa.update(candidates).where(candidates.c.id == candidate_id).values(columns))
+            self._check_mine(changes)
+            names = list(next(iter(changes.values()), ()))
+            if names:
+                values = {name: sa.bindparam(f"new_{name}", type_=candidates.c[name].type) for name in names}
+                change = sa.update(candidates).where(candidates.c.id == sa.bindparam("number")).values(values)
+                rows = [
+                    {"number": number} | {f"new_{name}": columns[name] for name in names}
+                    for number, columns in changes.items()
+                ]
+                connection.execute(change, rows)
 
     def drop_generation(self, generation: int) -> None:
         """Delete the candidates of a generation of which none was trained."""
@@ -269,7 +295,7 @@ class StudyWriter:
             "weights": weights,
         }
         with self._statements() as connection:
-            self._check_mine(candidate_id)
+            self._check_mine([candidate_id])
             for table in (schema.point_measures, schema.points, evaluations):
                 connection.execute(sa.delete(table).where(*(table.c[name] == place[name] for name in place)))
             connection.execute(sa.delete(policies).where(policies.c.candidate_id == int(candidate_id)))
@@ -305,9 +331,34 @@ class StudyWriter:
                 connection.execute(sa.delete(policies).where(*place))
                 connection.execute(sa.insert(policies).values(row))
 
-    def rows(self, status: str | Iterable[str] | None = None, generation: int | None = None) -> list[dict[str, Any]]:
-        """Candidates in the order of proposal, as dicts of all columns; if given, only of these statuses."""
-        query = sa.select(candidates).where(candidates.c.study_id == self._number).order_by(candidates.c.id)
+    def rows(
+        self,
+        status: str | Iterable[str] | None = None,
+        generation: int | None = None,
+        *,
+        ids: Iterable[int] | None = None,
+        columns: Iterable[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Candidates in the order of proposal.
+
+        Parameters
+        ----------
+        status : str or iterable of str, optional
+            Only of these statuses.
+        generation : int, optional
+            Only of this generation.
+        ids : iterable of int, optional
+            Only with these ids.
+        columns : iterable of str, optional
+            Names of the columns to read; by default all.
+
+        Returns
+        -------
+        list of dict
+            One per candidate, column → value.
+        """
+        names = [c.name for c in candidates.c if c.name != "study_id"] if columns is None else list(columns)
+        query = sa.select(*(candidates.c[name] for name in names)).where(candidates.c.study_id == self._number)
         if status is not None:
             statuses = [status] if isinstance(status, str) else list(status)
             for name in statuses:
@@ -315,11 +366,56 @@ class StudyWriter:
             query = query.where(candidates.c.status.in_(statuses))
         if generation is not None:
             query = query.where(candidates.c.generation == generation)
+        queries = [query.order_by(candidates.c.id)]
+        if ids is not None:
+            sought = sorted(ids)
+            queries = [queries[0].where(candidates.c.id.in_(batch)) for batch in _batches(sought)]
         with self._reading() as connection:
-            listed = [dict(row) for row in connection.execute(query).mappings()]
-        for row in listed:
-            del row["study_id"]
-        return listed
+            return [dict(row) for each in queries for row in connection.execute(each).mappings()]
+
+    def scores(self) -> list[tuple[int, float, float]]:
+        """Scores of the first repeats of all trainings.
+
+        Returns
+        -------
+        list of (int, float, float)
+            Id of the candidate, fidelity and score, in the order of ids and fidelities.
+        """
+        row = evaluations.c
+        query = (
+            sa.select(row.candidate_id, row.fidelity, row.score)
+            .join_from(evaluations, candidates)
+            .where(candidates.c.study_id == self._number, row.repeat == 0, row.score.is_not(None))
+            .order_by(row.candidate_id, row.fidelity)
+        )
+        with self._reading() as connection:
+            return [(number, fidelity, score) for number, fidelity, score in connection.execute(query)]
+
+    def first_points(self, status: str) -> list[dict[str, Any]]:
+        """Points of the first repeats of all candidates with a status.
+
+        Parameters
+        ----------
+        status : str
+            One of STATUSES.
+
+        Returns
+        -------
+        list of dict
+            candidate_id, fidelity, level, macs, accuracy, and seconds of the training; in the order of the first three.
+        """
+        check_one_of("status", status, STATUSES)
+        row, training = points.c, evaluations.c
+        same = sa.and_(*(training[name] == row[name] for name in ("candidate_id", "fidelity", "repeat")))
+        query = (
+            sa.select(row.candidate_id, row.fidelity, row.level, row.macs, row.accuracy, training.seconds)
+            .join_from(points, evaluations, same)
+            .join(candidates, candidates.c.id == row.candidate_id)
+            .where(candidates.c.study_id == self._number, candidates.c.status == status, row.repeat == 0)
+            .order_by(row.candidate_id, row.fidelity, row.level)
+        )
+        with self._reading() as connection:
+            return [dict(each) for each in connection.execute(query).mappings()]
 
     def points_of(self, candidate_id: int) -> list[dict[str, Any]]:
         """All points of a candidate, as recorded, by fidelity, repeat and level; unmeasured values are None."""
@@ -330,7 +426,7 @@ class StudyWriter:
         )
         own = sa.select(point_measures).where(point_measures.c.candidate_id == candidate_id)
         with self._reading() as connection:
-            self._check_mine(candidate_id)
+            self._check_mine([candidate_id])
             rows = [dict(row) for row in connection.execute(query).mappings()]
             values = {
                 (row.fidelity, row.repeat, row.level, row.name): row.value
@@ -341,28 +437,18 @@ class StudyWriter:
             row |= {name: values.get((row["fidelity"], row["repeat"], row["level"], name)) for name in self._own}
         return rows
 
-    def seconds_of(self, candidate_id: int, fidelity: float, repeat: int = 0) -> float:
-        """Cumulative seconds of training and evaluation of a recorded evaluation; NaN if unknown."""
-        query = sa.select(evaluations.c.seconds).where(
-            evaluations.c.candidate_id == candidate_id,
-            evaluations.c.fidelity == fidelity,
-            evaluations.c.repeat == repeat,
-        )
-        with self._reading() as connection:
-            seconds = connection.scalar(query)
-        return float("nan") if seconds is None else seconds
+    def _check_mine(self, numbers: Iterable[int]) -> None:
+        for batch in _batches(list(numbers)):
+            query = sa.select(candidates.c.id).where(candidates.c.id.in_(batch), candidates.c.study_id == self._number)
+            if missing := set(batch).difference(self._connection.scalars(query)):
+                raise StoreError(
+                    f"A candidate must be of study {self.study!r}. Got candidate_id={min(missing)}, which is not."
+                )
 
-    def generations(self) -> int:
-        """Number of generations that have candidates: one more than the highest number."""
-        query = sa.select(sa.func.max(candidates.c.generation)).where(candidates.c.study_id == self._number)
-        with self._reading() as connection:
-            last = connection.scalar(query)
-        return 0 if last is None else last + 1
 
-    def _check_mine(self, candidate_id: int) -> None:
-        query = sa.select(candidates.c.id).where(candidates.c.id == candidate_id, candidates.c.study_id == self._number)
-        if self._connection.scalar(query) is None:
-            raise StoreError(f"A candidate must be of study {self.study!r}. Got {candidate_id=}, which is not.")
+def _batches(numbers: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(numbers), BATCH):
+        yield numbers[start : start + BATCH]
 
 
 def check_continues(

@@ -62,6 +62,7 @@ class Driver:
         screener.domains = keeper.domains
         screener.constraints = replace(screener.constraints, low=score.low)
         self.records = records = Records(config, writer, info, score)
+        self._exported: set[int] = set()
         work = None
         if config.hours is None:
             limit, generations = self._train_limit(), keeper.state.generations
@@ -88,7 +89,7 @@ class Driver:
 
     def _run(self) -> str:
         done = self.keeper.state.generations
-        for generation in self.records.unfinished_generations():  # with candidates that are tried again
+        for generation in self.records.ledger.unfinished_generations():  # with candidates that are tried again
             if generation < done:
                 self.halving.run(generation)
                 self._check_that_training_works()
@@ -105,7 +106,7 @@ class Driver:
             self.keeper.update(generations=done)
             self._export()
             self._check_that_training_works()
-        if not self.records.trained():
+        if not self.records.ledger.trained():
             self._check_that_training_works(least=1)
         return f"{reason}{self.finals.run(done)}"
 
@@ -120,17 +121,24 @@ class Driver:
         """Copy the trained candidates to Optuna. A failure is shown; the next call repeats the copy."""
         if self.config.optuna:
             try:
-                export(self.records.trials(self.screener.domains), self.config.optuna, self.config.study)
+                new = [number for number in self.records.ledger.ended() if number not in self._exported]
+                export(
+                    self.records.trials(new, self.screener.domains, with_architecture=False),
+                    self.config.optuna,
+                    self.config.study,
+                )
+                self._exported |= set(new)
             except Exception as error:  # any error of a database
                 text = " ".join(f"{type(error).__name__}: {error}".split())
                 self.progress.say(f"Optuna's copy failed: {text:.300}")
 
     def _check_that_training_works(self, *, least: int | None = None) -> None:
         """Raise UserError if the last candidates failed, at least this many; their tracebacks are in the log."""
-        count = self.records.failed_in_a_row()
-        if count < (least or (MOST_FAILURES if self.records.trained() else FIRST_FAILURES)):
+        ledger = self.records.ledger
+        count = len(ledger.failed_in_a_row())
+        if count < (least or (MOST_FAILURES if ledger.trained() else FIRST_FAILURES)):
             return
-        failed = self.records.candidates(statuses=("failed",))[-count:]
+        failed = self.records.numbered(ledger.failed_in_a_row())
         log = self.records.log(*(f"Candidate {c.key}: {c.reason}\n{c.traceback or ''}" for c in failed))
         raise UserError(
             f"Training must succeed for some candidate. The last {count} failed, the last with "
@@ -140,8 +148,9 @@ class Driver:
 
     def _limit_reached(self, done: int) -> str | None:
         """The reason why no generation follows after ``done`` of them; None if one does."""
-        config, trained, elapsed = self.config, self.records.chosen(), self.keeper.clock.elapsed()
-        failed = f" and {self.records.failed()} failed" if self.records.failed() else ""
+        config, trained, elapsed = self.config, self.records.ledger.chosen(), self.keeper.clock.elapsed()
+        count = len(self.records.ledger.failed())
+        failed = f" and {count} failed" if count else ""
         if trained >= self._train_limit():
             return f"{trained} candidates were trained{failed}"
         if config.generations is not None and done >= config.generations:

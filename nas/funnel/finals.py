@@ -35,7 +35,7 @@ class Finals:
         if plan is None or plan.generations != generations:
             plan = self._plan(generations)
             self.keeper.update(finals=plan)
-        by_id = {candidate.id: candidate for candidate in self.records.candidates()}
+        by_id = {candidate.id: candidate for candidate in self.records.numbered(plan.candidates)}
         repeats = [(by_id[number], repeat) for repeat in range(self.config.seeds) for number in plan.candidates]
         missing = self._missing(repeats, plan)
         for together in [missing] if self.config.max_latency_ms is None else [[one] for one in missing]:
@@ -55,8 +55,9 @@ class Finals:
                 self.trainer.evaluator.discard(self.records.folder(candidate.key, "full", repeat))
         if not failed:
             return ""
-        last = next(candidate.reason for candidate in self.records.candidates() if candidate.id == failed[-1])
-        return f"; {len(set(failed))} of {len(plan.candidates)} finalists failed in full training, the last: {last}"
+        (last,) = self.records.numbered(failed[-1:])
+        count = f"{len(set(failed))} of {len(plan.candidates)}"
+        return f"; {count} finalists failed in full training, the last: {last.reason}"
 
     def _missing(self, repeats: Sequence[tuple[Candidate, int]], plan: FinalsPlan) -> list[tuple[Candidate, int]]:
         """The candidates and repeats without test accuracies."""
@@ -88,7 +89,7 @@ class Finals:
 
     def _selection_work(self, curve: Curve) -> float:
         """Estimated time of a finalist's final search, in training images."""
-        candidate = next(c for c in self.records.candidates() if c.id == curve.candidate)
+        (candidate,) = self.records.numbered([curve.candidate])
         selection = self._selection(candidate.architecture)
         images = SELECTION_IMAGES + min(SELECTION_IMAGES, self.records.info.validation_images)
         return SELECTION_SHARE * images * selection["evaluations"] if selection else 0.0

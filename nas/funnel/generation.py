@@ -27,6 +27,7 @@ from nas.strategies.contract import Strategy
 from nas.strategies.random import Random
 
 CONTROL_EVERY = 10
+AUDITED = 1_000  # candidates of an audit between generations, at most
 SHORTLIST = 4  # times the number of candidates that a generation trains
 CHUNK = 256  # rejected proposals written at once
 
@@ -60,9 +61,9 @@ class GenerationProposer:
         """
         started = self.keeper.clock.elapsed()
         self.records.drop_generation(generation)
-        trained_before = len(self.records.accuracy)
-        count = int(min(self.config.generation, limit - self.records.chosen()))
-        earlier_keys = {candidate.key for candidate in self.records.candidates()}
+        ledger = self.records.ledger
+        trained_before, earlier_keys = len(ledger), set(ledger.keys)
+        count = int(min(self.config.generation, limit - ledger.chosen()))
         reliance = self._reliance(generation)
         counter = RejectionCounter(self.keeper.state.rejections)
         ranked = self._ranked(generation, count, earlier_keys, counter, use_proxy=reliance.relied)
@@ -89,15 +90,16 @@ class GenerationProposer:
         return bool(queued)
 
     def _reliance(self, generation: int) -> Reliance:
-        """Whether the proxy orders a generation: by the candidates trained before it, at the first rung."""
+        """Whether the proxy orders a generation: by the candidates trained before it, the newest, at the first rung."""
         records, first = self.records, self.records.rung(self.config.rungs()[0])
-        by_key = {c.key: c for c in records.candidates() if first in records.accuracy[c.id]}
+        trained = records.ledger.with_result(first, most=AUDITED)
+        architectures = records.architectures(trained)
         reliance = decide(
             self.reference,
             (self.config.proxy, self.proxies[self.config.proxy]),
-            list(by_key),
-            lambda key: by_key[key].architecture,
-            [records.accuracy[candidate.id][first] for candidate in by_key.values()],
+            list(architectures.numbers),
+            architectures,
+            [records.ledger[number].accuracy[first] for number in architectures.numbers.values()],
             rng_seed=seed(self.config.seed, "reliance", generation),
         )
         changes = reliance_changes({**self.keeper.state.reliance, generation: reliance})
@@ -115,7 +117,10 @@ class GenerationProposer:
         If neither the proxy nor the strategy ranks, this is the order of proposal, and the pool ends after ``count``
         feasible proposals.
         """
-        config, history = self.config, self.records.trials(self.screener.domains, with_proxy=use_proxy)
+        config = self.config
+        history = self.records.history(
+            self.screener.domains, with_proxy=use_proxy, with_architecture=self.strategy.reads_architectures
+        )
         strategy = new_strategy(self.strategy, seed(config.seed, "strategy", generation), history)
         size = min(config.pool, strategy.pool_limit or config.pool)
         rng = np.random.default_rng(seed(config.seed, "mutation", generation))

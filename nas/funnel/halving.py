@@ -29,7 +29,7 @@ class SuccessiveHalving:
             missing = [
                 candidate
                 for candidate in self.records.candidates(generation)
-                if candidate.in_training and fidelity not in self.records.accuracy[candidate.id]
+                if candidate.in_training and fidelity not in self.records.ledger[candidate.id].accuracy
             ]
             self.trainer.train(
                 [(candidate, 0) for candidate in missing],
@@ -44,20 +44,19 @@ class SuccessiveHalving:
 
     def _decide(self, generation: int, epochs: int, *, last: bool) -> None:
         """Stop all but the best third at a rung. A decision that is repeated after a resume is the same."""
-        records, fidelity = self.records, self.records.rung(epochs)
-        entered = [c for c in records.candidates(generation) if fidelity in records.accuracy[c.id]]
-        entered.sort(key=lambda candidate: (-records.accuracy[candidate.id][fidelity], candidate.key))
+        records, ledger, fidelity = self.records, self.records.ledger, self.records.rung(epochs)
+        entered = [c for c in records.candidates(generation) if fidelity in ledger[c.id].accuracy]
+        entered.sort(key=lambda candidate: (-ledger[candidate.id].accuracy[fidelity], candidate.key))
         survivors = len(entered) if last else math.ceil(len(entered) / 3)
+        changes: dict[int, tuple[str, str]] = {}
+        for place, candidate in enumerate(entered):
+            if candidate.in_training:
+                accuracy = ledger[candidate.id].accuracy[fidelity]
+                status = "finished" if last else "training" if place < survivors else "stopped"
+                where = f"Place {place + 1} of {len(entered)} at epoch {epochs}"
+                changes[candidate.id] = status, f"{where}, with anytime accuracy {accuracy:.4f}."
         with records.transaction():
-            for place, candidate in enumerate(entered):
-                if candidate.in_training:
-                    accuracy = records.accuracy[candidate.id][fidelity]
-                    status = "finished" if last else "training" if place < survivors else "stopped"
-                    records.set_status(
-                        candidate,
-                        status,
-                        f"Place {place + 1} of {len(entered)} at epoch {epochs}, with anytime accuracy {accuracy:.4f}.",
-                    )
+            records.set_statuses(changes)
             self.keeper.update()
         for candidate in entered if last else entered[survivors:]:
             self.trainer.evaluator.discard(records.folder(candidate.key, "search", 0))

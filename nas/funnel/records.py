@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.config import Config
 from nas.evaluation.evaluator import DataInfo
 from nas.evaluation.jobs import Outcome
+from nas.funnel.ledger import TRAINED, Ledger
 from nas.representation.architecture import Architecture
 from nas.screening.proposals import Proposal, Rejected
 from nas.spaces.choices import Domains, Primitive
@@ -23,8 +26,8 @@ from results.front import Score
 if TYPE_CHECKING:
     from results.writer import StudyWriter
 
-TRAINED = ("queued", "training", "stopped", "finished", "failed")
-"""Statuses of candidates that were chosen for training."""
+HISTORY = 2_000
+"""Trials that a strategy learns from, at most."""
 
 
 class StoredArchitecture:
@@ -79,17 +82,6 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """A measured operating point of a candidate; accuracies in [0, 1] or NaN, test_accuracy None if not measured."""
-
-    fidelity: float
-    repeat: int
-    macs: int
-    accuracy: float
-    test_accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
     """The results of a candidate at the highest fidelity of its partial training.
 
@@ -103,22 +95,23 @@ class Curve:
     seconds_per_image: float
 
 
+_COLUMNS = ("id", "key", "generation", "position", "status", "reason", "traceback", "choices", "proxies")
+
+
 class Records:
     """Reads and writes the candidates of a study.
 
-    accuracy: anytime accuracy of the first repeat, by candidate id and fidelity, for all candidates chosen for
-    training. Fidelity: passes over all training images; partial training may use a part of them.
-    files: the study's folder.
+    ledger: the candidates chosen for training, in memory. Fidelity: passes over all training images; partial training
+    may use a part of them. files: the study's folder.
     """
 
     def __init__(self, config: Config, writer: StudyWriter, info: DataInfo, score: Score):
         self.config, self.info, self.score = config, info, score
         self.files = writer.files
+        self.ledger = Ledger(writer)
         self._writer = writer
-        self._architectures: dict[int, StoredArchitecture] = {}
-        chosen = self.candidates()
-        self.accuracy = {candidate.id: self._recorded(candidate.id) for candidate in chosen}
-        self._failed = {candidate.id for candidate in chosen if candidate.status == "failed"}
+        self._architectures: dict[int, StoredArchitecture] = {}  # of the candidates read last
+        self._trials: dict[tuple[int, bool], Trial] = {}  # of the last history, by id and whether with architecture
 
     def transaction(self) -> AbstractContextManager[None]:
         """Write everything inside, or nothing if it raises."""
@@ -141,84 +134,77 @@ class Records:
 
     # Reading -----------------------------------------------------------------------------------------------------
 
-    def candidates(self, generation: int | None = None, statuses: Sequence[str] = TRAINED) -> list[Candidate]:
-        """The candidates that were chosen for training, in order of proposal; None: of all generations."""
-        rows = self._writer.rows(status=statuses, generation=generation)
-        return [self._candidate(row) for row in rows if row["position"] is not None]  # others failed as proposals
+    def candidates(self, generation: int) -> list[Candidate]:
+        """The candidates of a generation that were chosen for training, in order of proposal."""
+        rows = self._writer.rows(TRAINED, generation)
+        return self._candidates(row for row in rows if row["position"] is not None)  # others failed as proposals
 
-    def trials(self, domains: Domains, *, with_proxy: bool = True) -> list[Trial]:
-        """The history for a strategy: candidates that ended partial training; failures have the floor as value.
+    def numbered(self, numbers: Iterable[int]) -> list[Candidate]:
+        """The candidates with these ids, in order of proposal."""
+        return self._candidates(self._writer.rows(ids=numbers))
 
-        with_proxy: whether the trials carry the scores of the study's proxy.
+    def architectures(self, numbers: Iterable[int]) -> ArchitecturesByKey:
+        """From the key of a candidate to its architecture, which is read when it is asked for."""
+        return ArchitecturesByKey(self, {self.ledger[number].key: number for number in numbers})
+
+    def history(self, domains: Domains, *, with_proxy: bool, with_architecture: bool) -> list[Trial]:
+        """The trials that a strategy learns from: of all candidates that ended, or of ``HISTORY`` of them.
+
+        with_proxy: whether the trials carry the scores of the study's proxy. with_architecture: whether they carry the
+        architectures.
         """
-        trials = []
-        for candidate in self.candidates(statuses=("stopped", "finished", "failed")):
-            by_fidelity = self.accuracy[candidate.id]
-            reached = {e: a for e in self.config.rungs() if (a := by_fidelity.get(self.rung(e))) is not None}
-            failed = candidate.status == "failed" or not reached
-            trials.append(
-                Trial(
-                    choices=candidate.choices,
-                    domains=domains.of(candidate.choices),
-                    value=self.score.floor if failed else reached[max(reached)],
-                    complete=candidate.status != "stopped",
-                    intermediate=reached,
-                    generation=candidate.generation,
-                    architecture=candidate.architecture,
-                    proxy=candidate.proxies.get(self.config.proxy) if with_proxy else None,
-                )
-            )
-        return trials
+        wanted = [(number, with_architecture) for number in self.ledger.representative(HISTORY)]
+        new = [number for number, _ in wanted if (number, with_architecture) not in self._trials]
+        added = self.trials(new, domains, with_architecture=with_architecture)
+        known = self._trials | {(number, with_architecture): trial for number, trial in zip(new, added)}
+        self._trials = {each: known[each] for each in wanted}
+        return [trial if with_proxy else replace(trial, proxy=None) for trial in self._trials.values()]
+
+    def trials(self, numbers: Sequence[int], domains: Domains, *, with_architecture: bool) -> list[Trial]:
+        """Candidates that ended partial training; failures have the floor as value. numbers: ids, ascending."""
+        names = ("id", "choices", "proxies", *(["architecture"] if with_architecture else []))
+        return [self._trial(row, domains) for row in self._writer.rows(ids=numbers, columns=names)]
+
+    def _trial(self, row: Mapping[str, Any], domains: Domains) -> Trial:
+        entry = self.ledger[row["id"]]
+        reached = {e: a for e in self.config.rungs() if (a := entry.accuracy.get(self.rung(e))) is not None}
+        failed = entry.status == "failed" or not reached
+        return Trial(
+            choices=row["choices"],
+            domains=domains.of(row["choices"]),
+            value=self.score.floor if failed else reached[max(reached)],
+            complete=entry.status != "stopped",
+            intermediate=reached,
+            generation=entry.generation,
+            architecture=Architecture.from_json(row["architecture"]) if "architecture" in row else None,
+            proxy=row["proxies"].get(self.config.proxy),
+        )
 
     def curves(self, status: str) -> list[Curve]:
-        """The results of partial training of all candidates with a status."""
+        """The results of partial training of all candidates with a status, at the last rung that each reached."""
+        rungs = set(map(self.rung, self.config.rungs()))
+        points = [row for row in self._writer.first_points(status) if row["fidelity"] in rungs]
         curves = []
-        for candidate in self.candidates(statuses=(status,)):
-            reached = [f for f in map(self.rung, self.config.rungs()) if f in self.accuracy[candidate.id]]
-            if not reached:
-                continue
-            points = self._points(candidate.id, reached[-1], repeat=0)
-            seconds = self._writer.seconds_of(candidate.id, reached[-1])
+        for number, of_candidate in groupby(points, key=itemgetter("candidate_id")):
+            last = list(of_candidate)
+            last = [row for row in last if row["fidelity"] == last[-1]["fidelity"]]
+            seconds = math.nan if last[0]["seconds"] is None else last[0]["seconds"]
             curves.append(
                 Curve(
-                    candidate=candidate.id,
-                    key=candidate.key,
-                    macs=tuple(point.macs for point in points),
-                    accuracy=tuple(point.accuracy for point in points),
-                    seconds_per_image=seconds / (reached[-1] * self.info.train_images),
+                    candidate=number,
+                    key=self.ledger[number].key,
+                    macs=tuple(row["macs"] for row in last),
+                    accuracy=tuple(row["accuracy"] for row in last),
+                    seconds_per_image=seconds / (last[0]["fidelity"] * self.info.train_images),
                 )
             )
         return curves
 
     def is_tested(self, candidate: Candidate, fidelity: float, repeat: int) -> bool:
         """Whether the store has the test accuracies of a training."""
-        points = self._points(candidate.id, fidelity, repeat)
-        return bool(points) and all(point.test_accuracy is not None for point in points)
-
-    def chosen(self) -> int:
-        """Number of candidates that were chosen for training and have not failed."""
-        return len(self.accuracy) - len(self._failed)
-
-    def trained(self) -> int:
-        """Number of candidates with a result that have not failed."""
-        return sum(bool(results) for number, results in self.accuracy.items() if number not in self._failed)
-
-    def failed(self) -> int:
-        """Number of candidates whose partial training failed."""
-        return len(self._failed)
-
-    def failed_in_a_row(self) -> int:
-        """Number of failed candidates after the last one that did not fail, in order of training."""
-        return sum(1 for _ in takewhile(self._failed.__contains__, reversed(self.accuracy)))
-
-    def unfinished_generations(self) -> list[int]:
-        """Generations with a candidate whose partial training has not ended, in order."""
-        unfinished = self.candidates(statuses=("queued", "training"))
-        return sorted({candidate.generation for candidate in unfinished})
-
-    def best(self) -> float | None:
-        """The best anytime accuracy so far, at any fidelity."""
-        return max((a for by_fidelity in self.accuracy.values() for a in by_fidelity.values()), default=None)
+        rows = self._writer.points_of(candidate.id)
+        points = [row for row in rows if row["fidelity"] == fidelity and row["repeat"] == repeat]
+        return bool(points) and all(point["test_accuracy"] is not None for point in points)
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -253,15 +239,21 @@ class Records:
             }
             for position, candidate in enumerate(queued)
         )
-        self.accuracy |= {number: {} for number in numbers}
+        for number, candidate in zip(numbers, queued):
+            self.ledger.add(number, candidate.proposal.key, generation)
 
     def drop_generation(self, generation: int) -> None:
         """Remove the candidates of a generation that was not screened completely."""
         self._writer.drop_generation(generation)
+        self.ledger.drop_generation(generation)
 
-    def set_status(self, candidate: Candidate, status: str, reason: str) -> None:
-        """Change the status of a candidate."""
-        self._writer.update_candidate(candidate.id, status=status, reason=reason)
+    def set_statuses(self, changes: Mapping[int, tuple[str, str]]) -> None:
+        """Change statuses. changes: id → status and reason."""
+        self._writer.update_candidates(
+            {number: {"status": status, "reason": reason} for number, (status, reason) in changes.items()}
+        )
+        for number, (status, _) in changes.items():
+            self.ledger.set_status(number, status)
 
     def add_outcome(self, candidate: Candidate, repeat: int, outcome: Outcome, *, fidelity: float, folder: str) -> None:
         """Write an outcome to the store, in place of an earlier one of the same repeat and fidelity."""
@@ -280,21 +272,24 @@ class Records:
         )
         if repeat == 0:
             costs, accuracies = ([point[name] for point in outcome.points] for name in ("macs", "accuracy"))
-            self.accuracy[candidate.id][fidelity] = self.score(costs, accuracies)
+            self.ledger.set_accuracy(candidate.id, fidelity, self.score(costs, accuracies))
 
     def add_failure(self, candidate: Candidate, failure: Failure, *, ends: bool) -> None:
         """Write a failure with its traceback. ends: whether the candidate's status becomes "failed"."""
         status = {"status": "failed"} if ends else {}
-        self._failed |= {candidate.id} if ends else set()
         columns = {"reason": failure.reason, "traceback": failure.traceback, "attempts": failure.attempts}
-        self._writer.update_candidate(candidate.id, **columns, **status)
+        self._writer.update_candidates({candidate.id: columns | status})
+        if ends:
+            self.ledger.set_status(candidate.id, "failed")
 
     def queue_failed(self) -> int:
         """Queue the candidates whose partial training failed again; returns their number."""
-        again = self.candidates(statuses=("failed",))
-        for candidate in again:
-            self._writer.update_candidate(candidate.id, status="queued", reason=None, traceback=None, attempts=0)
-        self._failed.clear()
+        again = self.ledger.failed()
+        queued = {"status": "queued", "reason": None, "traceback": None, "attempts": 0}
+        self._writer.update_candidates(dict.fromkeys(again, queued))
+        for number in again:
+            self.ledger.set_status(number, "queued")
+        self._trials.clear()
         return len(again)
 
     def log(self, *texts: str) -> Path:
@@ -304,36 +299,26 @@ class Records:
             file.writelines(f"{text}\n" for text in texts)
         return path
 
-    def _candidate(self, row: dict[str, Any]) -> Candidate:
-        number = row["id"]
-        if number not in self._architectures:
-            self._architectures[number] = StoredArchitecture(row["architecture"])
-        return Candidate(
-            id=number,
-            key=row["key"],
-            generation=row["generation"],
-            position=row["position"],
-            status=row["status"],
-            reason=row["reason"],
-            traceback=row["traceback"],
-            choices=row["choices"],
-            proxies=row["proxies"],
-            stored=self._architectures[number],
-        )
+    def _candidates(self, rows: Iterable[Mapping[str, Any]]) -> list[Candidate]:
+        """Rows as candidates. Architectures that the last call read too are not parsed again."""
+        known, self._architectures = self._architectures, {}
+        candidates = []
+        for row in rows:
+            stored = known.get(row["id"]) or StoredArchitecture(row["architecture"])
+            self._architectures[row["id"]] = stored
+            columns = {name: row[name] for name in _COLUMNS}
+            candidates.append(Candidate(**columns, stored=stored))
+        return candidates
 
-    def _all_points(self, number: int) -> list[Point]:
-        names = Point.__dataclass_fields__
-        return [Point(**{name: row[name] for name in names}) for row in self._writer.points_of(number)]
 
-    def _points(self, number: int, fidelity: float, repeat: int) -> list[Point]:
-        return [p for p in self._all_points(number) if p.fidelity == fidelity and p.repeat == repeat]
+class ArchitecturesByKey:
+    """Architectures of some candidates, read one by one, because few of them are needed. numbers: id by key."""
 
-    def _recorded(self, number: int) -> dict[float, float]:
-        by_fidelity: dict[float, list[Point]] = {}
-        for point in self._all_points(number):
-            if point.repeat == 0:
-                by_fidelity.setdefault(point.fidelity, []).append(point)
-        return {
-            fidelity: self.score([p.macs for p in points], [p.accuracy for p in points])
-            for fidelity, points in by_fidelity.items()
-        }
+    def __init__(self, records: Records, numbers: Mapping[str, int]) -> None:
+        self.numbers = numbers
+        self._records = records
+
+    def __call__(self, key: str) -> Architecture:
+        """The architecture of the candidate with this key."""
+        (candidate,) = self._records.numbered([self.numbers[key]])
+        return candidate.architecture

@@ -39,7 +39,7 @@ class CandidateTrainer:
 
     def show(self, stage: str) -> None:
         """Show the stage on the user's display."""
-        self.display.show(stage, trained=self.records.trained(), best=self.records.best())
+        self.display.show(stage, trained=self.records.ledger.trained(), best=self.records.ledger.best())
 
     def train(
         self,

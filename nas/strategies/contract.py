@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nas.errors import UserError
 from nas.spaces.choices import Decide, Options, Primitive, index_of
@@ -85,10 +85,11 @@ class Strategy(ABC):
     Notes
     -----
     The driver constructs one strategy per generation as ``Strategy(seed=..., history=...)``. The seed is derived from
-    study and generation; the history has all trials so far, in any order. For each proposal the driver calls ``ask``
-    once, and passes the returned decision function to the search space through a `Recorder`. The function is valid
-    until the next call of ``ask`` or ``tell``. The space may ask for names that are not in the history, may not ask for
-    some that are, and may raise an exception at any time.
+    study and generation; the history has the trials so far, in any order: of more than 2,000, the newest 1,000 and the
+    best 1,000 of the rest. For each proposal the driver calls ``ask`` once, and passes the returned decision function
+    to the search space through a `Recorder`. The function is valid until the next call of ``ask`` or ``tell``. The
+    space may ask for names that are not in the history, may not ask for some that are, and may raise an exception at
+    any time.
 
     Most proposals are rejected without training, and the strategy is not informed of it. A strategy has no state except
     seed and history, so a study resumes exactly: equal seeds, histories (as sets) and calls give equal proposals, in
@@ -110,6 +111,9 @@ class Strategy(ABC):
     --------
     nas.testing.check_strategy : checks that a strategy keeps this contract.
     """
+
+    reads_architectures: ClassVar[bool] = True
+    """Whether the trials must carry their architectures. False saves time in long studies."""
 
     def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
         self.seed = seed

@@ -29,6 +29,7 @@ class _OptunaStrategy(Strategy):
     """
 
     startup: ClassVar[int]
+    reads_architectures = False
 
     def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
         super().__init__(seed=seed, history=history)

@@ -18,6 +18,8 @@ class Random(Strategy):
     About 0.2 µs per choice; no limit.
     """
 
+    reads_architectures = False
+
     def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
         super().__init__(seed=seed, history=history)
         self._decide = at_random(np.random.default_rng(seed))

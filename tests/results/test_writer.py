@@ -23,7 +23,7 @@ writer = store.writer(sys.argv[2], {})
 row = {"key": "abcd1234", "space": "residual", "generation": 0, "status": "queued"}
 (number,) = writer.add_candidates([row])
 with writer.transaction():
-    writer.update_candidate(number, status="training")
+    writer.update_candidates({number: {"status": "training"}})
     writer.add_candidates([row | {"generation": 1}] * 5000)
     print("ready", flush=True)
     sys.stdin.read(1)
@@ -67,7 +67,6 @@ def test_a_second_writer_is_refused_and_kill_9_leaves_the_state_before(store):
             time.sleep(0.05)
     with writer:
         assert [row["status"] for row in writer.rows()] == ["queued"]
-        assert writer.generations() == 1
         writer.finish()
     assert store.studies()["state"].tolist() == ["finished"]
 
@@ -146,20 +145,19 @@ def test_transactions_are_all_or_nothing(store, rows):
         (number,) = writer.add_candidates([rows("abcd1234")])
         with suppress(KeyError), writer.transaction():
             writer.add_candidates([rows("abcd0000", generation=7)])
-            writer.update_candidate(number, status="training")
+            writer.update_candidates({number: {"status": "training"}})
             raise KeyError
         assert [row["status"] for row in writer.rows()] == ["queued"]
         with writer.transaction():
             with suppress(results.StoreError), writer.transaction():
-                writer.update_candidate(number, status="training")
-                writer.update_candidate(10**6, status="training")
-            writer.update_candidate(number, attempts=2)
+                writer.update_candidates({number: {"status": "training"}})
+                writer.update_candidates({10**6: {"status": "training"}})
+            writer.update_candidates({number: {"attempts": 2}})
         assert [(row["status"], row["attempts"]) for row in writer.rows()] == [("queued", 2)]
 
 
 def test_rows_for_resuming(store, rows):
     with store.writer("s", {}) as writer:
-        assert writer.generations() == 0
         assert writer.rows() == []
         ids = writer.add_candidates(
             [rows("aa00", generation=g, status=s) for g in (0, 1) for s in ("queued", "finished")]
@@ -168,12 +166,16 @@ def test_rows_for_resuming(store, rows):
         assert [row["id"] for row in writer.rows()] == ids
         assert [row["id"] for row in writer.rows("queued")] == [ids[0], ids[2]]
         assert [row["id"] for row in writer.rows(["queued", "finished"], generation=1)] == ids[2:]
-        assert writer.generations() == 2
+        assert writer.rows(ids=[ids[3], ids[0]], columns=["status", "id"]) == [
+            {"status": "queued", "id": ids[0]},
+            {"status": "finished", "id": ids[3]},
+        ]
+        assert writer.rows(ids=[]) == []
         with pytest.raises(results.StoreError, match="one of invalid, infeasible"):
             writer.rows("done")
     with store.writer("other", {}) as writer:
         assert writer.rows() == []
-        for call in (lambda: writer.update_candidate(ids[0]), lambda: writer.points_of(ids[0])):
+        for call in (lambda: writer.update_candidates({ids[0]: {}}), lambda: writer.points_of(ids[0])):
             with pytest.raises(results.StoreError, match="of study 'other'"):
                 call()
 
@@ -268,7 +270,7 @@ def test_a_closed_writer_says_so(sqlite_store):
     writer.close()
     writer.close()
     with pytest.raises(results.StoreError, match="closed"):
-        writer.generations()
+        writer.scores()
 
 
 def test_a_missing_folder_is_reported(tmp_path):

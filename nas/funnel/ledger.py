@@ -1,0 +1,137 @@
+"""The candidates that were chosen for training, in memory: read once at the start, kept up to date by each write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import nlargest
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from results.writer import StudyWriter
+
+TRAINED = ("queued", "training", "stopped", "finished", "failed")
+"""Statuses of candidates that were chosen for training."""
+ENDED = ("stopped", "finished", "failed")
+"""Statuses of candidates whose partial training has ended."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """A candidate that was chosen for training.
+
+    accuracy: anytime accuracy of the first repeat by fidelity, in passes over all training images.
+    """
+
+    key: str
+    generation: int
+    status: str
+    accuracy: dict[float, float] = field(default_factory=dict)
+
+
+class Ledger:
+    """Entries by id, in order of proposal, with their counts.
+
+    keys: of all entries. Entries are changed only by the methods.
+    """
+
+    def __init__(self, writer: StudyWriter) -> None:
+        self.keys: set[str] = set()
+        self._entries: dict[int, Entry] = {}
+        self._with_result: set[int] = set()
+        self._failed: set[int] = set()
+        self._best: float | None = None
+        names = ("id", "key", "generation", "status", "position")
+        for row in writer.rows(TRAINED, columns=names):
+            if row["position"] is not None:  # others failed as proposals
+                self.add(row["id"], row["key"], row["generation"], row["status"])
+        for number, fidelity, accuracy in writer.scores():
+            if number in self._entries:
+                self.set_accuracy(number, fidelity, accuracy)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, number: int) -> Entry:
+        return self._entries[number]
+
+    def add(self, number: int, key: str, generation: int, status: str = "queued") -> None:
+        """Add a candidate."""
+        self._entries[number] = Entry(key=key, generation=generation, status=status)
+        self.keys.add(key)
+        self.set_status(number, status)
+
+    def drop_generation(self, generation: int) -> None:
+        """Remove the candidates of a generation."""
+        for number in [n for n in reversed(self._entries) if self._entries[n].generation == generation]:
+            self.keys.discard(self._entries.pop(number).key)
+            self._failed.discard(number)
+            self._with_result.discard(number)
+
+    def set_status(self, number: int, status: str) -> None:
+        """Change the status of a candidate."""
+        self._entries[number].status = status
+        if status == "failed":
+            self._failed.add(number)
+        else:
+            self._failed.discard(number)
+
+    def set_accuracy(self, number: int, fidelity: float, accuracy: float) -> None:
+        """Note a result, in place of an earlier one at the same fidelity."""
+        self._entries[number].accuracy[fidelity] = accuracy
+        self._with_result.add(number)
+        self._best = accuracy if self._best is None else max(self._best, accuracy)
+
+    # Counts ------------------------------------------------------------------------------------------------------
+
+    def chosen(self) -> int:
+        """Number of candidates that were chosen for training and have not failed."""
+        return len(self._entries) - len(self._failed)
+
+    def trained(self) -> int:
+        """Number of candidates with a result that have not failed."""
+        return len(self._with_result) - len(self._with_result & self._failed)
+
+    def failed(self) -> list[int]:
+        """Candidates whose partial training failed."""
+        return sorted(self._failed)
+
+    def failed_in_a_row(self) -> list[int]:
+        """The failed candidates after the last one that did not fail, in order of training."""
+        return [*takewhile(self._failed.__contains__, reversed(self._entries))][::-1]
+
+    def best(self) -> float | None:
+        """The best anytime accuracy so far, at any fidelity."""
+        return self._best
+
+    # Choices -----------------------------------------------------------------------------------------------------
+
+    def ended(self) -> list[int]:
+        """Candidates whose partial training has ended, in order of proposal."""
+        return [number for number, entry in self._entries.items() if entry.status in ENDED]
+
+    def unfinished_generations(self) -> list[int]:
+        """Generations with a candidate whose partial training has not ended, in order."""
+        return sorted({entry.generation for entry in self._entries.values() if entry.status not in ENDED})
+
+    def with_result(self, fidelity: float, *, most: int) -> list[int]:
+        """The newest candidates with a result at a fidelity, in order of proposal, at most this many."""
+        there = [number for number, entry in self._entries.items() if fidelity in entry.accuracy]
+        return there[-most:]
+
+    def representative(self, most: int) -> list[int]:
+        """The candidates that ended, in order of proposal; of more than ``most``, the newest half and the best others.
+
+        Candidates that finished are better than those that were stopped; among equals, the first proposed.
+        """
+        ended = self.ended()
+        if len(ended) <= most:
+            return ended
+        older, newer = ended[: -(most // 2)], ended[-(most // 2) :]
+
+        def worth(number: int) -> tuple[bool, float, int]:
+            entry = self._entries[number]
+            value = entry.accuracy[max(entry.accuracy)] if entry.accuracy and entry.status != "failed" else 0.0
+            return entry.status == "finished", value, -number
+
+        return sorted(nlargest(most - len(newer), older, key=worth)) + newer
