@@ -23,13 +23,13 @@ import numpy as np
 import pandas as pd
 from chain_checks import checks
 from chain_graphs import log_path_totals, random_graph, residual, with_drops
-from chain_oracles import dense_tas, listed_dtmc
+from chain_oracles import dense_tas, listed_walk_weights
 from controls import learned_paths
-from packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
+from packed import PACKED_WALKS, pack, packed_learned_paths, packed_mean_walk_weights, packed_scores
 
 from nas.chain.graph import graph_of
 from nas.chain.walks import WALKS
-from nas.proxies.dtmc import dtmc
+from nas.proxies.dtmc import dtmc, walk_weights
 from nas.representation.architecture import Architecture
 
 
@@ -47,12 +47,13 @@ def speeds(name: str, population: list[Architecture], repeats: int) -> Iterator[
     short = [a for a in population if max(log_path_totals(graph_of(a).graph)) < math.log(2e4)][:3]
     methods: dict[str, tuple[Callable[[], Any], int]] = {
         "pack": (lambda: pack(population), len(population)),
-        "batch: dtmc": (lambda: packed_dtmc(packed), len(population)),
+        "batch: walk_weights": (lambda: packed_mean_walk_weights(packed), len(population)),
         "batch: learned paths": (lambda: packed_learned_paths(packed), len(population)),
         **{
             f"batch: {walk}, TAS and importance": (lambda walk=walk: packed_scores(packed, walk), len(population))
             for walk in PACKED_WALKS
         },
+        "one by one: walk_weights": (lambda: [walk_weights(a) for a in first_1000], len(first_1000)),
         "one by one: dtmc": (lambda: [dtmc(a) for a in first_1000], len(first_1000)),
         "one by one: learned paths": (lambda: [learned_paths(a) for a in first_1000], len(first_1000)),
         **{
@@ -68,7 +69,7 @@ def speeds(name: str, population: list[Architecture], repeats: int) -> Iterator[
         len(first_20),
     )
     if short:
-        methods["naive: list of paths (at most 20,000)"] = (lambda: [listed_dtmc(a) for a in short], len(short))
+        methods["naive: list of paths (at most 20,000)"] = (lambda: [listed_walk_weights(a) for a in short], len(short))
     operations = float(np.mean([len(a.topology.operations) for a in population]))
     for repeat in range(repeats):
         for method, (function, count) in methods.items():

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 from chain_graphs import log_path_totals, random_graph, random_walkable
-from chain_oracles import dense_chain, dense_tas, listed, listed_dtmc, listed_learned_paths
+from chain_oracles import dense_chain, dense_tas, listed, listed_learned_paths, listed_walk_weights
 from controls import log_learned_paths
-from packed import PACKED_WALKS, pack, packed_dtmc, packed_learned_paths, packed_scores
+from packed import PACKED_WALKS, pack, packed_learned_paths, packed_mean_walk_weights, packed_scores
 
 from nas.chain.graph import graph_of
 from nas.chain.walks import WALKS, Graph, best_path, flow, paths, undirected
 from nas.errors import UserError
-from nas.proxies.dtmc import dtmc
+from nas.proxies.dtmc import walk_weights
 
 EXACT, SOLVED, ERRORS = 1e-12, 1e-10, 4.5
 """Bounds of deviations: rounding, a dense solve, and standard errors of a simulation."""
@@ -166,10 +166,18 @@ def of_packed(count: int, rng: np.random.Generator) -> Iterator[tuple[str, float
     architectures = [random_graph(rng, int(rng.integers(7, 16)), int(rng.integers(1, 4))) for _ in range(count)]
     packed = pack(architectures)
     levels_AL = packed_learned_paths(packed)
-    yield "batch dtmc against one by one", far(packed_dtmc(packed), [dtmc(a) for a in architectures]), EXACT
+    yield (
+        "batch walk_weights against one by one",
+        far(packed_mean_walk_weights(packed), [walk_weights(a) for a in architectures]),
+        EXACT,
+    )
     each = [far(levels_AL[a, : len(one.points)], log_learned_paths(one)) for a, one in enumerate(architectures)]
     yield "batch learned paths per level against one by one", far(each, 0.0), EXACT
-    yield "batch dtmc against a list of paths", far(packed_dtmc(packed), [listed_dtmc(a) for a in architectures]), EXACT
+    yield (
+        "batch walk_weights against a list of paths",
+        far(packed_mean_walk_weights(packed), [listed_walk_weights(a) for a in architectures]),
+        EXACT,
+    )
     expected = [listed_learned_paths(a) for a in architectures]
     yield "batch learned paths against a list of paths", far(np.nanmean(levels_AL, axis=1), expected), EXACT
     for walk in PACKED_WALKS:

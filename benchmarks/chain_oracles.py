@@ -84,7 +84,7 @@ def listed(graph: Graph, level: int) -> list[list[int]]:
     return finished
 
 
-def listed_dtmc(architecture: Architecture) -> float:
+def listed_walk_weights(architecture: Architecture) -> float:
     """The score by listing all paths of every level with their probabilities and weights."""
     graph, levels = graph_of(architecture).graph, []
     for level, point in enumerate(architecture.points):

@@ -1,9 +1,9 @@
 """Scores of many architectures at once: graphs packed into arrays, and passes of the chain over all graphs.
 
 For populations that are scored repeatedly: by a second walk, or with the importance of all operations. A pass visits
-the positions in topological order, all graphs at once. Packing takes as long as :func:`nas.proxies.dtmc.dtmc` (see
-chain.py), so it gains nothing if a candidate is scored *once*, as in the funnel and the audit. The results are equal up
-to rounding.
+the positions in topological order, all graphs at once. Packing takes as long as
+:func:`nas.proxies.dtmc.walk_weights` (see chain.py), so it gains nothing if a candidate is scored *once*, as in the
+funnel and the audit. The results are equal up to rounding.
 
 Suffixes: A architectures, L levels, G graphs, P positions, M maps, O operations.
 
@@ -162,8 +162,8 @@ def packed_walk_weights(packed: PackedGraphs) -> Floats:
     return np.where(packed.graph_AL >= 0, np.log(np.maximum(1.0, met_AL)), np.nan)
 
 
-def packed_dtmc(packed: PackedGraphs) -> Floats:
-    """:func:`nas.proxies.dtmc.dtmc` of every architecture, shape (A,)."""
+def packed_mean_walk_weights(packed: PackedGraphs) -> Floats:
+    """:func:`nas.proxies.dtmc.walk_weights` of every architecture, shape (A,)."""
     levels_AL = packed_walk_weights(packed)
     return np.nansum(levels_AL, axis=1) / (packed.graph_AL >= 0).sum(axis=1)
 

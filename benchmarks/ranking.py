@@ -44,7 +44,19 @@ from nas.spaces.choices import at_random
 from results.front import anytime_accuracy
 
 ROWS = Path(__file__).parent / "rows"
-PROXIES = ("dtmc", "learned_paths", "macs", "params", "depth", "count", "nn_mass", "naswot", "synflow", "zico")
+PROXIES = (
+    "dtmc",
+    "walk_weights",
+    "learned_paths",
+    "macs",
+    "params",
+    "depth",
+    "count",
+    "nn_mass",
+    "naswot",
+    "synflow",
+    "zico",
+)
 REFERENCES = 150  # random architectures of a space, to fit the effect of size
 RESAMPLES = 2_000
 TIMED = 10  # networks per space on which proxies are timed

@@ -1,13 +1,74 @@
-"""Scores of an architecture by random walks over its operating points."""
+"""Scores of an architecture by its Markov chains: the training chain, and random walks over its operating points."""
 
 from __future__ import annotations
 
 import math
 from operator import mul
 
+from nas.chain.training import TrainedOperation, depends_on_widths, training_chain
 from nas.representation.architecture import Architecture
 from nas.representation.cost import live_weights
 from nas.representation.topology import Topology
+from nas.representation.wiring import pairs
+
+
+def training_scores(architecture: Architecture) -> tuple[float, ...]:
+    """Score of each level by its training chain.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture.
+
+    Returns
+    -------
+    tuple of float
+        One value per level. 0.0 for a level without learned operations.
+
+    Notes
+    -----
+    With the training importance p of each learned operation, the shares h and γ of the high band in its signal and
+    gradient, κ the larger side of its kernel, C its connected pairs of active channels, and n(x) the exponential of the
+    entropy of (x, 1 − x), the effective number of bands::
+
+        −Σ p ln p  +  ln Σ p · (κ + 1)/2 · n(h) · n(γ)  +  mean of ln C
+
+    The terms: how evenly the operations are trained, how much of the image the trained operations see and in how many
+    bands, and how wide they are. The score is ours; nothing in it is fitted.
+
+    O(V + E) per level; levels with the same operations share the chain.
+    """
+    topology = architecture.topology
+    widths = depends_on_widths(topology)
+    chains: dict[object, tuple[float, list[int]]] = {}
+    levels = []
+    for point in architecture.points:
+        key = point if widths else (point.operations, point.output)
+        if key not in chains:
+            chain = training_chain(topology, point)
+            chains[key] = _balance_and_view(topology, chain), [trained.operation for trained in chain]
+        terms, learned = chains[key]
+        counts = topology.active(point)
+        width = sum(math.log(pairs(topology, topology.operations[o], point, counts)) for o in learned)
+        levels.append(terms + width / len(learned) if learned else 0.0)
+    return tuple(levels)
+
+
+def _balance_and_view(topology: Topology, chain: tuple[TrainedOperation, ...]) -> float:
+    """The first two terms of :func:`training_scores`."""
+    balance = view = 0.0
+    for trained in chain:
+        kernel = topology.operations[trained.operation].kernel
+        reach = (max(kernel, default=1) + 1) / 2
+        bands = math.exp(_entropy(trained.high_signal) + _entropy(trained.high_gradient))
+        balance -= trained.importance * math.log(trained.importance)
+        view += trained.importance * reach * bands
+    return balance + math.log(view) if chain else 0.0
+
+
+def _entropy(share: float) -> float:
+    """Entropy of (share, 1 − share), in nats."""
+    return -share * math.log(share) - (1 - share) * math.log1p(-share) if 0 < share < 1 else 0.0
 
 
 def log_walk_weights(architecture: Architecture) -> tuple[float, ...]:

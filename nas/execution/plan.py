@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nas.representation.elements import Subnetwork
+from nas.representation.gates import scale_factor
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
 from nas.representation.wiring import active_channels, alignment
@@ -151,22 +152,10 @@ def make_plan(topology: Topology, point: Subnetwork, device: torch.device) -> Pl
                 concat=feature_map.merge == "concat",
                 inputs=tuple((o, topology.operations[o].source, _route(topology, o, channels)) for o in incoming),
                 activation=feature_map.activation,
-                factor=_factor(topology, index, channels[index].count, len(incoming)),
+                factor=scale_factor(topology, index, channels[index].count, len(incoming)),
             )
         )
     return Plan(tuple(steps), channels, point.output)
-
-
-def _factor(topology: Topology, index: int, active: int, incoming: int) -> float:
-    """The scale of a gated map's values; its components are its slices, or the sources of a concat."""
-    feature_map = topology.maps[index]
-    if feature_map.scale == "none":
-        return 1.0
-    if feature_map.merge == "concat":
-        components, on = len(topology.incoming[index]), incoming
-    else:
-        components, on = len(feature_map.slices), feature_map.slices.index(active) + 1
-    return (1 if feature_map.scale == "mean" else components) / on
 
 
 def _route(topology: Topology, index: int, channels: dict[int, Channels]) -> Route:

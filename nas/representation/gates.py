@@ -88,6 +88,18 @@ def gated_maps(module: GatedModule) -> list[int]:
     return sorted({index for component in module.components for index in component})
 
 
+def scale_factor(topology: Topology, index: int, active: int, incoming: int) -> float:
+    """The scale of a gated map's values; its components are its slices, or the sources of a concat."""
+    feature_map = topology.maps[index]
+    if feature_map.scale == "none":
+        return 1.0
+    if feature_map.merge == "concat":
+        components, on = len(topology.incoming[index]), incoming
+    else:
+        components, on = len(feature_map.slices), feature_map.slices.index(active) + 1
+    return (1 if feature_map.scale == "mean" else components) / on
+
+
 def round_robin(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """The components of several modules in one order, as (module, component).
 

@@ -78,6 +78,21 @@ class Kind(ABC):
         """
         return ()
 
+    def high_gain(self, operation: Operation) -> float:
+        """Factor by which an operation without weights changes the amplitude of high spatial frequencies.
+
+        Less than 1 for a kind that averages over positions. Used by :mod:`nas.chain.training`.
+
+        Parameters
+        ----------
+        operation : Operation
+
+        Returns
+        -------
+        float
+        """
+        return 1.0
+
     @abstractmethod
     def apply(
         self, operation: Operation, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, groups: int
@@ -251,6 +266,9 @@ class AvgPool(Kind):
 
     def output_size(self, operation: Operation, size: Size) -> Size:
         return _pool_size(operation, size)
+
+    def high_gain(self, operation: Operation) -> float:
+        return math.prod(operation.kernel) ** -0.5
 
     def apply(self, operation, x, weight, bias, groups):
         import torch

@@ -13,7 +13,7 @@ from nas.chain.graph import graph_of
 from nas.chain.scores import log_walk_weights
 from nas.chain.walks import WALKS
 from nas.errors import UserError
-from nas.proxies.dtmc import dtmc
+from nas.proxies.dtmc import walk_weights
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
@@ -26,21 +26,28 @@ from .scripts import script
 log_learned_paths = script("controls").log_learned_paths
 packed_graphs = script("packed")
 PACKED_WALKS, pack = packed_graphs.PACKED_WALKS, packed_graphs.pack
-packed_dtmc, packed_learned_paths = packed_graphs.packed_dtmc, packed_graphs.packed_learned_paths
+packed_learned_paths, packed_mean_walk_weights = (
+    packed_graphs.packed_learned_paths,
+    packed_graphs.packed_mean_walk_weights,
+)
 packed_scores, packed_walk_weights = packed_graphs.packed_scores, packed_graphs.packed_walk_weights
 
 
 def check(batch: list[Architecture], tolerance: float = 1e-12) -> None:
     """Packed functions agree with the functions for one architecture."""
     packed = pack(batch)
-    paths_AL, weights_AL, scores_A = packed_learned_paths(packed), packed_walk_weights(packed), packed_dtmc(packed)
+    paths_AL, weights_AL, scores_A = (
+        packed_learned_paths(packed),
+        packed_walk_weights(packed),
+        packed_mean_walk_weights(packed),
+    )
     walked = {walk: packed_scores(packed, walk) for walk in PACKED_WALKS}
     for a, architecture in enumerate(batch):
         count = len(architecture.points)
         for levels_AL, of in ((paths_AL, log_learned_paths), (weights_AL, log_walk_weights)):
             assert levels_AL[a, :count] == pytest.approx(of(architecture), rel=tolerance, abs=tolerance)
             assert np.isnan(levels_AL[a, count:]).all()
-        assert scores_A[a] == pytest.approx(dtmc(architecture), rel=tolerance, abs=tolerance)
+        assert scores_A[a] == pytest.approx(walk_weights(architecture), rel=tolerance, abs=tolerance)
         view, graphs = graph_of(architecture), packed.graph_AL[a, :count]
         maps, outputs = list(view.map_nodes), list(view.operation_nodes)
         for walk, scores in walked.items():
@@ -71,7 +78,7 @@ def test_agrees_on_all_styles_and_on_shipped_spaces_together():
 def test_the_order_of_architectures_does_not_matter():
     batch = [make() for make in hand_built.ALL.values()]
     order = np.random.default_rng(0).permutation(len(batch))
-    scores, shuffled = packed_dtmc(pack(batch)), packed_dtmc(pack([batch[i] for i in order]))
+    scores, shuffled = (packed_mean_walk_weights(pack(some)) for some in (batch, [batch[i] for i in order]))
     assert scores[order].tolist() == shuffled.tolist()
 
 
@@ -118,7 +125,7 @@ def test_a_learned_path_among_very_many_keeps_its_precision(blocks):
 
 def test_nothing_to_pack():
     packed = pack([])
-    assert packed_dtmc(packed).shape == (0,)
+    assert packed_mean_walk_weights(packed).shape == (0,)
     assert packed_scores(packed).tas_maps_AM.shape == (0, 0)
 
 

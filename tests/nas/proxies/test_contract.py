@@ -7,7 +7,7 @@ import pytest
 from nas.chain.scores import log_walk_weights
 from nas.errors import PluginError
 from nas.proxies.contract import evaluate, load_proxy, proxy
-from nas.proxies.dtmc import dtmc
+from nas.proxies.dtmc import walk_weights
 from nas.proxies.sizes import count, depth, macs, params
 from nas.representation.architecture import macs as macs_of
 from nas.representation.architecture import params as params_of
@@ -15,7 +15,7 @@ from nas.representation.builder import Builder
 from nas.representation.elements import Task
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=10)
-NAMES = ("dtmc", "macs", "params", "depth", "count")
+NAMES = ("dtmc", "walk_weights", "macs", "params", "depth", "count")
 
 
 def stack(blocks, *, parallel=0, levels=2, skips=True):
@@ -36,7 +36,7 @@ def stack(blocks, *, parallel=0, levels=2, skips=True):
 def test_values_on_a_residual_stack():
     architecture = stack(3, parallel=1)
     walked = [9 * 3 * w + 3 * (2 * 9 * w**2 + w**2) / 3 + 10 * w for w in (4, 8)]  # a third of the walks each way
-    assert dtmc(architecture) == pytest.approx((math.log(walked[0]) + math.log(walked[1])) / 2)
+    assert walk_weights(architecture) == pytest.approx((math.log(walked[0]) + math.log(walked[1])) / 2)
     assert depth(architecture) == 8
     assert count(architecture) == 11
     for size, costs in ((macs, macs_of(architecture)), (params, params_of(architecture))):
@@ -52,7 +52,7 @@ def test_levels_are_averaged():
     architecture = builder.architecture([builder.point(0, without=(2,)), builder.point(1)])
     alone, beside = 27 * 4 + 9 * 4 * 4 + 10 * 4, 27 * 8 + (9 * 8 * 8 + 8 * 8) / 2 + 10 * 8
     assert log_walk_weights(architecture) == pytest.approx((math.log(alone), math.log(beside)))
-    assert dtmc(architecture) == pytest.approx((math.log(alone) + math.log(beside)) / 2)
+    assert walk_weights(architecture) == pytest.approx((math.log(alone) + math.log(beside)) / 2)
     assert count(architecture) == 3.5
     assert depth(architecture) == 3
 
@@ -74,7 +74,7 @@ def test_grows_with_added_blocks(name):
 def test_skips_change_the_score_of_the_chain_only():
     """Walks take them past learned operations."""
     plain, residual = stack(4, skips=False), stack(4)
-    assert dtmc(residual) < dtmc(plain)
+    assert walk_weights(residual) < walk_weights(plain)
     for size in (macs, params, depth, count):
         assert size(residual) == size(plain)
 
