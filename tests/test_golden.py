@@ -29,7 +29,7 @@ COMMON: dict[str, Any] = {
     "study": "golden",
     "data": "nothing",
     "evaluator": f"{FOLDER / 'plugin.py'}:Pure",
-    "proxy": "dtmc",
+    "proxy": "walk_weights",
     "points": 4,
     "pool": 20,
     "generation": 5,

@@ -76,7 +76,7 @@ def ranking(figure: Figure) -> None:
 
 def strategies(figure: Figure) -> None:
     """Candidates trained to reach the hypervolume of random search; the half that the score was not chosen on."""
-    table = rows("strategies").query("limit == 85").fillna({"needed": np.inf})
+    table = rows("strategies").query("limit == 85 and proxy == 'dtmc'").fillna({"needed": np.inf})
     needed = table.groupby(["strategy", "order"]).needed.median()
     ordered = {"random": "proxy", "tpe": "proxy", "nsga2": "proxy", "guided": "surrogate+proxy"}
     groups = {
