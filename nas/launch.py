@@ -237,7 +237,7 @@ def _run(
             LocalRunner(
                 config.evaluator,
                 config.data,
-                config.evaluator_settings(),
+                worker_settings(config),
                 identity=DataIdentity.of(parts.info),
                 workers=config.workers or 1,
                 log=str(writer.files / "log.txt"),
@@ -551,6 +551,20 @@ def check_optuna(url: str, study: str, store: str, identity: str | None) -> None
         raise UserError(
             f"--optuna must be a storage that Optuna can open, such as sqlite:///optuna.db. Got {url!r}: {reason:.200}"
         ) from error
+
+
+def worker_settings(config: Config) -> dict[str, Any]:
+    """Settings of the evaluator in the workers.
+
+    The device "auto" is the one of this process, so that a worker that has lost it does not train on the CPU unnoticed.
+    """
+    settings = config.evaluator_settings()
+    if config.device == "auto":
+        import torch
+
+        if torch.cuda.is_available():
+            settings["device"] = "cuda"
+    return settings
 
 
 def default_workers(config: Config) -> int:

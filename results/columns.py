@@ -89,7 +89,7 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         *_of(studies, "state", "reason"),
         *_computed(
             ("candidates", "integer", "number of candidates, rejected proposals included"),
-            ("trained", "integer", "number of candidates with results"),
+            ("trained", "integer", "number of candidates with results that did not fail"),
             ("score", "text", "name of the score that the study maximises"),
         ),
         *(replace(column, type="time") for column in _of(studies, "created_at", "updated_at")),

@@ -91,6 +91,15 @@ _EXPLANATIONS = (
 )
 
 
+def file_number(location: Location) -> tuple[int, int] | None:
+    """What identifies the SQLite file behind the present path; None for other databases, and without a file."""
+    try:
+        status = location.file.stat() if location.file is not None else None
+    except FileNotFoundError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)
+
+
 def explain(location: Location, error: BaseException) -> StoreError:
     """An error of the database or the system as one clear line."""
     original = getattr(error, "orig", None) or error

@@ -79,6 +79,7 @@ class StudyWriter:
         self.files.mkdir(parents=True, exist_ok=True)
         with creation_lock(location), connection.begin():
             migrations.create_or_upgrade(connection, location)
+        self._file = connections.file_number(location)
         return connection
 
     def _join(self, settings: dict[str, Any], declared: dict[str, Measure]) -> tuple[int, dict[str, Measure]]:
@@ -130,6 +131,7 @@ class StudyWriter:
         with self._mutex:
             outermost = not self._connection.in_transaction()
             with connections.clear_errors(self._location):
+                self._check_present()
                 scope = self._connection.begin() if outermost else self._connection.begin_nested()
             try:
                 yield
@@ -141,6 +143,14 @@ class StudyWriter:
                 with suppress(sa.exc.SQLAlchemyError):  # a full disk has rolled it back already
                     scope.rollback()
                 raise
+
+    def _check_present(self) -> None:
+        """Raise StoreError if another file, or none, is in the place of the store: what is written would be lost."""
+        if self._file != connections.file_number(self._location):
+            raise StoreError(
+                f"The store {self._location.label} must stay in its place while a study runs. It was moved, deleted or "
+                "replaced: put it back, then resume."
+            )
 
     @contextmanager
     def _statements(self) -> Iterator[sa.Connection]:

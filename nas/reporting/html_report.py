@@ -199,7 +199,7 @@ def _headline(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> He
         best_accuracy=best.anytime_accuracy,
         low=score.low,
         high=score.high,
-        trained=int(candidates.position.notna().sum()),
+        trained=int((candidates.position.notna() & (candidates.status != "failed")).sum()),
         proposed=len(candidates),
     )
 

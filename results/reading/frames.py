@@ -40,7 +40,7 @@ def of_studies(connection: sa.Connection) -> pd.DataFrame:
     row = studies.c
     columns = (row.id, row.name.label("study"), row.state, row.reason, row.created_at, row.updated_at)
     frame = fetch(connection, sa.select(*columns).order_by(row.id), "studies").set_index("id")
-    is_trained = sa.exists().where(evaluations.c.candidate_id == candidates.c.id)
+    is_trained = sa.exists().where(evaluations.c.candidate_id == candidates.c.id) & (candidates.c.status != "failed")
     proposed, trained = _counts(connection, sa.true()), _counts(connection, is_trained)
     frame.insert(3, "candidates", [proposed.get(number, 0) for number in frame.index])
     frame.insert(4, "trained", [trained.get(number, 0) for number in frame.index])

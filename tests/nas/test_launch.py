@@ -14,7 +14,7 @@ import results
 from evaluators.data.datasets import from_arrays
 from nas.config import CHANGEABLE, Config, study_name
 from nas.errors import DataError, UserError
-from nas.launch import default_workers, prepared, preview, stored_settings
+from nas.launch import default_workers, prepared, preview, stored_settings, worker_settings
 from nas.plugins import load_plugin
 from nas.spaces.loading import load_spaces
 
@@ -30,6 +30,13 @@ def arrays(count=60):
 
 
 # Checks before anything is written ------------------------------------------------------------------------------------
+
+
+def test_workers_do_not_train_on_the_cpu_after_their_gpu_is_lost(monkeypatch):
+    for available, device in ((True, "cuda"), (False, "auto")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda available=available: available)
+        assert worker_settings(config(device="auto"))["device"] == device
+    assert worker_settings(config(device="cpu"))["device"] == "cpu"
 
 
 def test_prepared_settings_leave_nothing_open():

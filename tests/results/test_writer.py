@@ -71,6 +71,37 @@ def test_a_second_writer_is_refused_and_kill_9_leaves_the_state_before(store):
     assert store.studies()["state"].tolist() == ["finished"]
 
 
+@pytest.mark.parametrize("what", ["moved", "deleted", "replaced"])
+def test_a_store_that_is_lost_is_noticed(sqlite_store, tmp_path, rows, what):
+    """SQLite would go on writing to the file that is gone."""
+    file = tmp_path / "nas.db"
+    with pytest.raises(results.StoreError, match="moved, deleted or replaced"):
+        _write_twice(sqlite_store, rows, lambda: _lose(file, what))
+    if what == "moved":  # put back
+        os.replace(tmp_path / "elsewhere.db", file)
+        os.replace(tmp_path / "elsewhere.db-wal", tmp_path / "nas.db-wal")
+        with sqlite_store.writer("s", {}) as writer:
+            assert len(writer.rows()) == 1
+
+
+def _write_twice(store, rows, between):
+    with store.writer("s", {}) as writer:
+        writer.add_candidates([rows()])
+        between()
+        writer.add_candidates([rows()])
+
+
+def _lose(file, what):
+    """Do something to a store that a writer has open."""
+    if what == "deleted":
+        file.unlink()
+    else:
+        os.replace(file, file.with_name("elsewhere.db"))
+        os.replace(file.with_name("nas.db-wal"), file.with_name("elsewhere.db-wal"))
+    if what == "replaced":
+        file.touch()
+
+
 def test_two_studies_are_written_at_once(store, rows):
     first, second = start_writer(store, "a"), launch(store, "b")  # on SQLite the second waits for the first to commit
     for child in (first, second):

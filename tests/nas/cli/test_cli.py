@@ -446,6 +446,17 @@ def _kill_at_random(process, store, rng):
         time.sleep(0.05)
 
 
+def test_workers_end_with_a_killed_search_though_a_plugin_holds_the_interpreter_lock(tmp_path):
+    files = tmp_path / "nas.db.files"
+    process = start(*arguments(tmp_path / "nas.db", evaluator=toy("HoldsTheLock"), workers=2))
+    assert wait_for(lambda: len(list(files.rglob("holds-*"))) == 4, process)  # two workers and a child of each
+    assert len(workers_of(tmp_path)) == 4
+    process.kill()
+    process.communicate()
+    while workers_of(tmp_path):
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["tpe", "random", "nsga2"])
 def test_kill_9_again_and_again_loses_nothing(tmp_path, strategy):

@@ -18,6 +18,7 @@ from nas.screening import budgets
 
 from ..searching import (
     PLUGINS,
+    TINY,
     arguments,
     assert_same,
     command,
@@ -589,6 +590,34 @@ def test_a_store_on_a_bad_disk(tmp_path, what):
             assert nas(*arguments(disk / "nas.db", pool=200, train=16)).returncode == 0
             search(tmp_path / "whole.db", pool=200, train=16)
             assert_same(content(tmp_path / "whole.db"), content(disk / "nas.db"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system can be mounted by root alone")
+@pytest.mark.parametrize("what", ["read-only", "full"])
+def test_a_bad_disk_below_the_weights_is_no_failure_of_a_candidate(tmp_path, what):
+    """The store is on another disk, as if it were a PostgreSQL database."""
+    chosen = TINY | {"evaluator": "training", "data": "digits", "generation": 2, "images": 200}
+    settings = arguments(tmp_path / "nas.db", **chosen)
+    disk = tmp_path / "nas.db.files"
+    disk.mkdir()
+    size = "40k" if what == "full" else "20m"
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"mount: {mounted.stderr.decode()}")
+    try:
+        if what == "read-only":
+            assert nas(*settings, "--train=2").returncode == 0
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        _assert_mistake(nas(*settings), "Read-only file system" if what == "read-only" else "No space left on device")
+        assert not (content(tmp_path / "nas.db")["candidates"].status == "failed").any()
+        subprocess.run(["mount", "-o", "remount,rw,size=20m", disk], check=True)
+        assert nas(*settings).returncode == 0
+        assert state_of(tmp_path / "nas.db")[0] == "finished"
     finally:
         subprocess.run(["umount", disk], check=True)
 
