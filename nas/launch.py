@@ -286,6 +286,14 @@ def _checked(
     parts = prepared(config, spaces)
     config, info = parts.config, parts.info
     check_augmentation(stored, info)
+    settings = stored_settings(config, info)
+    try:
+        opened.check_writer(study, settings, parts.evaluator.measures)
+    except results.SettingsDiffer as error:
+        if "data_fingerprint" in error.differences:
+            check_repeatable(lambda: _evaluator(config), config.data, info)
+        message = differing_settings(error, url, info, stored)
+        raise results.SettingsDiffer(error.study, error.differences, message) from error
     built_from = check_spaces(parts.screener, opened, study, stored, command, accept_changes=accept_changes)
     score, measured = opened.score(study) if stored else None, None
     if score is None:
@@ -296,16 +304,9 @@ def _checked(
         if sentence := measured.rejections.majority():
             progress.say(f"Random proposals: {sentence}")
     used = versions([*named_plugins(config, spaces), *parts.screener.plugins], stored.get(SETTING, {}))
-    settings = stored_settings(config, info) | {SETTING: used, BUILT_FROM: built_from}
-    try:
-        opened.check_writer(study, settings, parts.evaluator.measures)
-    except results.SettingsDiffer as error:
-        if "data_fingerprint" in error.differences:
-            check_repeatable(lambda: _evaluator(config), config.data, info)
-        message = differing_settings(error, url, info, stored)
-        raise results.SettingsDiffer(error.study, error.differences, message) from error
     if config.optuna:
         check_optuna(config.optuna, study, url, opened.identity(study) if stored else None)
+    settings |= {SETTING: used, BUILT_FROM: built_from}
     return _Checked(parts=parts, settings=settings, score=score, budgets=measured)
 
 

@@ -225,7 +225,7 @@ def test_a_settings_file_with_a_byte_order_mark(tmp_path, mark, comment):
 )
 def test_a_study_is_named_like_its_data(monkeypatch, cli, data, name):
     names = []
-    monkeypatch.setattr("nas.launch.preview", lambda config: names.append(config.study) or "")
+    monkeypatch.setattr("nas.launch.preview", lambda config, **_: names.append(config.study) or "")
     cli("search", "--dry-run", *(["--data", data] if data else []))
     assert names[0] == check_name(names[0])
     assert names == [name]

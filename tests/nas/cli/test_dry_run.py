@@ -68,10 +68,17 @@ def test_folders_that_cannot_be_written(refused, monkeypatch, code):
     assert "must be writable" in refused()
 
 
-def test_other_settings_of_a_study(refused):
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"epochs": 4}, "--epochs 9 (now 4)"),
+        ({"points": 3}, "--points 4 (now 3)"),
+        ({"rule": "joint"}, "--rule not set"),
+    ],
+)
+def test_other_settings_of_a_study(refused, other, words):
     search("nas.db", train=3, generation=3)
-    line = refused(train=3, generation=3, epochs=4)
-    assert "was started with --epochs 9 (now 4)" in line
+    assert f"was started with {words}" in refused(train=3, generation=3, **other)
 
 
 def test_a_study_that_another_process_writes(refused):
