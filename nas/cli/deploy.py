@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from nas.cli.app import Quiet, Store, app
-from nas.cli.options import chosen_settings, options_of
+from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
 from nas.config import STORE
 from nas.errors import UserError
 from nas.evaluation.controllers import ControllerSettings
@@ -42,6 +42,7 @@ def select(
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 1,
+    accept_plugin_change: AcceptPluginChange = False,
     store: Store = STORE,
     quiet: Quiet = False,
     **options: Any,
@@ -52,6 +53,7 @@ def select(
 
     settings = chosen_settings(options)
     settings |= {"data": data, "hierarchy": hierarchy, "seed": seed, "device": device, "threads": threads}
+    settings["accept_plugin_change"] = accept_plugin_change
     _check_targets(folder, csv=csv, plot=plot)
     result = _with_progress(lambda progress: select_points(key, store=store, progress=progress, **settings), quiet)
     result.network.save(folder)
@@ -78,6 +80,7 @@ def throttle(
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 1,
+    accept_plugin_change: AcceptPluginChange = False,
     store: Store = STORE,
     quiet: Quiet = False,
     **options: Any,
@@ -90,6 +93,7 @@ def throttle(
     if "penalties" in settings:
         settings["penalties"] = tuple(sorted(settings["penalties"]))
     settings |= {"data": data, "hierarchy": hierarchy, "seed": seed, "device": device, "threads": threads}
+    settings["accept_plugin_change"] = accept_plugin_change
     _check_targets(folder, csv=csv, plot=plot)
     result = _with_progress(
         lambda progress: train_controllers(key, store=store, folder=folder, progress=progress, **settings), quiet

@@ -130,6 +130,7 @@ class _ThrottleArguments(ControllerSettings):
     folder: str | Path | None = None
     device: str = "auto"
     threads: int = 1
+    accept_plugin_change: bool = False
     progress: Progress | None = None
 
 
@@ -144,6 +145,7 @@ def throttle(
     folder: str | Path | None = None,
     device: str = "auto",
     threads: int = 1,
+    accept_plugin_change: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> ThrottlingResult:
@@ -171,6 +173,8 @@ def throttle(
         Name of a torch device, or "auto".
     threads
         Number of CPU threads.
+    accept_plugin_change
+        Use the evaluator of the study although its plug-in, or that of the data, has changed, and run their files.
     progress
         See :mod:`nas.progress`; silent by default.
     **settings
@@ -205,7 +209,13 @@ def throttle(
     controller_settings = ControllerSettings(**settings)
     progress.show(State(stage="loading", done=0, total=len(controller_settings.penalties), trained=0))
     trained, evaluator, origin = network_and_evaluator(
-        network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
+        network,
+        data=data,
+        hierarchy=hierarchy,
+        store=store,
+        device=device,
+        threads=threads,
+        accept_plugin_change=accept_plugin_change,
     )
     if any(trained.architecture.labelling(point) for point in trained.architecture.points):
         raise UserError(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import results
 from nas.config import Config
 from nas.errors import UserError
 from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.evaluator import Evaluator
-from nas.evaluation.loading import absolute_data, load_evaluator
+from nas.evaluation.loading import absolute_data, load_evaluator, trust_data
 from nas.execution.loading import load
 from nas.execution.network import AnytimeNetwork
+from nas.funnel.plugin_changes import check_unchanged, named_plugins
+from nas.plugins import trust_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,7 @@ def network_and_evaluator(
     store: str,
     device: str,
     threads: int,
+    accept_plugin_change: bool = False,
 ) -> tuple[AnytimeNetwork, Evaluator, StoredNetworkRef | None]:
     """Load a trained network with the evaluator of its study; outside of a store, with the default evaluator.
 
@@ -44,6 +49,8 @@ def network_and_evaluator(
         URL or path of the results store.
     device, threads
         Of the evaluator.
+    accept_plugin_change
+        Use the evaluator and the data although their plug-ins have changed since the study.
 
     Returns
     -------
@@ -57,12 +64,15 @@ def network_and_evaluator(
     Raises
     ------
     UserError
-        For data of another task, or a network without data; EnvironmentFault for data of the study that have changed.
+        For data of another task, or a network without data; PluginError for a plug-in that has changed, or without your
+        consent to run its file; EnvironmentFault for data of the study that have changed.
     results.StoreError
         If the store contains no such network.
     """
     if not isinstance(network, str | Path | AnytimeNetwork):
         raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
+    if data is not None:
+        trust_data(data)
     loaded = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
     if isinstance(network, AnytimeNetwork) or Path(network).is_dir():
         if data is None:
@@ -79,6 +89,7 @@ def network_and_evaluator(
         if hierarchy is not None:
             settings["hierarchy"] = hierarchy
         config = Config.from_stored(origin.study, settings)
+        _check_plugins(config, settings, accept_changes=accept_plugin_change)
 
     def load_again() -> Evaluator:
         return load_evaluator(config.evaluator, config.data, config.evaluator_settings())
@@ -92,3 +103,12 @@ def network_and_evaluator(
     if task != loaded.architecture.task:
         raise UserError(f"The data must be of the network's task, {loaded.architecture.task}. Got {task}.")
     return loaded, evaluator, origin
+
+
+def _check_plugins(config: Config, stored: Mapping[str, Any], *, accept_changes: bool) -> None:
+    """Compare the evaluator and the data with the study's. Raises PluginError for a change that is not accepted."""
+    plugins = [(group, spec) for group, spec in named_plugins(config) if group in ("nas.evaluators", "nas.data")]
+    if accept_changes:
+        trust_named(*(spec for _, spec in plugins))
+    else:
+        check_unchanged(stored, "--accept-plugin-change", plugins)

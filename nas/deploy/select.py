@@ -112,6 +112,7 @@ class _SelectArguments(SelectionSettings):
     seed: int = 0
     device: str = "auto"
     threads: int = 1
+    accept_plugin_change: bool = False
     progress: Progress | None = None
 
 
@@ -125,6 +126,7 @@ def select(
     seed: int = 0,
     device: str = "auto",
     threads: int = 1,
+    accept_plugin_change: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> OperatingPointsResult:
@@ -146,6 +148,8 @@ def select(
         Name of a torch device, or "auto".
     threads
         Number of CPU threads.
+    accept_plugin_change
+        Use the evaluator of the study although its plug-in, or that of the data, has changed, and run their files.
     progress
         See :mod:`nas.progress`; silent by default.
     **settings
@@ -181,7 +185,13 @@ def select(
     selection = SelectionSettings(**settings)
     progress.show(State(stage="loading", done=0, total=selection.evaluations, trained=0))
     trained, evaluator, origin = network_and_evaluator(
-        network, data=data, hierarchy=hierarchy, store=store, device=device, threads=threads
+        network,
+        data=data,
+        hierarchy=hierarchy,
+        store=store,
+        device=device,
+        threads=threads,
+        accept_plugin_change=accept_plugin_change,
     )
     trained.check_replaceable_points()
     if selection.low is not None and selection.low >= trained.macs[-1]:

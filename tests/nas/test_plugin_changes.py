@@ -8,6 +8,7 @@ import nas
 import results
 from nas.errors import PluginError
 from nas.evaluation.training_rules import load_rule
+from nas.execution.network import AnytimeNetwork
 from nas.plugins import identity, trust
 from nas.plugins import loading as plugins
 from nas.representation.elements import TrainingSpec
@@ -128,6 +129,24 @@ def test_an_object_as_space_is_compared_too(store):
     Mine.wide = 5
     with pytest.raises(PluginError, match="'Mine' of a study must build the same network"):
         nas.resume("toy", space=Mine, store=str(store), train=6)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("command", ["select", "throttle"])
+def test_commands_on_networks_compare_the_evaluator(cli, store, file, monkeypatch, command):
+    spec = file(EVALUATOR, factor=1.0)
+    study = search(store, **LAST, evaluator=spec)
+    key = str(study.front().candidate.iloc[0])
+    file(EVALUATOR, factor=0.5)
+    network = AnytimeNetwork(nas.Architecture.from_json(study.store.architecture(key))).eval()
+    monkeypatch.setattr(AnytimeNetwork, "load", staticmethod(lambda folder: network))  # toys save none
+    words = [command, key, "out", "--store", str(store), "-q"]
+    status, _, err = cli(*words)
+    assert status == 2
+    assert f"{spec} was sha256" in err
+    assert "use the present ones: --accept-plugin-change" in err
+    status, _, err = cli(*words, "--accept-plugin-change")
+    assert "Mine runs no final search" in err or "Mine trains no controllers" in err
 
 
 def test_the_identity_of_an_installed_plugin(monkeypatch):
