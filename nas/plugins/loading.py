@@ -24,7 +24,7 @@ from typing import Any
 
 from nas.errors import PluginError, last_line, unknown_name
 from nas.files import absolute
-from nas.plugins.consent import check_consent, consent, digest, record
+from nas.plugins.consent import ALL, check_consent, consent, digest, record
 
 _DISTRIBUTION = "anytime-nas"
 _SINGULAR = {"nas.strategies": "strategy", "nas.proxies": "proxy", "nas.data": "data set", "nas.search_spaces": "space"}
@@ -62,7 +62,7 @@ def load_plugin(group: str, spec: str) -> Any:
     """
     if _is_file(spec):
         path, name = _split(spec)
-        module = _module_of(path)
+        module = _module_of(path, name)
         try:
             return getattr(module, name)
         except AttributeError:
@@ -93,7 +93,7 @@ def trust(*files: str | PathLike[str]) -> None:
     Parameters
     ----------
     *files : str or path
-        Python files, also as ``file.py:Name``.
+        Python files; ``file.py:Name`` consents to this name in the file only.
 
     Raises
     ------
@@ -102,9 +102,9 @@ def trust(*files: str | PathLike[str]) -> None:
     """
     for file in files:
         text = os.fspath(file)
-        path = _existing_file(text.rpartition(":")[0] if ".py:" in text else text, text)
+        path, name = _split(text) if ".py:" in text else (_existing_file(text, text), ALL)
         try:
-            consent(path, path.read_bytes())
+            consent(path, path.read_bytes(), name)
         except OSError as error:
             raise PluginError(
                 f"The folder {record().parent} must be writable to remember your consent to run {path}. Got {error}. "
@@ -116,9 +116,9 @@ def trust_named(*specs: str) -> None:
     """Consent to the files among plug-ins that the user, or the code that runs, has named. Nothing is imported."""
     for spec in specs:
         if _is_file(spec):
-            path, _ = _split(spec)
+            path, name = _split(spec)
             with suppress(OSError):  # it holds for this process
-                consent(path, path.read_bytes())
+                consent(path, path.read_bytes(), name)
 
 
 def identity(group: str, spec: str) -> str:
@@ -233,10 +233,13 @@ def _existing_file(text: str, spec: str) -> Path:
     return path
 
 
-def _module_of(path: Path) -> ModuleType:
-    """The file as a module; in `sys.modules` while and after it runs, which dataclasses and pickle rely on."""
+def _module_of(path: Path, used: str) -> ModuleType:
+    """The file as a module; in `sys.modules` while and after it runs, which dataclasses and pickle rely on.
+
+    used: the name in it that will be used. Raises PluginError without the user's consent to it.
+    """
     source = path.read_bytes()
-    check_consent(path, source)
+    check_consent(path, source, used)
     # Named by path and content: unique in this process, and equal in all processes that load the file.
     name = f"nas_plugin_{path.stem}_{sha256(str(path).encode() + source).hexdigest()[:12]}"
     if name in _loaded_files:

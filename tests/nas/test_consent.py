@@ -12,8 +12,9 @@ import torch
 import nas
 from nas import testing
 from nas.errors import PluginError, UserError
+from nas.evaluation.training_rules import load_rule
 from nas.plugins import consent, load_plugin, trust, trust_named
-from nas.representation.elements import Task
+from nas.representation.elements import Task, TrainingSpec
 
 from .searching import PLUGINS, TINY, arguments, space, toy
 
@@ -60,8 +61,22 @@ def test_consent_is_to_the_content(tmp_path):
     moved = path.rename(tmp_path / "moved.py")
     assert load_plugin("nas.proxies", f"{moved}:Name") == 1
     moved.write_text("Name = 2")
-    with pytest.raises(PluginError, match="has not run in its present version"):
+    with pytest.raises(PluginError, match="has not used in the file's present version"):
         load_plugin("nas.proxies", f"{moved}:Name")
+
+
+@pytest.mark.usefixtures("account")
+def test_naming_one_plugin_is_no_consent_to_call_what_the_file_imports(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from subprocess import check_call\nName = 1")
+    trust_named(f"{path}:Name")
+    assert load_plugin("nas.proxies", f"{path}:Name") == 1
+    command = TrainingSpec(rule=f"{path}:check_call", settings=(("args", f"touch {tmp_path}/ran"), ("shell", True)))
+    with pytest.raises(PluginError, match=r"nas trust .*mine\.py:check_call"):
+        load_rule(command)
+    trust(f"{path}:check_call")
+    load_rule(command)
+    assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.usefixtures("account")
