@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from results.text import clean_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -95,6 +97,7 @@ class Live:
             self._bar.stop()
 
     def say(self, text: str) -> None:
+        text = clean_text(text)  # of an exception
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)  # an error may say [/x]
         elif self._lines:

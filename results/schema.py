@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from results.errors import StoreError
 from results.measures import BUILT_IN, WHOLE_UNITS, Measure
+from results.text import clean_text
 
 STATES = ("running", "finished", "interrupted", "failed")
 STATUSES = (
@@ -68,17 +69,8 @@ def to_json(value: Any) -> str:
         return _encode_slowly(value)
 
 
-def clean_text(text: str) -> str:
-    r"""Text that any database, file and terminal accepts: NUL and lone surrogates become escapes.
-
-    >>> clean_text("a\x00b\udcff")
-    'a\\x00b\\udcff'
-    """
-    return text.replace("\x00", r"\x00").encode(errors="backslashreplace").decode()
-
-
 class Text(sa.types.TypeDecorator[str]):
-    """Text of any origin, such as a message of a plug-in, cleaned by :func:`clean_text`."""
+    """Text of any origin, such as a message of a plug-in, cleaned by :func:`results.text.clean_text`."""
 
     impl: Any = sa.Text
     cache_ok = True

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 from nas.plugins import trust
@@ -18,6 +19,17 @@ for folder in ("tests/plugins", "tests/golden", "examples", "benchmarks"):
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):  # CI uses equal examples in every run; developers search with new examples
     settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A running server, see tests/postgresql.py; a test that kills it starts it again."""
+    from .postgresql import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
 
 collect_ignore = ["plugins"]
 """Plug-ins that tests load by path; some of them fail at import, on purpose."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.errors import EnvironmentFault
 from nas.evaluation.jobs import Job, Outcome
 from nas.representation.architecture import Architecture
 
@@ -79,9 +80,14 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device) -> Checkpoint | None:
-    """The checkpoint in a file, on a device; None if the file is absent or damaged."""
+    """The checkpoint in a file, on a device; None if the file is absent or damaged.
+
+    Raises EnvironmentFault if there is a folder in its place, because a new checkpoint could not replace it.
+    """
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise EnvironmentFault(f"A checkpoint must be a file. Got the folder {path}: remove it and resume.")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = json.loads((file.metadata() or {})["about"])

@@ -22,6 +22,7 @@ from nas.spaces.choices import Domains, Primitive
 from nas.strategies.contract import Trial
 from nas.workers.runner import Failure
 from results.front import Score
+from results.text import clean_text
 
 if TYPE_CHECKING:
     from results.writer import StudyWriter
@@ -296,7 +297,7 @@ class Records:
         """Append texts to the study's log; returns its path."""
         path = self.files / "log.txt"
         with open(path, "a", encoding="utf-8") as file:
-            file.writelines(f"{text}\n" for text in texts)
+            file.writelines(f"{clean_text(text)}\n" for text in texts)
         return path
 
     def _candidates(self, rows: Iterable[Mapping[str, Any]]) -> list[Candidate]:

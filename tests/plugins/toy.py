@@ -123,6 +123,22 @@ class RaisesAlways(Toy):
         raise RuntimeError("out of luck")
 
 
+class RaisesNul(Toy):
+    """Raises for some candidates, with a NUL character in the message."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            raise ValueError("bad\x00name")
+
+
+class RaisesSurrogate(Toy):
+    """Raises for some candidates, with a lone surrogate in the message, as in undecodable names of files."""
+
+    def epoch(self, job, epoch):
+        if chosen(job):
+            raise ValueError(os.fsdecode(b"bad\xffname"))
+
+
 class RaisesUntilMended(Toy):
     """Raises for all candidates unless a file is there, which its data name."""
 

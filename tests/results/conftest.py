@@ -1,6 +1,4 @@
-"""Stores for the tests: SQLite always, PostgreSQL if NAS_TEST_POSTGRESQL names a database that may be wiped."""
-
-import os
+"""Stores for the tests, of SQLite and PostgreSQL."""
 
 import pytest
 
@@ -10,28 +8,13 @@ from results.front import Score
 SCORE = Score(low=1e6, high=16e6, floor=0.1)
 
 
-def _wipe(url):
-    import sqlalchemy as sa
-
-    from results import connection, schema
-
-    engine = connection.engine(connection.locate(url), writing=True)
-    schema.metadata.drop_all(engine)
-    with engine.connect() as opened:
-        assert not sa.inspect(opened).get_table_names()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request, tmp_path, monkeypatch):
     """A store that does not exist yet."""
     if request.param == "sqlite":
         return results.open(tmp_path / "nas.db")
-    url = os.environ.get("NAS_TEST_POSTGRESQL")
-    if not url:
-        pytest.skip("NAS_TEST_POSTGRESQL names no database")
-    _wipe(url)
     monkeypatch.chdir(tmp_path)
-    return results.open(url)
+    return results.open(request.getfixturevalue("postgresql").new_database())
 
 
 @pytest.fixture

@@ -76,3 +76,28 @@ def test_progress_of_any_length(count):
 def test_text_of_an_svg_needs_no_font(filled):
     drawn = as_svg(front_figure(filled.curves("fashion"), filled.front("fashion"), score=filled.score("fashion")))
     assert "<text" not in drawn
+
+
+def test_a_figure_draws_a_bounded_number_of_curves(store, rows, points, monkeypatch):
+    """Its counts are of all candidates, and its front is complete."""
+    monkeypatch.setattr("results.reading.curves.MOST", 5)
+    with store.writer("s", {}) as writer:
+        ids = writer.add_candidates([rows(f"{n:08x}", space="ab"[n % 2]) for n in range(23)])
+        for n, number in enumerate(ids):
+            measured = [points(0, 10**6, 0.5 + n / 100), points(1, 2 * 10**6, float("nan") if n == 3 else 0.6)]
+            writer.record(number, fidelity=1, repeat=0, realised_key=f"{n:08x}", points=measured)
+            writer.record(number, fidelity=0.5, repeat=0, realised_key=f"{n:08x}", points=measured[:1])
+        writer.finish()
+    curves = store.curves("s")
+    assert curves.rows["candidate"].unique().tolist() == [f"{n:08x}" for n in (0, 6, 11, 16, 22)]
+    assert (curves.drawn, curves.candidates, curves.points) == (5, {"a": 12, "b": 11}, 45)
+    assert "23 trained candidates, 45 operating points, 1 on the front; 5 of the curves are drawn" in as_svg_text(
+        front_figure(curves, store.front("s"))
+    )
+    whole = Curves.of(store.points("s"))
+    pd.testing.assert_frame_equal(whole.rows.reset_index(drop=True), curves.rows.reset_index(drop=True))
+    assert (whole.candidates, whole.points) == (curves.candidates, curves.points)
+
+
+def as_svg_text(figure):
+    return " ".join(text.get_text() for axes in figure.axes for text in axes.texts)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from evaluators.training.evaluator import Training
 from evaluators.training.run import TrainingRun
+from nas.errors import EnvironmentFault
 
 from .jobs import DATA, KINDS, checkpoint, checkpoint_metadata, job, run, same_weights, small
 
@@ -187,6 +188,14 @@ def test_a_damaged_checkpoint_is_not_used(settings: Training, tmp_path: Path, na
     outcome = run(settings, job(tmp_path, until=2), told.append)
     assert told == [1, 2]
     assert outcome.points == run(settings, job(tmp_path / "fresh", until=2)).points
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_refused_before_training(settings: Training, tmp_path: Path) -> None:
+    checkpoint(tmp_path).mkdir(parents=True)
+    told: list[int] = []
+    with pytest.raises(EnvironmentFault, match=r"must be a file. Got the folder .*checkpoint.*: remove it and resume"):
+        run(settings, job(tmp_path, until=1), told.append)
+    assert not told
 
 
 def test_nothing_half_written_counts(settings: Training, tmp_path: Path, monkeypatch) -> None:
