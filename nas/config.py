@@ -27,6 +27,8 @@ R = TypeVar("R")
 
 STORE = "sqlite:///nas.db"
 """The default results store: a file in the working directory."""
+UNNAMED = "arrays"
+"""The name of data without a name."""
 LARGEST = 2**63 - 1
 """Largest whole number that a database stores."""
 REPEATED = {"spaces": "--space", "penalties": "--penalty"}
@@ -264,7 +266,7 @@ def default_of(each: Any) -> str | None:
 
 
 def study_name(data: Any) -> str:
-    """The default name of a study: the name of its data; "arrays" for arrays without a name.
+    """The default name of a study: the name of its data; UNNAMED for arrays without a name.
 
     >>> study_name("npz:images/fashion_mnist.npz"), study_name("own_data.py:gratings"), study_name("npz:données.npz")
     ('fashion_mnist', 'own_data', 'donnees')
@@ -278,7 +280,7 @@ def study_name(data: Any) -> str:
         else:
             name = rest or kind
     else:
-        name = str(getattr(data, "name", "arrays"))
+        name = str(getattr(data, "name", UNNAMED))
     return _valid_study_name(name)
 
 
@@ -303,9 +305,25 @@ def option(name: str) -> str:
     return REPEATED.get(name, "--" + name.replace("_", "-"))
 
 
-def store_option(url: str) -> str:
-    """The option that names a store in a command; empty for the default store."""
-    return "" if url == STORE else f" --store {shlex.quote(url)}"
+def store_option(label: str, *, absolute: bool = False) -> str:
+    """The option that names a store in a command, because the same command elsewhere would read another store.
+
+    Parameters
+    ----------
+    label
+        The label of a store: an absolute path, or a URL.
+    absolute
+        Whether the command may be read in another working directory.
+    """
+    return f" --store {shlex.quote(shown_store(label, absolute=absolute))}"
+
+
+def shown_store(label: str, *, absolute: bool = False) -> str:
+    """The label of a store as a user would type it: relative if its file is below the working directory."""
+    path = Path(label)
+    if absolute or not path.is_absolute() or not path.is_relative_to(Path.cwd()):
+        return label
+    return str(path.relative_to(Path.cwd()))
 
 
 def takes(definition: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:

@@ -25,7 +25,7 @@ from nas.errors import EnvironmentFault, PluginError, UserError, unknown_name
 from nas.evaluation.data_identity import DataIdentity, check_repeatable
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, check_device, load_evaluator
-from nas.evaluation.stored_data import stored_data
+from nas.evaluation.stored_data import DataInMemory, stored_data
 from nas.evaluation.training_rules import load_rule
 from nas.files import absolute
 from nas.funnel.driver import Driver, StudyParts
@@ -101,7 +101,8 @@ def search(
     data
         A data specification such as "npz:FILE", arrays (x_train, y_train[, x_test, y_test]), or a Dataset.
     study
-        Name of the study. By default the name of the data: of the file or the Dataset, "arrays" for arrays.
+        Name of the study. By default the name of the data: of the file or the Dataset, for arrays without a name
+        "arrays-" and the first digits of their content hash.
     space
         One or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
     store
@@ -128,14 +129,18 @@ def search(
     """
     check_names(StudySettings, settings)
     names, objects = named_spaces(space)
+    given = data if isinstance(data, str) else DataInMemory.of(data)
     name = study_name(data) if study is None else study
+    if study is None and isinstance(given, DataInMemory):
+        name = given.study_name(name)
     config = _canonical(Config(study=name, spaces=names, data="digits", **settings), objects)
     trust_named(*config.spaces)
     load_spaces(config.spaces, objects)  # before arrays are written
-    with stored_data(data, results.open(store), config.study) as specification:
+    opened = results.open(store)
+    with stored_data(given, opened, config.study) as specification:
         return run(
             replace(config, data=specification),
-            store=store,
+            store=opened.url,
             spaces=objects,
             accept_plugin_change=accept_plugin_change,
             progress=progress,
@@ -188,10 +193,11 @@ def resume(
     for name in limits:
         if name not in CHANGEABLE:
             raise UserError(f"{unknown_name('limit', name, CHANGEABLE)} Other settings cannot change.")
-    config = Config.from_stored(study, results.open(store).settings(study))
+    opened = results.open(store)
+    config = Config.from_stored(study, opened.settings(study))
     return _run(
         replace(config, **limits),
-        store,
+        opened.url,
         named_spaces(space)[1],
         progress or Silent(),
         accept_changes=accept_plugin_change,
@@ -253,7 +259,7 @@ def _run(
         except OutOfTime:
             end, reason = "interrupted", f"The limit of {config.hours:g} hours passed while something was training."
         writer.finish(end, " ".join(filter(None, [reason, driver.keeper.state.rejections.majority()])))
-    return Study(config.study, store=store, spaces=spaces)
+    return Study(config.study, store=opened.url, spaces=spaces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,8 +285,8 @@ def _checked(
 
     stored: the settings of the study in the store; empty for a new study.
     """
-    study, url = config.study, os.fspath(opened.url)
-    command = f"nas resume {study}{store_option(url)} --accept-plugin-change"
+    study = config.study
+    command = f"nas resume {study}{store_option(opened.label)} --accept-plugin-change"
     check_plugins(config, spaces, stored, command, accept_changes=accept_changes)
     progress.show(State(stage="loading the data", done=0, total=1, trained=0))
     parts = prepared(config, spaces)
@@ -292,7 +298,7 @@ def _checked(
     except results.SettingsDiffer as error:
         if "data_fingerprint" in error.differences:
             check_repeatable(lambda: _evaluator(config), config.data, info)
-        message = differing_settings(error, url, info, stored)
+        message = differing_settings(error, opened.label, info, stored)
         raise results.SettingsDiffer(error.study, error.differences, message) from error
     built_from = check_spaces(parts.screener, opened, study, stored, command, accept_changes=accept_changes)
     score, measured = opened.score(study) if stored else None, None
@@ -305,7 +311,7 @@ def _checked(
             progress.say(f"Random proposals: {sentence}")
     used = versions([*named_plugins(config, spaces), *parts.screener.plugins], stored.get(SETTING, {}))
     if config.optuna:
-        check_optuna(config.optuna, study, url, opened.identity(study) if stored else None)
+        check_optuna(config.optuna, study, opened.url, opened.identity(study) if stored else None)
     settings |= {SETTING: used, BUILT_FROM: built_from}
     return _Checked(parts=parts, settings=settings, score=score, budgets=measured)
 
@@ -500,10 +506,10 @@ def check_augmentation(stored: Mapping[str, Any], info: DataInfo) -> None:
         )
 
 
-def differing_settings(error: results.SettingsDiffer, store: str, info: DataInfo, stored: Mapping[str, Any]) -> str:
+def differing_settings(error: results.SettingsDiffer, label: str, info: DataInfo, stored: Mapping[str, Any]) -> str:
     """The settings that differ from a study's own as options, and the commands that continue it or start another.
 
-    info: of the present data. stored: all settings of the study.
+    label: of the store. info: of the present data. stored: all settings of the study.
     """
     options = []
     changed = "data_fingerprint" in error.differences
@@ -518,7 +524,7 @@ def differing_settings(error: results.SettingsDiffer, store: str, info: DataInfo
     first = "Restore the data to continue" if "data" not in error.differences and changed else "Continue"
     return (
         f"A study keeps its settings. Study {error.study!r} was started with {', '.join(options)}. "
-        f"{first} it with its settings: nas resume {error.study}{store_option(store)}. "
+        f"{first} it with its settings: nas resume {error.study}{store_option(label)}. "
         "Start a new study: choose another name."
     )
 

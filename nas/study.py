@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def stored_architecture(store: Store, key: str) -> Architecture:
-    """The architecture with this key in a store, proposed or realised. Raises results.StoreError if it has none."""
+    """The architecture with this full key in a store. Raises results.StoreError if it has none."""
     return Architecture.from_json(store.architecture(key))
 
 
@@ -54,6 +54,8 @@ class Study:
         The settings of the study.
     store : results.store.Store
         The store, opened for reading.
+    url : str
+        The absolute path or the URL of the store.
 
     Raises
     ------
@@ -67,13 +69,14 @@ class Study:
     """
 
     def __init__(self, name: str, *, store: str = STORE, spaces: Mapping[str, Any] | None = None):
-        self.name, self.url = name, store
+        self.name = name
         self._spaces = dict(spaces or {})
         self.store = results.open(store)
+        self.url = self.store.url
         self.config = Config.from_stored(name, self.store.settings(name))
 
     def __repr__(self) -> str:
-        return f"Study({self.name!r}, store={self.url!r})"
+        return f"Study({self.name!r}, store={self.store.label!r})"
 
     def front(
         self,
@@ -179,7 +182,8 @@ class Study:
         Parameters
         ----------
         key
-            Of a candidate or of a realised architecture, or its first digits; None: the best candidate.
+            Of a candidate of this study, or of the architecture that training made of it, or its first digits; None:
+            the best candidate.
         repeat
             Which training of the candidate, counted from 0; None: see :func:`nas.load`.
 
@@ -193,11 +197,11 @@ class Study:
         UserError
             If no candidate has been trained.
         results.StoreError
-            If the store has no such network.
+            If the study has no such network.
         """
-        from nas.execution.loading import load
+        from nas.execution.network import AnytimeNetwork
 
-        return load(key or str(self.best().key), store=self.url, repeat=repeat)
+        return AnytimeNetwork.load(self.store.find_network(key or str(self.best().key), self.name, repeat).weights)
 
     def anytime_accuracy(
         self, split: str = "validation", *, cost: str = "macs", low: float | None = None, high: float | None = None

@@ -15,12 +15,12 @@ import importlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from results.errors import SettingsDiffer, StoreError
+from results.errors import NotComparable, SettingsDiffer, StoreError
 
 if TYPE_CHECKING:
     from results.store import Store
 
-__all__ = ["SettingsDiffer", "StoreError", "columns", "front", "measures", "open", "plots"]
+__all__ = ["NotComparable", "SettingsDiffer", "StoreError", "columns", "front", "measures", "open", "plots"]
 
 _SUBMODULES = ("columns", "front", "measures", "plots")
 

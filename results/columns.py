@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from results.measures import BUILT_IN
+from results.measures import BUILT_IN, LABELS
 from results.schema import PASSES, Json, Real, Text, Whole, candidates, evaluations, points, policies, studies
 
 
@@ -131,6 +131,7 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         *_computed(
             ("accuracy_sd", "real", "standard deviation of accuracy over repeats; missing for one", "fraction"),
             ("repeats", "integer", "number of repeats that the means are of"),
+            ("repeat", "integer", "number of the first of these repeats, from 0"),
         ),
         *_FIDELITY,
         _POINT_MEASURES["loss"],
@@ -151,7 +152,7 @@ PREFIXES = {"proxies": "proxy_", "choices": "choice_"}
 
 def own_columns(columns: Iterable[str], frame: str) -> list[str]:
     """The columns of the evaluator's own measures among the columns of a frame of FRAMES."""
-    return [name for name in columns if name not in names(frame)]
+    return [name for name in columns if name not in names(frame) and name not in LABELS]
 
 
 def names(frame: str) -> list[str]:

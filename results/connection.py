@@ -65,7 +65,8 @@ def _in_file(path: str, valid: str) -> Location:
         raise StoreError(f"A store must outlive its process: name it by {valid}. Got {path!r}.")
     if "\0" in path:
         raise StoreError(f"A store is named by {valid}, without a NUL character. Got {path!r}.")
-    file = Path(os.path.expanduser(path)).absolute()  # Path.expanduser raises for names such as "~$d.db"
+    name = os.path.expanduser(path)  # Path.expanduser raises for names such as "~$d.db"
+    file = Path(os.path.realpath(name))  # links are followed, because the study's files are beside the database itself
     if file.is_dir():
         raise StoreError(f"A store is a file. Got {path!r}, a folder: name a file in it.")
     return Location(url=None, file=file, files=file.with_name(file.name + ".files"), label=str(file))

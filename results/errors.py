@@ -10,6 +10,10 @@ class StoreError(ValueError):
     """
 
 
+class NotComparable(StoreError):
+    """The results of several studies cannot be compared, such as accuracies on different images."""
+
+
 class SettingsDiffer(StoreError):
     """A study of that name exists with other settings.
 

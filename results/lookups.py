@@ -56,25 +56,36 @@ def latest_proposals(connection: sa.Connection, study: int, per_space: int) -> l
 
 
 def best_first() -> tuple[sa.ColumnElement[Any], ...]:
-    """The order in which trainings of one key are preferred: fidelity, latest study, first repeat."""
+    """The order in which trainings of one candidate are preferred: fidelity, latest proposal, first repeat."""
     row = evaluations.c
     return row.fidelity.desc(), row.candidate_id.desc(), row.repeat
 
 
-def full_key(connection: sa.Connection, prefix: str) -> str:
-    """The key that begins with `prefix`. Raises StoreError if there is none or more than one."""
+def full_key(connection: sa.Connection, prefix: str, numbers: Sequence[int] | None = None) -> str:
+    """The key that begins with `prefix`, proposed or realised, in studies. numbers: of the studies; None: all.
+
+    Raises StoreError if there is none or more than one.
+    """
     prefix = prefix.strip().lower()
     if len(prefix) < _MIN_PREFIX or not re.fullmatch("[0-9a-f]+", prefix):
         raise StoreError(f"A key is given by at least {_MIN_PREFIX} of its first hexadecimal digits. Got {prefix!r}.")
     keys: set[str] = set()
-    for column in (candidates.c.key, evaluations.c.realised_key):
+    in_studies = sa.true() if numbers is None else candidates.c.study_id.in_(numbers)
+    for column, rows in ((candidates.c.key, candidates), (evaluations.c.realised_key, evaluations.join(candidates))):
         within = sa.and_(column >= prefix, column < prefix + "g")  # a range of hex strings uses the index
-        keys.update(connection.scalars(sa.select(column).where(within).distinct().limit(4)))
+        query = sa.select(column).select_from(rows).where(within).where(in_studies)
+        keys.update(connection.scalars(query.distinct().limit(4)))
     if prefix in keys:
         return prefix
     if not keys:
-        raise StoreError(f"A key must be of a candidate in the store. Got {prefix!r}, and none begins so.")
+        place = "the store" if numbers is None else "the study"
+        raise StoreError(f"A key must be of a candidate in {place}. Got {prefix!r}, and none begins so.")
     if len(keys) > 1:
         listed = ", ".join(sorted(keys)[:4])
         raise StoreError(f"A key must be given by enough digits to be one. Got {prefix!r}, which begins {listed}, ….")
     return keys.pop()
+
+
+def numbers_of(connection: sa.Connection, study: str | None) -> list[int] | None:
+    """The numbers of the studies in which a key is looked up: of one study, or None for all."""
+    return None if study is None else study_numbers(connection, study)

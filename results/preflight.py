@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import migrations, schema
+from results import migrations, schema, study_folder
 from results.connection import Location
 from results.lock import check_free
 from results.measures import Measure, own_measures
@@ -53,9 +53,13 @@ def check_writer(location: Location, study: str, settings: Mapping[str, Any], me
         As the writer would.
     """
     declared = {measure.name: measure for measure in own_measures(measures)}
-    _check_rights(location, location.files / study)
-    if location.file is not None and not location.file.exists():
-        return
+    folder = location.files / study
+    if location.file is not None:
+        connections.check_folder(location.file.parent)
+        _check_rights(location, folder)
+        if not location.file.exists():
+            study_folder.check_owner(folder, study, study_folder.new_identity())
+            return
     with connections.clear_errors(location), connections.engine(location, writing=False).connect() as connection:
         check_free(connection, location, study)
         if not migrations.holds_tables(connection, location):
@@ -63,6 +67,7 @@ def check_writer(location: Location, study: str, settings: Mapping[str, Any], me
         if migrations.stored_version(connection, location) != migrations.VERSION:
             return
         stored = connection.execute(sa.select(schema.studies).where(schema.studies.c.name == study)).first()
+        _check_rights(location, study_folder.checked_folder(connection, location, study, stored))
     if stored is not None:
         check_continues(study, stored, settings, declared)
 
@@ -80,8 +85,6 @@ def older_version(location: Location) -> int | None:
 
 def _check_rights(location: Location, folder: Path) -> None:
     """Raise StoreError unless the database and the folder of the study can be made or written."""
-    if location.file is not None:
-        connections.check_folder(location.file.parent)
     try:
         if location.file is not None:
             check_writable(location.file)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import data_copies, migrations
+from results import data_copies, migrations, study_folder
 from results.errors import StoreError
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
-from results.lookups import best_first, check_name, full_key, latest_proposals, study_numbers, study_row
+from results.lookups import check_name, full_key, latest_proposals, numbers_of, study_numbers, study_row
 from results.measures import BUILT_IN, Measure, check_cost
+from results.reading.stored_networks import StoredCandidate, StoredNetwork, find_candidate, find_network
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from results.reading.curves import Curves
     from results.reading.summary import StudySummary
     from results.writer import StudyWriter
+
+
+_log = logging.getLogger("results")
 
 
 class Store:
@@ -38,7 +44,13 @@ class Store:
     Parameters
     ----------
     url : str or path
-        See :func:`results.open`.
+        See :func:`results.open`. A relative path is resolved here, so that the store stays the same after a change of
+        the working directory.
+
+    Attributes
+    ----------
+    url : str
+        The absolute path of the file, or the URL of the PostgreSQL database.
 
     Raises
     ------
@@ -49,11 +61,16 @@ class Store:
     """
 
     def __init__(self, url: str | PathLike[str]) -> None:
-        self.url = fspath(url)
-        self._location = connections.locate(self.url)
+        self._location = connections.locate(fspath(url))
+        self.url = fspath(url) if self._location.file is None else str(self._location.file)
+
+    @property
+    def label(self) -> str:
+        """The absolute path of the file, or the URL of the database without its password."""
+        return self._location.label
 
     def __repr__(self) -> str:
-        return f"results.open({self._location.label if self._location.file is None else self.url!r})"
+        return f"results.open({self.label!r})"
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -126,7 +143,8 @@ class Store:
         from results.reading import frames
 
         with self._reading() as connection:
-            ids = frames.ids_of([study_row(connection, study).id], self._full(connection, key))
+            numbers = study_numbers(connection, study)
+            ids = frames.ids_of(numbers, self._full(connection, key, numbers))
             return candidate_frames.of_candidates(connection, ids, columns=columns, choices=choices)
 
     def points(self, study: str | Sequence[str], *, key: str | None = None) -> pd.DataFrame:
@@ -150,12 +168,13 @@ class Store:
 
         with self._reading() as connection:
             numbers = study_numbers(connection, study)
-            ids = frames.ids_of(numbers, self._full(connection, key))
+            ids = frames.ids_of(numbers, self._full(connection, key, numbers))
             return frames.of_points(connection, numbers, ids).drop(columns="candidate_id")
 
     @staticmethod
-    def _full(connection: sa.Connection, key: str | None) -> str | None:
-        return None if key is None else full_key(connection, key)
+    def _full(connection: sa.Connection, key: str | None, numbers: Sequence[int]) -> str | None:
+        """The full key that begins so in studies."""
+        return None if key is None else full_key(connection, key, numbers)
 
     def curves(self, study: str | Sequence[str], *, cost: str = "macs") -> Curves:
         """The curves of accuracy against cost for a figure, of one study or several.
@@ -236,6 +255,7 @@ class Store:
         max_params: float | None = None,
         limits: Mapping[str, float] | None = None,
         fidelity: float | None = None,
+        mixed: bool = False,
     ) -> pd.DataFrame:
         """Pareto-optimal operating points of one study or several: cost minimised, validation accuracy maximised.
 
@@ -255,24 +275,29 @@ class Store:
             minimised, a lower bound for measures that are maximised. Points without a value are left out.
         fidelity : float, optional
             By default the largest of each study, so that shortened trainings are not compared with full ones.
+        mixed : bool
+            Allow studies with different data or validation splits. The front then has a last column ``data``, which is
+            equal for studies of the same data and split.
 
         Returns
         -------
         pandas.DataFrame
             In the order of cost; empty if nothing was trained. Columns: ``results.columns.FRAMES["front"]``, then the
-            evaluator's own measures.
+            evaluator's own measures. A row is of a training: its study, candidate and repeat.
 
         Raises
         ------
         StoreError
-            If a measure is unknown or was not measured, if no point has the fidelity, or if studies are not comparable:
-            labels with and without a hierarchy, or a measure in different units.
+            If a measure is unknown or was not measured, or if no point has the fidelity.
+        NotComparable
+            If studies have different data or validation splits, labels with and without a hierarchy, or a measure in
+            different units.
 
         Examples
         --------
         >>> open_store("nas.db").front("digits", cost="latency_ms", limits={"params": 1e6})  # doctest: +SKIP
         """
-        from results.reading import frames, fronts
+        from results.reading import comparability, frames, fronts
 
         bounds = dict(limits or {})
         for name, bound in (("macs", max_macs), ("params", max_params)):
@@ -283,7 +308,11 @@ class Store:
             measures = (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost, *bounds}))
             check_cost(cost, measures)
             fronts.check_limits(bounds, measures)
-            return fronts.front_of(connection, numbers, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
+            data = comparability.data_of(connection, numbers)
+            if not mixed:
+                comparability.check_same_data(data)
+            front = fronts.front_of(connection, numbers, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
+        return front.assign(data=front["study"].map(data)) if mixed else front
 
     def holds(self, study: str) -> bool:
         """Whether the store exists and holds a study of this name.
@@ -335,15 +364,33 @@ class Store:
         with self._reading() as connection:
             return latest_proposals(connection, study_row(connection, study).id, per_space)
 
-    def key(self, prefix: str) -> str:
-        """The full key, of a proposed or a realised architecture, that begins with `prefix`."""
+    def key(self, prefix: str, study: str | None = None) -> str:
+        """The full key, of a proposed or a realised architecture, that begins with `prefix`, in one study or all."""
         with self._reading() as connection:
-            return full_key(connection, prefix)
+            return full_key(connection, prefix, numbers_of(connection, study))
 
-    def architecture(self, key: str) -> dict[str, Any]:
+    def find_candidate(self, key: str, study: str | None = None) -> StoredCandidate:
+        """The candidate of a key, and the network that training made of it.
+
+        Parameters
+        ----------
+        key : str
+            Key of a candidate, or of the architecture that training made of it.
+        study : str, optional
+            Name of the study; needed if several studies have this key.
+
+        Raises
+        ------
+        StoreError
+            If several studies have the key, or if training made its architecture of several candidates.
+        """
+        with self._reading() as connection:
+            return find_candidate(connection, key, study)
+
+    def architecture(self, key: str, study: str | None = None) -> dict[str, Any]:
         """An architecture as JSON data, by the key of the proposed or the realised architecture."""
         with self._reading() as connection:
-            full = full_key(connection, key)
+            full = full_key(connection, key, numbers_of(connection, study))
             realised = evaluations.c.realised_key == full
             queries = (
                 sa.select(candidates.c.architecture).where(
@@ -357,65 +404,48 @@ class Store:
                     return architecture
         raise StoreError(f"Only candidates that were chosen for training keep their architecture. {full} was not.")
 
-    def realised(self, key: str) -> str:
-        """The key of the network that training made of a candidate, which may choose other points or move filters.
-
-        Of the first repeat at the highest fidelity; the candidate's own key if training changed nothing, or did not
-        happen.
-        """
-        row = evaluations.c
-        with self._reading() as connection:
-            full = full_key(connection, key)
-            query = sa.select(row.realised_key).join_from(evaluations, candidates).where(candidates.c.key == full)
-            realised: str | None = connection.scalar(query.order_by(*best_first()).limit(1))
-        return realised or full
-
-    def weights(self, key: str, repeat: int | None = None) -> Path:
-        """File or folder of trained weights.
+    def find_network(self, key: str, study: str | None = None, repeat: int | None = None) -> StoredNetwork:
+        """A trained network: its study, its candidate, and the folder of its weights.
 
         Parameters
         ----------
         key : str
-            Key of the proposed or the realised architecture.
+            Key of a candidate, or of the architecture that training made of it.
+        study : str, optional
+            Name of the study; needed if several studies trained this key.
         repeat : int, optional
-            By default the first with weights. The highest fidelity is preferred, then the latest study.
+            By default the first with weights, at the highest fidelity.
 
         Raises
         ------
         StoreError
-            If no weights were kept, or if their file is missing.
+            If several studies trained the key, if training made the architecture of several candidates, if no weights
+            were kept, or if their folder is missing or belongs to another study.
         """
-        study, weights = self._trained(key, repeat)
-        path = self.files(study) / weights
-        if not path.exists():
-            raise StoreError(f"The weights of {key} are missing: {path}. Restore the file, or train it again.")
-        return path
-
-    def study_of(self, key: str, repeat: int | None = None) -> str:
-        """The study that the weights of :meth:`weights` belong to."""
-        return self._trained(key, repeat)[0]
-
-    def _trained(self, key: str, repeat: int | None) -> tuple[str, str]:
-        row = evaluations.c
         with self._reading() as connection:
-            full = full_key(connection, key)
-            query = (
-                sa.select(studies.c.name, row.weights)
-                .join_from(evaluations, candidates)
-                .join(studies)
-                .where((candidates.c.key == full) | (row.realised_key == full), row.weights.is_not(None))
-                .where(sa.true() if repeat is None else row.repeat == repeat)
-                .order_by(*best_first())
-            )
-            training = connection.execute(query).first()
-        if training is None:
-            which = "" if repeat is None else f", {repeat=}"
-            raise StoreError(f"No weights of {full}{which} were kept. Train it again.")
-        return training.name, training.weights
+            found, number, weights = find_network(connection, key, study, repeat)
+            row = study_row(connection, found.study)
+        path = self._folder(found.study, row) / weights
+        if not path.exists():
+            raise StoreError(f"The weights of {found.realised} are missing: {path}. Restore them, or train it again.")
+        return StoredNetwork(**asdict(found), repeat=number, weights=path)
 
     def files(self, study: str) -> Path:
-        """Folder of a study's weights, checkpoints and log, whether or not it exists yet."""
-        return self._location.files / check_name(study)
+        """Folder of a study's weights, checkpoints and log, whether or not it exists yet.
+
+        Raises StoreError if it belongs to another study.
+        """
+        row = None
+        if self.holds(study):
+            with self._reading() as connection:
+                row = study_row(connection, study)
+        return self._folder(check_name(study), row)
+
+    def _folder(self, study: str, row: sa.Row[Any] | None) -> Path:
+        """The folder of a study. Raises StoreError if it belongs to another study."""
+        folder = study_folder.folder_of(self._location, study, row)
+        study_folder.check_owner(folder, study, study_folder.new_identity() if row is None else row.identity)
+        return folder
 
     def data_copy(self, name: str, write: Callable[[Path], None]) -> AbstractContextManager[Path]:
         """A copy of data beside the store, shared by all studies that name it.
@@ -495,10 +525,15 @@ class Store:
         return older_version(self._location)
 
     def delete(self, study: str) -> None:
-        """Delete a study's rows, then its files. Raises StoreError if it is unknown or being written."""
+        """Delete a study's rows, then its files, unless its folder belongs to another study.
+
+        Raises StoreError if the study is unknown or being written.
+        """
         with self._reading() as connection:
             row = study_row(connection, study)
-            number, copy = row.id, data_copies.copy_named(row.settings)
+        number, copy = row.id, data_copies.copy_named(row.settings)
+        folder = study_folder.folder_of(self._location, study, row)
+        own = study_folder.belongs_to(folder, row.identity)
         with (
             connections.clear_errors(self._location),
             study_lock(self._location, study),
@@ -511,9 +546,11 @@ class Store:
                 connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
             connection.execute(sa.delete(candidates).where(candidates.c.study_id == number))
             connection.execute(sa.delete(studies).where(studies.c.id == number))
-        if self.files(study).exists():
+        if not own:
+            _log.warning("The folder %s belongs to another study. It is kept.", folder)
+        elif folder.exists():
             with connections.clear_errors(self._location):
-                shutil.rmtree(self.files(study))
+                shutil.rmtree(folder)
         if copy is not None:
             data_copies.remove_unnamed(self._location, copy.parent, self._named_copies)
 
@@ -537,7 +574,7 @@ def open_store(url: str | PathLike[str]) -> Store:
 
     Examples
     --------
-    >>> open_store("sqlite:///nas.db")
-    results.open('sqlite:///nas.db')
+    >>> open_store("sqlite:////work/nas.db")
+    results.open('/work/nas.db')
     """
     return Store(url)

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import migrations, schema
+from results import migrations, schema, study_folder
 from results.errors import SettingsDiffer, StoreError
 from results.front import Score
 from results.lock import acquire_advisory, creation_lock, study_lock
@@ -53,7 +54,6 @@ class StudyWriter:
         measures: Iterable[Measure] = (),
     ) -> None:
         self.study = study
-        self.files = location.files / study
         self._location = location
         self._mutex = threading.RLock()
         self._finished = False
@@ -61,7 +61,7 @@ class StudyWriter:
         declared = own_measures(measures)
         with ExitStack() as opened, connections.clear_errors(location):
             self._connection = self._open(opened)
-            self._number, self._own = self._join(dict(settings), {measure.name: measure for measure in declared})
+            self._number, self._own, self.files = self._join(dict(settings), {m.name: m for m in declared})
             self._opened = opened.pop_all()
 
     def _open(self, opened: ExitStack) -> sa.Connection:
@@ -76,29 +76,34 @@ class StudyWriter:
             opened.enter_context(study_lock(location, self.study))
             with creation_lock(location):
                 connection = opened.enter_context(connections.engine(location, writing=True).connect())
-        self.files.mkdir(parents=True, exist_ok=True)
         with creation_lock(location), connection.begin():
             migrations.create_or_upgrade(connection, location)
         self._file = connections.file_number(location)
         return connection
 
-    def _join(self, settings: dict[str, Any], declared: dict[str, Measure]) -> tuple[int, dict[str, Measure]]:
-        """Continue the study, or begin it; returns its number, and the evaluator's own measures by name."""
-        settings = json.loads(schema.to_json(settings))
+    def _join(self, settings: dict[str, Any], declared: dict[str, Measure]) -> tuple[int, dict[str, Measure], Path]:
+        """Continue the study, or begin it; returns its number, the evaluator's own measures by name, and its folder."""
+        settings, location = json.loads(schema.to_json(settings)), self._location
         now = _now()
         with self._connection.begin():
             stored = self._connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
+            folder = study_folder.checked_folder(self._connection, location, self.study, stored)
+            values: dict[str, Any] = {"settings": settings, "state": "running", "updated_at": now}
+            values["folder"] = None if location.file else str(folder)
             if stored is None:
-                values = {"name": self.study, "settings": settings, "state": "running", "measures": _stored(declared)}
-                inserted = self._connection.execute(sa.insert(studies).values(created_at=now, updated_at=now, **values))
+                identity = study_folder.new_identity()
+                values |= {"name": self.study, "measures": _stored(declared), "created_at": now, "identity": identity}
+                inserted = self._connection.execute(sa.insert(studies).values(values))
                 assert inserted.inserted_primary_key is not None
-                return int(inserted.inserted_primary_key[0]), declared
-            self._score = Score(**stored.score) if stored.score else None
-            own = check_continues(self.study, stored, settings, declared)
-            values = {"settings": settings, "state": "running", "measures": _stored(own)}
-            change = sa.update(studies).where(studies.c.id == stored.id)
-            self._connection.execute(change.values(reason=None, updated_at=now, **values))
-            return int(stored.id), own
+                number, own = int(inserted.inserted_primary_key[0]), declared
+            else:
+                self._score = Score(**stored.score) if stored.score else None
+                own = check_continues(self.study, stored, settings, declared)
+                number, identity = stored.id, stored.identity or study_folder.new_identity()
+                values |= {"measures": _stored(own), "identity": identity, "reason": None}
+                self._connection.execute(sa.update(studies).where(studies.c.id == number).values(values))
+        study_folder.claim(folder, self.study, identity, location.label)
+        return number, own, folder
 
     def __enter__(self) -> StudyWriter:
         return self
@@ -315,26 +320,26 @@ class StudyWriter:
             if own:
                 connection.execute(sa.insert(schema.point_measures), own)
 
-    def record_policies(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    def record_policies(self, candidate: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record results of a trained candidate's controllers.
 
         A row replaces an earlier one of equal learner, sees, penalty and utilization.
 
-        key: full key of the proposed or the realised architecture. rows: each with learner, sees, penalty, utilization,
+        candidate: full key of the candidate. rows: each with learner, sees, penalty, utilization,
         controller_macs, macs and accuracy; test_macs and test_accuracy are optional.
         """
         query = (
             sa.select(evaluations.c.candidate_id)
             .join_from(evaluations, candidates)
             .where(candidates.c.study_id == self._number, evaluations.c.weights.is_not(None))
-            .where((candidates.c.key == key) | (evaluations.c.realised_key == key))
+            .where(candidates.c.key == candidate)
             .order_by(evaluations.c.fidelity.desc(), evaluations.c.candidate_id.desc())
         )
         added = checked_policies(rows)
         with self._statements() as connection:
             number = connection.scalar(query)
             if number is None:
-                raise StoreError(f"A policy must be of a candidate of {self.study!r} with weights. Got {key!r}.")
+                raise StoreError(f"A policy must be of a candidate of {self.study!r} with weights. Got {candidate!r}.")
             for row in added:
                 row["candidate_id"] = number
                 place = (policies.c[column.name] == row[column.name] for column in policies.primary_key)

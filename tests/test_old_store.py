@@ -60,15 +60,20 @@ def _read(store: str) -> dict[str, Any]:
     opened = results.open(store)
     tables = {"studies": opened.studies().drop(columns="score")}
     tables |= {f"{study} {table}": getattr(opened, table)(study) for study in STUDIES for table in TABLES}
-    keys = [
-        row["key"] for study in STUDIES for row in opened.candidates(study).to_dict("records") if row["fidelity"] > 0
+    trained = [
+        opened.find_candidate(row["key"], study)
+        for study in STUDIES
+        for row in opened.candidates(study).to_dict("records")
+        if row["fidelity"] > 0
     ]
-    architectures = {key: nas.Architecture.from_json(opened.architecture(opened.realised(key))) for key in keys}
+    architectures = {
+        found.candidate: nas.Architecture.from_json(opened.architecture(found.realised)) for found in trained
+    }
     return {
         "tables": {name: _columns(table) for name, table in tables.items()},
         "settings": {study: opened.settings(study) for study in STUDIES},
         "score": {study: [opened.score(study).low, opened.score(study).high] for study in STUDIES},
-        "realised": {key: opened.realised(key) for key in keys},
+        "realised": {found.candidate: found.realised for found in trained},
         "architectures": {key: architecture.to_json() for key, architecture in architectures.items()},
         "network_keys": {key: architecture.network_key for key, architecture in architectures.items()},
     }
@@ -127,7 +132,7 @@ def test_what_is_in_it(store):
     assert opened.front("old").macs.tolist() == [49568, 193344, 431328]
     assert opened.front("old").repeats.tolist() == [2, 2, 2]
     assert opened.policies("old").penalty.tolist() == [0.1, 0.3]
-    assert opened.realised(CONSTRUCTED) != CONSTRUCTED
+    assert opened.find_candidate(CONSTRUCTED).realised != CONSTRUCTED
     assert nas.Architecture.from_json(opened.architecture(FINALIST)).key == FINALIST
     assert opened.key(FINALIST[:6]) == FINALIST
 
@@ -181,7 +186,7 @@ def test_the_program_reads_it(store):
     assert FINALIST in _command("show", FINALIST[:8], "--store", store)
     opened = results.open(store)
     shown = json.loads(_command("show", CONSTRUCTED, "--json", "--store", store))
-    assert shown == opened.architecture(opened.realised(CONSTRUCTED))
+    assert shown == opened.architecture(opened.find_candidate(CONSTRUCTED).realised)
     assert "431,328" in _command("front", "old", "--store", store)
 
 

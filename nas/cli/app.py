@@ -21,4 +21,7 @@ app = typer.Typer(
 Store = Annotated[
     str, typer.Option("--store", help="Results store: path or URL (sqlite, postgresql).", envvar="NAS_STORE")
 ]
+Study = Annotated[
+    str | None, typer.Option("--study", help="Study of the key; needed if several studies have this key.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]

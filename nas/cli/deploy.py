@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from nas.cli.app import Quiet, Store, app
+from nas.cli.app import Quiet, Store, Study, app
 from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
 from nas.config import STORE
 from nas.errors import UserError
@@ -33,6 +33,7 @@ Threads = Annotated[int, typer.Option(help="Threads of torch.")]
 def select(
     key: TrainedKey,
     folder: Annotated[Path, typer.Argument(help="Folder for the network with its new operating points.")],
+    study: Study = None,
     data: Data = None,
     hierarchy: Hierarchy = None,
     csv: Annotated[Path | None, typer.Option(help="Write all measured subnetworks to this CSV file.")] = None,
@@ -52,8 +53,8 @@ def select(
     from nas.reporting.console import select_text, write_frame
 
     settings = chosen_settings(options)
-    settings |= {"data": data, "hierarchy": hierarchy, "seed": seed, "device": device, "threads": threads}
-    settings["accept_plugin_change"] = accept_plugin_change
+    settings |= {"study": study, "data": data, "hierarchy": hierarchy, "seed": seed}
+    settings |= {"device": device, "threads": threads, "accept_plugin_change": accept_plugin_change}
     _check_targets(folder, csv=csv, plot=plot)
     result = _with_progress(lambda progress: select_points(key, store=store, progress=progress, **settings), quiet)
     result.network.save(folder)
@@ -69,6 +70,7 @@ def select(
 def throttle(
     key: TrainedKey,
     folder: Annotated[Path, typer.Argument(help="Folder for the network with its controllers.")],
+    study: Study = None,
     data: Data = None,
     hierarchy: Hierarchy = None,
     csv: Annotated[
@@ -92,8 +94,8 @@ def throttle(
     settings = chosen_settings(options)
     if "penalties" in settings:
         settings["penalties"] = tuple(sorted(settings["penalties"]))
-    settings |= {"data": data, "hierarchy": hierarchy, "seed": seed, "device": device, "threads": threads}
-    settings["accept_plugin_change"] = accept_plugin_change
+    settings |= {"study": study, "data": data, "hierarchy": hierarchy, "seed": seed}
+    settings |= {"device": device, "threads": threads, "accept_plugin_change": accept_plugin_change}
     _check_targets(folder, csv=csv, plot=plot)
     result = _with_progress(
         lambda progress: train_controllers(key, store=store, folder=folder, progress=progress, **settings), quiet

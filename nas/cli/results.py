@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.app import Quiet, Store, app
+from nas.cli.app import Quiet, Store, Study, app
 from nas.config import STORE
 from nas.errors import UserError
 from results.measures import COSTS
@@ -48,6 +48,9 @@ def front(
             help="Keep points with at most this value of a measure, or at least if it is maximised; may be repeated.",
         ),
     ] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Allow studies with different data or validation splits; adds a column.")
+    ] = False,
     store: Store = STORE,
 ) -> None:
     """Show the Pareto front of one or more studies: accuracy against cost."""
@@ -56,7 +59,7 @@ def front(
 
     opened = results.open(store)
     limits = _limits(limit or ())
-    frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits)
+    frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, mixed=mixed)
     for path in (csv, parquet):
         if path is not None:
             write_frame(frame, path, "parquet" if path is parquet else "csv")
@@ -93,6 +96,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
 @app.command()
 def show(
     key: Annotated[str, typer.Argument(help="Key of a candidate or an unambiguous prefix.")],
+    study: Study = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the architecture after training as JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw topology and importance: .png, .svg or .pdf.")] = None,
     store: Store = STORE,
@@ -102,12 +106,13 @@ def show(
     from nas.reporting.console import candidate_text
 
     opened = results.open(store)
+    found = opened.find_candidate(key, study)
     if plot is not None:
         from nas.reporting.topology.plot import draw_topology
         from nas.study import stored_architecture
 
-        draw_topology(stored_architecture(opened, opened.realised(key)), plot)
-    print(json.dumps(opened.architecture(opened.realised(key)), indent=1) if as_json else candidate_text(opened, key))
+        draw_topology(stored_architecture(opened, found.realised), plot)
+    print(json.dumps(opened.architecture(found.realised), indent=1) if as_json else candidate_text(opened, found))
 
 
 @app.command()

@@ -13,7 +13,7 @@ import typer
 from nas.cli.app import Quiet, Store, app
 from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
 from nas.cli.stopping import on_stop
-from nas.config import STORE, Config, RunSettings, settings_of, study_name
+from nas.config import STORE, Config, RunSettings, settings_of, store_option, study_name
 from nas.errors import UserError, unknown_name
 
 
@@ -84,13 +84,13 @@ def _how_to_continue(study: str, store: str) -> str:
     import results
 
     try:
-        started = results.open(store).holds(study)
+        opened = results.open(store)
+        started = opened.holds(study)
     except results.StoreError:
         started = False
     if not started:
         return "Nothing was stored yet."
-    suffix = "" if store == STORE else f" --store {store}"
-    return f"All results so far are stored; continue with: nas resume {study}{suffix}"
+    return f"All results so far are stored; continue with: nas resume {study}{store_option(opened.label)}"
 
 
 def settings_from_file(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import results
 from nas.config import STORE, check_names, takes
-from nas.deploy.networks import StoredNetworkRef, network_and_evaluator
+from nas.deploy.networks import network_and_evaluator
 from nas.errors import UserError
 from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.evaluation.loading import check_device
@@ -21,6 +21,8 @@ from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
 from nas.files import check_folder, write_folder
 from nas.progress import Progress, Silent, State
+from results.reading.stored_networks import StoredNetwork
+from results.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,6 +125,7 @@ class _ThrottleArguments(ControllerSettings):
     """The arguments of :func:`throttle`."""
 
     network: str | Path | AnytimeNetwork = field(kw_only=False)
+    study: str | None = None
     data: str | None = None
     hierarchy: str | None = None
     store: str = STORE
@@ -138,6 +141,7 @@ class _ThrottleArguments(ControllerSettings):
 def throttle(
     network: str | Path | AnytimeNetwork,
     *,
+    study: str | None = None,
     data: str | None = None,
     hierarchy: str | None = None,
     store: str = STORE,
@@ -158,6 +162,8 @@ def throttle(
     ----------
     network
         A key in the store, the folder of a saved network, or a network.
+    study
+        Study of the key; needed if several studies trained it.
     data
         Data specification; None: the data of the network's study. With other data, nothing is recorded.
     hierarchy
@@ -196,10 +202,10 @@ def throttle(
 
     Examples
     --------
-    >>> result = nas.throttle("2f9c01", penalties=(0.1, 1.0))  # doctest: +SKIP
+    >>> result = nas.throttle("2f9c01", study="digits", penalties=(0.1, 1.0))  # doctest: +SKIP
     >>> controlled = nas.ControlledNetwork(result.network, result.controllers[0])  # doctest: +SKIP
     """
-    progress = progress or Silent()
+    progress, opened = progress or Silent(), results.open(store)
     check_device(device)
     if folder is not None:
         check_folder(folder)
@@ -210,9 +216,10 @@ def throttle(
     progress.show(State(stage="loading", done=0, total=len(controller_settings.penalties), trained=0))
     trained, evaluator, origin = network_and_evaluator(
         network,
+        study=study,
         data=data,
         hierarchy=hierarchy,
-        store=store,
+        store=opened,
         device=device,
         threads=threads,
         accept_plugin_change=accept_plugin_change,
@@ -231,14 +238,13 @@ def throttle(
     if folder is not None:
         result.save(folder)
     if origin is not None and data is None and hierarchy is None:  # other data give no results of the study
-        _record(store, origin, trained_controllers)
+        _record(opened, origin, trained_controllers)
     return result
 
 
-def _record(store: str, origin: StoredNetworkRef, result: ControllerResult) -> None:
+def _record(opened: Store, origin: StoredNetwork, result: ControllerResult) -> None:
     """Record the measurements of controllers; the state of the study stays the same."""
-    opened = results.open(store)
     study = opened.studies().set_index("study").loc[origin.study]
     with opened.writer(origin.study, opened.settings(origin.study)) as writer:
-        writer.record_policies(origin.key, result.policies)
+        writer.record_policies(origin.candidate, result.policies)
         writer.finish(study["state"], study["reason"])

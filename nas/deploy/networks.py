@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import results
 from nas.config import Config
 from nas.errors import UserError
 from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.loading import absolute_data, load_evaluator, trust_data
-from nas.execution.loading import load
+from nas.execution.loading import is_folder
 from nas.execution.network import AnytimeNetwork
 from nas.funnel.plugin_changes import check_unchanged, named_plugins
 from nas.plugins import trust_named
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredNetworkRef:
-    """The study of a network in the store, and its full key."""
-
-    study: str
-    key: str
+from results.reading.stored_networks import StoredNetwork
+from results.store import Store
 
 
 def network_and_evaluator(
@@ -32,11 +24,12 @@ def network_and_evaluator(
     *,
     data: str | None,
     hierarchy: str | None = None,
-    store: str,
+    study: str | None = None,
+    store: Store,
     device: str,
     threads: int,
     accept_plugin_change: bool = False,
-) -> tuple[AnytimeNetwork, Evaluator, StoredNetworkRef | None]:
+) -> tuple[AnytimeNetwork, Evaluator, StoredNetwork | None]:
     """Load a trained network with the evaluator of its study; outside of a store, with the default evaluator.
 
     Parameters
@@ -45,8 +38,10 @@ def network_and_evaluator(
         A key in the store, a folder, or a network.
     data, hierarchy
         None: the settings of the study.
+    study
+        Study of a key; needed if several studies trained it.
     store
-        URL or path of the results store.
+        The results store.
     device, threads
         Of the evaluator.
     accept_plugin_change
@@ -59,7 +54,7 @@ def network_and_evaluator(
     evaluator
         For data of the network's task.
     origin
-        Reference to the network in the store; None if it is not from the store.
+        The network in the store; None if it is not from the store.
 
     Raises
     ------
@@ -73,16 +68,18 @@ def network_and_evaluator(
         raise UserError(f"network must be a key, a folder or a network. Got {network!r}.")
     if data is not None:
         trust_data(data)
-    loaded = network if isinstance(network, AnytimeNetwork) else load(network, store=store)
-    if isinstance(network, AnytimeNetwork) or Path(network).is_dir():
+    if isinstance(network, AnytimeNetwork) or is_folder(network, study):
+        if isinstance(network, AnytimeNetwork) and study is not None:
+            raise UserError(f"Only a key has a study. Got a network and {study=}.")
         if data is None:
             raise UserError("A network that is not from the store has no data: name them with --data.")
         origin = identity = None
+        loaded = network if isinstance(network, AnytimeNetwork) else AnytimeNetwork.load(network)
         config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
     else:
-        opened = results.open(store)
-        origin = StoredNetworkRef(study=opened.study_of(str(network)), key=opened.key(str(network)))
-        settings = {**opened.settings(origin.study), "device": device, "threads": threads}
+        origin = store.find_network(str(network), study)
+        loaded = AnytimeNetwork.load(origin.weights)
+        settings = {**store.settings(origin.study), "device": device, "threads": threads}
         identity = DataIdentity.from_settings(settings) if data is None and hierarchy is None else None
         if data is not None:
             settings["data"] = absolute_data(data)

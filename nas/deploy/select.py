@@ -106,6 +106,7 @@ class _SelectArguments(SelectionSettings):
     """The arguments of :func:`select`."""
 
     network: str | Path | AnytimeNetwork = field(kw_only=False)
+    study: str | None = None
     data: str | None = None
     hierarchy: str | None = None
     store: str = STORE
@@ -120,6 +121,7 @@ class _SelectArguments(SelectionSettings):
 def select(
     network: str | Path | AnytimeNetwork,
     *,
+    study: str | None = None,
     data: str | None = None,
     hierarchy: str | None = None,
     store: str = STORE,
@@ -136,6 +138,8 @@ def select(
     ----------
     network
         A key in the store, the folder of a saved network, or a network.
+    study
+        Study of the key; needed if several studies trained it.
     data
         Data specification, for calibration, validation and test; None: the data of the network's study.
     hierarchy
@@ -176,19 +180,20 @@ def select(
 
     Examples
     --------
-    >>> result = nas.select("2f9c01", points=4, max_latency_ms=2.0)  # doctest: +SKIP
+    >>> result = nas.select("2f9c01", study="digits", points=4, max_latency_ms=2.0)  # doctest: +SKIP
     >>> result.network.save("four_points")  # doctest: +SKIP
     """
-    progress = progress or Silent()
+    progress, opened = progress or Silent(), results.open(store)
     check_device(device)
     check_names(SelectionSettings, settings)
     selection = SelectionSettings(**settings)
     progress.show(State(stage="loading", done=0, total=selection.evaluations, trained=0))
     trained, evaluator, origin = network_and_evaluator(
         network,
+        study=study,
         data=data,
         hierarchy=hierarchy,
-        store=store,
+        store=opened,
         device=device,
         threads=threads,
         accept_plugin_change=accept_plugin_change,
@@ -198,7 +203,7 @@ def select(
         raise UserError(
             f"--low must be below the network's largest point, {trained.macs[-1]:,} MACs. Got {selection.low:,}."
         )
-    score = results.open(store).score(origin.study) if origin and selection.low is None else None
+    score = opened.score(origin.study) if origin and selection.low is None else None
     if score:
         selection = replace(selection, low=score.low)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas.config import UNNAMED
 from nas.errors import DataError, UserError
 from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, as_array, reject_unknown, texts, truth
 
@@ -17,8 +19,43 @@ if TYPE_CHECKING:
     from results.store import Store
 
 
+@dataclass(frozen=True, slots=True)
+class DataInMemory:
+    """Arrays by name, in the order of their content hash, and its first digits."""
+
+    arrays: Mapping[str, np.ndarray]
+    digest: str
+
+    @staticmethod
+    def of(data: Any) -> DataInMemory:
+        """The arrays of data.
+
+        Parameters
+        ----------
+        data
+            Arrays (x_train, y_train[, x_test, y_test]), or a mapping or an object with arrays of these names and of the
+            further names of a file npz, such as a Dataset.
+
+        Raises
+        ------
+        UserError
+            If ``data`` is of another type.
+        DataError
+            If a value is no array of numbers.
+        """
+        arrays = _arrays(data)
+        return DataInMemory(arrays, _digest(arrays))
+
+    def study_name(self, name: str) -> str:
+        """A default name of a study. Data without a name are told apart by their content.
+
+        name: of the data.
+        """
+        return f"{name}-{self.digest[:8]}" if name == UNNAMED else name
+
+
 @contextmanager
-def stored_data(data: Any, store: Store, study: str) -> Iterator[str]:
+def stored_data(data: str | DataInMemory, store: Store, study: str) -> Iterator[str]:
     """The data specification of a study. Arrays are copied to a file beside the store, once for each content.
 
     Inside the context the copy is not removed; afterwards, only if no study names it.
@@ -26,8 +63,7 @@ def stored_data(data: Any, store: Store, study: str) -> Iterator[str]:
     Parameters
     ----------
     data
-        A data specification, arrays (x_train, y_train[, x_test, y_test]), or a mapping or an object with arrays of
-        these names and of the further names of a file npz, such as a Dataset.
+        A data specification, or data in memory.
     store
         The store of the study.
     study
@@ -40,22 +76,17 @@ def stored_data(data: Any, store: Store, study: str) -> Iterator[str]:
 
     Raises
     ------
-    UserError
-        If ``data`` is of another type.
     results.StoreError
         If the folder of the store does not exist.
-    DataError
-        If a value is no array of numbers.
     """
     if isinstance(data, str):
         yield data
         return
-    arrays = _arrays(data)
-    name = f"data-{_digest(arrays)}"
+    name = f"data-{data.digest}"
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **data.arrays)
 
     if (earlier := _earlier_copy(store, study, name)) is not None:
         yield earlier

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from nas.config import STORE
+from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
 
+_KEY = re.compile("[0-9a-fA-F]{4,}")
 
-def load(key_or_folder: str | Path, *, store: str = STORE, repeat: int | None = None) -> AnytimeNetwork:
+
+def load(
+    key_or_folder: str | Path, *, study: str | None = None, store: str = STORE, repeat: int | None = None
+) -> AnytimeNetwork:
     """Load a trained network, in evaluation mode.
 
     Parameters
@@ -16,6 +22,8 @@ def load(key_or_folder: str | Path, *, store: str = STORE, repeat: int | None = 
     key_or_folder
         A folder that ``network.save`` wrote; or the key of a candidate in the store, or an unambiguous prefix of it:
         then the network whose accuracies are in the store, at its highest fidelity.
+    study
+        The study that trained the candidate; needed if several studies did, because each has weights of its own.
     store
         URL or path of the results store.
     repeat
@@ -29,17 +37,41 @@ def load(key_or_folder: str | Path, *, store: str = STORE, repeat: int | None = 
     Raises
     ------
     UserError
-        If the folder contains no network.
+        If the folder contains no network, or if the text names a folder and could be a key.
     results.StoreError
-        If the store contains no such network.
+        If the store contains no such network, or if several studies trained it.
 
     Examples
     --------
-    >>> network = nas.load("2f9c01")  # doctest: +SKIP
+    >>> network = nas.load("2f9c01", study="digits")  # doctest: +SKIP
     >>> network(network.preprocess(images), level=0)  # doctest: +SKIP
     """
-    if Path(key_or_folder).is_dir():
+    if is_folder(key_or_folder, study, repeat):
         return AnytimeNetwork.load(key_or_folder)
     import results
 
-    return AnytimeNetwork.load(results.open(store).weights(str(key_or_folder), repeat=repeat))
+    return AnytimeNetwork.load(results.open(store).find_network(str(key_or_folder), study, repeat).weights)
+
+
+def is_folder(key_or_folder: str | Path, study: str | None = None, repeat: int | None = None) -> bool:
+    """Whether a network is named by its folder, not by its key. A path object is a folder.
+
+    Raises UserError if a text could be both or is neither, or for a study or a repeat of a folder.
+    """
+    is_key = isinstance(key_or_folder, str) and _KEY.fullmatch(key_or_folder.strip()) is not None
+    exists = Path(key_or_folder).is_dir()
+    if is_key and exists and study is None:
+        raise UserError(
+            f"A network must be named by a key or a folder. Got {key_or_folder!r}, which could be both: write "
+            f"./{key_or_folder} for the folder, or name the study for the key."
+        )
+    if is_key:
+        return False
+    if not exists:
+        raise UserError(
+            "A network must be named by at least 4 hexadecimal digits of its key, or by its folder. "
+            f"Got {str(key_or_folder)!r}, which is no folder."
+        )
+    if study is not None or repeat is not None:
+        raise UserError(f"Only a network in the store has a study and a repeat. Got the folder {str(key_or_folder)!r}.")
+    return True

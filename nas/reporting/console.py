@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.audit.wording import reliance_line
 from nas.chain.importance import chain_scores, walk_of
-from nas.config import STORE, store_option
+from nas.config import shown_store, store_option
 from nas.errors import UserError
 from nas.progress import duration
 from nas.representation.architecture import Architecture
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from nas.deploy.controllers import ThrottlingResult
     from nas.deploy.select import OperatingPointsResult
+    from results.reading.stored_networks import StoredCandidate
     from results.store import Store
 
 MEAN_OF_LABELS = "Accuracy: mean over fine and coarse labels; labels that a point does not predict count as wrong."
@@ -40,33 +41,38 @@ _FORMATS = dict.fromkeys(_WHOLES, "{:,.0f}") | {
 def summary(study: Study) -> str:
     """The result of a search: front, anytime accuracy, range of budgets, audit, store, and the next commands."""
     front = study.front()
-    option = store_option(study.url)
+    option = store_option(study.store.label)
     if front.empty:
         return f"No candidate has been trained. See why: nas status {study.name}{option}"
-    score = study.score
-    best = str(front.iloc[-1].realised_key)
+    score, best = study.score, front.iloc[-1]
     test = ""
     if front.test_accuracy.notna().all():
         test = f", {study.anytime_accuracy('test'):.4f} on test images"
-    command = f'import nas; print(nas.load("{best[:8]}"{store_argument(study.url)}).macs)'
+    command = f"import nas; print({load_code(study, best.candidate[:8], best['repeat'])}.macs)"
     lines = [
         front_table(front),
         "",
         f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{test}, "
         f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
         study.audit_lines(),
-        f"Stored in {study.url} as study {study.name!r}: {study.store.studies().set_index('study').reason[study.name]}",
+        f"Stored in {study.store.label} as study {study.name!r}: "
+        f"{study.store.studies().set_index('study').reason[study.name]}",
         "Next:",
         f"  nas front {study.name} --plot front.png{option}",
-        f"  nas show {best[:8]}{option}",
+        f"  nas show {best.candidate[:8]} --study {study.name}{option}",
         f"  python -c {shlex.quote(command)}",
     ]
     return "\n".join(lines)
 
 
-def store_argument(url: str) -> str:
-    """The argument that names a store in Python; empty for the default store."""
-    return "" if url == STORE else f", store={json.dumps(url)}"
+def load_code(study: Study, key: str, repeat: int, *, absolute: bool = False) -> str:
+    """The Python expression that loads a training of a candidate of a study.
+
+    absolute: whether it may be read in another working directory.
+    """
+    store = json.dumps(shown_store(study.store.label, absolute=absolute))
+    which = f", repeat={repeat}" if repeat else ""
+    return f'nas.load("{key}", study="{study.name}", store={store}{which})'
 
 
 def front_table(front: pd.DataFrame) -> str:
@@ -84,6 +90,8 @@ def front_table(front: pd.DataFrame) -> str:
         columns.append("realised_key")
     if front.study.nunique() > 1:
         columns.append("study")
+    if "data" in front:
+        columns.append("data")
     return _table(front[columns]) + (f"\n{MEAN_OF_LABELS}" if hierarchy_columns(front) else "")
 
 
@@ -194,34 +202,32 @@ def study_status(study: Study) -> str:
     lines += [f"Changed since the last run: {sentence}" for sentence in study.plugin_changes]
     if row.state != "finished":
         lines += filter(None, [state.rejections.majority()])
-        lines.append(f"Continue with: nas resume {study.name}{store_option(study.url)}")
+        lines.append(f"Continue with: nas resume {study.name}{store_option(study.store.label)}")
     return "\n".join(lines)
 
 
-def candidate_text(store: Store, key: str) -> str:
-    """One candidate: its studies, its measurements, and the topology of its trained network."""
-    proposed, realised = store.key(key), store.realised(key)
-    architecture = stored_architecture(store, realised)
+def candidate_text(store: Store, found: StoredCandidate) -> str:
+    """One candidate of a study: its choices, its measurements, and the topology of its trained network."""
+    study, key = found.study, found.candidate
+    architecture = stored_architecture(store, found.realised)
     lines = [
-        f"{proposed}: {len(architecture.points)} operating points, norm {architecture.norm}, "
+        f"{key}: {len(architecture.points)} operating points, norm {architecture.norm}, "
         f"rule {architecture.training.rule}"
         + "".join(f", {name}={value}" for name, value in architecture.training.settings)
         + _label_counts(architecture)
     ]
-    if realised != proposed:
-        lines.append(f"Trained, it became {realised}: its topology is below, and the weights are its own.")
-    for study in store.studies().study:
-        own = store.points(study, key=proposed)
-        if own.empty:
-            continue
-        candidates = store.candidates(study, key=proposed)
-        row = candidates[(candidates.key == own.candidate.iloc[0]) & candidates.anytime_accuracy.notna()].iloc[0]
+    if found.realised != key:
+        lines.append(f"Trained, it became {found.realised}: its topology is below, and the weights are its own.")
+    points, candidates = store.points(study, key=key), store.candidates(study, key=key)
+    points = points[points.candidate == key]
+    if not points.empty:
+        row = candidates[(candidates.key == key) & candidates.anytime_accuracy.notna()].iloc[0]
         lines += [
             f"Study {study}, space {row.space}, generation {row.generation}, {row.status}: {row.reason}",
             f"Anytime accuracy {row.anytime_accuracy:.4f}; "
             + ", ".join(f"{name.removeprefix('proxy_')} {row[name]:.4g}" for name in row.index if "proxy_" in name),
             "Choices: " + ", ".join(f"{name} = {value}" for name, value in short_choices(row.choices)),
-            _measurements(own),
+            _measurements(points),
         ]
     return "\n".join([*lines, *_topology_lines(architecture)])
 

@@ -26,7 +26,7 @@ from nas.proxies.contract import load_proxy
 from nas.reporting import formats
 from nas.reporting.audit_plot import audit_figure
 from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
-from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, own_measures, short_choices, store_argument
+from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, load_code, own_measures, short_choices
 from nas.reporting.formats import plugin_name
 from nas.reporting.report_content import (
     Audit,
@@ -47,6 +47,7 @@ from nas.reporting.report_content import (
 )
 from nas.reporting.topology.plot import topology_figure
 from nas.study import Study, stored_architecture
+from results.errors import NotComparable
 from results.front import Score
 from results.plots import as_svg, engineering, front_figure, progress_figure
 from results.schema import STATUSES
@@ -89,8 +90,12 @@ def write_report(
     Raises
     ------
     UserError
-        If a proxy is unknown or the file is not writable; both are checked before the audit starts.
+        If a proxy is unknown, the file is not writable, or the studies are of several stores: checked before the audit.
     """
+    if len({study.url for study in studies}) > 1:
+        raise UserError(
+            f"A report is on studies of one store. Got {', '.join(study.store.label for study in studies)}."
+        )
     for name in proxies:
         if name != "all":
             trust_named(name)
@@ -147,11 +152,17 @@ def render(report: ReportContent) -> str:
 
 def report_content(studies: Sequence[Study], proxies: Sequence[str], progress: Progress | None) -> ReportContent:
     """Collect the data of a report, and audit the proxies."""
-    together = None
+    together, problem = None, ""
     if len(studies) > 1:
-        points = studies[0].store.front([study.name for study in studies])
-        together = None if points.empty else _front(studies, points, None)
-    return ReportContent(studies=tuple(_study(study, proxies, progress) for study in studies), front=together)
+        try:
+            points = studies[0].store.front([study.name for study in studies])
+        except NotComparable as error:
+            problem = str(error)
+        else:
+            together = None if points.empty else _front(studies, points, None)
+    return ReportContent(
+        studies=tuple(_study(study, proxies, progress) for study in studies), front=together, problem=problem
+    )
 
 
 def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> StudyContent:
@@ -168,9 +179,8 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
         strategy=study.config.strategy,
         proxy=study.config.proxy,
         seed=study.config.seed,
-        url=study.url,
-        store_option=store_option(study.url),
-        store_argument=store_argument(study.url),
+        store=study.store.label,
+        store_option=store_option(study.store.label, absolute=True),
         funnel=funnel,
     )
     if front.empty:
@@ -359,7 +369,8 @@ def _networks(
     for key in keys:
         candidate = trained.loc[key]
         points = front[front.candidate == key]
-        realised = study.store.realised(key) if points.empty else str(points.realised_key.iloc[-1])
+        found = study.store.find_candidate(key, study.name)
+        realised, repeat = (found.realised, 0) if points.empty else points.iloc[-1][["realised_key", "repeat"]]
         figure = topology_figure(stored_architecture(study.store, realised))
         networks.append(
             NetworkDrawing(
@@ -368,6 +379,7 @@ def _networks(
                 anytime_accuracy=candidate.anytime_accuracy,
                 choices=tuple(short_choices(candidate.choices)),
                 num_front_points=len(points),
+                load_code=load_code(study, key, repeat, absolute=True),
                 picture=Picture(
                     svg=as_svg(figure), alt=f"Topology of network {key}, with its important path highlighted"
                 ),

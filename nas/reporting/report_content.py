@@ -157,13 +157,17 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkDrawing:
-    """A network of the front. choices: (name, option) pairs. num_front_points: its operating points on the front."""
+    """A network of the front. choices: (name, option) pairs. num_front_points: its operating points on the front.
+
+    load_code: the Python expression that loads it.
+    """
 
     key: str
     space: str
     anytime_accuracy: float
     choices: tuple[tuple[str, Any], ...]
     num_front_points: int
+    load_code: str
     picture: Picture
 
 
@@ -171,7 +175,7 @@ class NetworkDrawing:
 class StudyContent:
     """The section of one study. Parts that need a trained candidate are None, or empty, without one.
 
-    store_option, store_argument: name the store in a command and in Python; empty for the default store.
+    store: its absolute path or URL. store_option: names it in a command.
     augmentation: of the training images, in words; empty if unknown.
     undrawn: keys of the front's networks without a drawing.
     """
@@ -185,9 +189,8 @@ class StudyContent:
     strategy: str
     proxy: str
     seed: int
-    url: str
+    store: str
     store_option: str
-    store_argument: str
     funnel: Funnel | None = None
     headline: Headline | None = None
     front: Front | None = None
@@ -199,7 +202,12 @@ class StudyContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContent:
-    """A whole report. front: of several studies together; None for one study, or if no candidate was trained."""
+    """A whole report.
+
+    front: of several studies together; None for one study, or if no candidate was trained. problem: the reason why the
+    studies have no common front.
+    """
 
     studies: tuple[StudyContent, ...]
     front: Front | None = None
+    problem: str = ""

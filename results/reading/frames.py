@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from results import front as fronts
 from results.columns import POLICY
-from results.errors import StoreError
+from results.errors import NotComparable
 from results.measures import BUILT_IN, Measure
 from results.reading.fetching import fetch
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
@@ -117,7 +117,7 @@ def own_measures_of(
     """The measures that the evaluators of studies declared beside the built-in ones.
 
     compared: names of measures whose values are compared between the studies.
-    Raises StoreError if such a measure has another unit or direction in another study.
+    Raises NotComparable if such a measure has another unit or direction in another study.
     """
     query = sa.select(studies.c.name, studies.c.measures).where(studies.c.id.in_(numbers)).order_by(studies.c.id)
     own: dict[str, Measure] = {}
@@ -127,7 +127,7 @@ def own_measures_of(
             first = own.setdefault(measure.name, measure)
             there = origin.setdefault(measure.name, study)
             if measure.name in compared and (first.unit, first.maximise) != (measure.unit, measure.maximise):
-                raise StoreError(
+                raise NotComparable(
                     f"A measure must have one unit and direction in all studies of a front. {measure.name} has "
                     f"unit={first.unit!r} and maximise={first.maximise} in {there}, unit={measure.unit!r} and "
                     f"maximise={measure.maximise} in {study}: show their fronts separately."

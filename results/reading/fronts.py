@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from results import front as dominance
 from results.columns import dtypes, names
-from results.errors import StoreError
+from results.errors import NotComparable, StoreError
 from results.measures import BUILT_IN, WHOLE_UNITS, Measure
 from results.reading import frames
 from results.reading.fetching import fetch
@@ -137,7 +137,7 @@ def _mean_over_repeats(points: pd.DataFrame, measures: Sequence[Measure]) -> pd.
     groups = _by_network(points)
     mean = _rounded(groups[[measure.name for measure in measures]].mean(), measures)
     labels = groups[["study", "candidate", "space", "fidelity"]].first()
-    spread = {"accuracy_sd": groups["accuracy"].std(), "repeats": groups.size()}
+    spread = {"accuracy_sd": groups["accuracy"].std(), "repeats": groups.size(), "repeat": groups["repeat"].min()}
     return labels.join(mean).assign(**spread).reset_index()
 
 
@@ -168,7 +168,7 @@ def _check_measured(
 
 
 def _check_labels(connection: sa.Connection, at: Mapping[int, float]) -> None:
-    """Raise StoreError if only some studies have a hierarchy of labels. at: fidelity by study."""
+    """Raise NotComparable if only some studies have a hierarchy of labels. at: fidelity by study."""
     if len(at) < 2:
         return
     row = points.c
@@ -179,7 +179,7 @@ def _check_labels(connection: sa.Connection, at: Mapping[int, float]) -> None:
         )
         found[connection.execute(labelled.limit(1)).first() is not None].append(name)
     if all(found.values()):
-        raise StoreError(
+        raise NotComparable(
             "The studies of a front must have labels of one kind. Accuracy is a mean of fine and coarse labels in "
             f"{', '.join(found[True])}, but not in {', '.join(found[False])}: show their fronts separately."
         )

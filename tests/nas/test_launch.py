@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from types import SimpleNamespace
@@ -147,21 +148,31 @@ def test_arrays_of_a_study_that_does_not_start_are_not_kept(store):
     with pytest.raises(UserError, match="empty"):  # the data are good, the range of budgets is not
         nas.search(arrays(), space=Small, store=str(store), **impossible)
     assert not copies(store)
-    nas.search(arrays(), space=space(), store=str(store), **QUICK)
+    nas.search(arrays(), space=space(), study="s", store=str(store), **QUICK)
     with pytest.raises(results.SettingsDiffer, match="--data npz:"):
-        nas.search(arrays(90), space=space(), store=str(store), **QUICK)
+        nas.search(arrays(90), space=space(), study="s", store=str(store), **QUICK)
     assert len(copies(store)) == 1
 
 
 @pytest.mark.usefixtures("in_process")
+def test_arrays_without_a_name_are_a_study_for_each_content(store):
+    x, y = arrays()
+    data = [(x, y), (x, (y + 1) % 3), {"x_train": x, "y_train": y}, SimpleNamespace(x_train=x, y_train=y, name="own")]
+    names = [nas.search(each, space=space(), store=str(store), **QUICK).name for each in data]
+    assert all(re.fullmatch("arrays-[0-9a-f]{8}", name) for name in names[:3])
+    assert names[0] == names[2] != names[1]
+    assert names[3] == "own"
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_study_of_an_older_version_keeps_the_copy_in_its_folder(store):
-    nas.search(arrays(), space=space(), store=str(store), **QUICK)
+    nas.search(arrays(), space=space(), study="s", store=str(store), **QUICK)
     (file,) = copies(store)
-    older = store.parent / f"{store.name}.files" / "arrays" / file.name
+    older = store.parent / f"{store.name}.files" / "s" / file.name
     file.rename(older)
     with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("UPDATE studies SET settings = replace(settings, ?, ?)", (str(file), str(older)))
-    again = nas.search(arrays(), space=space(), store=str(store), **QUICK | {"train": 12})
+    again = nas.search(arrays(), space=space(), study="s", store=str(store), **QUICK | {"train": 12})
     assert again.candidates().position.notna().sum() == 12
     assert not copies(store)
 

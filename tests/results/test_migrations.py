@@ -112,6 +112,7 @@ def test_postgresql_has_the_statements_of_each_upgrade():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_writer_upgrades_and_continues_a_study(old, version):
     store = results.open(old(version))
+    store.files("fashion").mkdir(parents=True)
     with store.writer("fashion", {"epochs": 10}) as writer:
         assert writer.memo() == {"generations": 1, "seconds": 12.5}
         writer.finish()

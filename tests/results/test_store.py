@@ -60,8 +60,28 @@ def test_a_front_does_not_mix_accuracies_with_and_without_a_hierarchy(store, row
             made = [points(0, 10**6, 0.5) | more]
             writer.record(number, fidelity=1, repeat=0, realised_key="abcd1234", points=made)
         assert len(store.front(study)) == 1
-    with pytest.raises(results.StoreError, match="labels in coarse, but not in fine: show their fronts"):
+    with pytest.raises(results.NotComparable, match="labels in coarse, but not in fine: show their fronts"):
         store.front(["fine", "coarse"])
+
+
+@pytest.mark.parametrize("settings", [{"data_fingerprint": "b"}, {"data_fingerprint": "a", "validation": 0.3}])
+def test_a_front_of_different_data_or_validation_splits_is_mixed_on_request(store, rows, points, settings):
+    of_studies = {"first": {"data_fingerprint": "a"}, "again": {"data_fingerprint": "a"}, "other": settings}
+    for study, (of_study, macs) in zip(of_studies, zip(of_studies.values(), (10, 20, 30))):
+        with store.writer(study, of_study) as writer:
+            (number,) = writer.add_candidates([rows("abcd1234")])
+            writer.record(number, fidelity=1, repeat=0, realised_key="abcd1234", points=[points(0, macs, macs / 100)])
+    assert store.front(["first", "again"]).study.tolist() == ["first", "again"]
+    message = r"same data and validation split\. Different are those of first, again; other\. Show"
+    with pytest.raises(results.NotComparable, match=message):
+        store.front(["first", "again", "other"])
+    with pytest.raises(results.NotComparable, match="those of first; other"):
+        store.front(["first", "other"], max_macs=20)
+    front = store.front(["first", "again", "other"], mixed=True)
+    assert front.study.tolist() == ["first", "again", "other"]
+    assert front.data[0] == front.data[1] != front.data[2]
+    assert list(store.front(["first", "other"], mixed=True).columns) == [*store.front("first").columns, "data"]
+    assert store.front("other", mixed=True).data.notna().all()
 
 
 def test_a_score_that_was_not_measured_is_nan(store, rows, points):
@@ -159,15 +179,15 @@ def test_keys_by_prefix(filled, rows):
 
 
 def test_weights(filled):
-    assert filled.weights("bbbb0").read_bytes() == b"weights"
-    assert filled.weights("bbbb9999") == filled.files("fashion") / "b.safetensors"
+    assert filled.find_network("bbbb0").weights.read_bytes() == b"weights"
+    assert filled.find_network("bbbb9999").weights == filled.files("fashion") / "b.safetensors"
     with pytest.raises(results.StoreError, match=r"No weights of aaaa0001 were kept\. Train it again"):
-        filled.weights("aaaa")
+        filled.find_network("aaaa")
     with pytest.raises(results.StoreError, match="repeat=1"):
-        filled.weights("bbbb0", repeat=1)
-    filled.weights("bbbb0").unlink()
+        filled.find_network("bbbb0", repeat=1)
+    filled.find_network("bbbb0").weights.unlink()
     with pytest.raises(results.StoreError, match="are missing: "):
-        filled.weights("bbbb0")
+        filled.find_network("bbbb0")
 
 
 def test_delete(filled):
@@ -326,7 +346,7 @@ def test_policies_are_kept_apart_from_points(filled):
         for u in (0.5, 1.0)
     ]
     with filled.writer("fashion", filled.settings("fashion")) as writer:
-        writer.record_policies("bbbb9999", rows)  # the realised key
+        writer.record_policies("bbbb0002", rows)
         writer.record_policies("bbbb0002", [rows[3] | {"accuracy": 0.75, "test_accuracy": 0.7, "test_macs": 2.5e6}])
         writer.finish()
     found = filled.policies(["fashion"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import shlex
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+import results
 from nas.config import store_option
 from nas.errors import UserError
-from nas.reporting.console import MEAN_OF_LABELS, front_table, store_argument, write_frame
+from nas.reporting.console import MEAN_OF_LABELS, front_table, load_code, write_frame
 
 POINT = {
     "study": "toy",
@@ -64,10 +67,22 @@ def test_an_empty_front():
     assert "no operating point" in front_table(front({}).iloc[:0])
 
 
-def test_the_default_store_is_not_named():
-    assert (store_option("sqlite:///nas.db"), store_argument("sqlite:///nas.db")) == ("", "")
-    assert store_option("it's.db") == """ --store 'it'"'"'s.db'"""
-    assert store_argument("it's.db") == """, store="it's.db\""""
+def test_commands_name_the_store_as_it_is_found_from_where_they_are_read(tmp_path, monkeypatch):
+    store = str(tmp_path / "it's.db")
+    assert store_option("postgresql://me:***@host/nas") == " --store 'postgresql://me:***@host/nas'"
+    assert store_option(store, absolute=True) == f" --store {shlex.quote(store)}"
+    monkeypatch.chdir(tmp_path)
+    assert store_option(store) == """ --store 'it'"'"'s.db'"""
+    monkeypatch.chdir("/")
+    assert store_option(store) == f" --store {shlex.quote(store[1:])}"
+
+
+def test_code_that_loads_a_network_names_study_and_store(tmp_path, monkeypatch):
+    study = SimpleNamespace(name="digits", store=results.open(tmp_path / "nas.db"))
+    monkeypatch.chdir(tmp_path)
+    assert load_code(study, "2f9c", 0) == 'nas.load("2f9c", study="digits", store="nas.db")'
+    assert load_code(study, "2f9c", 1) == 'nas.load("2f9c", study="digits", store="nas.db", repeat=1)'
+    assert str(tmp_path) in load_code(study, "2f9c", 0, absolute=True)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -194,7 +194,7 @@ def test_names_and_messages_of_a_search_are_escaped(cli, in_process, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "field", ["name", "reason", "data", "augmentation", "strategy", "url", "store_option", "spaces"]
+    "field", ["name", "reason", "data", "augmentation", "strategy", "store", "store_option", "spaces"]
 )
 def test_every_text_of_a_study_is_escaped(field):
     """A store accepts no such study name, and Python no such class name; the page does not rely on either."""

@@ -1,0 +1,94 @@
+"""The folder of a study's files: where it is, and a file in it that names the study to which it belongs."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from results.connection import Location
+from results.errors import StoreError
+from results.schema import candidates, evaluations
+
+OWNER = "study.json"
+"""The file that names the study of a folder."""
+
+
+def new_identity() -> str:
+    """A random text that no other study has."""
+    return uuid.uuid4().hex
+
+
+def folder_of(location: Location, study: str, row: sa.Row[Any] | None) -> Path:
+    """The folder of a study: where it was created; beside the database if it is a file, so that both may be moved.
+
+    row: of the study, None if it is not in the store.
+    """
+    return Path(row.folder) if row is not None and row.folder else location.files / study
+
+
+def belongs_to(folder: Path, identity: str | None) -> bool:
+    """Whether a study owns the folder. identity: None for a study of an older version, whose folder names none."""
+    owner = _owner(folder)
+    if owner is None:
+        return identity is None or not folder.is_dir() or not any(folder.iterdir())
+    return owner.get("identity") == identity
+
+
+def check_owner(folder: Path, study: str, identity: str | None) -> None:
+    """Raise StoreError if the folder belongs to another study. identity: new for a new study."""
+    if not belongs_to(folder, identity):
+        raise StoreError(
+            f"A study has a folder of its own. {folder} belongs to {_described(_owner(folder) or {})}, not to "
+            f"{study!r} of this store. Move or delete the folder, or choose another name."
+        )
+
+
+def checked_folder(connection: sa.Connection, location: Location, study: str, row: sa.Row[Any] | None) -> Path:
+    """The folder of a study that is begun or continued. row: of the study, None if it is begun.
+
+    Raises StoreError if the folder belongs to another study, or if the study has trained networks and it is missing.
+    """
+    folder = folder_of(location, study, row)
+    check_owner(folder, study, new_identity() if row is None else row.identity)
+    if row is None or folder.is_dir():
+        return folder
+    kept = sa.select(evaluations.c.weights).join_from(evaluations, candidates)
+    kept = kept.where(candidates.c.study_id == row.id, evaluations.c.weights.is_not(None))
+    if connection.execute(kept.limit(1)).first():
+        raise StoreError(
+            f"Study {study!r} needs its folder of trained networks. {folder} is missing: continue where it is, "
+            "restore it, or make an empty folder to continue without these networks."
+        )
+    return folder
+
+
+def claim(folder: Path, study: str, identity: str, store: str) -> None:
+    """Make the folder, and write the study's identity into it. store: for messages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / OWNER
+    if path.exists():
+        return
+    partial = path.with_name(f"{OWNER}.partial")
+    partial.write_text(json.dumps({"identity": identity, "study": study, "store": store}), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _owner(folder: Path) -> dict[str, Any] | None:
+    """The study that a folder names; None if it names none. Raises StoreError if the file cannot be read."""
+    path = folder / OWNER
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} must name the study of its folder. It cannot be read: {error}.") from error
+    return owner if isinstance(owner, dict) else {}
+
+
+def _described(owner: dict[str, Any]) -> str:
+    return f"study {owner.get('study')!r} of {owner.get('store')}" if owner.get("study") else "an unknown study"
