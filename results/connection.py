@@ -68,7 +68,7 @@ def _in_file(path: str, valid: str) -> Location:
     name = os.path.expanduser(path)  # Path.expanduser raises for names such as "~$d.db"
     file = Path(os.path.realpath(name))  # links are followed, because the study's files are beside the database itself
     if file.is_dir():
-        raise StoreError(f"A store is a file. Got {path!r}, a folder: name a file in it.")
+        raise StoreError(f"A store is a file. Got the folder {file}: name a file in it.")
     return Location(url=None, file=file, files=file.with_name(file.name + ".files"), label=str(file))
 
 

@@ -212,13 +212,14 @@ def test_options_that_change_later_lose_nothing(mistake, cli, in_process, tmp_pa
     assert cli(*settings)[0] == 0
     before = content("nas.db")
     file.write_text(source.replace("(16, 24, 32, 48)", "(16, 24, 32, 64)"))
-    line = mistake("resume", "toy", "--train", "16", writes=True)
+    assert "The plug-ins of a study stay the same" in mistake("resume", "toy", "--train", "16", writes=True)
+    line = mistake("resume", "toy", "--train", "16", "--accept-plugin-change", writes=True)
     assert "same options every time" in line
     after = content("nas.db")
     for name in ("points", "evaluations"):
         assert_same({name: before[name]}, {name: after[name]})
     file.write_text(source)
-    assert cli("resume", "toy", "--train", "16")[0] == 0
+    assert cli("resume", "toy", "--train", "16", "--accept-plugin-change")[0] == 0
 
 
 # Data ----------------------------------------------------------------------------------------------------------------
