@@ -50,6 +50,13 @@ MEMORY = Kind(
     types=("MemoryError", "OutOfMemoryError"),
     message="out of memory|(can't|cannot) allocate memory|RESOURCE_EXHAUSTED|STATUS_ALLOC_FAILED",
 )
+CHILD_DEATH = Kind(
+    failure="A child process of the training dies, such as one that loads batches",
+    owner=Owner.CANDIDATE,
+    repeated=True,
+    types=("BrokenExecutor",),
+    message=r"DataLoader worker .*(killed|exited)",
+)
 DECLARED = Kind(
     failure="Data, a plug-in or the store cannot be used",
     owner=Owner.ENVIRONMENT,
@@ -92,7 +99,7 @@ NOT_OPENED = Kind(
 )
 NOT_STARTED = Kind(failure="The worker dies or hangs before training begins", owner=Owner.ENVIRONMENT, repeated=True)
 
-EXCEPTIONS = (DIVERGED, DECLARED, MEMORY, SYSTEM, NO_DEVICE, DEVICE_ERROR, EXCEPTION)
+EXCEPTIONS = (DIVERGED, DECLARED, CHILD_DEATH, MEMORY, SYSTEM, NO_DEVICE, DEVICE_ERROR, EXCEPTION)
 """Kinds of exceptions in training; the first that includes an exception, or one that it was raised from, applies."""
 TABLE = (*EXCEPTIONS, DEATH, HANG, NOT_OPENED, NOT_STARTED)
 """All kinds, for the documentation."""

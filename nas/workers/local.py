@@ -23,6 +23,8 @@ from nas.workers.job_queue import JobQueue
 from nas.workers.runner import Done, EpochDone, Patience
 
 _WAIT = 0.25  # seconds between checks for signals, and for dead and hanging workers
+OPENING = 6
+"""A worker that loads evaluator and data may take this many times as long as a silent job."""
 
 
 class LocalRunner:
@@ -142,7 +144,11 @@ class LocalRunner:
             worker.silent += min(self._checked - before, 4 * _WAIT)
         if not self._events.empty():
             return []
-        return [worker for worker in self._workers if worker.job is not None and worker.silent > patience(worker.job)]
+        return [
+            worker
+            for worker in self._workers
+            if worker.job is not None and worker.silent > patience(worker.job) * (1 if worker.opened else OPENING)
+        ]
 
     def _find_dead(self) -> None:
         """Report dead workers whose child processes keep their output open, after all that they wrote was read."""

@@ -211,6 +211,13 @@ class DiesWithChild(Toy):
             os._exit(7)
 
 
+class HangsAtBirth(Toy):
+    """Never ends to load."""
+
+    def __init__(self, data, **settings):
+        threading.Event().wait()
+
+
 class DiesTwice(Toy):
     """Its process is killed at every attempt of some candidates."""
 

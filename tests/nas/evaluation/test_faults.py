@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -73,6 +74,8 @@ REPEATED = [
     RuntimeError("CUDA error: an illegal memory access was encountered"),
     RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
     raised_from(MemoryError()),
+    RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+    BrokenProcessPool("A process in the process pool was terminated abruptly"),
 ]
 CANDIDATE = [
     Diverged("The loss became nan."),

@@ -283,6 +283,11 @@ def test_an_evaluator_that_cannot_be_loaded_is_no_failure_of_a_candidate(jobs, t
         run(evaluator, jobs, tmp_path, workers=1)
 
 
+def test_an_evaluator_that_never_loads_is_no_failure_of_a_candidate(jobs, tmp_path):
+    with pytest.raises(EnvironmentFault, match="did not load evaluator and data"):
+        run("HangsAtBirth", jobs[:1], tmp_path, patience=lambda job: 0.01)
+
+
 def test_the_last_words_of_a_dead_worker_count(jobs, tmp_path, monkeypatch):
     """A worker may be found dead before all of its output was read."""
     listen, found = _Worker._listen, LocalRunner._find_dead
@@ -303,21 +308,6 @@ def test_the_last_words_of_a_dead_worker_count(jobs, tmp_path, monkeypatch):
     ended, _ = run("DiesAfterwards", jobs[:1], tmp_path)
     assert isinstance(ended[0], Outcome)
     assert Path(jobs[0].folder, "tries").read_text() == "x"
-
-
-def test_a_worker_ends_with_its_driver_though_a_plugin_holds_the_interpreter_lock(jobs, tmp_path):
-    """The pipe closes as if the driver had been killed; the child of the worker ends too."""
-    runner = LocalRunner(toy("HoldsTheLock"), "nothing", {}, workers=1, log=str(tmp_path / "log.txt"))
-    driver = threading.Thread(target=lambda: runner.run(jobs[:1], lambda *_: None, lambda *_: None, patient))
-    driver.start()
-    while len(list(Path(jobs[0].folder).glob("holds-*"))) < 2:
-        time.sleep(0.02)
-    assert len(workers_of(tmp_path)) == 2
-    (worker,) = runner._workers
-    worker.process.stdin.close()
-    while workers_of(tmp_path):
-        time.sleep(0.02)
-    assert worker.process.wait() == -signal.SIGKILL
 
 
 def test_no_watchdog_is_left(jobs, tmp_path):
