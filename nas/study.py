@@ -169,12 +169,14 @@ class Study:
         UserError
             If no candidate has been trained.
         """
-        candidates = self.candidates()
+        candidates = self.store.candidates(self.name, columns=["key", "fidelity", "anytime_accuracy"])
         trained = candidates[candidates.anytime_accuracy.notna()]
         if trained.empty:
             raise self._untrained()
         top = trained[trained.fidelity == trained.fidelity.max()]
-        return top.loc[top.anytime_accuracy.idxmax()]
+        key = str(top.key[top.anytime_accuracy.idxmax()])
+        rows = self.store.candidates(self.name, key=key)
+        return rows[(rows.key == key) & rows.anytime_accuracy.notna()].iloc[0]
 
     def network(self, key: str | None = None, *, repeat: int | None = None) -> AnytimeNetwork:
         """A trained network of the study.
@@ -275,21 +277,18 @@ class Study:
         UserError
             If no candidate has been trained.
         """
-        points, score = self.points(), self.score
-        if points.empty:
+        trainings = self.store.evaluations(self.name)
+        if trainings.empty:
             raise self._untrained()
-        lowest = points[(points.repeat == 0) & (points.fidelity == points.fidelity.min())]
-        accuracy = {
-            str(key): score(curve.macs.to_numpy(), curve.accuracy.to_numpy())
-            for key, curve in lowest.groupby("candidate")
-        }
-        candidates = self.candidates()
-        trained = candidates[candidates.position.notna() & candidates.key.isin(list(accuracy))].drop_duplicates("key")
+        lowest = trainings[(trainings.repeat == 0) & (trainings.fidelity == trainings.fidelity.min())]
+        accuracy = lowest.set_index("candidate").score
+        candidates = self.store.candidates(self.name, columns=["key", "generation", "position", "control"])
+        trained = candidates[candidates.position.notna() & candidates.key.isin(accuracy.index)].drop_duplicates("key")
         trained = trained.sort_values(["generation", "position"], ignore_index=True)
         control, decisions = trained.control.to_numpy(dtype=bool), self.state.reliance
         relied = np.array([relied_on(decisions, int(generation)) for generation in trained.generation], dtype=bool)
         return trained[["key", "generation", "position"]].assign(
-            control=control, ranked=relied & ~control, accuracy=[accuracy[key] for key in trained.key]
+            control=control, ranked=relied & ~control, accuracy=accuracy.loc[trained.key].to_numpy()
         )
 
     @property

@@ -118,7 +118,7 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         *_REPEAT,
         *_of(evaluations, "epochs"),
         replace(_stored(evaluations.c.images), type="real"),
-        *_of(evaluations, "seconds", "weights"),
+        *_of(evaluations, "seconds", "score", "weights"),
     ),
     "policies": (*_STUDY, *_CANDIDATE, *_SPACE, *_of(policies, *POLICY)),
     "front": (

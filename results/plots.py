@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.collections import LineCollection
@@ -19,12 +20,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from results.errors import StoreError
 from results.front import Score
 from results.measures import BUILT_IN, Measure, check_cost
+from results.reading.curves import evenly
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from results.reading.curves import Curves
 
+MOST_LINES = 60
+"""Starts of generations that are drawn as lines."""
 ENDINGS = (".png", ".svg", ".pdf")
 
 INK, MUTED, GRID, _SHADE = "#1b1f24", "#6b7280", "#e7e9ec", "#f3f5f8"
@@ -130,17 +134,23 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
     """The best anytime accuracy after each trained candidate, and the accuracy of each candidate.
 
     trained: in the order of training: accuracy (anytime accuracy), control (drawn at random), generation, finished
-    (trained to the last rung; others were stopped before).
+    (trained to the last rung; others were stopped before). At most 1,000 candidates are drawn, evenly spaced, and all
+    improvements.
     """
-    place = range(1, len(trained) + 1)
+    place = np.arange(1, len(trained) + 1)
+    drawn = np.zeros(len(trained), dtype=bool)
+    drawn[evenly(np.arange(len(trained)))] = True
     with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
         axes = figure.add_subplot()
         starts = [n + 1 for n, generation in enumerate(trained["generation"].diff()) if n and generation]
-        for start in starts:
+        for start in starts if len(starts) <= MOST_LINES else ():
             axes.axvline(start - 0.5, color=GRID, linewidth=0.8, zorder=0)
         best = trained["accuracy"].cummax()
-        axes.plot(place, best, drawstyle="steps-post", color=INK, linewidth=2, zorder=2, label="best so far")
+        steps = drawn | best.diff().ne(0).to_numpy()
+        axes.plot(
+            place[steps], best[steps], drawstyle="steps-post", color=INK, linewidth=2, zorder=2, label="best so far"
+        )
         kinds: list[tuple[str, pd.Series, str, dict[str, Any]]] = [
             ("finished the last rung", ~trained["control"] & trained["finished"], "o", {"color": _COLOURS[0]}),
             ("stopped early", ~trained["control"] & ~trained["finished"], "o", {"color": _COLOURS[0], "alpha": 0.35}),
@@ -148,8 +158,10 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
         ]
         for label, mask, marker, look in kinds:
             if mask.any():
-                x = [n for n, shown in zip(place, mask) if shown]
-                axes.scatter(x, trained["accuracy"][mask], s=22, marker=marker, label=label, zorder=3, **look)
+                shown = mask.to_numpy(dtype=bool) & drawn
+                axes.scatter(
+                    place[shown], trained["accuracy"][shown], s=22, marker=marker, label=label, zorder=3, **look
+                )
         axes.set_xlabel("candidates trained in part; a line for the start of a generation", labelpad=6)
         axes.set_ylabel("anytime accuracy", labelpad=6)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -299,16 +299,12 @@ def _progress(study: Study) -> Picture:
     """The best anytime accuracy after each candidate of partial training."""
     evaluations = study.store.evaluations(study.name)
     rungs = evaluations[_is_partial(study, evaluations)]
-    last_rung = rungs.groupby("candidate").fidelity.max()
-    points = study.points()
-    points = points[(points.repeat == 0) & (points.fidelity == points.candidate.map(last_rung))]
-    score = study.score
-    accuracy = {key: score(curve.macs, curve.accuracy) for key, curve in points.groupby("candidate")}
+    last = rungs.loc[rungs.groupby("candidate").fidelity.idxmax()].set_index("candidate")
     trained = study.first_rung()
-    trained = trained[trained.key.isin(list(accuracy))]
-    shown = trained.assign(
-        accuracy=[accuracy[key] for key in trained.key], finished=trained.key.map(last_rung) == rungs.fidelity.max()
-    ).reset_index(drop=True)
+    trained = trained[trained.key.isin(last.index)]
+    reached = last.loc[trained.key]
+    finished = (reached.fidelity == rungs.fidelity.max()).to_numpy()
+    shown = trained.assign(accuracy=reached.score.to_numpy(), finished=finished).reset_index(drop=True)
     return Picture(
         svg=as_svg(progress_figure(shown)),
         alt=f"Best anytime accuracy after each of {len(shown)} partially trained candidates; "

@@ -66,7 +66,7 @@ class Curves:
         rows = groups[[cost, "accuracy"]].mean().reset_index().dropna(subset=[cost, "accuracy"])
         number = rows.groupby(_CANDIDATE, sort=False).ngroup()
         spaces = rows.drop_duplicates(_CANDIDATE).groupby("space").size()
-        shown = number.isin(_evenly(np.arange(number.max() + 1 if len(rows) else 0)))
+        shown = number.isin(evenly(np.arange(number.max() + 1 if len(rows) else 0)))
         return Curves(cost=cost, rows=rows[shown], candidates=spaces.to_dict(), points=len(rows))
 
 
@@ -87,7 +87,7 @@ def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> C
     with_space = sa.select(per.c.candidate_id, per.c.points.label("level"), candidates.c.space)
     joined = with_space.join_from(per, candidates, candidates.c.id == per.c.candidate_id)
     counts = fetch(connection, joined.order_by(per.c.candidate_id), "points").rename(columns={"level": "points"})
-    drawn = _evenly(counts["candidate_id"].to_numpy())
+    drawn = evenly(counts["candidate_id"].to_numpy())
     chosen = sa.select(candidates.c.id).where(candidates.c.id.in_(drawn.tolist()))
     shown = Curves.of(frames.of_points(connection, numbers, chosen), cost)
     return Curves(
@@ -98,7 +98,7 @@ def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> C
     )
 
 
-def _evenly(values: np.ndarray) -> np.ndarray:
+def evenly(values: np.ndarray) -> np.ndarray:
     """At most ``MOST`` of the values, evenly spaced, the first and the last among them."""
     if len(values) <= MOST:
         return values

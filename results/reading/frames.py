@@ -61,7 +61,7 @@ def _counts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dic
 def of_evaluations(connection: sa.Connection, numbers: Sequence[int]) -> pd.DataFrame:
     """One row per candidate, fidelity and repeat; epochs, images and seconds are cumulative within a repeat."""
     row = evaluations.c
-    names = ("candidate_id", "realised_key", "fidelity", "repeat", "epochs", "images", "seconds", "weights")
+    names = ("candidate_id", "realised_key", "fidelity", "repeat", "epochs", "images", "seconds", "score", "weights")
     query = (
         sa.select(*(row[name] for name in names))
         .where(row.candidate_id.in_(ids_of(numbers)))
