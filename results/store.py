@@ -219,6 +219,11 @@ class Store:
     def evaluations(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per candidate, fidelity and repeat, of one study or several.
 
+        Parameters
+        ----------
+        study : str or sequence of str
+            One study or several.
+
         Returns
         -------
         pandas.DataFrame
@@ -231,6 +236,11 @@ class Store:
 
     def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per controller that throttles a trained candidate, of one study or several.
+
+        Parameters
+        ----------
+        study : str or sequence of str
+            One study or several.
 
         Returns
         -------
@@ -317,7 +327,19 @@ class Store:
     def holds(self, study: str) -> bool:
         """Whether the store exists and holds a study of this name.
 
-        Raises StoreError if the file is neither a store nor empty.
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        StoreError
+            If the file is neither a store nor empty.
         """
         check_name(study)
         if self._location.file is not None and not self._location.file.exists():
@@ -330,42 +352,118 @@ class Store:
                 return connection.scalar(sa.select(studies.c.id).where(studies.c.name == study)) is not None
 
     def settings(self, study: str) -> dict[str, Any]:
-        """The settings that the study was started with."""
+        """The settings that the study was started with.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        dict of str to JSON data
+            Setting → value.
+        """
         with self._reading() as connection:
             settings: dict[str, Any] = study_row(connection, study).settings
             return settings
 
     def identity(self, study: str) -> str:
-        """A text that names the study and no other: random, or the time of the first start in an older version."""
+        """A text that names the study and no other: random, or the time of the first start in an older version.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        str
+        """
         with self._reading() as connection:
             row = study_row(connection, study)
         return str(row.identity or row.created_at)
 
     def score(self, study: str) -> Score | None:
-        """The study's score, None before it is set."""
+        """The study's score, None before it is set.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        Score or None
+        """
         with self._reading() as connection:
             score = study_row(connection, study).score
         return Score(**score) if score else None
 
     def measures(self, study: str | Sequence[str]) -> tuple[Measure, ...]:
-        """The measures of the operating points: the built-in ones, then the evaluator's own."""
+        """The measures of the operating points: the built-in ones, then the evaluator's own.
+
+        Parameters
+        ----------
+        study : str or sequence of str
+            One study or several.
+
+        Returns
+        -------
+        tuple of Measure
+        """
         from results.reading import frames
 
         with self._reading() as connection:
             return (*BUILT_IN, *frames.own_measures_of(connection, study_numbers(connection, study)))
 
     def memo(self, study: str) -> dict[str, Any]:
-        """The state that the driver needs to resume, such as the seconds that it has run; empty in a new study."""
+        """The state that the driver needs to resume, such as the seconds that it has run; empty in a new study.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        dict of str to JSON data
+        """
         with self._reading() as connection:
             return study_row(connection, study).memo or {}
 
     def proposals(self, study: str, per_space: int) -> list[dict[str, Any]]:
-        """Id, key, space and choices of the latest proposals of each space that were chosen for training, in order."""
+        """The latest proposals of each space that were chosen for training.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+        per_space : int
+            Their number.
+
+        Returns
+        -------
+        list of dict
+            Id, key, space and choices, in the order of proposal.
+        """
         with self._reading() as connection:
             return latest_proposals(connection, study_row(connection, study).id, per_space)
 
     def key(self, prefix: str, study: str | None = None) -> str:
-        """The full key, of a proposed or a realised architecture, that begins with `prefix`, in one study or all."""
+        """The full key, of a proposed or a realised architecture.
+
+        Parameters
+        ----------
+        prefix : str
+            Beginning of the key, at least four digits.
+        study : str, optional
+            Name of the study; by default all studies are searched.
+
+        Returns
+        -------
+        str
+        """
         with self._reading() as connection:
             return full_key(connection, prefix, numbers_of(connection, study))
 
@@ -379,6 +477,10 @@ class Store:
         study : str, optional
             Name of the study; needed if several studies have this key.
 
+        Returns
+        -------
+        StoredCandidate
+
         Raises
         ------
         StoreError
@@ -388,7 +490,25 @@ class Store:
             return find_candidate(connection, key, study)
 
     def architecture(self, key: str, study: str | None = None) -> dict[str, Any]:
-        """An architecture as JSON data, by the key of the proposed or the realised architecture."""
+        """An architecture as JSON data.
+
+        Parameters
+        ----------
+        key : str
+            Key of a candidate, or of the architecture that training made of it.
+        study : str, optional
+            Name of the study; by default all studies are searched.
+
+        Returns
+        -------
+        dict of str to JSON data
+            For ``nas.Architecture.from_json``.
+
+        Raises
+        ------
+        StoreError
+            If the candidate was not chosen for training; only then its architecture is stored.
+        """
         with self._reading() as connection:
             full = full_key(connection, key, numbers_of(connection, study))
             realised = evaluations.c.realised_key == full
@@ -416,6 +536,10 @@ class Store:
         repeat : int, optional
             By default the first with weights, at the highest fidelity.
 
+        Returns
+        -------
+        StoredNetwork
+
         Raises
         ------
         StoreError
@@ -433,7 +557,19 @@ class Store:
     def files(self, study: str) -> Path:
         """Folder of a study's weights, checkpoints and log, whether or not it exists yet.
 
-        Raises StoreError if it belongs to another study.
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        StoreError
+            If it belongs to another study.
         """
         row = None
         if self.holds(study):
@@ -509,6 +645,11 @@ class Store:
     def check_writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> None:
         """Make all checks of :meth:`writer`. Nothing is written or upgraded.
 
+        Parameters
+        ----------
+        study, settings, measures
+            As for :meth:`writer`.
+
         Raises
         ------
         SettingsDiffer, StoreError
@@ -519,7 +660,13 @@ class Store:
         check_writer(self._location, check_name(study), settings, measures)
 
     def older_version(self) -> int | None:
-        """The version of the store's schema if the next reader will upgrade it; None otherwise."""
+        """The version of the store's schema, if the next reader will upgrade it.
+
+        Returns
+        -------
+        int or None
+            None if the schema is of the present version, or if there is no store.
+        """
         from results.preflight import older_version
 
         return older_version(self._location)
@@ -527,7 +674,15 @@ class Store:
     def delete(self, study: str) -> None:
         """Delete a study's rows, then its files, unless its folder belongs to another study.
 
-        Raises StoreError if the study is unknown or being written.
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Raises
+        ------
+        StoreError
+            If the study is unknown or being written.
         """
         with self._reading() as connection:
             row = study_row(connection, study)

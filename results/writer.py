@@ -191,17 +191,37 @@ class StudyWriter:
         self._score = score
 
     def set_memo(self, memo: Mapping[str, Any]) -> None:
-        """Store the driver's state as plain data; replaces an earlier one."""
+        """Store the driver's state; replaces an earlier one.
+
+        Parameters
+        ----------
+        memo : mapping
+            Plain JSON data.
+        """
         with self._statements():
             self._update_study(memo=dict(memo))
 
     def memo(self) -> dict[str, Any]:
-        """The last state of `set_memo`; empty in a new study."""
+        """The last state of :meth:`set_memo`.
+
+        Returns
+        -------
+        dict of str to JSON data
+            Empty in a new study.
+        """
         with self._reading() as connection:
             return connection.scalar(sa.select(studies.c.memo).where(studies.c.id == self._number)) or {}
 
     def finish(self, state: str = "finished", reason: str | None = None) -> None:
-        """Record the end of the study: one of STATES, with a reason for people."""
+        """Record the end of the study.
+
+        Parameters
+        ----------
+        state : str
+            One of STATES.
+        reason : str, optional
+            For people.
+        """
         check_one_of("state", state, STATES)
         with self._statements():
             self._update_study(state=state, reason=reason)
@@ -254,7 +274,13 @@ class StudyWriter:
                 connection.execute(change, rows)
 
     def drop_generation(self, generation: int) -> None:
-        """Delete the candidates of a generation of which none was trained."""
+        """Delete the candidates of a generation of which none was trained.
+
+        Parameters
+        ----------
+        generation : int
+            Its number, from 0.
+        """
         mine = (candidates.c.study_id == self._number, candidates.c.generation == generation)
         with self._statements() as connection:
             connection.execute(sa.delete(candidates).where(*mine))
@@ -325,8 +351,13 @@ class StudyWriter:
 
         A row replaces an earlier one of equal learner, sees, penalty and utilization.
 
-        candidate: full key of the candidate. rows: each with learner, sees, penalty, utilization,
-        controller_macs, macs and accuracy; test_macs and test_accuracy are optional.
+        Parameters
+        ----------
+        candidate : str
+            Full key of the candidate.
+        rows : iterable of mapping
+            Each with learner, sees, penalty, utilization, controller_macs, macs and accuracy; test_macs and
+            test_accuracy are optional.
         """
         query = (
             sa.select(evaluations.c.candidate_id)
@@ -433,7 +464,18 @@ class StudyWriter:
             return [dict(each) for each in connection.execute(query).mappings()]
 
     def points_of(self, candidate_id: int) -> list[dict[str, Any]]:
-        """All points of a candidate, as recorded, by fidelity, repeat and level; unmeasured values are None."""
+        """All points of a candidate, as recorded.
+
+        Parameters
+        ----------
+        candidate_id : int
+            Id from :meth:`add_candidates`.
+
+        Returns
+        -------
+        list of dict
+            One per fidelity, repeat and level, in this order; unmeasured values are None.
+        """
         query = (
             sa.select(points)
             .where(points.c.candidate_id == candidate_id)
