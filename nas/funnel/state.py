@@ -51,8 +51,9 @@ class StudyState:
         }
         if self.reliance:
             data["screening"] = self.screening
-            data["rejections"] = self.rejections.to_json()
             data["reliance"] = {str(generation): asdict(decision) for generation, decision in self.reliance.items()}
+        if self.rejections.proposals:
+            data["rejections"] = self.rejections.to_json()
         if self.generations:
             data["generations"] = self.generations
         if self.slowest_epoch:

@@ -17,7 +17,9 @@ COMPLETE = {
         "0": {"relied": True, "trained": 0, "reason": "fewer than 20 candidates were trained"},
         "1": {"relied": False, "trained": 20, "reason": "τ 0.10"},
     },
+    "rejections": {"proposals": 30, "reasons": {"MACs": [20, "too many MACs"]}},
     "generations": 2,
+    "slowest_epoch": 1e-09,
     "finals": {"generations": 2, "epochs": 5, "candidates": [7, 3]},
 }
 
@@ -28,6 +30,7 @@ COMPLETE = {
         ("seconds", "domains"),
         ("seconds", "domains", "screening", "reliance"),
         ("seconds", "domains", "screening", "reliance", "generations"),
+        ("seconds", "domains", "screening", "reliance", "rejections", "generations", "slowest_epoch"),
         tuple(COMPLETE),
     ],
 )
