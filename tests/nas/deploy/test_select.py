@@ -95,7 +95,7 @@ def test_a_rule_that_samples_trains_nothing_with_norms_of_its_own(tmp_path):
     settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "sampled", "finalists": 1}
     settings |= {"train": 2, "pool": 12, "epochs": 1, "final_epochs": 2, "final_search": 0, "workers": 1}
     candidates = nas.search(DATA, rule="uniform_sampling", **settings).candidates()
-    assert candidates[candidates.status == "infeasible"].reason.str.contains("the rule uniform_sampling needs").any()
+    assert candidates[candidates.status == "infeasible"].reason.str.contains("Sampled subnetworks need norms").any()
     assert not (candidates.status == "failed").any()
 
 
