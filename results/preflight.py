@@ -15,7 +15,7 @@ from results import migrations, schema, study_folder
 from results.connection import Location
 from results.lock import check_free
 from results.measures import Measure, own_measures
-from results.writer import check_continues
+from results.writing.session import check_continues
 
 
 def check_writable(file: Path) -> None:

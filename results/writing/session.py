@@ -1,0 +1,258 @@
+"""A study that is open for writing: its lock, its transactions and its row in the table of studies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from results import connection as connections
+from results import migrations, schema, study_folder
+from results.errors import SettingsDiffer, StoreError
+from results.front import Score
+from results.lock import acquire_advisory, creation_lock, study_lock
+from results.measures import Measure, own_measures
+from results.schema import STATES, studies
+from results.scores import rescore
+from results.writing.rows import check_one_of
+
+
+class StudySession:
+    """The lock, the connection and the transactions of the only writer of a study, and the study's own row.
+
+    Attributes
+    ----------
+    study : str
+        Name of the study.
+    files : pathlib.Path
+        The study's folder for weights, checkpoints and log, which exists.
+    """
+
+    def __init__(
+        self,
+        location: connections.Location,
+        study: str,
+        settings: Mapping[str, Any],
+        measures: Iterable[Measure] = (),
+    ) -> None:
+        self.study = study
+        self._location = location
+        self._mutex = threading.RLock()
+        self._finished = False
+        self._score: Score | None = None
+        declared = own_measures(measures)
+        with ExitStack() as opened, connections.clear_errors(location):
+            self._connection = self._open(opened)
+            self._number, self._own, self.files = self._join(dict(settings), {m.name: m for m in declared})
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: ExitStack) -> sa.Connection:
+        """Lock the study, then connect to a store that has its tables."""
+        location = self._location
+        if location.file is None:
+            connection = opened.enter_context(connections.engine(location, writing=True).connect())
+            acquire_advisory(connection, self.study)
+            connection.commit()
+        else:
+            connections.check_folder(location.file.parent)
+            opened.enter_context(study_lock(location, self.study))
+            with creation_lock(location):
+                connection = opened.enter_context(connections.engine(location, writing=True).connect())
+        with creation_lock(location), connection.begin():
+            migrations.create_or_upgrade(connection, location)
+        self._file = connections.file_number(location)
+        return connection
+
+    def _join(self, settings: dict[str, Any], declared: dict[str, Measure]) -> tuple[int, dict[str, Measure], Path]:
+        """Continue the study, or begin it; returns its number, the evaluator's own measures by name, and its folder."""
+        settings, location = json.loads(schema.to_json(settings)), self._location
+        now = _now()
+        with self._connection.begin():
+            stored = self._connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
+            folder = study_folder.checked_folder(self._connection, location, self.study, stored)
+            values: dict[str, Any] = {"settings": settings, "state": "running", "updated_at": now}
+            values["folder"] = None if location.file else str(folder)
+            if stored is None:
+                identity = study_folder.new_identity()
+                values |= {"name": self.study, "measures": _stored(declared), "created_at": now, "identity": identity}
+                inserted = self._connection.execute(sa.insert(studies).values(values))
+                assert inserted.inserted_primary_key is not None
+                number, own = int(inserted.inserted_primary_key[0]), declared
+            else:
+                self._score = Score(**stored.score) if stored.score else None
+                own = check_continues(self.study, stored, settings, declared)
+                number, identity = stored.id, stored.identity or study_folder.new_identity()
+                values |= {"measures": _stored(own), "identity": identity, "reason": None}
+                self._connection.execute(sa.update(studies).where(studies.c.id == number).values(values))
+        study_folder.claim(folder, self.study, identity, location.label)
+        return number, own, folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if not self._finished:
+                self._leave(error)
+        finally:
+            self.close()
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Record the end of a study whose context is left without `finish`."""
+        if error is None:
+            return self.finish("interrupted")
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        with suppress(StoreError):  # the first error is raised
+            self.finish("failed" if isinstance(error, Exception) else "interrupted", reason)
+        return None
+
+    def close(self) -> None:
+        """Give up the connection and the lock; may be called more than once."""
+        self._opened.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write everything inside or, after an exception, nothing. A nested transaction is undone by itself."""
+        with self._mutex:
+            outermost = not self._connection.in_transaction()
+            with connections.clear_errors(self._location):
+                self._check_present()
+                scope = self._connection.begin() if outermost else self._connection.begin_nested()
+            try:
+                yield
+                with connections.clear_errors(self._location):
+                    if outermost:
+                        self._update_study(updated_at=_now())
+                    scope.commit()
+            except BaseException:
+                with suppress(sa.exc.SQLAlchemyError):  # a full disk has rolled it back already
+                    scope.rollback()
+                raise
+
+    def _check_present(self) -> None:
+        """Raise StoreError if another file, or none, is in the place of the store: what is written would be lost."""
+        if self._file != connections.file_number(self._location):
+            raise StoreError(
+                f"The store {self._location.label} must stay in its place while a study runs. It was moved, deleted or "
+                "replaced: put it back, then resume."
+            )
+
+    @contextmanager
+    def _statements(self) -> Iterator[sa.Connection]:
+        """A transaction for the statements of this module, with clear errors."""
+        with self.transaction(), connections.clear_errors(self._location):
+            yield self._connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads, or the current one."""
+        with self._mutex, connections.clear_errors(self._location):
+            if self._connection.in_transaction():
+                yield self._connection
+            else:
+                with self._connection.begin():
+                    yield self._connection
+
+    def _update_study(self, **columns: Any) -> None:
+        self._connection.execute(sa.update(studies).where(studies.c.id == self._number).values(columns))
+
+    def set_score(self, score: Score) -> None:
+        """Store the score that the study maximises; replaces an earlier one, also of all trainings.
+
+        Parameters
+        ----------
+        score : Score
+            It is computed from the points of every training.
+        """
+        with self._statements() as connection:
+            if score != self._score:
+                self._update_study(score=dataclasses.asdict(score))
+                rescore(connection, self._number, score)
+        self._score = score
+
+    def set_memo(self, memo: Mapping[str, Any]) -> None:
+        """Store the driver's state; replaces an earlier one.
+
+        Parameters
+        ----------
+        memo : mapping
+            Plain JSON data.
+        """
+        with self._statements():
+            self._update_study(memo=dict(memo))
+
+    def memo(self) -> dict[str, Any]:
+        """The last state of :meth:`set_memo`.
+
+        Returns
+        -------
+        dict of str to JSON data
+            Empty in a new study.
+        """
+        with self._reading() as connection:
+            return connection.scalar(sa.select(studies.c.memo).where(studies.c.id == self._number)) or {}
+
+    def finish(self, state: str = "finished", reason: str | None = None) -> None:
+        """Record the end of the study.
+
+        Parameters
+        ----------
+        state : str
+            One of STATES.
+        reason : str, optional
+            For people.
+        """
+        check_one_of("state", state, STATES)
+        with self._statements():
+            self._update_study(state=state, reason=reason)
+        self._finished = True
+
+
+def check_continues(
+    study: str, stored: sa.Row[Any], settings: Mapping[str, Any], declared: dict[str, Measure]
+) -> dict[str, Measure]:
+    """Check that a study may be continued with these settings and measures; returns all its own measures.
+
+    stored: its row. Raises SettingsDiffer, and StoreError if a measure has changed its unit or direction.
+    """
+    if differences := _differences(stored.settings, json.loads(schema.to_json(dict(settings)))):
+        raise SettingsDiffer(study, differences)
+    return _joined({data["name"]: Measure(**data) for data in stored.measures or ()}, declared)
+
+
+def _joined(stored: dict[str, Measure], declared: dict[str, Measure]) -> dict[str, Measure]:
+    """The measures of a study that is continued. Raises StoreError if one has changed its unit or direction."""
+    for name in stored.keys() & declared.keys():
+        old, new = stored[name], declared[name]
+        if (old.unit, old.maximise) != (new.unit, new.maximise):
+            raise StoreError(
+                f"A measure keeps its unit and direction in a study. {name!r} has unit={old.unit!r} and "
+                f"maximise={old.maximise!r} there. Got unit={new.unit!r} and maximise={new.maximise!r}: rename it."
+            )
+    return stored | declared
+
+
+def _stored(own: Mapping[str, Measure]) -> list[dict[str, Any]] | None:
+    """The evaluator's own measures as JSON data; None if it has none."""
+    return [measure.to_json() for measure in own.values()] or None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _differences(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[object, object]]:
+    """Settings that differ; names that begin with _ are not compared."""
+    names = [name for name in {**stored, **new} if not name.startswith("_")]
+    pairs = {name: (stored.get(name, "not set"), new.get(name, "not set")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
