@@ -36,7 +36,9 @@ class DataIdentity:
     @staticmethod
     def from_settings(settings: Mapping[str, Any]) -> DataIdentity:
         """The identity in the stored settings of a study."""
-        return DataIdentity(fingerprint=settings.get("data_fingerprint", "unknown"), parts=settings.get("_data_parts") or {})
+        return DataIdentity(
+            fingerprint=settings.get("data_fingerprint", "unknown"), parts=settings.get("_data_parts") or {}
+        )
 
     def to_settings(self) -> dict[str, Any]:
         """Settings for the store. Only the fingerprint is compared when a study is continued."""
