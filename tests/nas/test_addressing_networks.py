@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import nas
 import results
 from nas import launch
 from nas.audit import proxy_audit
+from nas.reporting.html_report import write_report
 from nas.screening import budgets
 
 from .searching import TINY, InProcess
@@ -161,6 +163,14 @@ def test_a_front_of_both_labellings_is_refused_unless_it_is_mixed(found, mistake
     status, out, _ = cli("front", "labels", "shifted", "--mixed", "--store", store.url)
     assert (status, out.split()[6]) == (0, "study")
     assert cli("report", "labels", "shifted", "--store", store.url, "--proxy", "macs")[0] == 0
+    assert "There is none. The studies of a front must have" in Path("labels+shifted.html").read_text()
+
+
+def test_a_report_is_on_studies_of_one_store(found, tmp_path):
+    shutil.copy(found["labels"].url, tmp_path / "nas.db")
+    other = nas.Study("labels", store=str(tmp_path / "nas.db"))
+    with pytest.raises(nas.UserError, match=r"studies of one store\. Got .*addressing.*/nas\.db"):
+        write_report([found["labels"], other], tmp_path / "r.html")
 
 
 def test_a_study_stays_the_same_after_a_change_of_the_working_directory(found, cli, tmp_path, monkeypatch):
