@@ -15,7 +15,8 @@ import results
 from evaluators.data.datasets import from_arrays
 from nas.config import CHANGEABLE, Config, study_name
 from nas.errors import DataError, UserError
-from nas.launch import default_workers, prepared, preview, stored_settings, worker_settings
+from nas.funnel.preparation import default_workers, prepared, stored_settings, worker_settings
+from nas.launch import preview
 from nas.plugins import load_plugin
 from nas.spaces.loading import load_spaces
 

@@ -10,6 +10,7 @@ import results
 from nas import launch
 from nas.errors import EnvironmentFault
 from nas.evaluation.data_identity import DataIdentity
+from nas.funnel.preparation import prepared, stored_settings
 from results.front import Score
 
 from .searching import PLUGINS, TINY, arguments, assert_same, config, content, search, state_of, statuses
@@ -87,8 +88,8 @@ def test_a_function_that_needs_a_seed_starts_no_study(mistake, function, name, w
 @pytest.mark.usefixtures("in_process")
 def test_a_study_that_was_started_without_a_seed_is_told_so(mistake, store, function):
     settings = {"evaluator": DESCRIBED, "data": function("unseeded")}
-    parts = launch.prepared(config(**settings), {})
-    with results.open(store).writer("toy", launch.stored_settings(parts.config, parts.info)) as writer:
+    parts = prepared(config(**settings), {})
+    with results.open(store).writer("toy", stored_settings(parts.config, parts.info)) as writer:
         writer.set_score(Score(low=1e4, high=1e6, floor=0.1))
     line = mistake(*arguments(store, **settings), writes=True)
     assert "Two loads of" in line
