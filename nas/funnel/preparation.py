@@ -112,8 +112,8 @@ def differing_settings(error: results.SettingsDiffer, label: str, info: DataInfo
         if name == "data_fingerprint":
             options.append(f"{DataIdentity.of(info).difference(DataIdentity.from_settings(stored))} of --data")
         else:
-            label = option("space" if name == "spaces" else name)
-            options.append(f"{label} {_as_typed(old)} (now {_as_typed(new)})")
+            named = option("space" if name == "spaces" else name)
+            options.append(f"{named} {_as_typed(old)} (now {_as_typed(new)})")
     first = "Restore the data to continue" if "data" not in error.differences and changed else "Continue"
     return (
         f"A study keeps its settings. Study {error.study!r} was started with {', '.join(options)}. "

@@ -134,13 +134,13 @@ def test_a_store_in_place_of_an_optuna_storage(refused):
 def test_a_dry_run_leaves_nothing_behind(cli, tmp_path, settings):
     status, out, err = cli(*arguments("nas.db", train=3, generation=3, **settings), "--dry-run")
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1] == "Store nas.db: study 'toy' is new."
+    assert out.splitlines()[-1] == f"Store {tmp_path}/nas.db: study 'toy' is new."
     assert list(tmp_path.iterdir()) == []
     search("nas.db", train=3, generation=3, **settings)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     status, out, err = cli(*arguments("nas.db", train=6, generation=3, **settings), "--dry-run")
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1] == "Store nas.db: study 'toy' is continued."
+    assert out.splitlines()[-1] == f"Store {tmp_path}/nas.db: study 'toy' is continued."
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
