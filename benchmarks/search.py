@@ -53,7 +53,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     front.to_csv(folder / f"{options.study}_front.csv", index=False)
     points.drop(columns=["realised_key"]).to_csv(folder / f"{options.study}_points.csv", index=False)
-    plot_front(study.store.curves(options.study), front, folder / f"{options.study}_front.png", score=study.score)
+    plot_front(study.store.curves(options.study), front, folder / f"{options.study}_front.png", score=study.score())
 
 
 if __name__ == "__main__":

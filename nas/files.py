@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 
 from nas.errors import EnvironmentFault, UserError
+from results.preflight import check_writable_below
 
 MANIFEST = "manifest.json"
 """Lists the files of a folder that were written here: later writes may replace these files and no other files."""
@@ -66,7 +67,8 @@ def write_folder(folder: str | Path, files: Files) -> None:
 
     Notes
     -----
-    All files are complete under other names before the first one is renamed.
+    All files are complete under other names before the first one is renamed. Before, the manifest lists the old and the
+    new files, so that an interruption leaves no file of other origin.
     """
     folder, names = Path(folder), [*files, MANIFEST]
     old = _listed(folder)
@@ -79,19 +81,23 @@ def write_folder(folder: str | Path, files: Files) -> None:
         try:
             for name, write in files.items():
                 _write(unfinished / name, write)
-            _write(unfinished / MANIFEST, lambda path: path.write_text(json.dumps({_ENTRY: names}, indent=1)))
-            for name in names:
+            _write_manifest(folder, unfinished, [*dict.fromkeys([*old, *names])])
+            for name in files:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(unfinished / name, folder / name)
+            _delete(folder, set(old) - set(names))
+            _write_manifest(folder, unfinished, names)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-        _delete(folder, set(old) - set(names))
     except OSError as error:
-        raise EnvironmentFault(f"The folder of a network must be writable. Got {folder}: {error}.") from error
+        raise _not_writable(folder, error) from error
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raise UserError unless a folder is new, is empty, or contains a network written by :func:`write_folder`."""
+    """Raise UserError unless a folder is new, is empty, or contains a network written by :func:`write_folder`.
+
+    Raises EnvironmentFault if the folder is not writable.
+    """
     folder = Path(folder)
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
@@ -100,6 +106,14 @@ def check_folder(folder: str | Path) -> None:
         foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(_UNFINISHED))
         if foreign:
             raise _occupied(folder, foreign[0])
+    try:
+        check_writable_below(folder.absolute())
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(f"The folder of a network must be writable. Got {folder}: {error}.")
 
 
 def _occupied(folder: Path, name: str) -> UserError:
@@ -117,6 +131,11 @@ def _listed(folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return list(names) if valid else []
+
+
+def _write_manifest(folder: Path, unfinished: Path, names: list[str]) -> None:
+    _write(unfinished / MANIFEST, lambda path: path.write_text(json.dumps({_ENTRY: names}, indent=1)))
+    os.replace(unfinished / MANIFEST, folder / MANIFEST)
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

@@ -142,9 +142,12 @@ class Study:
         """
         return self.store.points(self.name)
 
-    @property
     def score(self) -> Score:
         """The objective of the study: anytime accuracy with its range of budgets and its floor.
+
+        Returns
+        -------
+        results.Score
 
         Raises
         ------
@@ -234,10 +237,10 @@ class Study:
         front = self.front(cost=cost)
         costs = front[cost].to_numpy(dtype=float)
         if front.empty:
-            return self.score.floor
-        whole = (self.score.low, self.score.high) if cost == self.score.cost else (costs.min(), costs.max())
+            return self.score().floor
+        whole = (self.score().low, self.score().high) if cost == self.score().cost else (costs.min(), costs.max())
         score = replace(
-            self.score, cost=cost, low=whole[0] if low is None else low, high=whole[1] if high is None else high
+            self.score(), cost=cost, low=whole[0] if low is None else low, high=whole[1] if high is None else high
         )
         column = "accuracy" if split == "validation" else "test_accuracy"
         return score(costs, front[column].to_numpy(), chosen_by=front.accuracy.to_numpy())
@@ -255,7 +258,7 @@ class Study:
         UserError
             If the study was interrupted before its range of budgets was known.
         """
-        front, score = self.front(), self.score
+        front, score = self.front(), self.score()
         return hypervolume(
             front.macs.to_numpy(),
             front.accuracy.to_numpy(),
@@ -345,7 +348,7 @@ class Study:
         """
         trained = self.first_rung()
         task = self._architecture(str(self.best().key)).task
-        config = replace(self.config, low=self.score.low)
+        config = replace(self.config, low=self.score().low)
         spaces = load_spaces(config.spaces, self._spaces)
         return StudyAudit(
             config=self.config,

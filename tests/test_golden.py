@@ -83,7 +83,7 @@ def rows_of(name: str) -> dict[str, Any]:
         store = f"{folder}/nas.db"
         study = nas.search(store=store, **{**COMMON, **SEARCHES[name]})
         opened = results.open(store)
-        candidates, points, score = opened.candidates("golden"), opened.points("golden"), study.score
+        candidates, points, score = opened.candidates("golden"), opened.points("golden"), study.score()
         trained = candidates[candidates.position.notna()]
         rows = {
             "state": opened.studies().state.tolist(),

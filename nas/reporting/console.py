@@ -44,7 +44,7 @@ def summary(study: Study) -> str:
     option = store_option(study.store.label)
     if front.empty:
         return f"No candidate has been trained. See why: nas status {study.name}{option}"
-    score, best = study.score, front.iloc[-1]
+    score, best = study.score(), front.iloc[-1]
     test = ""
     if front.test_accuracy.notna().all():
         test = f", {study.anytime_accuracy('test'):.4f} on test images"

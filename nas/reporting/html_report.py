@@ -189,7 +189,7 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
     return replace(
         start,
         headline=_headline(study, front, candidates),
-        front=_front([study], front, study.score),
+        front=_front([study], front, study.score()),
         progress=_progress(study),
         audit=_audit(study, proxies, progress),
         networks=_networks(study, front, candidates, keys[:MAX_DRAWINGS]),
@@ -201,7 +201,7 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
 
 
 def _headline(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> Headline:
-    score, best = study.score, study.best()
+    score, best = study.score(), study.best()
     return Headline(
         anytime_accuracy=study.anytime_accuracy(),
         test_anytime_accuracy=study.anytime_accuracy("test") if front.test_accuracy.notna().all() else None,

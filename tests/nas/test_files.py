@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,47 @@ def test_an_interrupted_write_does_not_occupy_a_folder(tmp_path: Path) -> None:
         write_folder(tmp_path / "net", {"a": interrupted})
     (tmp_path / "net" / ".unfinished-x").mkdir()  # as after kill -9
     check_folder(tmp_path / "net")
+
+
+@pytest.mark.parametrize("renames", range(1, 6))
+def test_a_write_that_ends_between_two_renames_can_be_repeated(tmp_path: Path, monkeypatch, renames: int) -> None:
+    folder, count, replace = tmp_path / "net", 0, os.replace
+    write_folder(folder, {"a": _text("1"), "b": _text("1")})
+
+    def killed(source: Path, target: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == renames:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(folder, {"a": _text("2"), "c": _text("2"), "d": _text("2")})
+    monkeypatch.undo()
+    check_folder(folder)
+    write_folder(folder, {"a": _text("3"), "c": _text("3")})
+    assert _files(folder).keys() == {"a", "c", "manifest.json"}
+
+
+def test_a_first_write_that_ends_between_two_renames_can_be_repeated(tmp_path: Path, monkeypatch) -> None:
+    def killed(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).name == "a":
+            raise KeyboardInterrupt
+
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path, {"a": _text("1"), "b": _text("1")})
+    monkeypatch.undo()
+    write_folder(tmp_path, {"a": _text("2"), "b": _text("2")})
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "2"
+
+
+def test_a_folder_that_is_not_writable_is_refused_before_the_work() -> None:
+    with pytest.raises(EnvironmentFault, match=r"must be writable\. Got /proc/anytime/net"):
+        check_folder("/proc/anytime/net")
 
 
 def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:

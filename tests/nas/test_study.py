@@ -137,7 +137,7 @@ def test_networks_need_no_store(study, url, tmp_path):
 
 
 def test_anytime_accuracy_is_that_of_the_front(study):
-    front, score = study.front(), study.score
+    front, score = study.front(), study.score()
     assert study.anytime_accuracy() == score(front.macs, front.accuracy)
     assert study.anytime_accuracy() >= study.best().anytime_accuracy
     assert score.floor == pytest.approx(0.1, abs=0.01)
@@ -181,7 +181,7 @@ def test_a_study_without_results(tmp_path):
     empty = nas.Study("empty", store=str(tmp_path / "nas.db"))
     assert empty.front().empty
     assert empty.candidates().empty
-    for what in (empty.best, empty.audit, empty.anytime_accuracy, lambda: empty.score, empty.network):
+    for what in (empty.best, empty.audit, empty.anytime_accuracy, empty.score, empty.network):
         with pytest.raises(UserError, match="Resume it"):
             what()
 

@@ -37,7 +37,7 @@ def test_an_own_measure_is_a_cost_and_a_limit(study):
     assert by_energy.macs.tolist() == study.front().macs.tolist()  # energy grows with MACs
     bound = by_energy.energy_mj.iloc[1]
     assert len(study.front(cost="energy_mj", limits={"energy_mj": bound})) == 2
-    low, high = study.score.low**0.5 / 1000, study.score.high**0.5 / 1000
+    low, high = study.score().low ** 0.5 / 1000, study.score().high ** 0.5 / 1000
     accuracy = study.anytime_accuracy(cost="energy_mj", low=low, high=high)
     assert accuracy == pytest.approx(study.anytime_accuracy())  # log energy is proportional to log MACs
     assert 0.1 < study.anytime_accuracy(cost="energy_mj") <= by_energy.accuracy.max()

@@ -48,7 +48,7 @@ def test_both_accuracies_are_stored_and_agree_with_the_network(study):
         assert np.mean((answers if point.level < 2 else COARSE[answers]) == truth) == pytest.approx(
             point.test_coarse_accuracy
         )
-    assert study.score.floor == pytest.approx((1 / 3 + 2 / 3) / 2, abs=0.02)
+    assert study.score().floor == pytest.approx((1 / 3 + 2 / 3) / 2, abs=0.02)
 
 
 def test_both_accuracies_are_shown(study, cli, tmp_path):
