@@ -38,6 +38,7 @@ def study(tmp_path_factory):
         space="throttleable",
         store=str(tmp_path_factory.mktemp("throttling") / "nas.db"),
         max_macs=1e6,
+        proxy="walk_weights",  # the best candidate shares its norms, as gate policies need
         **TINY,
     )
 
