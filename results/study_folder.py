@@ -68,14 +68,23 @@ def checked_folder(connection: sa.Connection, location: Location, study: str, ro
 
 
 def claim(folder: Path, study: str, identity: str, store: str) -> None:
-    """Make the folder, and write the study's identity into it. store: for messages."""
+    """Make the folder, and write the study's identity into it. store: for messages.
+
+    Raises StoreError if another process has claimed the folder first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / OWNER
-    if path.exists():
-        return
-    partial = path.with_name(f"{OWNER}.partial")
-    partial.write_text(json.dumps({"identity": identity, "study": study, "store": store}), encoding="utf-8")
-    os.replace(partial, path)
+    if not path.exists():
+        partial = path.with_name(f"{OWNER}.{identity}")
+        partial.write_text(json.dumps({"identity": identity, "study": study, "store": store}), encoding="utf-8")
+        try:
+            os.link(partial, path)  # fails if the file exists, which a renaming would replace
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(partial, path)
+        partial.unlink(missing_ok=True)
+    check_owner(folder, study, identity)
 
 
 def _owner(folder: Path) -> dict[str, Any] | None:

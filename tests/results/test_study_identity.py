@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import results
+from results import study_folder
 
 KEY, REALISED = "abcd0001", "abcd9999"
 
@@ -119,6 +120,16 @@ def test_folders_are_claimed_by_one_study(store, tmp_path):
         other.files("s")
     assert other.studies().empty
     assert weights(store, KEY) == "s abcd0001-0"
+
+
+def test_of_two_processes_one_claims_a_folder(tmp_path, monkeypatch):
+    """Both have found it empty."""
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "study.json" and exists(path))
+    study_folder.claim(tmp_path / "s", "s", "1", "first.db")
+    with pytest.raises(results.StoreError, match=r"belongs to study 's' of first\.db"):
+        study_folder.claim(tmp_path / "s", "s", "2", "second.db")
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["study.json"]
 
 
 @pytest.fixture
