@@ -54,15 +54,16 @@ READ = "import results; store = results.open({url!r}); answer = {call}"
 COMMAND = "from nas.cli import main; import sys; sys.argv = ['nas', *{arguments!r}]; answer = None; main()"
 SEARCH = "from store_scale import propose; answer = propose({url!r}, {generation}, {count})"
 MEASURED = """
-import resource, sys, time
+import sys, time
 start, cpu = time.perf_counter(), time.process_time()
 try:
     exec({code!r})
 except SystemExit as ended:
     assert not ended.code
-used = resource.getrusage(resource.RUSAGE_SELF)
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+peak = int(status["VmHWM"].split()[0]) / 1024  # of this program; getrusage includes the parent's before exec
 rows = -1 if answer is None else len(answer)
-print(time.perf_counter() - start, time.process_time() - cpu, used.ru_maxrss / 1024, rows, file=sys.stderr)
+print(time.perf_counter() - start, time.process_time() - cpu, peak, rows, file=sys.stderr)
 """
 
 

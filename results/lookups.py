@@ -61,6 +61,14 @@ def best_first() -> tuple[sa.ColumnElement[Any], ...]:
     return row.fidelity.desc(), row.candidate_id.desc(), row.repeat
 
 
+def of_studies(numbers: Sequence[int]) -> sa.ColumnElement[bool]:
+    """Whether a candidate is of these studies; for queries that find few candidates by another index.
+
+    The sum keeps SQLite from searching all candidates of a study instead.
+    """
+    return (candidates.c.study_id + 0).in_(numbers)
+
+
 def full_key(connection: sa.Connection, prefix: str, numbers: Sequence[int] | None = None) -> str:
     """The key that begins with `prefix`, proposed or realised, in studies. numbers: of the studies; None: all.
 
@@ -70,7 +78,7 @@ def full_key(connection: sa.Connection, prefix: str, numbers: Sequence[int] | No
     if len(prefix) < _MIN_PREFIX or not re.fullmatch("[0-9a-f]+", prefix):
         raise StoreError(f"A key is given by at least {_MIN_PREFIX} of its first hexadecimal digits. Got {prefix!r}.")
     keys: set[str] = set()
-    in_studies = sa.true() if numbers is None else candidates.c.study_id.in_(numbers)
+    in_studies = sa.true() if numbers is None else of_studies(numbers)
     for column, rows in ((candidates.c.key, candidates), (evaluations.c.realised_key, evaluations.join(candidates))):
         within = sa.and_(column >= prefix, column < prefix + "g")  # a range of hex strings uses the index
         query = sa.select(column).select_from(rows).where(within).where(in_studies)

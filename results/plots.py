@@ -134,7 +134,7 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
     """The best anytime accuracy after each trained candidate, and the accuracy of each candidate.
 
     trained: in the order of training: accuracy (anytime accuracy), control (drawn at random), generation, finished
-    (trained to the last rung; others were stopped before). At most 1,000 candidates are drawn, evenly spaced, and all
+    (trained to the last rung; others were stopped before). At most 500 candidates are drawn, evenly spaced, and all
     improvements.
     """
     place = np.arange(1, len(trained) + 1)

@@ -140,11 +140,10 @@ class Store:
             If a column is unknown.
         """
         from results.reading import candidates as candidate_frames
-        from results.reading import frames
 
         with self._reading() as connection:
             numbers = study_numbers(connection, study)
-            ids = frames.ids_of(numbers, self._full(connection, key, numbers))
+            ids = self._ids(connection, numbers, key)
             return candidate_frames.of_candidates(connection, ids, columns=columns, choices=choices)
 
     def points(self, study: str | Sequence[str], *, key: str | None = None) -> pd.DataFrame:
@@ -168,13 +167,17 @@ class Store:
 
         with self._reading() as connection:
             numbers = study_numbers(connection, study)
-            ids = frames.ids_of(numbers, self._full(connection, key, numbers))
+            ids = self._ids(connection, numbers, key)
             return frames.of_points(connection, numbers, ids).drop(columns="candidate_id")
 
     @staticmethod
-    def _full(connection: sa.Connection, key: str | None, numbers: Sequence[int]) -> str | None:
-        """The full key that begins so in studies."""
-        return None if key is None else full_key(connection, key, numbers)
+    def _ids(connection: sa.Connection, numbers: Sequence[int], key: str | None) -> sa.Select[Any]:
+        """Ids of the candidates of studies; if given, only of those with a key or its beginning."""
+        from results.reading import frames
+
+        if key is None:
+            return frames.ids_of(numbers)
+        return frames.ids_with_key(connection, numbers, full_key(connection, key, numbers))
 
     def curves(self, study: str | Sequence[str], *, cost: str = "macs") -> Curves:
         """The curves of accuracy against cost for a figure, of one study or several.
@@ -189,7 +192,7 @@ class Store:
         Returns
         -------
         Curves
-            For :func:`results.plots.plot_front`; at most 1,000 candidates have rows, whatever the size of the study.
+            For :func:`results.plots.plot_front`; at most 500 candidates have rows, whatever the size of the study.
         """
         from results.reading import curves, frames
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -90,7 +91,7 @@ def _programs() -> Path:
     missing = [name for name in ("pgserver", "psycopg") if importlib.util.find_spec(name) is None]
     if missing:
         message = f"The tests of PostgreSQL need the package {' and '.join(missing)}: pip install -e '.[dev]'."
-        if os.environ.get("CI"):
+        if os.environ.get("CI") and sys.version_info < (3, 13):  # pgserver has no newer wheels
             pytest.fail(message)
         pytest.skip(message)
     found = importlib.util.find_spec("pgserver")

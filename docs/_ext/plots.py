@@ -51,6 +51,20 @@ def screening(figure: Figure) -> None:
     axes.set_xlabel("candidates per CPU second")
 
 
+def store_scale(figure: Figure) -> None:
+    """Queries and commands on large stores: CPU seconds above a store of 100 candidates."""
+    best = rows("store_scale").groupby(["run", "candidates"], sort=False).cpu_seconds.min().unstack()
+    above = best.sub(best[100], axis=0).drop(columns=100)
+    axes = figure.subplots()
+    for run, seconds in above.iterrows():
+        axes.plot(seconds.index, seconds.clip(lower=0.01), marker="o", markersize=3, label=run)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("candidates")
+    axes.set_ylabel("CPU seconds above 100 candidates (at least 0.01)")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+
+
 def chain(figure: Figure) -> None:
     """The chain: graphs per CPU second, by method."""
     speed = rows("chain").query("part == 'speed' and of == 'residual'").groupby("what").per_cpu_second.median()
@@ -178,6 +192,7 @@ def throttling_accuracy(figure: Figure) -> None:
 
 PLOTS: dict[str, Draw] = {
     "screening": screening,
+    "store-scale": store_scale,
     "chain": chain,
     "ranking": ranking,
     "strategies": strategies,

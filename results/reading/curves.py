@@ -14,7 +14,7 @@ from results.reading.candidates import top_fidelity
 from results.reading.fetching import fetch
 from results.schema import candidates, point_measures, points
 
-MOST = 1_000
+MOST = 500
 """Candidates with a curve of their own in a figure."""
 _CANDIDATE = ["study", "candidate", "space"]
 

@@ -26,13 +26,19 @@ _POINT = [*_TRAINING, "level"]
 """Columns that identify an operating point."""
 
 
-def ids_of(numbers: Iterable[int], key: str | None = None) -> sa.Select[Any]:
-    """Ids of the candidates of studies; if given, only of those with this key, proposed or realised."""
-    query = sa.select(candidates.c.id).where(candidates.c.study_id.in_(list(numbers)))
-    if key is None:
-        return query
+def ids_of(numbers: Iterable[int]) -> sa.Select[Any]:
+    """Ids of the candidates of studies."""
+    return sa.select(candidates.c.id).where(candidates.c.study_id.in_(list(numbers)))
+
+
+def ids_with_key(connection: sa.Connection, numbers: Iterable[int], key: str) -> sa.Select[Any]:
+    """Ids of the candidates of studies with this key, proposed or realised; found by the key, as they are few."""
+    proposed = sa.select(candidates.c.id).where(candidates.c.key == key)
     realised = sa.select(evaluations.c.candidate_id).where(evaluations.c.realised_key == key)
-    return query.where((candidates.c.key == key) | candidates.c.id.in_(realised))
+    named = sa.select(candidates.c.id, candidates.c.study_id).where(candidates.c.id.in_(sa.union(proposed, realised)))
+    mine = set(numbers)
+    found = [row.id for row in connection.execute(named) if row.study_id in mine]
+    return sa.select(candidates.c.id).where(candidates.c.id.in_(found))
 
 
 def of_studies(connection: sa.Connection) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from results.errors import StoreError
-from results.lookups import best_first, full_key, numbers_of, study_row
+from results.lookups import best_first, full_key, numbers_of, of_studies, study_row
 from results.schema import candidates, evaluations, studies
 
 _realised, _weights = evaluations.c.realised_key, evaluations.c.weights
@@ -116,7 +116,7 @@ def _trainings(connection: sa.Connection, study: str, key: str) -> sa.Select[Any
     Raises StoreError if training made the architecture of several candidates.
     """
     query = sa.select(candidates.c.key.label("candidate"), _realised, evaluations.c.repeat, _weights)
-    query = query.join_from(evaluations, candidates).where(candidates.c.study_id == study_row(connection, study).id)
+    query = query.join_from(evaluations, candidates).where(of_studies([study_row(connection, study).id]))
     query = query.order_by(*best_first())
     if connection.execute(query.where(candidates.c.key == key).limit(1)).first():
         return query.where(candidates.c.key == key)
