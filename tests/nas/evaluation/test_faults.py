@@ -88,19 +88,19 @@ CANDIDATE = [
 ]
 
 
-@pytest.mark.parametrize("error", ENVIRONMENT, ids=repr)
+@pytest.mark.parametrize("error", ENVIRONMENT, ids=lambda error: type(error).__name__)
 def test_faults_of_the_environment(error):
     kind = kind_of(error)
     assert (kind.owner, kind.repeated) == (Owner.ENVIRONMENT, False)
 
 
-@pytest.mark.parametrize("error", REPEATED, ids=repr)
+@pytest.mark.parametrize("error", REPEATED, ids=lambda error: type(error).__name__)
 def test_faults_whose_second_occurrence_is_the_candidates(error):
     kind = kind_of(error)
     assert (kind.owner, kind.repeated) == (Owner.CANDIDATE, True)
 
 
-@pytest.mark.parametrize("error", CANDIDATE, ids=repr)
+@pytest.mark.parametrize("error", CANDIDATE, ids=lambda error: type(error).__name__)
 def test_faults_of_candidates(error):
     kind = kind_of(error)
     assert (kind.owner, kind.repeated) == (Owner.CANDIDATE, False)
