@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,9 @@ from results.lock import file_lock
 
 FOLDER = ".data"
 
+_NAME = re.compile(r"data-[0-9a-f]{16}\.npz")
+"""Files in a folder of copies that may be removed; a name says the content."""
+
 
 def folder_of(location: Location) -> Path:
     """Folder of the copies of a store. Databases that share a folder of files have separate ones."""
@@ -32,15 +36,26 @@ def folder_of(location: Location) -> Path:
     return folder / hashlib.sha256(database.encode()).hexdigest()[:16]
 
 
-def copy_named(settings: Mapping[str, Any]) -> Path | None:
-    """The copy that the settings of a study name; None if its data are no copy."""
+def copy_named(settings: Mapping[str, Any]) -> str | None:
+    """File name of the copy that the settings of a study may name, in any folder: stores are moved and copied."""
     kind, _, path = str(settings.get("data", "")).partition(":")
-    return Path(path) if kind == "npz" and FOLDER in Path(path).parts else None
+    name = Path(path).name
+    return name if kind == "npz" and _NAME.fullmatch(name) else None
+
+
+def with_present_copy(location: Location, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that name the copy in the store's present folder, if they name one in a folder of copies elsewhere."""
+    name = copy_named(settings)
+    if name is not None and FOLDER in Path(settings["data"]).parts[-3:-1]:
+        present = folder_of(location) / name
+        if os.path.exists(present):  # False also in a folder without permission
+            return {**settings, "data": f"npz:{present}"}
+    return dict(settings)
 
 
 @contextmanager
 def kept_copy(
-    location: Location, name: str, write: Callable[[Path], None], named: Callable[[], Collection[Path]]
+    location: Location, name: str, write: Callable[[Path], None], named: Callable[[], Collection[str]]
 ) -> Iterator[Path]:
     """A copy that no process removes inside the context; afterwards, copies that belong to no study are removed.
 
@@ -49,11 +64,11 @@ def kept_copy(
     location
         The store.
     name
-        Name of the copy, made from the hash of its content.
+        Name of the copy, "data-" and 16 digits of the hash of its content.
     write
         Called if there is no copy; writes the content to the path that it receives.
     named
-        Returns the copies that studies name.
+        Returns the file names of the copies that studies name.
 
     Yields
     ------
@@ -80,11 +95,11 @@ def kept_copy(
         finally:
             os.close(descriptor)
     finally:
-        remove_unnamed(location, folder, named)
+        remove_unnamed(location, named)
 
 
-def remove_unnamed(location: Location, folder: Path, named: Callable[[], Collection[Path]]) -> None:
-    """Remove copies that no process holds and no study names, and what a killed process left half-written.
+def remove_unnamed(location: Location, named: Callable[[], Collection[str]]) -> None:
+    """Remove copies of a store that no process holds and no study names, and what a killed process left half-written.
 
     Errors are ignored: the next call removes what is left.
 
@@ -92,29 +107,30 @@ def remove_unnamed(location: Location, folder: Path, named: Callable[[], Collect
     ----------
     location
         The store.
-    folder
-        Of the copies.
     named
-        Returns the copies that studies name. It is called after the copies are locked, so that no study that has just
-        started is missed.
+        Returns the file names of the copies that studies name. It is called after the copies are locked, so that no
+        study that has just started is missed.
     """
+    folder = folder_of(location)
     with suppress(StoreError), clear_errors(location):
         if folder.exists():
             with _one_process(folder):
                 _remove_unnamed(folder, named)
 
 
-def _remove_unnamed(folder: Path, named: Callable[[], Collection[Path]]) -> None:
-    for path in folder.glob("*.partial"):
-        path.unlink()
+def _remove_unnamed(folder: Path, named: Callable[[], Collection[str]]) -> None:
+    copies = [path for path in folder.iterdir() if _NAME.fullmatch(path.with_suffix(".npz").name)]
+    for path in copies:
+        if path.suffix == ".partial":
+            path.unlink()
     locked = {}
-    for path in folder.glob("*.npz"):
+    for path in (path for path in copies if path.suffix == ".npz"):
         with suppress(BlockingIOError):
             locked[path] = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         kept = named()
         for path in locked:
-            if path not in kept:
+            if path.name not in kept:
                 path.unlink()
     finally:
         for descriptor in locked.values():

@@ -58,7 +58,7 @@ def check_writer(location: Location, study: str, settings: Mapping[str, Any], me
         connections.check_folder(location.file.parent)
         _check_rights(location, folder)
         if not location.file.exists():
-            study_folder.check_owner(folder, study, study_folder.new_identity())
+            study_folder.check_owner(folder, location, study, study_folder.new_identity())
             return
     with connections.clear_errors(location), connections.engine(location, writing=False).connect() as connection:
         check_free(connection, location, study)
@@ -69,7 +69,7 @@ def check_writer(location: Location, study: str, settings: Mapping[str, Any], me
         stored = connection.execute(sa.select(schema.studies).where(schema.studies.c.name == study)).first()
         _check_rights(location, study_folder.checked_folder(connection, location, study, stored))
     if stored is not None:
-        check_continues(study, stored, settings, declared)
+        check_continues(location, study, stored, settings, declared)
 
 
 def older_version(location: Location) -> int | None:

@@ -355,7 +355,7 @@ class Store:
                 return connection.scalar(sa.select(studies.c.id).where(studies.c.name == study)) is not None
 
     def settings(self, study: str) -> dict[str, Any]:
-        """The settings that the study was started with.
+        """The settings that the study was started with; a copy of its data is named where it is now.
 
         Parameters
         ----------
@@ -368,8 +368,7 @@ class Store:
             Setting → value.
         """
         with self._reading() as connection:
-            settings: dict[str, Any] = study_row(connection, study).settings
-            return settings
+            return data_copies.with_present_copy(self._location, study_row(connection, study).settings)
 
     def identity(self, study: str) -> str:
         """A text that names the study and no other: random, or the time of the first start in an older version.
@@ -583,7 +582,9 @@ class Store:
     def _folder(self, study: str, row: sa.Row[Any] | None) -> Path:
         """The folder of a study. Raises StoreError if it belongs to another study."""
         folder = study_folder.folder_of(self._location, study, row)
-        study_folder.check_owner(folder, study, study_folder.new_identity() if row is None else row.identity)
+        study_folder.check_owner(
+            folder, self._location, study, study_folder.new_identity() if row is None else row.identity
+        )
         return folder
 
     def data_copy(self, name: str, write: Callable[[Path], None]) -> AbstractContextManager[Path]:
@@ -592,7 +593,7 @@ class Store:
         Parameters
         ----------
         name : str
-            Name of the copy, made from the hash of its content.
+            Name of the copy, "data-" and 16 digits of the hash of its content.
         write : callable
             Called if there is no copy yet; writes the content to the path that it receives.
 
@@ -609,13 +610,13 @@ class Store:
         """
         return data_copies.kept_copy(self._location, name, write, self._named_copies)
 
-    def _named_copies(self) -> set[Path]:
-        """The copies of data that studies name."""
+    def _named_copies(self) -> set[str]:
+        """File names of the copies of data that studies name."""
         if self._location.file is not None and not self._location.file.exists():
             return set()
         with self._reading() as connection:
             settings = connection.scalars(sa.select(studies.c.settings))
-            return {path for each in settings if (path := data_copies.copy_named(each)) is not None}
+            return {name for each in settings if (name := data_copies.copy_named(each)) is not None}
 
     def writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> StudyWriter:
         """Begin or continue a study; creates store, study and its folder of files as needed.
@@ -675,7 +676,7 @@ class Store:
         return older_version(self._location)
 
     def delete(self, study: str) -> None:
-        """Delete a study's rows, then its files, unless its folder belongs to another study.
+        """Delete a study's rows, then its files, unless its folder may belong to another study.
 
         Parameters
         ----------
@@ -689,9 +690,8 @@ class Store:
         """
         with self._reading() as connection:
             row = study_row(connection, study)
-        number, copy = row.id, data_copies.copy_named(row.settings)
-        folder = study_folder.folder_of(self._location, study, row)
-        own = study_folder.belongs_to(folder, row.identity)
+        number, folder = row.id, study_folder.folder_of(self._location, study, row)
+        kept = study_folder.why_kept(folder, self._location, study, row)
         with (
             connections.clear_errors(self._location),
             study_lock(self._location, study),
@@ -704,13 +704,12 @@ class Store:
                 connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
             connection.execute(sa.delete(candidates).where(candidates.c.study_id == number))
             connection.execute(sa.delete(studies).where(studies.c.id == number))
-        if not own:
-            _log.warning("The folder %s belongs to another study. It is kept.", folder)
+        if kept:
+            _log.warning("%s", kept)
         elif folder.exists():
             with connections.clear_errors(self._location):
                 shutil.rmtree(folder)
-        if copy is not None:
-            data_copies.remove_unnamed(self._location, copy.parent, self._named_copies)
+        data_copies.remove_unnamed(self._location, self._named_copies)
 
 
 def open_store(url: str | PathLike[str]) -> Store:

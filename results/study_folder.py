@@ -31,17 +31,32 @@ def folder_of(location: Location, study: str, row: sa.Row[Any] | None) -> Path:
     return Path(row.folder) if row is not None and row.folder else location.files / study
 
 
-def belongs_to(folder: Path, identity: str | None) -> bool:
-    """Whether a study owns the folder. identity: None for a study of an older version, whose folder names none."""
+def belongs_to(folder: Path, location: Location, study: str, identity: str | None) -> bool:
+    """Whether a study owns the folder. identity: None for a study of an older version."""
     owner = _owner(folder)
     if owner is None:
-        return identity is None or not folder.is_dir() or not any(folder.iterdir())
+        partial = f"{OWNER}."
+        return identity is None or not folder.is_dir() or all(p.name.startswith(partial) for p in folder.iterdir())
+    if identity is None:  # killed when the folder named it, and the store did not yet
+        return (owner.get("study"), owner.get("store")) == (study, location.label)
     return owner.get("identity") == identity
 
 
-def check_owner(folder: Path, study: str, identity: str | None) -> None:
+def why_kept(folder: Path, location: Location, study: str, row: sa.Row[Any]) -> str:
+    """Why the folder of a deleted study is kept; empty if it is the study's own."""
+    if not belongs_to(folder, location, study, row.identity):
+        return f"The folder {folder} belongs to another study. It is kept."
+    if location.file is None and not row.folder:
+        return (
+            f"Study {study!r} of an older version does not say where its folder is. It is kept: delete "
+            f"nas.files/{study} in the working directory of its search."
+        )
+    return ""
+
+
+def check_owner(folder: Path, location: Location, study: str, identity: str | None) -> None:
     """Raise StoreError if the folder belongs to another study. identity: new for a new study."""
-    if not belongs_to(folder, identity):
+    if not belongs_to(folder, location, study, identity):
         raise StoreError(
             f"A study has a folder of its own. {folder} belongs to {_described(_owner(folder) or {})}, not to "
             f"{study!r} of this store. Move or delete the folder, or choose another name."
@@ -54,7 +69,7 @@ def checked_folder(connection: sa.Connection, location: Location, study: str, ro
     Raises StoreError if the folder belongs to another study, or if the study has trained networks and it is missing.
     """
     folder = folder_of(location, study, row)
-    check_owner(folder, study, new_identity() if row is None else row.identity)
+    check_owner(folder, location, study, new_identity() if row is None else row.identity)
     if row is None or folder.is_dir():
         return folder
     kept = sa.select(evaluations.c.weights).join_from(evaluations, candidates)
@@ -67,16 +82,18 @@ def checked_folder(connection: sa.Connection, location: Location, study: str, ro
     return folder
 
 
-def claim(folder: Path, study: str, identity: str, store: str) -> None:
-    """Make the folder, and write the study's identity into it. store: for messages.
+def claim(folder: Path, location: Location, study: str, identity: str | None) -> str:
+    """Make the folder, and write the study's identity into it, unless it holds it; returns the identity.
 
-    Raises StoreError if another process has claimed the folder first.
+    identity: None for a study of an older version, which gets a new one. Raises StoreError if another process has
+    claimed the folder first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / OWNER
     if not path.exists():
-        partial = path.with_name(f"{OWNER}.{identity}")
-        partial.write_text(json.dumps({"identity": identity, "study": study, "store": store}), encoding="utf-8")
+        owner = {"identity": identity or new_identity(), "study": study, "store": location.label}
+        partial = path.with_name(f"{OWNER}.{owner['identity']}")
+        partial.write_text(json.dumps(owner), encoding="utf-8")
         try:
             os.link(partial, path)  # fails if the file exists, which a renaming would replace
         except FileExistsError:
@@ -84,7 +101,8 @@ def claim(folder: Path, study: str, identity: str, store: str) -> None:
         except OSError:  # a file system without links
             os.replace(partial, path)
         partial.unlink(missing_ok=True)
-    check_owner(folder, study, identity)
+    check_owner(folder, location, study, identity)
+    return identity or str((_owner(folder) or {})["identity"])
 
 
 def _owner(folder: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import migrations, schema, study_folder
+from results import data_copies, migrations, schema, study_folder
 from results.errors import SettingsDiffer, StoreError
 from results.front import Score
 from results.lock import acquire_advisory, creation_lock, study_lock
@@ -88,11 +88,12 @@ class StudySession:
                 number, own = int(inserted.inserted_primary_key[0]), declared
             else:
                 self._score = Score(**stored.score) if stored.score else None
-                own = check_continues(self.study, stored, settings, declared)
-                number, identity = stored.id, stored.identity or study_folder.new_identity()
+                own = check_continues(location, self.study, stored, settings, declared)
+                number = stored.id
+                identity = stored.identity or study_folder.claim(folder, location, self.study, None)
                 values |= {"measures": _stored(own), "identity": identity, "reason": None}
                 self._connection.execute(sa.update(studies).where(studies.c.id == number).values(values))
-        study_folder.claim(folder, self.study, identity, location.label)
+        study_folder.claim(folder, location, self.study, identity)
         return number, own, folder
 
     def __enter__(self) -> Self:
@@ -219,13 +220,21 @@ class StudySession:
 
 
 def check_continues(
-    study: str, stored: sa.Row[Any], settings: Mapping[str, Any], declared: dict[str, Measure]
+    location: connections.Location,
+    study: str,
+    stored: sa.Row[Any],
+    settings: Mapping[str, Any],
+    declared: dict[str, Measure],
 ) -> dict[str, Measure]:
     """Check that a study may be continued with these settings and measures; returns all its own measures.
 
     stored: its row. Raises SettingsDiffer, and StoreError if a measure has changed its unit or direction.
     """
-    if differences := _differences(stored.settings, json.loads(schema.to_json(dict(settings)))):
+    old, new = (
+        data_copies.with_present_copy(location, each)
+        for each in (stored.settings, json.loads(schema.to_json(dict(settings))))
+    )
+    if differences := _differences(old, new):
         raise SettingsDiffer(study, differences)
     return _joined({data["name"]: Measure(**data) for data in stored.measures or ()}, declared)
 

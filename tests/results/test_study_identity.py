@@ -11,9 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import results
-from results import study_folder
+from results import connection, study_folder
+from results.schema import studies
 
 KEY, REALISED = "abcd0001", "abcd9999"
 
@@ -37,6 +39,14 @@ def add(store, study, candidates, files=True):
                 )
                 (writer.files / name).write_text(f"{study} {name}")
         writer.finish()
+
+
+def as_of_an_older_version(store):
+    """Take its identity from the study 's' of a SQLite store."""
+    (store.files("s") / "study.json").unlink()
+    with closing(sqlite3.connect(store.url)) as opened:
+        opened.execute("UPDATE studies SET identity = NULL")
+        opened.commit()
 
 
 def weights(store, *arguments):
@@ -129,9 +139,9 @@ def test_of_two_processes_one_claims_a_folder(tmp_path, monkeypatch):
     """Both have found it empty."""
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: path.name != "study.json" and exists(path))
-    study_folder.claim(tmp_path / "s", "s", "1", "first.db")
-    with pytest.raises(results.StoreError, match=r"belongs to study 's' of first\.db"):
-        study_folder.claim(tmp_path / "s", "s", "2", "second.db")
+    study_folder.claim(tmp_path / "s", connection.locate("first.db"), "s", "1")
+    with pytest.raises(results.StoreError, match=r"belongs to study 's' of .*first\.db"):
+        study_folder.claim(tmp_path / "s", connection.locate("second.db"), "s", "2")
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["study.json"]
 
 
@@ -203,10 +213,7 @@ def test_a_study_killed_before_its_folder_was_made_goes_on(sqlite_store):
 
 def test_a_study_of_an_older_version_takes_its_folder_once(sqlite_store):
     add(sqlite_store, "s", [(KEY, KEY, 1)])
-    (sqlite_store.files("s") / "study.json").unlink()
-    with closing(sqlite3.connect(sqlite_store.url)) as opened:
-        opened.execute("UPDATE studies SET identity = NULL")
-        opened.commit()
+    as_of_an_older_version(sqlite_store)
     assert weights(sqlite_store, KEY) == "s abcd0001-0"
     sqlite_store.writer("s", {}).close()
     owner = sqlite_store.files("s") / "study.json"
@@ -250,3 +257,56 @@ def test_a_link_to_a_store_names_the_same_files(sqlite_store, tmp_path):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "copy.db").symlink_to(tmp_path / "nas.db")
     assert weights(results.open(tmp_path / "linked" / "copy.db"), KEY) == "s abcd0001-0"
+
+
+def full_disk(*arguments):
+    raise OSError(28, "No space left on device")
+
+
+def killed(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("fault", "error"), [(full_disk, results.StoreError), (killed, KeyboardInterrupt)])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_study_whose_folder_could_not_be_named_goes_on(sqlite_store, monkeypatch, older, fault, error):
+    if older:
+        add(sqlite_store, "s", [(KEY, KEY, 1)])
+        as_of_an_older_version(sqlite_store)
+    with monkeypatch.context() as patch:
+        for step in ("link", "replace"):
+            patch.setattr(study_folder.os, step, fault)
+        with pytest.raises(error):
+            sqlite_store.writer("s", {})
+    sqlite_store.check_writer("s", {})
+    with sqlite_store.writer("s", {}) as writer:
+        writer.finish()
+    assert json.loads((sqlite_store.files("s") / "study.json").read_text())["identity"] == sqlite_store.identity("s")
+
+
+def test_a_study_of_an_older_version_killed_before_the_store_names_its_identity_goes_on(sqlite_store):
+    add(sqlite_store, "s", [(KEY, KEY, 1)])
+    as_of_an_older_version(sqlite_store)
+    identity = study_folder.claim(sqlite_store.files("s"), sqlite_store._location, "s", None)
+    assert weights(sqlite_store, KEY) == "s abcd0001-0"
+    sqlite_store.writer("s", {}).close()
+    assert sqlite_store.identity("s") == identity
+
+
+def test_deleting_an_older_study_of_a_server_keeps_the_folder_of_another_project(
+    postgresql, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    store = results.open(postgresql.new_database())
+    add(store, "s", [(KEY, KEY, 1)])
+    (store.files("s") / "study.json").unlink()
+    with connection.engine(store._location, writing=True).begin() as opened:
+        opened.execute(sa.update(studies).values(identity=None, folder=None))
+    other = tmp_path / "other" / "nas.files" / "s"
+    other.mkdir(parents=True)
+    (other / "weights").write_text("of another study")
+    monkeypatch.chdir(tmp_path / "other")
+    with caplog.at_level(logging.WARNING, logger="results"):
+        results.open(store.url).delete("s")
+    assert "does not say where its folder is. It is kept: delete nas.files/s in the working" in caplog.text
+    assert (other / "weights").read_text() == "of another study"
