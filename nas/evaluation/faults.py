@@ -50,6 +50,11 @@ MEMORY = Kind(
     types=("MemoryError", "OutOfMemoryError"),
     message="out of memory|(can't|cannot) allocate memory|RESOURCE_EXHAUSTED|STATUS_ALLOC_FAILED",
 )
+SHARED_MEMORY = Kind(
+    failure="The shared memory is full, through which child processes send batches",
+    owner=Owner.ENVIRONMENT,
+    message=r"DataLoader worker .*(Bus error|shared memory)",
+)
 CHILD_DEATH = Kind(
     failure="A child process of the training dies, such as one that loads batches",
     owner=Owner.CANDIDATE,
@@ -63,11 +68,14 @@ DECLARED = Kind(
     types=("EnvironmentFault", "DataError", "PluginError", "StoreError", "ImportError"),
 )
 SYSTEM = Kind(
-    failure="The operating system refuses: disk full, file missing or read-only, connection lost",
+    failure="The operating system refuses: disk full, file missing or read-only, connection lost, no more threads",
     owner=Owner.ENVIRONMENT,
     types=("OSError",),
     message="No space left|Disk quota exceeded|Read-only file system|Permission denied|Input/output error"
-    "|Too many open files|Stale file handle|File too large|os error [0-9]+",
+    "|Too many open files|Stale file handle|File too large|os error [0-9]+"
+    "|inline_container|PytorchStreamWriter"  # torch.save
+    "|database or disk is full|disk I/O error|readonly database|unable to open database file"  # SQLite
+    "|can't start new thread|unhandled system error|ncclSystemError",
 )
 NO_DEVICE = Kind(
     failure="The device is missing or broken",
@@ -99,7 +107,7 @@ NOT_OPENED = Kind(
 )
 NOT_STARTED = Kind(failure="The worker dies or hangs before training begins", owner=Owner.ENVIRONMENT, repeated=True)
 
-EXCEPTIONS = (DIVERGED, DECLARED, CHILD_DEATH, MEMORY, SYSTEM, NO_DEVICE, DEVICE_ERROR, EXCEPTION)
+EXCEPTIONS = (DIVERGED, DECLARED, SHARED_MEMORY, CHILD_DEATH, MEMORY, SYSTEM, NO_DEVICE, DEVICE_ERROR, EXCEPTION)
 """Kinds of exceptions in training; the first that includes an exception, or one that it was raised from, applies."""
 TABLE = (*EXCEPTIONS, DEATH, HANG, NOT_OPENED, NOT_STARTED)
 """All kinds, for the documentation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sqlite3
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
@@ -45,6 +46,13 @@ def of_safetensors():
     return raised.value
 
 
+def of_torch():
+    """The exception of torch.save on a full disk."""
+    with pytest.raises(RuntimeError) as raised:
+        torch.save({"x": torch.zeros(3_000_000)}, "/dev/full")
+    return raised.value
+
+
 ENVIRONMENT = [
     EnvironmentFault("the board does not answer"),
     DataError("npz data must be a file. Got nothing."),
@@ -58,6 +66,17 @@ ENVIRONMENT = [
     ConnectionResetError("by the board"),
     of_safetensors(),
     RuntimeError('Error while serializing: IoError(Os { code: 28, message: "No space left on device" })'),
+    of_torch(),
+    RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+    sqlite3.OperationalError("database or disk is full"),
+    sqlite3.OperationalError("disk I/O error"),
+    sqlite3.OperationalError("attempt to write a readonly database"),
+    RuntimeError("can't start new thread"),
+    RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1970, unhandled system error (run with NCCL_DEBUG=INFO)"),
+    RuntimeError(
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory. Please try to raise your shared memory limit."
+    ),
     RuntimeError("No CUDA GPUs are available"),
     RuntimeError("Found no NVIDIA driver on your system."),
     AssertionError("Torch not compiled with CUDA enabled"),
