@@ -243,7 +243,7 @@ evaluations = sa.Table(
     metadata,
     *_training(),
     sa.Column("epochs", Real, doc="Epochs since the repeat began.", info=_unit("epochs")),
-    sa.Column("images", Whole, doc="Training images seen since the repeat began.", info=_unit("images")),
+    sa.Column("images", Whole, doc="Training images of an epoch.", info=_unit("images")),
     sa.Column("seconds", Real, doc="Training and evaluation since the repeat began.", info=_unit("s")),
     sa.Column("realised_key", Name, nullable=False, doc="Key of the architecture after training."),
     sa.Column("score", Real, doc="Score of the study over the points; NULL if a cost or test accuracy is missing."),

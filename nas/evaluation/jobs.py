@@ -75,8 +75,10 @@ class Outcome:
         One dictionary for each level, small to large. Required keys: ``level``, ``macs``, ``params``, ``accuracy``,
         ``loss``, and every other measure that the evaluator declares as required; ``test_accuracy`` if the job has
         ``test=True``. The other declared measures are optional; further keys are refused. See :func:`required_keys`.
-    epochs, images
-        Epochs, and number of training images, of the training so far.
+    epochs
+        Epochs of the training so far.
+    images
+        Number of training images of an epoch, the same after every epoch.
     seconds
         Duration of training and evaluation so far, on this machine.
     realised

@@ -208,6 +208,17 @@ def _uses_the_images_of_the_job(tested: _Tested) -> None:
     require(outcome.images <= images, f"A job with {images} images must use no more. Got {outcome.images}.")
 
 
+def _images_are_of_an_epoch(tested: _Tested) -> None:
+    with tested.job() as job:
+        counts = [tested.evaluate(replace(job, until=until))[0].images for until in (1, EPOCHS)]
+    good = counts[0] == counts[1] and 1 <= counts[0] <= tested.info.train_images
+    require(
+        good,
+        f"Outcome.images must be the number of images of an epoch, 1 to {tested.info.train_images}, also after several "
+        f"epochs. Got {counts[0]} after 1 epoch and {counts[1]} after {EPOCHS}.",
+    )
+
+
 def _reports_epochs(tested: _Tested) -> None:
     with tested.job() as job:
         _, reported = tested.evaluate(job)
@@ -286,6 +297,7 @@ _CHECKS = (
     _costs,
     _test_images_only_on_request,
     _uses_the_images_of_the_job,
+    _images_are_of_an_epoch,
     _reports_epochs,
     _deterministic,
     _objects_keep_no_state,

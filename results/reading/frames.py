@@ -65,7 +65,7 @@ def _counts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dic
 
 
 def of_evaluations(connection: sa.Connection, numbers: Sequence[int]) -> pd.DataFrame:
-    """One row per candidate, fidelity and repeat; epochs, images and seconds are cumulative within a repeat."""
+    """One row per candidate, fidelity and repeat; epochs and seconds are cumulative within a repeat."""
     row = evaluations.c
     names = ("candidate_id", "realised_key", "fidelity", "repeat", "epochs", "images", "seconds", "score", "weights")
     query = (

@@ -38,6 +38,7 @@ class Good(Toy):
     def outcome(self, job, state):
         outcome = super().outcome(job, state)
         if outcome.saved:
+            Path(job.folder, "network.json").unlink()  # the toy's, of another format
             AnytimeNetwork(Architecture.from_json(job.architecture)).save(job.folder)
         return outcome
 
@@ -134,6 +135,21 @@ class AllImages(Good):
         return replace(super().outcome(job, state), images=1000)
 
 
+class Cumulative(Good):
+    """It counts the images of all epochs."""
+
+    def outcome(self, job, state):
+        outcome = super().outcome(job, state)
+        return replace(outcome, images=outcome.images // 2 * job.until)
+
+
+class Uncounted(Good):
+    """It counts no images."""
+
+    def outcome(self, job, state):
+        return replace(super().outcome(job, state), images=0)
+
+
 class Silent(Good):
     """It reports no epochs."""
 
@@ -214,6 +230,8 @@ BROKEN = [
     ("costs", Cheap, "the architecture's macs"),
     ("test_images_only_on_request", Peeks, "test_accuracy"),
     ("uses_the_images_of_the_job", AllImages, "must use no more. Got 1000"),
+    ("images_are_of_an_epoch", Cumulative, "also after several epochs. Got 500 after 1 epoch and 1000 after 2"),
+    ("images_are_of_an_epoch", Uncounted, "1 to 1000, also after several epochs. Got 0"),
     ("reports_epochs", Silent, r"\[1, 2\]. Got \[\]"),
     ("deterministic", Unseeded, "Equal jobs"),
     ("objects_keep_no_state", Remembers, "An earlier job"),
