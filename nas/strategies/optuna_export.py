@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OWNER = "anytime-nas"
 """User attribute of an Optuna study: the identity of the study that it copies; empty before that is known."""
+_TRIAL_ATTRIBUTES = {"id", "generation"}
+"""User attributes of a copied trial."""
 
 
 def check_target(url: str, name: str, identity: str | None) -> None:
@@ -39,7 +41,8 @@ def check_target(url: str, name: str, identity: str | None) -> None:
     Raises
     ------
     UserError
-        If a study of this name exists that is no copy of this study.
+        If a study of this name exists that is no copy of this study. A copy of an older version has no identity and is
+        accepted.
     OSError, ValueError, sqlalchemy.exc.SQLAlchemyError
         If the database cannot be opened or written, or has tables of another program.
     """
@@ -71,6 +74,8 @@ def check_target(url: str, name: str, identity: str | None) -> None:
             return
         directions = storage.get_study_directions(number)
         owner = storage.get_study_user_attrs(number).get(OWNER)
+        if owner is None and _copied(storage.get_all_trials(number, deepcopy=False)):
+            owner = ""
     if directions != [optuna.study.StudyDirection.MAXIMIZE]:
         reason = "it does not maximise one value"
     elif owner is None:
@@ -83,6 +88,11 @@ def check_target(url: str, name: str, identity: str | None) -> None:
         f"--optuna must not have a study {name!r} of other origin. Got {shown!r}: {reason}. Name another database, or "
         f"delete that study: optuna delete-study --study-name {shlex.quote(name)} --storage {shlex.quote(shown)}"
     )
+
+
+def _copied(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether all trials were copied by :func:`export`, whose older versions left no mark in the study."""
+    return bool(trials) and all(trial.user_attrs.keys() >= _TRIAL_ATTRIBUTES for trial in trials)
 
 
 def export(trials: Sequence[Trial], url: str, name: str, identity: str = "") -> int:

@@ -33,5 +33,5 @@ def check_same_data(data: Mapping[str, str]) -> None:
     listed = "; ".join(", ".join(group) for group in groups.values())
     raise NotComparable(
         "The studies of a front must have the same data and validation split. Different are those of "
-        f"{listed}. Show their fronts separately, or allow mixed data."
+        f"{listed}. Show their fronts separately, or allow mixed data: nas front --mixed, store.front(…, mixed=True)."
     )

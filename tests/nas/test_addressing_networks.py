@@ -159,7 +159,9 @@ def test_a_front_of_both_labellings_is_refused_unless_it_is_mixed(found, mistake
         store.front(["labels", "shifted"])
     assert set(store.front(["labels", "slow"]).study) <= {"labels", "slow"}
     assert store.front(["labels", "shifted"], mixed=True).data.notna().all()
-    assert "same data and validation split" in mistake("front", "labels", "shifted", "--store", store.url)
+    refused = mistake("front", "labels", "shifted", "--store", store.url)
+    assert "same data and validation split" in refused
+    assert "nas front --mixed, store.front(…, mixed=True)" in refused
     status, out, _ = cli("front", "labels", "shifted", "--mixed", "--store", store.url)
     assert (status, out.split()[6]) == (0, "study")
     assert cli("report", "labels", "shifted", "--store", store.url, "--proxy", "macs")[0] == 0

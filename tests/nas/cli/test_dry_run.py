@@ -10,8 +10,10 @@ from pathlib import Path
 import optuna
 import pytest
 
+import nas
 import results
 from nas.plugins import trust
+from nas.strategies.optuna_export import check_target
 from results import preflight
 
 from ..searching import arguments, search, space
@@ -116,6 +118,18 @@ def test_an_optuna_study_of_other_origin(refused, studies, words):
     assert words in line
     assert "optuna delete-study --study-name toy --storage sqlite:///optuna.db" in line
     assert optuna.load_study(study_name="toy", storage=OPTUNA).trials == []
+
+
+@pytest.mark.parametrize(("attributes", "accepted"), [(("id", "generation"), True), (("id",), False)])
+def test_an_optuna_study_of_an_older_version_has_no_mark_but_marked_trials(tmp_path, attributes, accepted):
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    study = optuna.create_study(storage=url, study_name="toy", direction="maximize")
+    study.add_trial(optuna.create_trial(value=0.5, user_attrs=dict.fromkeys(attributes, 0)))
+    if accepted:
+        assert check_target(url, "toy", "3f2a9c01") is None
+    else:
+        with pytest.raises(nas.UserError, match="another program made it"):
+            check_target(url, "toy", "3f2a9c01")
 
 
 @pytest.mark.parametrize(
