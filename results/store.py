@@ -386,6 +386,25 @@ class Store:
             row = study_row(connection, study)
         return str(row.identity or row.created_at)
 
+    def ending(self, study: str) -> tuple[str, str | None]:
+        """How the last run of a study ended, as the writer recorded it.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        state : str
+            One of STATES; ``running`` also after a kill.
+        reason : str or None
+            For people; None without one.
+        """
+        with self._reading() as connection:
+            row = study_row(connection, study)
+        return row.state, row.reason
+
     def score(self, study: str) -> Score | None:
         """The study's score, None before it is set.
 

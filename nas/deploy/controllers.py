@@ -198,7 +198,8 @@ def throttle(
         For invalid settings, a network with a single operating point, operating points with coarse labels, or a folder
         with files of other origin.
     results.StoreError
-        If the store contains no such network.
+        If the store contains no such network, or if measurements are to be recorded and another process writes the
+        study or the store cannot be written: checked before the training.
 
     Examples
     --------
@@ -224,6 +225,9 @@ def throttle(
         threads=threads,
         accept_plugin_change=accept_plugin_change,
     )
+    recorded = origin if data is None and hierarchy is None else None  # other data give no results of the study
+    if recorded is not None:
+        opened.check_writer(recorded.study, opened.settings(recorded.study))
     if any(trained.architecture.labelling(point) for point in trained.architecture.points):
         raise UserError(
             "To be throttled, all points must answer in the same labels. Some points of this network answer in coarse "
@@ -237,14 +241,14 @@ def throttle(
     result = ThrottlingResult(trained, trained_controllers)
     if folder is not None:
         result.save(folder)
-    if origin is not None and data is None and hierarchy is None:  # other data give no results of the study
-        _record(opened, origin, trained_controllers)
+    if recorded is not None:
+        _record(opened, recorded, trained_controllers)
     return result
 
 
 def _record(opened: Store, origin: StoredNetwork, result: ControllerResult) -> None:
     """Record the measurements of controllers; the state of the study stays the same."""
-    study = opened.studies().set_index("study").loc[origin.study]
+    state, reason = opened.ending(origin.study)
     with opened.writer(origin.study, opened.settings(origin.study)) as writer:
         writer.record_policies(origin.candidate, result.policies)
-        writer.finish(study["state"], study["reason"])
+        writer.finish(state, reason)

@@ -55,8 +55,7 @@ def summary(study: Study) -> str:
         f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{test}, "
         f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
         study.audit_lines(),
-        f"Stored in {study.store.label} as study {study.name!r}: "
-        f"{study.store.studies().set_index('study').reason[study.name]}",
+        f"Stored in {study.store.label} as study {study.name!r}: {study.store.ending(study.name)[1]}",
         "Next:",
         f"  nas front {study.name} --plot front.png{option}",
         f"  nas show {best.candidate[:8]} --study {study.name}{option}",
@@ -181,9 +180,9 @@ def studies_table(store: Store) -> str:
 def study_status(study: Study) -> str:
     """The state of a study: candidates by status, each with an example of a reason; best candidate; time."""
     progress, state = study.store.summary(study.name), study.state
-    row = study.store.studies().set_index("study").loc[study.name]
+    ended, reason = study.store.ending(study.name)
     score = study.store.score(study.name)
-    lines = [f"Study {study.name!r}: {row.state}. {row.reason or ''}".rstrip()]
+    lines = [f"Study {study.name!r}: {ended}. {reason or ''}".rstrip()]
     if score is not None:
         lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f}")
     for group in progress.statuses:
@@ -200,7 +199,7 @@ def study_status(study: Study) -> str:
     if reliance := reliance_line(study.config.proxy, state.reliance):
         lines.append(reliance)
     lines += [f"Changed since the last run: {sentence}" for sentence in study.plugin_changes]
-    if row.state != "finished":
+    if ended != "finished":
         lines += filter(None, [state.rejections.majority()])
         lines.append(f"Continue with: nas resume {study.name}{store_option(study.store.label)}")
     return "\n".join(lines)

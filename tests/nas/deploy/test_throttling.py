@@ -19,6 +19,8 @@ from nas.evaluation.jobs import Job
 from nas.evaluation.operating_points import SelectionSettings
 from nas.execution.network import AnytimeNetwork
 from nas.reporting import html_report
+from nas.reporting.console import study_status
+from results import preflight
 from search_spaces.slicing import sparse_resnext
 from search_spaces.stepping import lenet_3c1l
 from search_spaces.throttleable import c3d
@@ -67,6 +69,33 @@ def test_the_command_trains_records_and_saves(study, cli, tmp_path):
     weights = nas.load(key, store=study.url).state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
     assert cli("front", "s", "--store", study.url, "--plot", str(tmp_path / "f.png"))[0] == 0
+
+
+def test_the_state_of_a_study_without_a_reason_stays(study):
+    """Beside a study that has a reason, a missing one is NaN in a DataFrame."""
+    with study.store.writer("other", {}) as writer:
+        writer.finish("finished", "done")
+    with study.store.writer("s", study.store.settings("s")) as writer:
+        writer.finish("interrupted")
+    nas.throttle(str(study.best().key), store=study.url, penalties=(0.1,), epochs=1)
+    assert study.store.ending("s") == ("interrupted", None)
+    assert study_status(study).startswith("Study 's': interrupted.\n")
+
+
+def test_a_study_that_cannot_be_written_is_refused_before_training(study, monkeypatch):
+    key = str(study.best().key)
+    monkeypatch.setattr(Training, "train_controllers", None)
+    with study.store.writer("s", study.store.settings("s")) as writer:
+        with pytest.raises(results.StoreError, match="one writer at a time"):
+            nas.throttle(key, store=study.url, **FEW)
+        writer.finish()
+
+    def read_only(file):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(preflight, "check_writable", read_only)
+    with pytest.raises(results.StoreError, match="must be writable"):
+        nas.throttle(key, store=study.url, **FEW)
 
 
 @pytest.mark.parametrize("command", ["throttle", "select"])
