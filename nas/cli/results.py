@@ -118,7 +118,10 @@ def show(
 @app.command()
 def report(
     study: Annotated[list[str], typer.Argument(help="One or more studies.")],
-    out: Annotated[Path | None, typer.Option(help="The file to write. Default: STUDY.html.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write, in place of any other. Default: STUDY.html, replaced if it is a report."),
+    ] = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -131,12 +134,12 @@ def report(
 ) -> None:
     """Write one HTML file: front, funnel, progress, proxy audit, topologies. Scores are computed once and kept."""
     from nas.progress import Live
-    from nas.reporting.html_report import write_report
+    from nas.reporting.html_report import default_path, write_report
     from nas.study import Study
 
     names = list(dict.fromkeys(study))
     studies = [Study(name, store=store) for name in names]
-    path = out or Path(f"{'+'.join(names)[:100]}.html")
+    path = out or default_path(names)
     try:
         with Live(lines=not quiet) as progress:
             write_report(studies, path, proxies=proxy or ("all",), progress=progress)

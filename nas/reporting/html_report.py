@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
 MAX_FRONT_ROWS = 60
 MAX_DRAWINGS = 8
 MAX_REASONS = 3  # of each status
+_MARKER = b'<meta name="generator" content="anytime-nas">'
+"""Identifies a report: a line of the template, in the first bytes of the file."""
+_FIRST_BYTES = 1000
 STAGES = ("proposing and screening", "partial training", "full training")
 
 
@@ -75,7 +80,7 @@ def write_report(
     studies : sequence of Study
         Studies of the same store.
     path : path-like
-        The file to write. It appears only when it is complete.
+        The file to write. It appears only when it is complete, in place of any file of this name.
     proxies : sequence of str
         Proxies to audit beside each study's own and the sizes: names, ``file.py:Name``, or "all" for every installed
         one.
@@ -104,17 +109,35 @@ def write_report(
     with _writable(path):
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-    partial = path.with_name(f"{path.name}.partial")
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=path.parent))
     try:
-        with _writable(path):
-            partial.touch()
         page = render(report_content(studies, proxies, progress))
         with _writable(path):
-            partial.write_text(page, encoding="utf-8")
-            os.replace(partial, path)
+            (unfinished / "report.html").write_text(page, encoding="utf-8")
+            os.replace(unfinished / "report.html", path)
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return path
+
+
+def default_path(names: Sequence[str]) -> Path:
+    """The file of a report that the user does not name.
+
+    Raises
+    ------
+    UserError
+        If a file of this name exists that is no report.
+    """
+    path = Path(f"{'+'.join(names)[:100]}.html")
+    try:
+        with open(path, "rb") as file:
+            ours = _MARKER in file.read(_FIRST_BYTES)
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise UserError(f"The report {path} must be writable: {error.strerror or error}.") from error
+    if not ours:
+        raise UserError(f"A report replaces only reports. Got {path}, which is another file: name a file with --out.")
     return path
 
 
@@ -166,13 +189,13 @@ def report_content(studies: Sequence[Study], proxies: Sequence[str], progress: P
 
 
 def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> StudyContent:
-    row = study.store.studies().set_index("study").loc[study.name]
+    state, reason = study.store.ending(study.name)
     candidates, front = study.candidates(), study.front()
     funnel = None if candidates.empty else _funnel(study, candidates)
     start = StudyContent(
         name=study.name,
-        state=row.state,
-        reason=row.reason or "",
+        state=state,
+        reason=reason or "",
         spaces=tuple(study.config.spaces),
         data=study.config.data,
         augmentation=study.store.settings(study.name).get("_augmentation") or "",

@@ -120,7 +120,7 @@ def test_a_report_shows_the_data_of_the_study(searched, cli):
         assert proxy in cells
     assert "naswot" not in cells
     assert re.search(r"candidates saved: unknown \(22 ranked, 2 random", page.body(), flags=re.IGNORECASE)
-    assert list(Path().glob("*.partial")) == []
+    assert list(Path().glob("*unfinished*")) == []
 
 
 @pytest.mark.usefixtures("searched")
@@ -283,9 +283,21 @@ def test_mistakes(mistake):
 
 
 @pytest.mark.usefixtures("searched")
+def test_files_of_the_user_stay(cli, mistake):
+    for name in ("toy.html", "toy.html.partial", "named.html"):
+        Path(name).write_text("mine")
+    assert "replaces only reports. Got toy.html, which is another file" in mistake("report", "toy", "--proxy", "macs")
+    assert cli("report", "toy", "--proxy", "macs", "--out", "named.html")[0] == 0
+    parsed("named.html")
+    Path("named.html").replace("toy.html")
+    assert cli("report", "toy", "--proxy", "macs")[0] == 0
+    assert Path("toy.html.partial").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("searched")
 def test_an_interrupted_report_leaves_no_file(cli, monkeypatch):
     monkeypatch.setattr(nas.Study, "proxy_audit", interrupted)
     status, out, err = cli("report", "toy")
     assert (status, out) == (130, "")
     assert "No report was written" in err
-    assert not list(Path().glob("toy.html*"))
+    assert not [path for path in Path().iterdir() if "html" in path.name or "unfinished" in path.name]
