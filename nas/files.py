@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 
 from nas.errors import EnvironmentFault, UserError
-from results.preflight import check_writable_below
 
 MANIFEST = "manifest.json"
 """Lists the files of a folder that were written here: later writes may replace these files and no other files."""
@@ -106,6 +105,8 @@ def check_folder(folder: str | Path) -> None:
         foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(_UNFINISHED))
         if foreign:
             raise _occupied(folder, foreign[0])
+    from results.preflight import check_writable_below  # it needs sqlalchemy, which training does without
+
     try:
         check_writable_below(folder.absolute())
     except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from evaluators.data import arrays
 from evaluators.data.datasets import from_arrays
-from evaluators.data.loading import load
+from evaluators.data.loading import load_data
 from nas.errors import DataError, PluginError
 
 Y = np.arange(30) % 3
@@ -20,7 +20,7 @@ ARRAYS = {"x_train": X, "y_train": Y, "x_test": X[:9], "y_test": Y[:9]}
 
 def refuses(spec, message, **settings):
     with pytest.raises(DataError) as caught:
-        load(str(spec), **settings)
+        load_data(str(spec), **settings)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -38,7 +38,7 @@ def save(folder, **arrays):
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
 def test_npz(tmp_path, write):
     write(tmp_path / "a.npz", **ARRAYS)
-    data = load(f"npz:{tmp_path / 'a.npz'}")
+    data = load_data(f"npz:{tmp_path / 'a.npz'}")
     np.testing.assert_array_equal(data.x_train, X.transpose(0, 3, 1, 2))
     assert (len(data.x_test), isinstance(data.x_train, np.memmap), data.num_classes) == (9, False, 3)
     assert data.fingerprint == from_arrays(*ARRAYS.values()).fingerprint
@@ -46,13 +46,13 @@ def test_npz(tmp_path, write):
 
 def test_npz_without_a_test_set(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
-    assert len(load(f"npz:{tmp_path / 'a.npz'}").x_test) == 6
+    assert len(load_data(f"npz:{tmp_path / 'a.npz'}").x_test) == 6
 
 
 def test_layout_reaches_files(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=X[:, :3], y_train=Y)
     refuses(f"npz:{tmp_path / 'a.npz'}", "--layout NCHW|NHWC|NHW settles it")
-    assert load(f"npz:{tmp_path / 'a.npz'}", layout="NHWC").x_train.shape[1:] == (3, 3, 10)
+    assert load_data(f"npz:{tmp_path / 'a.npz'}", layout="NHWC").x_train.shape[1:] == (3, 3, 10)
 
 
 class Explosive:
@@ -113,7 +113,7 @@ def test_arrays_that_would_be_ignored_are_refused(tmp_path, kind, extra, words):
 
 
 def test_npy_stays_on_disk(tmp_path):
-    data = load(f"npy:{save(tmp_path / 'a', **ARRAYS)}")
+    data = load_data(f"npy:{save(tmp_path / 'a', **ARRAYS)}")
     assert isinstance(data.x_train, np.memmap)
     assert isinstance(data.x_train, np.memmap)
     assert data.x_train.shape == (30, 3, 12, 10)
@@ -122,10 +122,10 @@ def test_npy_stays_on_disk(tmp_path):
 
 
 def test_npy_of_grey_images_and_channels_first(tmp_path):
-    grey = load(f"npy:{save(tmp_path / 'grey', **ARRAYS | {'x_train': X[..., 0], 'x_test': X[:9, ..., 0]})}")
+    grey = load_data(f"npy:{save(tmp_path / 'grey', **ARRAYS | {'x_train': X[..., 0], 'x_test': X[:9, ..., 0]})}")
     assert grey.x_train.shape == (30, 1, 12, 10)
     first = X.transpose(0, 3, 1, 2).astype(np.float32)
-    data = load(f"npy:{save(tmp_path / 'first', **ARRAYS | {'x_train': first, 'x_test': first[:9]})}")
+    data = load_data(f"npy:{save(tmp_path / 'first', **ARRAYS | {'x_train': first, 'x_test': first[:9]})}")
     assert isinstance(data.x_train, np.memmap)
 
 
@@ -153,9 +153,9 @@ def test_npy_that_is_refused(tmp_path, monkeypatch):
 
 
 def test_built_in():
-    assert load("digits").name == "digits"
-    assert load("synthetic").x_train.shape == (1600, 3, 16, 16)
-    data = load("synthetic:n=60,classes=4,size=8,channels=1,seed=5")
+    assert load_data("digits").name == "digits"
+    assert load_data("synthetic").x_train.shape == (1600, 3, 16, 16)
+    data = load_data("synthetic:n=60,classes=4,size=8,channels=1,seed=5")
     assert (data.x_train.shape[1:], data.num_classes, len(data.x_train) + len(data.x_test)) == ((1, 8, 8), 4, 60)
     assert data.name == "synthetic:n=60,classes=4,size=8,channels=1,seed=5"
 
@@ -225,7 +225,7 @@ def torchvision(monkeypatch):
 
 @pytest.mark.parametrize(("name", "channels"), [("MNIST", 1), ("CIFAR10", 3), ("SVHN", 3)])
 def test_torchvision(torchvision, tmp_path, name, channels):
-    data = load(f"torchvision:{name}:{tmp_path}")
+    data = load_data(f"torchvision:{name}:{tmp_path}")
     assert data.x_train.shape == (30, channels, 12, 10)
     assert [call["download"] for _, call in torchvision] == [False, True, False]
     assert all(call["root"] == str(tmp_path) for _, call in torchvision)
@@ -234,7 +234,9 @@ def test_torchvision(torchvision, tmp_path, name, channels):
 
 
 def test_only_photographs_are_known_to_keep_their_class_when_mirrored(torchvision, tmp_path):
-    invariant = {n: load(f"torchvision:{n}:{tmp_path}").mirror_invariant for n in ("CIFAR10", "SVHN", "FashionMNIST")}
+    invariant = {
+        n: load_data(f"torchvision:{n}:{tmp_path}").mirror_invariant for n in ("CIFAR10", "SVHN", "FashionMNIST")
+    }
     assert invariant == {"CIFAR10": True, "SVHN": False, "FashionMNIST": False}
 
 
@@ -277,7 +279,7 @@ def plugin(tmp_path):
 
 @pytest.mark.parametrize("name", ["dataset", "two", "four", "named", "ready"])
 def test_plugin(plugin, name):
-    assert load(plugin(name)).x_train.shape[1:] == (1, 12, 10)
+    assert load_data(plugin(name)).x_train.shape[1:] == (1, 12, 10)
 
 
 @pytest.mark.parametrize(
@@ -297,10 +299,10 @@ def test_plugin_that_is_refused(plugin, name, message):
 
 
 def test_layout_and_plugins(plugin):
-    assert load(plugin("two"), layout="NHW").x_train.shape[1:] == (1, 12, 10)
+    assert load_data(plugin("two"), layout="NHW").x_train.shape[1:] == (1, 12, 10)
     refuses(plugin("ready"), "Leave --layout out", layout="NHW")
 
 
 def test_plugin_that_is_not_there(plugin):
     with pytest.raises(PluginError):
-        load(plugin("absent"))
+        load_data(plugin("absent"))

@@ -10,7 +10,7 @@ import pytest
 
 from nas.audit.audit import sizes_of
 from nas.audit.reference import ATTEMPTS, FILE, ReferenceScores
-from nas.plugins import load_plugin
+from nas.plugins import load_plugin, trust_named
 from nas.proxies.dtmc import dtmc
 from nas.representation.elements import Task
 
@@ -71,6 +71,7 @@ def test_scores_of_changed_code_are_computed_again(tmp_path):
     for value in (1.0, 2.0):
         file.write_text(text.format(value))
         spec = f"{file}:mine"
+        trust_named(spec)
         reference = scores_in(tmp_path)
         scores = reference.scores(spec, load_plugin("nas.proxies", spec), reference.sample(3), reference.architecture)
         assert scores.tolist() == [value] * 3
