@@ -1,40 +1,37 @@
-"""Reading a results store: studies, candidates, points and fronts as DataFrames, networks as plain data."""
+"""A results store: its frames, the settings and networks of its studies, and writing and deleting studies."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import data_copies, migrations, study_folder
+from results import data_copies, study_folder
 from results.errors import StoreError
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
 from results.lookups import check_name, full_key, latest_proposals, numbers_of, study_numbers, study_row
-from results.measures import BUILT_IN, Measure, check_cost
+from results.measures import BUILT_IN, Measure
+from results.reading.store_frames import StoreFrames
 from results.reading.stored_networks import StoredCandidate, StoredNetwork, find_candidate, find_network
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from results.reading.curves import Curves
-    from results.reading.summary import StudySummary
     from results.writer import StudyWriter
 
 
 _log = logging.getLogger("results")
 
 
-class Store:
+class Store(StoreFrames):
     """A results store, named by its URL.
 
     It holds no connection, so that it may be pickled and shared between threads. Every reading call takes one snapshot,
@@ -59,273 +56,6 @@ class Store:
         that cannot be upgraded, if the study is unknown (with the names of the studies there), or if a key is unknown,
         ambiguous or too short.
     """
-
-    def __init__(self, url: str | PathLike[str]) -> None:
-        self._location = connections.locate(fspath(url))
-        self.url = fspath(url) if self._location.file is None else str(self._location.file)
-
-    @property
-    def label(self) -> str:
-        """The absolute path of the file, or the URL of the database without its password."""
-        return self._location.label
-
-    def __repr__(self) -> str:
-        return f"results.open({self.label!r})"
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """A snapshot of the store. Raises StoreError if there is none."""
-        file = self._location.file
-        if file is not None and not file.is_file():
-            raise StoreError(f"There is no results store at {file}. Check the path.")
-        with connections.clear_errors(self._location), self._current() as connection:
-            yield connection
-
-    @contextmanager
-    def _current(self) -> Iterator[sa.Connection]:
-        """A connection to the store, after an upgrade if its schema is of an older version."""
-        engine = connections.engine(self._location, writing=False)
-        with engine.connect() as connection:
-            current = migrations.stored_version(connection, self._location) == migrations.VERSION
-            if current:
-                yield connection
-        if not current:
-            migrations.upgrade_in_place(self._location)
-            with engine.connect() as connection:
-                yield connection
-
-    def studies(self) -> pd.DataFrame:
-        """One row per study, in the order of their first start.
-
-        A study whose process was killed stays in state ``running`` until it is resumed.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns: ``results.columns.FRAMES["studies"]``.
-        """
-        from results.reading import frames
-
-        with self._reading() as connection:
-            return frames.of_studies(connection)
-
-    def candidates(
-        self, study: str, *, key: str | None = None, columns: Sequence[str] | None = None, choices: bool = False
-    ) -> pd.DataFrame:
-        """One row per candidate, in the order of proposal.
-
-        Parameters
-        ----------
-        study : str
-            Name of the study.
-        key : str, optional
-            Only candidates whose proposed or realised architecture has this key.
-        columns : sequence of str, optional
-            Only these columns, in this order, which takes less time: names of ``FRAMES["candidates"]``, ``proxy_NAME``
-            and ``choice_NAME``.
-        choices : bool
-            One column ``choice_NAME`` per choice in place of the JSON text ``choices``. A column has one type; it is
-            JSON text if options are of several types, such as ``"16"`` and ``16``. Missing if a candidate has no such
-            choice, or if its option is None in a column of one type.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns: ``results.columns.FRAMES["candidates"]``. Fidelity, anytime accuracy, costs and seconds are missing
-            for candidates without results; there is one column ``proxy_NAME`` per proxy.
-
-        Raises
-        ------
-        StoreError
-            If a column is unknown.
-        """
-        from results.reading import candidates as candidate_frames
-
-        with self._reading() as connection:
-            numbers = study_numbers(connection, study)
-            ids = self._ids(connection, numbers, key)
-            return candidate_frames.of_candidates(connection, ids, columns=columns, choices=choices)
-
-    def points(self, study: str | Sequence[str], *, key: str | None = None) -> pd.DataFrame:
-        """One row per candidate, fidelity, repeat and operating point, of one study or several.
-
-        Parameters
-        ----------
-        study : str or sequence of str
-            One study or several.
-        key : str, optional
-            Only points of candidates whose proposed or realised architecture has this key.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns: ``results.columns.FRAMES["points"]``, with the evaluator's own measures after the built-in ones. If
-            labels have a hierarchy, accuracy is the mean over the labellings; a labelling that a point does not answer
-            in counts as wrong.
-        """
-        from results.reading import frames
-
-        with self._reading() as connection:
-            numbers = study_numbers(connection, study)
-            ids = self._ids(connection, numbers, key)
-            return frames.of_points(connection, numbers, ids).drop(columns="candidate_id")
-
-    @staticmethod
-    def _ids(connection: sa.Connection, numbers: Sequence[int], key: str | None) -> sa.Select[Any]:
-        """Ids of the candidates of studies; if given, only of those with a key or its beginning."""
-        from results.reading import frames
-
-        if key is None:
-            return frames.ids_of(numbers)
-        return frames.ids_with_key(connection, numbers, full_key(connection, key, numbers))
-
-    def curves(self, study: str | Sequence[str], *, cost: str = "macs") -> Curves:
-        """The curves of accuracy against cost for a figure, of one study or several.
-
-        Parameters
-        ----------
-        study : str or sequence of str
-            One study or several.
-        cost : str
-            ``macs``, ``params``, ``latency_ms``, ``nonzero_macs`` or a minimised measure of the evaluator.
-
-        Returns
-        -------
-        Curves
-            For :func:`results.plots.plot_front`; at most 500 candidates have rows, whatever the size of the study.
-        """
-        from results.reading import curves, frames
-
-        with self._reading() as connection:
-            numbers = study_numbers(connection, study)
-            check_cost(cost, (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost})))
-            return curves.curves_of(connection, numbers, cost)
-
-    def summary(self, study: str) -> StudySummary:
-        """The progress of a study: candidates by status, the best one, the time of training.
-
-        Parameters
-        ----------
-        study : str
-            Name of the study.
-
-        Returns
-        -------
-        StudySummary
-            Aggregated by the database.
-        """
-        from results.reading import summary
-
-        with self._reading() as connection:
-            return summary.summary_of(connection, study_row(connection, study).id)
-
-    def evaluations(self, study: str | Sequence[str]) -> pd.DataFrame:
-        """One row per candidate, fidelity and repeat, of one study or several.
-
-        Parameters
-        ----------
-        study : str or sequence of str
-            One study or several.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns: ``results.columns.FRAMES["evaluations"]``.
-        """
-        from results.reading import frames
-
-        with self._reading() as connection:
-            return frames.of_evaluations(connection, study_numbers(connection, study))
-
-    def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
-        """One row per controller that throttles a trained candidate, of one study or several.
-
-        Parameters
-        ----------
-        study : str or sequence of str
-            One study or several.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns: ``results.columns.FRAMES["policies"]``.
-
-        Notes
-        -----
-        Controllers do not count for an anytime accuracy: they keep a budget on average, not for every example.
-        """
-        from results.reading import frames
-
-        with self._reading() as connection:
-            return frames.of_policies(connection, study_numbers(connection, study))
-
-    def front(
-        self,
-        study: str | Sequence[str],
-        *,
-        cost: str = "macs",
-        max_macs: float | None = None,
-        max_params: float | None = None,
-        limits: Mapping[str, float] | None = None,
-        fidelity: float | None = None,
-        mixed: bool = False,
-    ) -> pd.DataFrame:
-        """Pareto-optimal operating points of one study or several: cost minimised, validation accuracy maximised.
-
-        Values are means over repeats of the same network. Repeats that chose operating points of their own are separate
-        rows, each under its realised_key.
-
-        Parameters
-        ----------
-        study : str or sequence of str
-            One study or several.
-        cost : str
-            ``macs``, ``params``, ``latency_ms``, ``nonzero_macs`` or a minimised measure of the evaluator.
-        max_macs, max_params : float, optional
-            Only points with at most this cost.
-        limits : mapping of str to float, optional
-            Measure → bound, such as ``{"energy_mj": 5.0, "accuracy": 0.9}``: an upper bound for measures that are
-            minimised, a lower bound for measures that are maximised. Points without a value are left out.
-        fidelity : float, optional
-            By default the largest of each study, so that shortened trainings are not compared with full ones.
-        mixed : bool
-            Allow studies with different data or validation splits. The front then has a last column ``data``, which is
-            equal for studies of the same data and split.
-
-        Returns
-        -------
-        pandas.DataFrame
-            In the order of cost; empty if nothing was trained. Columns: ``results.columns.FRAMES["front"]``, then the
-            evaluator's own measures. A row is of a training: its study, candidate and repeat.
-
-        Raises
-        ------
-        StoreError
-            If a measure is unknown or was not measured, or if no point has the fidelity.
-        NotComparable
-            If studies have different data or validation splits, labels with and without a hierarchy, or a measure in
-            different units.
-
-        Examples
-        --------
-        >>> open_store("nas.db").front("digits", cost="latency_ms", limits={"params": 1e6})  # doctest: +SKIP
-        """
-        from results.reading import comparability, frames, fronts
-
-        bounds = dict(limits or {})
-        for name, bound in (("macs", max_macs), ("params", max_params)):
-            if bound is not None:
-                bounds[name] = min(bound, bounds.get(name, bound))
-        with self._reading() as connection:
-            numbers = study_numbers(connection, study)
-            measures = (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost, *bounds}))
-            check_cost(cost, measures)
-            fronts.check_limits(bounds, measures)
-            data = comparability.data_of(connection, numbers)
-            if not mixed:
-                comparability.check_same_data(data)
-            front = fronts.front_of(connection, numbers, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
-        return front.assign(data=front["study"].map(data)) if mixed else front
 
     def holds(self, study: str) -> bool:
         """Whether the store exists and holds a study of this name.
