@@ -50,9 +50,9 @@ def test_every_setting_has_one_line_of_help():
 
 def test_python_has_the_settings_of_the_command_line():
     python = set(inspect.signature(nas.search).parameters)
-    assert python - {"space", "store", "progress"} == set(NAMES) - {"spaces"}
+    assert python - {"space", "store", "progress", "accept_plugin_change"} == set(NAMES) - {"spaces"}
     assert set(inspect.signature(nas.resume).parameters) == {
-        *("study", "retry_failed", "space", "store", "progress"),
+        *("study", "retry_failed", "accept_plugin_change", "space", "store", "progress"),
         *CHANGEABLE,
     }
 

@@ -27,7 +27,7 @@ def test_an_own_measure_is_stored_and_shown(study):
     front = study.front()
     assert "energy_mj" in front_table(front).splitlines()[0]
     assert "idle" not in front_table(front)  # declared, optional, never measured
-    assert "energy_mj" in candidate_text(study.store, front.candidate.iloc[0])
+    assert "energy_mj" in candidate_text(study.store, study.store.find_candidate(front.candidate.iloc[0]))
     assert [measure.name for measure in study.store.measures("toy")][-2:] == ["energy_mj", "idle"]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from nas.chain.scores import log_walk_weights
 from nas.errors import PluginError
+from nas.plugins import trust
 from nas.proxies.contract import evaluate, load_proxy, proxy
 from nas.proxies.dtmc import walk_weights
 from nas.proxies.sizes import count, depth, macs, params
@@ -112,6 +113,7 @@ def test_file_plugins(tmp_path):
         "    return 1.0\n"
         "number = 3\n"
     )
+    trust(path)
     assert evaluate(stack(1), {"width": load_proxy(f"{path}:Width")}) == {"width": 8.0}
     for name, message in [("Fussy", "without arguments"), ("undeclared", "topology, weights"), ("number", "function")]:
         with pytest.raises(PluginError, match=message):

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nas.representation.kinds
 from nas.errors import InvalidArchitecture, PluginError
-from nas.plugins import installed
+from nas.plugins import installed, trust
 from nas.representation.builder import Builder
 from nas.representation.elements import Operation, Task
 from nas.representation.kinds import Kind, kind
@@ -202,6 +202,7 @@ def test_a_plug_in_kind_runs_at_all_widths_with_groups_and_causal_wiring() -> No
 def test_invalid_kinds_are_refused(tmp_path: Path, name: str, message: str) -> None:
     path = tmp_path / "invalid.py"
     path.write_text(INVALID)
+    trust(path)
     with pytest.raises(PluginError, match=message):
         kind(f"{path}:{name}")
 
