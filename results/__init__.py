@@ -1,9 +1,9 @@
 """The store of search results: writing, reading, comparing and plotting them.
 
 >>> import results
->>> store = results.open("sqlite:///nas.db")
+>>> store = results.open("postgresql://me@host/nas")
 >>> store
-results.open('sqlite:///nas.db')
+results.open('postgresql://me@host/nas')
 
 `results.front` (dominance, hypervolume, anytime accuracy) needs only numpy, `results.measures` only the standard
 library. SQLAlchemy, pandas and matplotlib are imported when they are first used, so that `import results` is quick.
