@@ -31,5 +31,12 @@ def postgresql():
     server.stop()
 
 
+def pytest_collection_modifyitems(items):
+    """A slow test may take half an hour until it counts as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 collect_ignore = ["plugins"]
 """Plug-ins that tests load by path; some of them fail at import, on purpose."""
