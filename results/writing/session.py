@@ -114,6 +114,9 @@ class StudySession:
             return self.finish("interrupted")
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         with suppress(StoreError):  # the first error is raised
+            with connections.clear_errors(self._location):
+                if self._connection.in_transaction():  # a signal came between its begin and its body
+                    self._connection.rollback()
             self.finish("failed" if isinstance(error, Exception) else "interrupted", reason)
         return None
 

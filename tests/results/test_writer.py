@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, Pool, event
+from sqlalchemy import Connection, Engine, Pool, event
 
 import results
 
@@ -325,3 +325,18 @@ def test_thousands_of_candidates_take_few_statements(sqlite_store, rows):
         finally:
             event.remove(Engine, "before_cursor_execute", count)
     assert len(statements) < 100
+
+
+def test_a_signal_between_the_begin_of_a_transaction_and_its_body_leaves_an_interrupted_study(store, monkeypatch):
+    begin = Connection.begin
+
+    def interrupted(connection):
+        begin(connection)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt), store.writer("s", {}) as writer:
+        monkeypatch.setattr(Connection, "begin", interrupted)
+        with writer.transaction():
+            pytest.fail("the signal did not arrive")
+    assert store.studies().state.tolist() == ["interrupted"]
