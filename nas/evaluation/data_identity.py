@@ -112,6 +112,6 @@ def described(evaluator: Evaluator) -> DataInfo:
         return evaluator.info()
     except UserError as error:
         raise EnvironmentFault(str(error)) from error
-    except Exception as error:
+    except Exception as error:  # of a plug-in
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise EnvironmentFault(f"The data of a study must be readable in every process. Got {text}") from error
