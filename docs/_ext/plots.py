@@ -57,7 +57,8 @@ def store_scale(figure: Figure) -> None:
     above = best.sub(best[100], axis=0).drop(columns=100)
     axes = figure.subplots()
     for run, seconds in above.iterrows():
-        axes.plot(seconds.index, seconds.clip(lower=0.01), marker="o", markersize=3, label=run)
+        style = ":" if run.startswith("nas ") else "--" if run.startswith("start") else "-"  # there are too few colours
+        axes.plot(seconds.index, seconds.clip(lower=0.01), style, marker="o", markersize=3, label=run)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("candidates")
