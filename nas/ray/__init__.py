@@ -1,0 +1,1 @@
+"""Searches on a Ray cluster; the only package that imports ray."""
