@@ -10,12 +10,11 @@ from typing import Any
 import results
 from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, check_names, study_name, takes
 from nas.errors import EnvironmentFault, UserError, unknown_name
-from nas.evaluation.data_identity import DataIdentity
 from nas.evaluation.stored_data import DataInMemory, stored_data
 from nas.funnel.checks import checked_search
 from nas.funnel.driver import Driver
 from nas.funnel.plugin_changes import named_plugins
-from nas.funnel.preparation import canonical, worker_settings
+from nas.funnel.preparation import canonical, worker_call
 from nas.funnel.training import OutOfTime
 from nas.plugins import trust_named
 from nas.progress import Progress, Silent
@@ -209,14 +208,7 @@ def _run(
         if config.optuna:
             export([], config.optuna, config.study, opened.identity(config.study))
         runner = stack.enter_context(
-            LocalRunner(
-                config.evaluator,
-                config.data,
-                worker_settings(config),
-                identity=DataIdentity.of(parts.info),
-                workers=config.workers or 1,
-                log=str(writer.files / "log.txt"),
-            )
+            LocalRunner(worker_call(config, parts.info), workers=config.workers or 1, log=str(writer.files / "log.txt"))
         )
         try:
             driver = Driver(parts, writer, runner, checked.score, progress)

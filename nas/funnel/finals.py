@@ -76,7 +76,7 @@ class Finals:
                 finalists,
                 seconds=RESERVE * max(0.0, config.hours * 3600 - self.keeper.clock.elapsed()),
                 images=self.records.info.train_images,
-                workers=config.workers or 1,
+                workers=self.trainer.runner.slots,
                 repeats=config.seeds,
                 most=epochs,
                 least=least,

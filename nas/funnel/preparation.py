@@ -22,6 +22,7 @@ from nas.screening.screener import screener_of
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import load_spaces
 from nas.strategies.contract import Strategy
+from nas.workers.session import EvaluatorCall
 
 
 def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
@@ -131,8 +132,8 @@ def _as_typed(value: object) -> str:
     return "not set" if value is None else str(value)
 
 
-def worker_settings(config: Config) -> dict[str, Any]:
-    """Settings of the evaluator in the workers.
+def worker_call(config: Config, info: DataInfo) -> EvaluatorCall:
+    """The evaluator in the workers, which must find the same data.
 
     The device "auto" is the one of this process, so that a worker that has lost it does not train on the CPU unnoticed.
     """
@@ -142,7 +143,9 @@ def worker_settings(config: Config) -> dict[str, Any]:
 
         if torch.cuda.is_available():
             settings["device"] = "cuda"
-    return settings
+    return EvaluatorCall(
+        evaluator=config.evaluator, data=config.data, settings=settings, identity=DataIdentity.of(info)
+    )
 
 
 def default_workers(config: Config) -> int:

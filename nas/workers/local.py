@@ -12,15 +12,15 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from nas.evaluation.data_identity import DataIdentity
 from nas.evaluation.faults import Fault, fault_of_death, fault_of_hang
 from nas.evaluation.jobs import Job, Outcome
 from nas.workers.job_queue import JobQueue
 from nas.workers.runner import Done, EpochDone, Patience
+from nas.workers.session import EvaluatorCall
 
 _WAIT = 0.25  # seconds between checks for signals, and for dead and hanging workers
 OPENING = 6
@@ -32,10 +32,8 @@ class LocalRunner:
 
     Parameters
     ----------
-    evaluator, data, settings
-        Name, data specification and settings of the evaluator that every worker constructs.
-    identity
-        The data of the study, with which every worker compares its own before the first job; None: not compared.
+    call
+        The evaluator that every worker constructs.
     workers
         Most processes side by side.
     log
@@ -47,23 +45,8 @@ class LocalRunner:
     the job: :mod:`nas.evaluation.faults`. A repeated job continues from its checkpoint.
     """
 
-    def __init__(
-        self,
-        evaluator: str,
-        data: str,
-        settings: dict[str, Any],
-        *,
-        identity: DataIdentity | None = None,
-        workers: int = 1,
-        log: str | None = None,
-    ):
-        self._greeting = {
-            "evaluator": evaluator,
-            "data": data,
-            "settings": settings,
-            "identity": asdict(identity) if identity else None,
-        }
-        self._limit, self._log = workers, log
+    def __init__(self, call: EvaluatorCall, *, workers: int = 1, log: str | None = None) -> None:
+        self._call, self._limit, self._log = call, workers, log
         self._workers: list[_Worker] = []
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._checked = 0.0
@@ -73,6 +56,11 @@ class LocalRunner:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def slots(self) -> int:
+        """Number of jobs that run side by side."""
+        return self._limit
 
     def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""
@@ -130,7 +118,7 @@ class LocalRunner:
                 self.close()
                 idle = []
             if not idle:
-                idle = [_Worker(self._greeting, self._events, self._log)]
+                idle = [_Worker(self._call, self._events, self._log)]
                 self._workers += idle
             idle.pop(0).start(job)
 
@@ -172,11 +160,11 @@ class LocalRunner:
 class _Worker:
     """A worker process and its job.
 
-    greeting: name, data and settings of its evaluator, sent first. opened: whether evaluator and data are loaded.
+    call: of its evaluator, sent first. opened: whether evaluator and data are loaded.
     epochs: completed ones of the job. silent: seconds since the job's last event.
     """
 
-    greeting: dict[str, Any]
+    call: EvaluatorCall
     events: queue.Queue
     log: str | None
     job: Job | None = None
@@ -187,7 +175,7 @@ class _Worker:
     listener: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.greeting["settings"].get("threads", 1))}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.call.threads)}
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         with open(self.log or os.devnull, "ab") as log:
             self.process = subprocess.Popen(
@@ -200,7 +188,7 @@ class _Worker:
                 text=True,
                 start_new_session=True,  # Ctrl-C reaches only the driver, which stops the workers and their children
             )
-        self._send(self.greeting)
+        self._send(self.call.to_json())
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 

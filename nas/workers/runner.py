@@ -37,6 +37,10 @@ class Runner(Protocol):
     after an exception. All calls come from one thread.
     """
 
+    @property
+    def slots(self) -> int:
+        """Number of jobs that run side by side."""
+
     def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result.
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nas.workers.watchdog import start_watchdog
-
-if TYPE_CHECKING:
-    from nas.evaluation.evaluator import Evaluator
 
 
 def main() -> None:
@@ -26,34 +23,16 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
 
-    def send(**message: Any) -> None:
+    def send(message: dict[str, Any]) -> None:
         events.write(json.dumps(message) + "\n")
 
-    from nas.evaluation.data_identity import DataIdentity, checked_evaluator
-    from nas.evaluation.faults import fault_of
     from nas.evaluation.jobs import Job
-    from nas.evaluation.loading import load_evaluator
-    from nas.workers.outcome_checks import checked_outcome
+    from nas.workers.session import EvaluatorCall, opened_evaluator, run_job
 
-    greeting = json.loads(orders.readline())
-
-    def load() -> Evaluator:
-        return load_evaluator(greeting["evaluator"], greeting["data"], greeting["settings"])
-
-    identity = DataIdentity(**greeting["identity"]) if greeting["identity"] else None
-    try:
-        evaluator = checked_evaluator(load, greeting["data"], identity)[0] if identity else load()
-    except BaseException as error:  # a plug-in may raise anything
-        send(fault=fault_of(error, opening=True).to_json())
-        return
-    send(opened=True)
-    for line in orders:
-        job = Job(**json.loads(line))
-        try:
-            outcome = evaluator.evaluate(job, lambda epoch: send(epoch=int(epoch)))
-            send(outcome=checked_outcome(job, outcome, evaluator.measures).to_json())
-        except BaseException as error:
-            send(fault=fault_of(error).to_json())
+    evaluator = opened_evaluator(EvaluatorCall.from_json(json.loads(orders.readline())), send)
+    if evaluator is not None:
+        for line in orders:
+            run_job(evaluator, Job(**json.loads(line)), send)
 
 
 if __name__ == "__main__":

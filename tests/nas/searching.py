@@ -23,6 +23,7 @@ from nas.plugins import load_plugin
 from nas.study import Study
 from nas.workers.job_queue import JobQueue
 from nas.workers.runner import Failure
+from nas.workers.session import EvaluatorCall
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 SETTINGS: dict[str, Any] = {
@@ -168,10 +169,9 @@ def state_of(store: Path | str, study: str = "toy") -> tuple[str, str]:
 class InProcess:
     """A runner without processes, in place of LocalRunner."""
 
-    def __init__(
-        self, evaluator: str, data: str, settings: dict[str, Any], *, identity=None, workers: int = 1, log: str = ""
-    ):
-        self.evaluator: Evaluator = load_plugin("nas.evaluators", evaluator)(data, **settings)
+    def __init__(self, call: EvaluatorCall, *, workers: int = 1, log: str = ""):
+        self.evaluator: Evaluator = load_plugin("nas.evaluators", call.evaluator)(call.data, **call.settings)
+        self.slots = workers
 
     def __enter__(self):
         return self

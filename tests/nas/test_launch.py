@@ -15,7 +15,7 @@ import results
 from evaluators.data.datasets import from_arrays
 from nas.config import CHANGEABLE, Config, study_name
 from nas.errors import DataError, UserError
-from nas.funnel.preparation import default_workers, prepared, stored_settings, worker_settings
+from nas.funnel.preparation import default_workers, evaluator_of, prepared, stored_settings, worker_call
 from nas.launch import preview
 from nas.plugins import load_plugin
 from nas.spaces.loading import load_spaces
@@ -35,10 +35,11 @@ def arrays(count=60):
 
 
 def test_workers_do_not_train_on_the_cpu_after_their_gpu_is_lost(monkeypatch):
+    info = evaluator_of(config()).info()
     for available, device in ((True, "cuda"), (False, "auto")):
         monkeypatch.setattr("torch.cuda.is_available", lambda available=available: available)
-        assert worker_settings(config(device="auto"))["device"] == device
-    assert worker_settings(config(device="cpu"))["device"] == "cpu"
+        assert worker_call(config(device="auto"), info).settings["device"] == device
+    assert worker_call(config(device="cpu"), info).settings["device"] == "cpu"
 
 
 def test_prepared_settings_leave_nothing_open():

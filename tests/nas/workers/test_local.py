@@ -19,6 +19,7 @@ from nas.evaluation.jobs import Outcome
 from nas.plugins import load_plugin
 from nas.workers.local import LocalRunner, _Worker
 from nas.workers.runner import Failure
+from nas.workers.session import EvaluatorCall
 
 from ..searching import toy, workers_of
 
@@ -29,6 +30,11 @@ chosen = load_plugin("nas.evaluators", toy("chosen"))
 def patient(job):
     """No job counts as hung."""
     return math.inf
+
+
+def call(evaluator="Toy", data="nothing"):
+    """The call of an evaluator of tests/plugins/toy.py."""
+    return EvaluatorCall(evaluator=toy(evaluator), data=data, settings={"device": "cpu", "threads": 1})
 
 
 def run(evaluator, jobs, folder, *, workers=2, progress=None, data="nothing", patience=patient):
@@ -45,8 +51,7 @@ def run(evaluator, jobs, folder, *, workers=2, progress=None, data="nothing", pa
             progress(job, epoch)
 
     folder.mkdir(exist_ok=True)
-    settings = {"device": "cpu", "threads": 1}
-    with LocalRunner(toy(evaluator), data, settings, workers=workers, log=str(folder / "log.txt")) as runner:
+    with LocalRunner(call(evaluator, data), workers=workers, log=str(folder / "log.txt")) as runner:
         runner.run(jobs, done, report, patience)
         assert len(runner._workers) <= workers
     assert not workers_of(folder)
@@ -175,7 +180,9 @@ def test_a_worker_that_is_killed_is_replaced(jobs, tmp_path, monkeypatch):
 
 def test_a_worker_that_dies_idle_is_replaced(jobs, tmp_path):
     ended = {}
-    with LocalRunner(toy(), "nothing", {}, workers=1, log=str(tmp_path / "log.txt")) as runner:
+    with LocalRunner(
+        EvaluatorCall(evaluator=toy(), data="nothing", settings={}), workers=1, log=str(tmp_path / "log.txt")
+    ) as runner:
         for job in jobs[:3]:
             runner.run([job], lambda job, outcome: ended.update({job.candidate: outcome}), lambda *_: None, patient)
             (pid,) = workers_of(tmp_path)
@@ -186,7 +193,9 @@ def test_a_worker_that_dies_idle_is_replaced(jobs, tmp_path):
 def test_leaving_stops_workers_within_an_epoch(jobs, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_SLEEP", "30")
     results = []
-    runner = LocalRunner(toy(), "nothing", {}, workers=2, log=str(tmp_path / "log.txt"))
+    runner = LocalRunner(
+        EvaluatorCall(evaluator=toy(), data="nothing", settings={}), workers=2, log=str(tmp_path / "log.txt")
+    )
 
     def interrupt():
         while [worker.job is None for worker in runner._workers] != [False, False]:
@@ -211,7 +220,9 @@ def test_an_error_of_the_callback_passes_and_leaves_no_worker(jobs, tmp_path):
     def done(job, outcome):
         raise OSError("no space")
 
-    runner = LocalRunner(toy(), "nothing", {}, workers=2, log=str(tmp_path / "log.txt"))
+    runner = LocalRunner(
+        EvaluatorCall(evaluator=toy(), data="nothing", settings={}), workers=2, log=str(tmp_path / "log.txt")
+    )
     with pytest.raises(OSError, match="no space"), runner:
         runner.run(jobs, done, lambda *_: None, patient)
     assert not workers_of(tmp_path)
@@ -258,7 +269,11 @@ def test_a_fault_of_the_environment_is_no_failure(jobs, tmp_path, fault):
     (tmp_path / "fault").write_text(fault)
     jobs = [replace(job, candidate=job.candidate + 20) for job in jobs]
     ended = []
-    runner = LocalRunner(toy("Faulty"), str(tmp_path / "fault"), {}, workers=2, log=str(tmp_path / "log.txt"))
+    runner = LocalRunner(
+        call("Faulty", str(tmp_path / "fault")),
+        workers=2,
+        log=str(tmp_path / "log.txt"),
+    )
     with pytest.raises(EnvironmentFault, match=f"{re.escape(fault_text(fault))}.*No candidate is to blame"), runner:
         runner.run(jobs, lambda *result: ended.append(result), lambda *_: None, patient)
     assert not ended
