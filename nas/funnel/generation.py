@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -54,10 +55,11 @@ class GenerationProposer:
         with_low = replace(config, low=records.score.low)
         self.reference = ReferenceScores(records.files, with_low, screener.task, screener.spaces)
 
-    def propose(self, generation: int, limit: float) -> bool:
+    def propose(self, generation: int, limit: float, **changes: Any) -> bool:
         """Fill a generation, counted from 0: the best proposals of a pool, in order of training, and random controls.
 
-        limit: candidates of the whole study. Returns False if there is no new feasible proposal.
+        limit: candidates of the whole study. changes: of the state, written together with the candidates. Returns False
+        if there is no new feasible proposal; the changes are then left out.
         """
         started = self.keeper.clock.elapsed()
         self.records.drop_generation(generation)
@@ -86,6 +88,7 @@ class GenerationProposer:
                 screening=state.screening + self.keeper.clock.elapsed() - started,
                 reliance={**state.reliance, generation: reliance},
                 rejections=counter.counts,
+                **(changes if queued else {}),
             )
         return bool(queued)
 

@@ -97,8 +97,12 @@ class Ledger:
         return sorted(self._failed)
 
     def failed_in_a_row(self) -> list[int]:
-        """The failed candidates after the last one that did not fail, in order of training."""
-        return [*takewhile(self._failed.__contains__, reversed(self._entries))][::-1]
+        """The failed candidates after the last one with a result, in order of training.
+
+        Candidates without a result that have not failed are still in training, and do not count.
+        """
+        known = (n for n in reversed(self._entries) if n in self._failed or n in self._with_result)
+        return [*takewhile(self._failed.__contains__, known)][::-1]
 
     def best(self) -> float | None:
         """The best anytime accuracy so far, at any fidelity."""
@@ -109,6 +113,10 @@ class Ledger:
     def ended(self) -> list[int]:
         """Candidates whose partial training has ended, in order of proposal."""
         return [number for number, entry in self._entries.items() if entry.status in ENDED]
+
+    def unfinished(self) -> list[int]:
+        """Candidates whose partial training has not ended, in order of proposal."""
+        return [number for number, entry in self._entries.items() if entry.status not in ENDED]
 
     def unfinished_generations(self) -> list[int]:
         """Generations with a candidate whose partial training has not ended, in order."""

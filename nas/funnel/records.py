@@ -167,8 +167,7 @@ class Records:
         return [self._trial(row, domains) for row in self._writer.rows(ids=numbers, columns=names)]
 
     def _trial(self, row: Mapping[str, Any], domains: Domains) -> Trial:
-        entry = self.ledger[row["id"]]
-        reached = {e: a for e in self.config.rungs() if (a := entry.accuracy.get(self.rung(e))) is not None}
+        entry, reached = self.ledger[row["id"]], self.reached(row["id"])
         failed = entry.status == "failed" or not reached
         return Trial(
             choices=row["choices"],
@@ -180,6 +179,11 @@ class Records:
             architecture=Architecture.from_json(row["architecture"]) if "architecture" in row else None,
             proxy=row["proxies"].get(self.config.proxy),
         )
+
+    def reached(self, number: int) -> dict[int, float]:
+        """The anytime accuracy of a candidate at each rung, in epochs, that it reached."""
+        accuracy = self.ledger[number].accuracy
+        return {epochs: accuracy[self.rung(epochs)] for epochs in self.config.rungs() if self.rung(epochs) in accuracy}
 
     def curves(self, status: str) -> list[Curve]:
         """The results of partial training of all candidates with a status, at the last rung that each reached."""

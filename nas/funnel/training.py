@@ -80,48 +80,78 @@ class CandidateTrainer:
         EnvironmentFault
             If a fault is not of a candidate; nothing is recorded for it.
         """
-        records = self.records
-        of_folder = {records.folder(candidate.key, stage, repeat): (candidate, repeat) for candidate, repeat in repeats}
-        jobs = [
-            Job(
-                candidate=candidate.id,
-                architecture=candidate.stored.data,
-                seed=seed(self.config.seed, candidate.architecture.network_key, repeat),
+        waiting: dict[str, tuple[Candidate, int]] = {}
+        jobs = []
+        for candidate, repeat in repeats:
+            job = self.job(
+                candidate,
+                repeat,
+                stage=stage,
                 epochs=epochs,
                 until=until,
                 images=images,
-                folder=folder,
                 test=test,
                 selection=selection(candidate.architecture),
             )
-            for folder, (candidate, repeat) in of_folder.items()
-        ]
+            waiting[job.folder] = candidate, repeat
+            jobs.append(job)
 
         def done(job: Job, outcome: Outcome | Failure) -> None:
-            candidate, repeat = of_folder[job.folder]
+            candidate, repeat = waiting[job.folder]
             if isinstance(outcome, Failure):
-                self._failed(candidate, outcome, job.folder, ends=stage == "search")
+                self.record_failure(candidate, job, outcome, ends=stage == "search")
             else:
-                self.patience.observe(job, outcome)
-                fidelity = records.fidelity(until, images)
-                records.add_outcome(candidate, repeat, outcome, fidelity=fidelity, folder=job.folder)
+                self.record_outcome(candidate, repeat, job, outcome)
             self.show(label)
 
         def progress(job: Job, epoch: int) -> None:
             self.display.add(job.images)
             self.show(label)
-            self._check_time()
+            self.check_time()
 
         self.show(label)
         self.runner.run(jobs, done, progress, self.patience)
 
-    def _failed(self, candidate: Candidate, failure: Failure, folder: str, *, ends: bool) -> None:
+    def job(
+        self,
+        candidate: Candidate,
+        repeat: int,
+        *,
+        stage: str,
+        epochs: int,
+        until: int,
+        images: int | None,
+        test: bool,
+        selection: dict[str, Any] | None = None,
+    ) -> Job:
+        """The job that trains a candidate; see :meth:`train`."""
+        return Job(
+            candidate=candidate.id,
+            architecture=candidate.stored.data,
+            seed=seed(self.config.seed, candidate.architecture.network_key, repeat),
+            epochs=epochs,
+            until=until,
+            images=images,
+            folder=self.records.folder(candidate.key, stage, repeat),
+            test=test,
+            selection=selection,
+        )
+
+    def record_outcome(self, candidate: Candidate, repeat: int, job: Job, outcome: Outcome) -> None:
+        """Write the outcome of a job."""
+        self.patience.observe(job, outcome)
+        fidelity = self.records.fidelity(job.until, job.images)
+        self.records.add_outcome(candidate, repeat, outcome, fidelity=fidelity, folder=job.folder)
+
+    def record_failure(self, candidate: Candidate, job: Job, failure: Failure, *, ends: bool) -> None:
+        """Write the failure of a job, and show it. ends: whether the candidate's status becomes "failed"."""
         self.records.add_failure(candidate, failure, ends=ends)
         if ends:
-            self.evaluator.discard(folder)
+            self.evaluator.discard(job.folder)
         self.display.progress.say(f"Candidate {candidate.key} failed: {failure.reason}")
 
-    def _check_time(self) -> None:
+    def check_time(self) -> None:
+        """Raise OutOfTime if the study exceeds its time limit by more than ``OVERTIME``."""
         hours = self.config.hours
         if hours is not None and self.display.clock.elapsed() > OVERTIME * hours * 3600:
             raise OutOfTime
