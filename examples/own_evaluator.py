@@ -32,6 +32,9 @@ class Robust(Evaluator):
     def info(self):
         return self.training.info()
 
+    def data_in_memory(self):
+        return self.training.data_in_memory()  # on a cluster, the workers of a machine share one copy
+
     def evaluate(self, job, report):
         outcome = self.training.evaluate(job, report)
         if outcome.saved:

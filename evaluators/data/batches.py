@@ -189,8 +189,17 @@ class _Streamed:
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
-    """A tensor that shares the array's memory; a copy if the array is read-only or has negative strides."""
+    """A tensor that shares the array's memory, to be read only; a copy if the array has negative strides."""
     import torch
 
-    shareable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
-    return torch.from_numpy(np.asarray(array) if shareable else np.array(array))
+    if any(stride < 0 for stride in array.strides):
+        return torch.from_numpy(np.array(array))
+    return torch.from_numpy(np.asarray(array if array.flags.writeable else _Readable(array)))
+
+
+class _Readable:
+    """The memory of a read-only array, for torch, whose tensors have no such mark: it warns of arrays that have it."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array  # keeps the memory
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}

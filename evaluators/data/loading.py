@@ -41,7 +41,7 @@ TORCHVISION = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN")
 _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
+def load(spec: str | Dataset, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
     """Load data by their specification, which may be stored: a file that it names needs the user's consent.
 
     Parameters
@@ -50,7 +50,7 @@ def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) 
         One of :data:`FORMS`, or the name of a plug-in of the group ``nas.data``. A plug-in is a Dataset, a tuple
         (x_train, y_train) or (x_train, y_train, x_test, y_test) of arrays, a mapping with arrays of the names in a file
         npz, or a callable that needs no arguments and returns one of these. Arguments with whole numbers as defaults
-        are options: ``NAME:OPTION=VALUE,…``.
+        are options: ``NAME:OPTION=VALUE,…``. A Dataset takes the place of its specification.
     layout
         Order of the axes, if the shape does not determine it; for npz, npy and plug-ins that return arrays.
     hierarchy
@@ -80,13 +80,14 @@ def load(spec: str, *, layout: str | None = None, hierarchy: str | None = None) 
     return replace(data, hierarchy=(read_mapping(hierarchy, data.num_classes, data.class_names),))
 
 
-def load_data(spec: str, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
+def load_data(spec: str | Dataset, *, layout: str | None = None, hierarchy: str | None = None) -> Dataset:
     """Load data by their specification. A file that it names may run.
 
     Parameters
     ----------
     spec
-        ``npz:FILE``, ``npy:FOLDER``, ``torchvision:NAME``, the name of a plug-in or ``file.py:NAME``, see ``nas data``.
+        ``npz:FILE``, ``npy:FOLDER``, ``torchvision:NAME``, the name of a plug-in or ``file.py:NAME``, see ``nas data``;
+        or a Dataset.
     layout
         Order of the axes, if the shape does not determine it.
     hierarchy
@@ -109,12 +110,15 @@ def load_data(spec: str, *, layout: str | None = None, hierarchy: str | None = N
     >>> load_data("synthetic:n=60,classes=3,size=8,channels=1").x_train.shape
     (48, 1, 8, 8)
     """
-    if spec.partition(":")[0].endswith(".py"):
+    if isinstance(spec, str) and spec.partition(":")[0].endswith(".py"):
         trust_named(spec)
     return load(spec, layout=layout, hierarchy=hierarchy)
 
 
-def _load(spec: str, layout: str | None) -> Dataset:
+def _load(spec: str | Dataset, layout: str | None) -> Dataset:
+    if isinstance(spec, Dataset):
+        _reject_layout(layout, spec.name)
+        return spec
     kind, _, argument = spec.partition(":")
     if kind in ("npz", "npy"):
         return from_arrays(**_read_arrays(kind, expanded(argument)), name=spec, layout=layout)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from evaluators.controllers.training import train_controllers
@@ -42,7 +43,7 @@ class Training(Evaluator):
     Parameters
     ----------
     data
-        Data specification, see ``nas data``.
+        Data specification, see ``nas data``, or a Dataset.
     device
         "auto", "cpu", "cuda", …
     threads
@@ -74,7 +75,7 @@ class Training(Evaluator):
 
     def __init__(
         self,
-        data: str,
+        data: str | Dataset,
         *,
         device: str = "auto",
         threads: int = 1,
@@ -138,11 +139,18 @@ class Training(Evaluator):
             augmentation=str(source.augmentation),
         )
 
+    def data_in_memory(self) -> Dataset | None:
+        on_disk = any(isinstance(x, np.memmap) for x, _ in self.dataset.parts.values())
+        return None if on_disk else self.dataset
+
     def start(self, job: Job) -> TrainingRun:
         """The training of a job, before its first step."""
-        data_settings = {name: getattr(self, name) for name in ("data", "layout", "validation", "augment")}
-        data_settings["fingerprint"] = self.dataset.fingerprint
         self.files.check()
+        data_settings = {
+            "fingerprint": self.dataset.fingerprint,
+            "validation": self.validation,
+            "augmentation": str(self.source.augmentation),
+        }
         return TrainingRun(self.source, self.optimisation, job, data_settings)
 
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:

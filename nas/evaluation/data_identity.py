@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.errors import EnvironmentFault, UserError
-from nas.evaluation.evaluator import DataInfo, Evaluator
+from nas.evaluation.evaluator import DataInfo, Evaluator, LoadedData
 
 EXAMPLES = "examples"
 """Name of the part that depends neither on the order of the examples nor on their split."""
@@ -56,12 +56,14 @@ class DataIdentity:
         return f"other {', '.join(name for name in names if name != EXAMPLES)}"
 
 
-def in_files(data: str) -> bool:
-    """Whether a data specification names files, which are equal on every load unless somebody changes them."""
-    return data.partition(":")[0] in ("npz", "npy", "torchvision")
+def is_fixed(data: str | LoadedData) -> bool:
+    """Whether data are in memory or in files, so that every load gives equal data unless somebody changes them."""
+    return not isinstance(data, str) or data.partition(":")[0] in ("npz", "npy", "torchvision")
 
 
-def checked_evaluator(load: Callable[[], Evaluator], data: str, expected: DataIdentity) -> tuple[Evaluator, DataInfo]:
+def checked_evaluator(
+    load: Callable[[], Evaluator], data: str | LoadedData, expected: DataIdentity
+) -> tuple[Evaluator, DataInfo]:
     """Load an evaluator, and compare its data with the data of the study.
 
     Parameters
@@ -69,7 +71,7 @@ def checked_evaluator(load: Callable[[], Evaluator], data: str, expected: DataId
     load
         Returns a new evaluator.
     data
-        Its data specification.
+        Its data specification, or its data in memory.
     expected
         The data of the study.
 
@@ -87,16 +89,16 @@ def checked_evaluator(load: Callable[[], Evaluator], data: str, expected: DataId
     info = described(evaluator)
     if difference := expected.difference(DataIdentity.of(info)):
         check_repeatable(load, data, info)
-        hint = "" if in_files(data) else " If nothing changed, processes load different data: seed the function."
+        hint = "" if is_fixed(data) else " If nothing changed, processes load different data: seed the function."
         raise EnvironmentFault(
             f"The data of a study must stay the same. Got {difference} in {info.name}. Restore the data.{hint}"
         )
     return evaluator, info
 
 
-def check_repeatable(load: Callable[[], Evaluator], data: str, first: DataInfo) -> None:
-    """Load data that are not in files once more. Raises EnvironmentFault if they differ from the first load."""
-    if in_files(data):
+def check_repeatable(load: Callable[[], Evaluator], data: str | LoadedData, first: DataInfo) -> None:
+    """Load data once more that are neither in memory nor in files. Raises EnvironmentFault if the two loads differ."""
+    if is_fixed(data):
         return
     second = described(load())
     if difference := DataIdentity.of(first).difference(DataIdentity.of(second)):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nas.errors import UserError
 from nas.evaluation.controllers import ControllerResult, ControllerSettings
@@ -54,13 +54,25 @@ class DataInfo:
     augmentation: str = ""
 
 
+class LoadedData(Protocol):
+    """Labelled images in memory, such as :class:`evaluators.data.datasets.Dataset`, which pickle can copy."""
+
+    @property
+    def name(self) -> str:
+        """Shown to users."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of the arrays."""
+
+
 class Evaluator(ABC):
     """Trains candidates and measures their operating points.
 
     Parameters
     ----------
     data
-        Data specification, see ``nas data``.
+        Data specification, see ``nas data``; or data in memory, if :meth:`data_in_memory` returns them.
     device
         Name of a torch device, or ``"auto"``.
     threads
@@ -93,7 +105,7 @@ class Evaluator(ABC):
     """Whether :meth:`evaluate` runs the final search of a job; if not, studies with a final search are rejected."""
 
     @abstractmethod
-    def __init__(self, data: str, *, device: str = "auto", threads: int = 1, **settings: Any) -> None: ...
+    def __init__(self, data: Any, *, device: str = "auto", threads: int = 1, **settings: Any) -> None: ...
 
     @abstractmethod
     def info(self) -> DataInfo:
@@ -140,6 +152,19 @@ class Evaluator(ABC):
         nas.errors.EnvironmentFault
             If no candidate can be trained: a device is missing, a server does not answer.
         """
+
+    def data_in_memory(self) -> LoadedData | None:
+        """Return the loaded data, if the constructor accepts them in place of their specification.
+
+        Workers on other machines then share one copy per machine, read-only. They construct the evaluator with it, and
+        without layout and hierarchy, which have been applied.
+
+        Returns
+        -------
+        LoadedData or None
+            None, the default: workers receive the specification, and load the data themselves.
+        """
+        return None
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         """Whether training samples subnetworks of the supernet, beyond its operating points.

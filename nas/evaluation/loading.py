@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from nas.errors import PluginError, UserError
-from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.evaluator import Evaluator, LoadedData
 from nas.files import absolute
 from nas.plugins import canonical_spec, load_plugin, trust_named
 from results.errors import StoreError
 from results.measures import check_declaration
 
 
-def load_evaluator(name: str, data: str, settings: dict[str, Any]) -> Evaluator:
+def load_evaluator(name: str, data: str | LoadedData, settings: dict[str, Any]) -> Evaluator:
     """Construct an evaluator.
 
     Parameters
@@ -20,7 +20,7 @@ def load_evaluator(name: str, data: str, settings: dict[str, Any]) -> Evaluator:
     name
         Name of an installed evaluator, or ``path/file.py:Name``.
     data
-        Data specification.
+        Data specification; or data in memory, for an evaluator that accepts them.
     settings
         Keyword arguments of the evaluator.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,6 +166,19 @@ def _info(tested: _Tested) -> None:
     require(info.fingerprint, "fingerprint must identify the data. Got an empty text.")
 
 
+def _shares_its_data(tested: _Tested) -> None:
+    data = tested.new().data_in_memory()
+    if data is None:
+        return
+    settings = {name: value for name, value in tested.settings.items() if name not in ("layout", "hierarchy")}
+    try:
+        copy = pickle.loads(pickle.dumps(data))
+        info = tested.evaluator(copy, device="cpu", **settings).info()
+    except Exception as error:
+        require(False, f"data_in_memory must return data that pickle and the constructor accept. Got {error!r}.")
+    require(info == tested.info, "An evaluator with its data in memory must have the same info. It differs.")
+
+
 def _required_keys(tested: _Tested) -> None:
     for test in (False, True):
         with tested.job(test=test) as job:
@@ -292,6 +306,7 @@ _CHECKS = (
     _declares_measures,
     _loads_data_on_use,
     _info,
+    _shares_its_data,
     _required_keys,
     _outcome,
     _costs,

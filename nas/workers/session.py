@@ -21,7 +21,7 @@ from nas.evaluation.loading import load_evaluator
 from nas.workers.outcome_checks import checked_outcome
 
 if TYPE_CHECKING:
-    from nas.evaluation.evaluator import Evaluator
+    from nas.evaluation.evaluator import Evaluator, LoadedData
 
 Send = Callable[[dict[str, Any]], None]
 """Receives a message."""
@@ -31,12 +31,12 @@ Send = Callable[[dict[str, Any]], None]
 class EvaluatorCall:
     """The evaluator that every worker of a study constructs.
 
-    evaluator, data, settings: name, data specification and settings. identity: the data of the study, with which every
-    worker compares its own before the first job; None: not compared.
+    evaluator, data, settings: name, data specification or data in memory, and settings. identity: the data of the
+    study, with which every worker compares its own before the first job; None: not compared.
     """
 
     evaluator: str
-    data: str
+    data: str | LoadedData
     settings: dict[str, Any]
     identity: DataIdentity | None = None
 
@@ -46,7 +46,7 @@ class EvaluatorCall:
         return int(self.settings.get("threads", 1))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, inverse of :meth:`from_json`."""
+        """Plain JSON data, inverse of :meth:`from_json`, with a data specification."""
         return asdict(self)
 
     @staticmethod

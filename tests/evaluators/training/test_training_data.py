@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,3 +165,27 @@ def test_images_on_disk_that_are_written_while_they_are_in_use_stop_the_study(
             run(training, job(tmp_path / "b", until=1))
     else:
         assert run(training, job(tmp_path / "b", until=1)).points == first.points
+
+
+def test_a_dataset_trains_as_its_specification_does(tmp_path: Path, settings: Training) -> None:
+    data = settings.data_in_memory()
+    assert data is settings.dataset
+    shared: list[pickle.PickleBuffer] = []
+    copied = pickle.dumps(data, protocol=5, buffer_callback=shared.append)
+    read_only = [memoryview(bytes(buffer.raw())).toreadonly() for buffer in shared]
+    copy = Training(pickle.loads(copied, buffers=read_only))
+    assert copy.info() == settings.info()
+    run(settings, job(tmp_path / "a")), run(copy, job(tmp_path / "b"))
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_training_continues_with_the_dataset_of_its_specification(tmp_path: Path, settings: Training) -> None:
+    run(settings, job(tmp_path, until=1))
+    reported: list[int] = []
+    run(Training(settings.dataset), job(tmp_path), reported.append)
+    assert reported == [2, 3]
+
+
+def test_images_on_disk_are_opened_by_their_specification(tmp_path: Path) -> None:
+    assert on_disk(tmp_path / "a").data_in_memory() is not None
+    assert on_disk(tmp_path / "b", "npy").data_in_memory() is None

@@ -93,6 +93,27 @@ class Unstable(Good):
         return replace(super().info(), fingerprint=str(id(self)) + random.Random().random().hex())
 
 
+class Forgets(Good):
+    """It has other data if they are in memory."""
+
+    def __init__(self, data, **settings):
+        super().__init__("nothing", **settings)
+        self.shared = data
+
+    def data_in_memory(self):
+        return ("images", "labels")
+
+    def info(self):
+        return replace(super().info(), fingerprint=str(self.shared))
+
+
+class Unpicklable(Good):
+    """Its data cannot be passed on."""
+
+    def data_in_memory(self):
+        return lambda: "images"
+
+
 class Short(Good):
     """It counts one epoch too few."""
 
@@ -223,6 +244,8 @@ BROKEN = [
     ("loads_data_on_use", Eager, "must not load data"),
     ("info", NoImages, "There must be training, validation and test images"),
     ("info", Unstable, "equal for equal data"),
+    ("shares_its_data", Forgets, "the same info. It differs"),
+    ("shares_its_data", Unpicklable, "that pickle and the constructor accept. Got .*lambda"),
     ("required_keys", NoLoss, r"loss with test=False\. Missing: loss\."),
     ("outcome", Short, "Outcome.epochs must be 2. Got 1"),
     ("outcome", Undefined, "Out of range float values|finite"),
