@@ -73,7 +73,9 @@ class RunSettings:
     train: int | None = setting(None, "Limit: candidates to train in total.", default="36 if there is no other limit")
     generations: int | None = setting(None, "Limit: generations.")
     hours: float | None = setting(None, "Limit: wall-clock hours, including the full training of the finalists.")
-    workers: int | None = setting(None, "Trainings that run in parallel.", default="cores / threads", most=1_000)
+    workers: int | None = setting(
+        None, "Trainings that run in parallel.", default="GPUs, or cores / threads", most=1_000
+    )
     trial_timeout: float | None = setting(
         None,
         "Seconds without a completed epoch after which a training counts as hung.",

@@ -22,6 +22,7 @@ from nas.screening.screener import screener_of
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import load_spaces
 from nas.strategies.contract import Strategy
+from nas.workers.gpus import visible_gpus
 from nas.workers.session import EvaluatorCall
 
 
@@ -149,14 +150,11 @@ def worker_call(config: Config, info: DataInfo) -> EvaluatorCall:
 
 
 def default_workers(config: Config) -> int:
-    """Trainings side by side: available cores / threads of a training; 1 on an accelerator."""
+    """Trainings side by side: one on each GPU; 1 on another accelerator; available cores / threads of a training."""
+    if gpus := visible_gpus(config.device):
+        return len(gpus)
     if config.device not in ("auto", "cpu"):
         return 1
-    if config.device == "auto":
-        import torch
-
-        if torch.cuda.is_available():
-            return 1
     return max(1, len(os.sched_getaffinity(0)) // config.threads if hasattr(os, "sched_getaffinity") else 1)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from typing import Any
 
 from nas.evaluation.faults import Fault, fault_of_death, fault_of_hang
 from nas.evaluation.jobs import Job, Outcome
+from nas.workers import gpus
+from nas.workers.gpus import visible_gpus
 from nas.workers.job_queue import JobQueue
 from nas.workers.runner import Done, EpochDone, Patience
 from nas.workers.session import EvaluatorCall
@@ -41,12 +44,15 @@ class LocalRunner:
 
     Notes
     -----
+    On a machine with several GPUs the workers are spread over them: each worker sees one GPU.
+
     A worker ends after any failure, which may have corrupted its state, for example its CUDA context. What becomes of
     the job: :mod:`nas.evaluation.faults`. A repeated job continues from its checkpoint.
     """
 
     def __init__(self, call: EvaluatorCall, *, workers: int = 1, log: str | None = None) -> None:
         self._call, self._limit, self._log = call, workers, log
+        self._gpus = visible_gpus(call.settings.get("device", "cpu"))
         self._workers: list[_Worker] = []
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._checked = 0.0
@@ -118,9 +124,14 @@ class LocalRunner:
                 self.close()
                 idle = []
             if not idle:
-                idle = [_Worker(self._call, self._events, self._log)]
+                idle = [_Worker(self._call, self._events, self._log, self._free_gpu())]
                 self._workers += idle
             idle.pop(0).start(job)
+
+    def _free_gpu(self) -> str | None:
+        """The GPU of the fewest workers; None if there is no choice."""
+        used = Counter(worker.gpu for worker in self._workers)
+        return min(self._gpus, key=lambda gpu: used[gpu]) if len(self._gpus) > 1 else None
 
     def _running(self) -> int:
         return sum(worker.job is not None for worker in self._workers)
@@ -160,13 +171,14 @@ class LocalRunner:
 class _Worker:
     """A worker process and its job.
 
-    call: of its evaluator, sent first. opened: whether evaluator and data are loaded.
-    epochs: completed ones of the job. silent: seconds since the job's last event.
+    call: of its evaluator, sent first. gpu: the only one that it sees; None: those of this process. opened: whether
+    evaluator and data are loaded. epochs: completed ones of the job. silent: seconds since the job's last event.
     """
 
     call: EvaluatorCall
     events: queue.Queue
     log: str | None
+    gpu: str | None = None
     job: Job | None = None
     opened: bool = False
     epochs: int = 0
@@ -176,6 +188,8 @@ class _Worker:
 
     def __post_init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.call.threads)}
+        if self.gpu is not None:
+            environment[gpus.VARIABLE] = self.gpu
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         with open(self.log or os.devnull, "ab") as log:
             self.process = subprocess.Popen(

@@ -52,12 +52,13 @@ def test_prepared_settings_leave_nothing_open():
     assert prepared(settings, {}).config == settings
 
 
-def test_one_training_at_a_time_on_an_accelerator(monkeypatch):
+def test_one_training_at_a_time_on_each_accelerator(monkeypatch):
     assert default_workers(Config(device="cuda")) == 1
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
     assert [default_workers(Config(device="cpu", threads=n)) for n in (1, 3, 5, 20)] == [12, 4, 2, 1]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert default_workers(Config(device="auto")) == 1
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert [default_workers(Config(device=device)) for device in ("auto", "cuda", "cuda:1", "cpu")] == [3, 3, 1, 12]
 
 
 def test_spaces_of_one_name_are_refused():

@@ -108,6 +108,14 @@ def chosen(job, share=3):
     return int(job.parsed_architecture.key[:6], 16) % share == 0
 
 
+class NotesItsGpu(Toy):
+    """Writes the GPUs that its process may use to a file of the process, in the folder that its data name."""
+
+    def __init__(self, data, **settings):
+        super().__init__(data, **settings)
+        Path(data, f"{os.getpid()}.gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+
+
 class Raises(Toy):
     """Raises for some candidates."""
 
