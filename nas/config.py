@@ -31,8 +31,10 @@ UNNAMED = "arrays"
 """The name of data without a name."""
 LARGEST = 2**63 - 1
 """Largest whole number that a database stores."""
-REPEATED = {"spaces": "--space", "penalties": "--penalty"}
+REPEATED = {"spaces": "--space", "penalties": "--penalty", "resources": "--resource"}
 """Settings with several values → the option of the command line, which may be repeated."""
+RAY_ADDRESS = re.compile(r"auto|local|(ray://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d+")
+"""Addresses of Ray clusters; local: a new one on this machine, also inside a Ray job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +86,36 @@ class RunSettings:
     optuna: str | None = setting(
         None, "URL of an Optuna storage to which trained candidates are copied, for optuna-dashboard."
     )
+    ray: bool | str = setting(
+        False, "Train on Ray: on this machine, or on the cluster of the Ray job that runs the search.", default="no"
+    )
+    cpus_per_trial: float | None = setting(None, "On Ray: CPUs that a training reserves.", default="threads")
+    gpus_per_trial: float | None = setting(
+        None, "On Ray: GPUs that a training reserves, such as 0.25.", default="1 if the device is a GPU"
+    )
+    resources: tuple[str, ...] = setting(
+        (), "On Ray: a custom resource that a training reserves, as NAME=AMOUNT; may be repeated.", default="none"
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.custom_resources()
+        if isinstance(self.ray, str) and not RAY_ADDRESS.fullmatch(self.ray):
+            raise UserError(f"--ray-address must be auto, HOST:PORT or ray://HOST:PORT. Got {self.ray!r}.")
+        if not self.ray:
+            for name in ("cpus_per_trial", "gpus_per_trial", "resources"):
+                if getattr(self, name):
+                    raise UserError(f"{option(name)} needs --ray: without Ray nothing is reserved. Add it.")
+
+    def custom_resources(self) -> dict[str, float]:
+        """Amounts of the custom resources by name."""
+        amounts = {}
+        for text in self.resources:
+            name, _, amount = text.partition("=")
+            if not (name and re.fullmatch(r"\d*\.?\d+", amount) and float(amount) > 0):
+                raise UserError(f"--resource must be NAME=AMOUNT with a positive amount. Got {text!r}.")
+            amounts[name] = float(amount)
+        return amounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +228,8 @@ class Config(StudySettings):
         values = {name.removeprefix("_"): value for name, value in data.items() if name not in FACTS}
         if unknown := values.keys() - names:
             raise UserError(f"Study {study!r} has settings unknown to this version: {', '.join(sorted(unknown))}.")
-        return Config(study=study, **{**values, "spaces": tuple(values["spaces"])})
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Config(study=study, **{**values, **lists})
 
     def evaluator_settings(self) -> dict[str, Any]:
         """Keyword arguments of the evaluator, beside the data."""
@@ -388,6 +418,10 @@ def _check(name: str, value: Any, type_: Any, description: Setting) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if type_ is str and not (isinstance(value, str) and value):
         raise UserError(f"{option(name)} must be text that is not empty. Got {value!r}.")
+    if type_ is bool and not isinstance(value, bool | str):  # an address in place of true
+        raise UserError(f"{option(name)} must be true, false or an address. Got {value!r}.")
+    if type_ == tuple[str, ...] and not (isinstance(value, tuple) and all(isinstance(each, str) for each in value)):
+        raise UserError(f"{option(name)} must be texts. Got {value!r}.")
     if description.valid and value not in description.valid:
         raise UserError(unknown_name(option(name), value, description.valid))
     if type_ is int and not (number and isinstance(value, int) and description.least <= value <= description.most):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from nas.spaces.loading import Spaces, load_spaces, named_spaces
 from nas.strategies.optuna_export import export
 from nas.study import Study
 from nas.workers.local import LocalRunner
+from nas.workers.runner import Runner
+from nas.workers.session import EvaluatorCall
 
 
 @dataclass(frozen=True)
@@ -204,12 +206,15 @@ def _run(
     checked = checked_search(config, opened, stored, spaces, progress, accept_changes=accept_changes)
     parts, config = checked.parts, checked.parts.config
     with ExitStack() as stack:
+        if config.ray:
+            from nas.ray.connection import connected
+
+            stack.enter_context(connected(config.ray))
         writer = stack.enter_context(opened.writer(config.study, checked.settings, parts.evaluator.measures))
         if config.optuna:
             export([], config.optuna, config.study, opened.identity(config.study))
-        runner = stack.enter_context(
-            LocalRunner(worker_call(config, parts.info), workers=config.workers or 1, log=str(writer.files / "log.txt"))
-        )
+        call, log = worker_call(config, parts.info), str(writer.files / "log.txt")
+        runner = stack.enter_context(_runner(config, call, log, progress))
         try:
             driver = Driver(parts, writer, runner, checked.score, progress)
             end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
@@ -221,6 +226,14 @@ def _run(
             end, reason = "interrupted", f"The limit of {config.hours:g} hours passed while something was training."
         writer.finish(end, " ".join(filter(None, [reason, driver.keeper.state.rejections.majority()])))
     return Study(config.study, store=opened.url, spaces=spaces)
+
+
+def _runner(config: Config, call: EvaluatorCall, log: str, progress: Progress) -> AbstractContextManager[Runner]:
+    if config.ray:
+        from nas.ray.runner import ray_runner
+
+        return ray_runner(config, call, log=log, say=progress.say)
+    return LocalRunner(call, workers=config.workers or 1, log=log)
 
 
 def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = False) -> str:
@@ -253,7 +266,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             f"Budgets: {score.low:,.0f} to {score.high:,.0f} MACs.",
             *([f"Random proposals: {majority}"] if majority else []),
             f"Per generation: {config.pool} proposals, {config.generation} trained; rungs at epochs {config.rungs()}; "
-            f"{config.workers} workers.",
+            f"{f'{config.workers} workers' if config.workers else 'as many workers as fit on the cluster'}.",
             f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
         )
     )

@@ -10,6 +10,7 @@ import typer
 from typer.models import ArgumentInfo
 
 from nas.config import REPEATED, default_of, description_of, option, settings_of
+from nas.errors import UserError
 
 
 def options_of(definition: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -37,7 +38,12 @@ def options_of(definition: type[Any]) -> Callable[[Callable[..., None]], Callabl
 
 
 def chosen_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, with repeated options as tuples."""
+    """The options that were given, with repeated options as tuples; an address of a cluster chooses Ray."""
+    address = options.pop("ray_address", None)
+    if address is not None:
+        if options["ray"] is False:
+            raise UserError(f"--no-ray and --ray-address exclude each other. Got both, with {address!r}.")
+        options["ray"] = address
     return {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in options.items()
@@ -45,6 +51,10 @@ def chosen_settings(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="Train on this Ray cluster: auto, HOST:PORT or ray://HOST:PORT."),
+]
 AcceptPluginChange = Annotated[
     bool,
     typer.Option(
@@ -61,6 +71,8 @@ def _annotation(each: Any) -> Any:
     default = default_of(each)
     text = description_of(each).help + (f" Default: {default}." if default else "")
     name = each.type.removesuffix(" | None").removeprefix("tuple[").removesuffix(", ...]")
+    if name.startswith("bool"):
+        return Annotated[bool | None, typer.Option(f"{option(each.name)}/--no-{option(each.name)[2:]}", help=text)]
     type_: Any = {"str": str, "int": int, "float": float}[name]
     if each.name in REPEATED:
         return Annotated[list[type_] | None, typer.Option(option(each.name), help=text)]

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from nas.cli.app import Quiet, Store, app
-from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
+from nas.cli.options import AcceptPluginChange, RayAddress, chosen_settings, options_of
 from nas.cli.stopping import on_stop
-from nas.config import STORE, Config, RunSettings, settings_of, store_option, study_name
+from nas.config import REPEATED, STORE, Config, RunSettings, option, settings_of, store_option, study_name
 from nas.errors import UserError, unknown_name
 
 
@@ -29,6 +29,7 @@ def search(
             help="Check settings, plug-ins, data, store and folders, show the search, and stop. Nothing is written.",
         ),
     ] = False,
+    ray_address: RayAddress = None,
     accept_plugin_change: AcceptPluginChange = False,
     store: Store = STORE,
     quiet: Quiet = False,
@@ -40,7 +41,9 @@ def search(
     """
     from nas.launch import preview, run
 
-    settings = (settings_from_file(config) if config else {}) | chosen_settings({"study": study, **options})
+    settings = (settings_from_file(config) if config else {}) | chosen_settings(
+        {"study": study, "ray_address": ray_address, **options}
+    )
     resolved = Config(**{"study": study_name(settings.get("data", "digits")), **settings})
     if dry_run:
         print(preview(resolved, store=store, accept_plugin_change=accept_plugin_change))
@@ -57,6 +60,7 @@ def resume(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train candidates again whose training failed.")
     ] = False,
+    ray_address: RayAddress = None,
     accept_plugin_change: AcceptPluginChange = False,
     store: Store = STORE,
     quiet: Quiet = False,
@@ -65,7 +69,10 @@ def resume(
     """Continue a study where it stands; limits may be changed."""
     from nas.launch import resume as continue_study
 
-    settings = chosen_settings(options) | {"retry_failed": retry_failed, "accept_plugin_change": accept_plugin_change}
+    settings = chosen_settings({"ray_address": ray_address, **options}) | {
+        "retry_failed": retry_failed,
+        "accept_plugin_change": accept_plugin_change,
+    }
     _search(partial(continue_study, study, store=store, **settings), study, store, quiet)
 
 
@@ -100,13 +107,14 @@ def settings_from_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"--config must be a readable TOML file. Got {path}: {error}.") from error
     settings = {name.replace("-", "_"): value for name, value in content.items()}
-    if "space" in settings:
-        settings["spaces"] = settings.pop("space")
+    singular = {option(name)[2:].replace("-", "_"): name for name in REPEATED}
+    settings = {singular.get(name, name): value for name, value in settings.items()}
     valid = {each.name for each in settings_of(Config)}
     for name in settings:
         if name not in valid:
             raise UserError(f"{path}: " + unknown_name("setting", name, valid - {"spaces"} | {"space"}))
-    spaces = settings.get("spaces")
-    if isinstance(spaces, str | list):
-        settings["spaces"] = (spaces,) if isinstance(spaces, str) else tuple(spaces)
+    for name in REPEATED.keys() & settings.keys():
+        value = settings[name]
+        if isinstance(value, str | list):
+            settings[name] = (value,) if isinstance(value, str) else tuple(value)
     return settings

@@ -162,11 +162,11 @@ def fault_of(error: BaseException, *, opening: bool = False) -> Fault:
     return _fault(NOT_OPENED if opening else kind_of(error), " ".join(reason.split()), text)
 
 
-def fault_of_death(status: int | None, *, opened: bool) -> Fault:
+def fault_of_death(status: int | str | None, *, opened: bool) -> Fault:
     """The fault of a worker that died without a message.
 
-    status: exit status, or the negative number of a signal; None if unknown. opened: whether the evaluator and its
-    data were loaded.
+    status: exit status, or the negative number of a signal, or its end in words; None if unknown. opened: whether the
+    evaluator and its data were loaded.
     """
     reason = f"The worker process died ({_status(status)}); log.txt may say why."
     return _fault(DEATH if opened else NOT_STARTED, reason)
@@ -193,9 +193,11 @@ def _explicit_causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _status(status: int | None) -> str:
+def _status(status: int | str | None) -> str:
     if status is None:
         return "unknown exit status"
+    if isinstance(status, str):
+        return status
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -47,7 +47,8 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
         For a user's mistake; PluginError for any exception of a plug-in.
     """
     config = canonical(config, objects)
-    check_device(config.device)
+    if not config.ray:
+        check_device(config.device)
     strategy = load_plugin("nas.strategies", config.strategy)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise PluginError(f"A strategy must be a subclass of nas.strategies.contract.Strategy. Got {strategy!r}.")
@@ -65,14 +66,17 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
         raise UserError(
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
-    config = replace(config, workers=config.workers or default_workers(config)).resolved(info.train_images)
+    config = config.resolved(info.train_images)
+    if not config.ray:
+        config = replace(config, workers=config.workers or default_workers(config))
     screener = screener_of(config, info.task, spaces)
     return StudyParts(config=config, strategy=strategy, evaluator=evaluator, info=info, screener=screener)
 
 
 def evaluator_of(config: Config) -> Evaluator:
-    """A new evaluator with the settings of a study."""
-    return load_evaluator(config.evaluator, config.data, config.evaluator_settings())
+    """A new evaluator with the settings of a study. On Ray, only the nodes need its device."""
+    settings = config.evaluator_settings() | ({"device": "cpu"} if config.ray else {})
+    return load_evaluator(config.evaluator, config.data, settings)
 
 
 def _info(config: Config, evaluator: Evaluator) -> DataInfo:
@@ -139,7 +143,7 @@ def worker_call(config: Config, info: DataInfo) -> EvaluatorCall:
     The device "auto" is the one of this process, so that a worker that has lost it does not train on the CPU unnoticed.
     """
     settings = config.evaluator_settings()
-    if config.device == "auto":
+    if config.device == "auto" and not config.ray:
         import torch
 
         if torch.cuda.is_available():

@@ -32,6 +32,10 @@ class JobQueue:
         """Number of jobs that wait."""
         return len(self._waiting) + len(self._suspects)
 
+    def startable(self, *, running: int) -> int:
+        """Number of jobs that may start beside this number of running jobs."""
+        return len(self._waiting) or (1 if self._suspects and running == 0 else 0)
+
     def take(self, *, running: int) -> Job | None:
         """The next job, if one may start beside this number of running jobs. Jobs that are repeated run alone."""
         if self._waiting:
@@ -43,6 +47,10 @@ class JobQueue:
     def is_repeated(self, job: Job) -> bool:
         """Whether a job from :meth:`take` has failed before and must be alone."""
         return job.folder in self._failed_once
+
+    def put_back(self, job: Job) -> None:
+        """Take back a job whose worker was lost through nobody's fault; it is the next one."""
+        (self._suspects if self.is_repeated(job) else self._waiting).appendleft(job)
 
     def failed(self, job: Job, fault: Fault) -> Failure | None:
         """Decide what follows from a failed attempt.

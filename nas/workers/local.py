@@ -22,12 +22,10 @@ from nas.evaluation.jobs import Job, Outcome
 from nas.workers import gpus
 from nas.workers.gpus import visible_gpus
 from nas.workers.job_queue import JobQueue
-from nas.workers.runner import Done, EpochDone, Patience
+from nas.workers.runner import OPENING, Done, EpochDone, Patience
 from nas.workers.session import EvaluatorCall
 
 _WAIT = 0.25  # seconds between checks for signals, and for dead and hanging workers
-OPENING = 6
-"""A worker that loads evaluator and data may take this many times as long as a silent job."""
 
 
 class LocalRunner:

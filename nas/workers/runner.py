@@ -27,6 +27,9 @@ EpochDone = Callable[[Job, int], None]
 Patience = Callable[[Job], float]
 """Seconds that a job may take without an event before it counts as hung; infinite: never."""
 
+OPENING = 6
+"""A worker that loads evaluator and data may take this many times as long as a silent job."""
+
 
 class Runner(Protocol):
     """Runs jobs, on this machine or on others.
@@ -51,7 +54,7 @@ class Runner(Protocol):
         done
             Called once for every job.
         progress
-            Called after every epoch, when its checkpoint is on disk.
+            Called after every epoch, when its checkpoint is on a disk of the worker.
         patience
             Called often while a job runs.
 

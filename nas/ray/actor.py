@@ -1,0 +1,80 @@
+"""A worker on a cluster: an actor that loads the evaluator once, and trains one job at a time.
+
+The driver asks for messages one by one, because that works through ``ray://`` too, where streams do not.
+"""
+
+from __future__ import annotations
+
+import platform
+import queue
+import shutil
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from nas.evaluation.faults import fault_of
+from nas.evaluation.jobs import Job
+from nas.ray.job_files import Files, read_files, working_folder, write_files
+from nas.workers.session import EvaluatorCall, opened_evaluator, run_job
+
+if TYPE_CHECKING:
+    from nas.evaluation.evaluator import Evaluator
+
+DELIVERY_SECONDS = 30.0
+"""Least time between two checkpoints that are sent to the driver; a lost worker loses this much training."""
+LAST = ("outcome", "fault")
+"""Keys of the last message of a job."""
+
+
+class Worker:
+    """The class of the actor. call: the evaluator of the study."""
+
+    def __init__(self, call: EvaluatorCall) -> None:
+        self._call = call
+        self._evaluator: Evaluator | None = None
+        self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._delivered = 0.0
+
+    def place(self) -> dict[str, Any]:
+        """Id and name of the node."""
+        return {"node": ray.get_runtime_context().get_node_id(), "name": platform.node()}
+
+    def open(self) -> dict[str, Any]:
+        """Load the evaluator and its data; returns the message."""
+        self._evaluator = opened_evaluator(self._call, self._messages.put)
+        return self._messages.get()
+
+    def start(self, job: dict[str, Any], files: Files) -> dict[str, Any]:
+        """Begin a job. files: of its folder, with the checkpoint that it continues from."""
+        self._delivered = time.monotonic()
+        threading.Thread(target=self._run, args=(Job(**job), files), daemon=True).start()
+        return {}
+
+    def next_message(self) -> dict[str, Any]:
+        """Wait for the next message of the job. "files" are of its folder: all of them with the outcome."""
+        return self._messages.get()
+
+    def _run(self, job: Job, files: Files) -> None:
+        """Run a job in a working folder, because its own is on the machine of the driver."""
+        assert self._evaluator is not None
+        checkpoint, folder = self._evaluator.checkpoint, working_folder()
+
+        def send(message: dict[str, Any]) -> None:
+            if "outcome" in message:
+                message = message | {"files": read_files(folder)}
+            elif "epoch" in message and time.monotonic() - self._delivered >= DELIVERY_SECONDS:
+                message = message | {"files": read_files(folder, only=checkpoint)}
+                self._delivered = time.monotonic()
+            if message.keys() & set(LAST):
+                shutil.rmtree(folder, ignore_errors=True)
+            self._messages.put(message)
+
+        try:
+            write_files(folder, files)
+        except OSError as error:
+            send({"fault": fault_of(error).to_json()})
+            return
+        run_job(self._evaluator, replace(job, folder=folder), send)

@@ -1,0 +1,298 @@
+"""Training on a cluster: warm actors that take one job at a time, on as many nodes as there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+
+from nas.config import Config
+from nas.errors import EnvironmentFault, UserError
+from nas.evaluation.faults import Fault, Owner, fault_of_hang
+from nas.evaluation.jobs import Job, Outcome
+from nas.ray.failures import fault_of_ray
+from nas.ray.job_files import write_files
+from nas.ray.logs import logged_output
+from nas.ray.nodes import Node, Request, autoscales, described, living_nodes
+from nas.ray.slot import Slot, State
+from nas.workers.job_queue import JobQueue
+from nas.workers.runner import OPENING, Done, EpochDone, Patience
+from nas.workers.session import EvaluatorCall
+
+WAIT = 0.25  # seconds between checks for signals and for hanging workers
+NODES_EVERY = 2.0  # seconds between looks at the nodes of the cluster
+UNFIT_SECONDS = 45.0
+"""A request that no node has satisfied for this time is an error, unless an autoscaler may add nodes."""
+GIVEN_UP = 3
+"""Nodes that are given up one after the other, without an outcome in between, before the study stops."""
+
+
+class RayRunner:
+    """A :class:`nas.workers.runner.Runner` with actors on the cluster that this process has joined.
+
+    Parameters
+    ----------
+    call
+        The evaluator that every worker constructs.
+    request
+        The resources that a training reserves.
+    workers
+        Most trainings side by side; None: as many as the cluster has room for, also when nodes join.
+    environment
+        Runtime environment of the actors.
+    log, say
+        The study's log, and the user's display.
+
+    Notes
+    -----
+    An actor ends after any failure, which may have corrupted its state. What becomes of the job:
+    :mod:`nas.evaluation.faults`. A job that is repeated continues from the last checkpoint that was delivered. A lost
+    node is nobody's fault: its jobs run on others. A node with a fault of the environment is given up.
+    """
+
+    def __init__(
+        self,
+        call: EvaluatorCall,
+        *,
+        request: Request,
+        workers: int | None = None,
+        environment: Mapping[str, Any] | None = None,
+        log: str | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        threads = str(call.threads)
+        self._environment = dict(environment or {})
+        self._environment["env_vars"] = {"OMP_NUM_THREADS": threads, **self._environment.get("env_vars", {})}
+        self._call, self._request, self._workers, self._log, self._say = call, request, workers, log, say
+        self._placed_call = ray.put(call)
+        self._slots: list[Slot] = []
+        self._avoided: set[str] = set()
+        self._given_up = self._unopened = 0
+        self._checked = time.monotonic()
+        self._unfit_since: float | None = None
+        self._nodes: list[Node] = []
+        self._nodes_at = -NODES_EVERY
+
+    @property
+    def slots(self) -> int:
+        """Number of jobs that run side by side."""
+        capacity = max(1, sum(node.slots(self._request) for node in self._living()))
+        return capacity if self._workers is None else min(capacity, self._workers)
+
+    def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
+        """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""
+        jobs = list(jobs)
+        waiting = JobQueue(jobs)
+        self._checked, self._unfit_since = time.monotonic(), None
+        while waiting or self._running():
+            self._start(waiting)
+            self._check_fit()
+            for slot in self._hanging(lambda job: patience(job or jobs[0])):
+                fault = fault_of_hang(slot.silent, opened=slot.state is State.RUNNING)
+                self._failed(slot, fault, waiting, done)
+            for slot, call in self._ready():
+                self._advance(slot, call, waiting, done, progress)
+        for slot in [slot for slot in self._slots if slot.state in (State.PLACING, State.OPENING)]:
+            self._end(slot)  # it would keep a node for itself
+
+    def close(self) -> None:
+        """Stop all workers at once. Checkpoints that were delivered remain."""
+        for slot in list(self._slots):
+            self._end(slot)
+
+    # Slots -------------------------------------------------------------------------------------------------------
+
+    def _running(self) -> int:
+        return sum(slot.job is not None for slot in self._slots)
+
+    def _start(self, waiting: JobQueue) -> None:
+        """Give waiting jobs to idle workers, and ask for missing workers up to the limit."""
+        for slot in [slot for slot in self._slots if slot.state is State.IDLE]:
+            job = waiting.take(running=self._running())
+            if job is None:
+                return
+            if waiting.is_repeated(job) and not (slot.fresh and len(self._slots) == 1):
+                waiting.put_back(job)  # alone, in a new worker: others may hold memory of the device
+                self.close()
+                break
+            slot.start(job)
+        beginning = sum(slot.job is None for slot in self._slots)
+        missing = min(waiting.startable(running=self._running()) - beginning, self._limit() - len(self._slots))
+        for _ in range(missing):
+            self._slots.append(Slot(self._placed_call, self._request.options(self._avoided), self._environment))
+
+    def _limit(self) -> int:
+        """Most workers. Without a limit of the user, one that waits for room makes an autoscaler add nodes."""
+        return self._workers if self._workers is not None else self.slots + 1
+
+    def _ready(self) -> list[tuple[Slot, ray.ObjectRef]]:
+        """The slots whose call has returned, with the call, after a short wait for the first."""
+        calls = {slot.call: slot for slot in self._slots if slot.call is not None}
+        if not calls:
+            time.sleep(WAIT)
+            return []
+        ready, _ = ray.wait(list(calls), timeout=WAIT)
+        if ready:
+            ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        return [(calls[call], call) for call in ready]
+
+    def _advance(self, slot: Slot, call: ray.ObjectRef, waiting: JobQueue, done: Done, progress: EpochDone) -> None:
+        """Handle the result of a slot's call."""
+        if slot not in self._slots:  # ended since, with others
+            return
+        try:
+            message: dict[str, Any] = ray.get(call)
+        except ray.exceptions.RayError as error:
+            self._lost(slot, error, waiting, done)
+            return
+        slot.silent = 0.0
+        if slot.job is not None and "files" in message:
+            write_files(slot.job.folder, message["files"])
+        if "fault" in message:
+            self._failed(slot, Fault.from_json(message["fault"]), waiting, done)
+        elif "outcome" in message:
+            job, slot.job = slot.job, None
+            slot.rest()
+            self._given_up = 0
+            assert job is not None
+            done(job, Outcome(**message["outcome"]))
+        else:
+            if "opened" in message:
+                self._unopened = 0
+            elif slot.job is not None and message.get("epoch", 0) > slot.epochs:
+                slot.epochs = message["epoch"]
+                progress(slot.job, slot.epochs)
+            slot.proceed(message)
+
+    def _end(self, slot: Slot) -> None:
+        if slot in self._slots:
+            self._slots.remove(slot)
+        slot.end()
+
+    # Failures ----------------------------------------------------------------------------------------------------
+
+    def _lost(self, slot: Slot, error: Exception, waiting: JobQueue, done: Done) -> None:
+        """Handle a worker that died or cannot be reached."""
+        lives = slot.node is None or any(node.id == slot.node for node in self._living(now=True))
+        opened = slot.state is State.RUNNING
+        fault = fault_of_ray(error, opened=opened, node_lives=lives)
+        if fault is None or slot.state is State.STARTING:  # it died idle, or with its node
+            job, slot.job = slot.job, None
+            self._end(slot)
+            if job is not None:
+                waiting.put_back(job)
+            self._note(f"Node {self._name(slot)} was lost; its training runs again elsewhere." if not lives else "")
+            return
+        self._failed(slot, fault, waiting, done)
+
+    def _failed(self, slot: Slot, fault: Fault, waiting: JobQueue, done: Done) -> None:
+        """Replace a worker that failed, and repeat its job, report its failure, or give up its node."""
+        job, slot.job = slot.job, None
+        self._end(slot)
+        if job is None:
+            self._unopened += 1
+            if not fault.repeated or self._unopened > 1:
+                self._give_up(slot, fault)
+        elif fault.owner is Owner.ENVIRONMENT and not (fault.repeated and not waiting.is_repeated(job)):
+            waiting.put_back(job)
+            self._give_up(slot, fault)
+        elif (failure := waiting.failed(job, fault)) is not None:
+            done(job, failure)
+        else:
+            self._note(f"{fault.reason} The training in {job.folder} is repeated once, alone.\n{fault.traceback}")
+
+    def _give_up(self, slot: Slot, fault: Fault) -> None:
+        """Avoid the node of a worker from now on. Raises EnvironmentFault if the study must stop."""
+        self._given_up += 1
+        self._unopened = 0
+        if slot.node is not None:
+            self._avoided.add(slot.node)
+        left = [node for node in self._living(now=True) if node.slots(self._request)]
+        if slot.node is None or not left or self._given_up >= GIVEN_UP:
+            where = f"on {self._name(slot)}: " if slot.node else ""
+            raise EnvironmentFault(
+                f"{where}{fault.reason.rstrip('.')}. No candidate is to blame: mend the cause and resume."
+            )
+        text = f"Node {self._name(slot)} is given up: {fault.reason}"
+        self._say(text)
+        self._note(f"{text}\n{fault.traceback}")
+
+    def _hanging(self, patience: Callable[[Job | None], float]) -> list[Slot]:
+        """Slots without an event for too long. Time in which this process was stopped does not count."""
+        before, self._checked = self._checked, time.monotonic()
+        hanging = []
+        for slot in self._slots:
+            slot.silent += min(self._checked - before, 4 * WAIT)
+            limit = patience(slot.job) * (OPENING if slot.state is State.OPENING else 1)
+            if slot.state in (State.OPENING, State.STARTING, State.RUNNING) and slot.silent > limit:
+                hanging.append(slot)
+        return hanging
+
+    def _check_fit(self) -> None:
+        """Raise UserError if no node has had room for a training for long, and none will be added."""
+        nodes = self._living()
+        if self._running() or any(node.slots(self._request) for node in nodes):
+            self._unfit_since = None
+            return
+        if self._unfit_since is None:
+            self._unfit_since = time.monotonic()
+            self._say(f"Waiting for a node with {self._request}. The cluster has {described(nodes)}.")
+        if time.monotonic() - self._unfit_since > UNFIT_SECONDS and not autoscales():
+            raise UserError(
+                f"A training reserves {self._request}, which a node of the cluster must have. Got {described(nodes)}. "
+                "Reserve less (--cpus-per-trial, --gpus-per-trial, --resource, --device cpu) or add a node."
+            )
+
+    # Nodes and log -----------------------------------------------------------------------------------------------
+
+    def _living(self, *, now: bool = False) -> list[Node]:
+        """The nodes that are alive and not avoided, as of at most ``NODES_EVERY`` ago."""
+        if now or time.monotonic() - self._nodes_at > NODES_EVERY:
+            self._nodes, self._nodes_at = living_nodes(self._avoided), time.monotonic()
+        return self._nodes
+
+    def _name(self, slot: Slot) -> str:
+        return slot.node_name or "unknown"
+
+    def _note(self, text: str) -> None:
+        """Write to the study's log."""
+        if self._log is not None and text:
+            with open(self._log, "a", encoding="utf-8") as log:
+                log.write(f"{text}\n")
+
+
+@contextmanager
+def ray_runner(
+    config: Config, call: EvaluatorCall, *, log: str | None, say: Callable[[str], None]
+) -> Iterator[RayRunner]:
+    """The runner of a study on the cluster that this process has joined."""
+    request = request_of(config)
+    settings = {**call.settings, "device": worker_device(config.device, request)}
+    names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in ray.nodes()}
+    placed = EvaluatorCall(evaluator=call.evaluator, data=call.data, settings=settings, identity=call.identity)
+    runner = RayRunner(placed, request=request, workers=config.workers, log=log, say=say)
+    with logged_output(log, lambda address: names.get(address, address)):
+        try:
+            yield runner
+        finally:
+            with suppress(Exception):  # of a cluster that is lost; do not hide the first error
+                runner.close()
+
+
+def request_of(config: Config) -> Request:
+    """The resources that a training of a study reserves; a GPU by default if the device is one."""
+    gpus = config.gpus_per_trial
+    if gpus is None:
+        has_gpus = any(node.resources.get("GPU", 0) for node in living_nodes())
+        gpus = 1.0 if config.device.startswith("cuda") or (config.device == "auto" and has_gpus) else 0.0
+    return Request(cpus=config.cpus_per_trial or config.threads, gpus=gpus, custom=config.custom_resources())
+
+
+def worker_device(device: str, request: Request) -> str:
+    """The device of the workers. Ray shows a worker only the GPUs that it reserved, numbered from 0."""
+    if request.gpus:
+        return "cuda" if device == "auto" or device.startswith("cuda") else device
+    return "cpu" if device == "auto" else device
