@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import ray
 
@@ -49,9 +49,8 @@ class Slot:
     """
 
     def __init__(self, call: ray.ObjectRef, options: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        self._actor: Any = (
-            ray.remote(Worker).options(**options, runtime_env=dict(environment), max_restarts=0).remote(call)
-        )
+        worker = ray.remote(Worker).options(**options, runtime_env=dict(environment), max_restarts=0)
+        self._actor = cast(Any, worker.remote(call))  # ray's types do not know the methods of actors
         self.state = State.PLACING
         self.call: ray.ObjectRef | None = self._actor.place.remote()
         self.job: Job | None = None

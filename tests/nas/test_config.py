@@ -37,8 +37,30 @@ def test_settings_of_another_type_are_refused(value):
 @pytest.mark.parametrize("value", [True, 1.0, "1", math.nan, -1])
 def test_whole_numbers_are_whole(value):
     for each in settings_of(Config):
-        if isinstance(each.default, int):
+        if isinstance(each.default, int) and not isinstance(each.default, bool):
             assert option(each.name) in refused(each.name, value)
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "head:6379", "10.0.0.1:6379", "ray://head:10001", "[::1]:6379"])
+def test_addresses_of_clusters(address):
+    assert Config(ray=address).ray == address
+
+
+@pytest.mark.parametrize("address", ["head", "http://head:8265", "ray://head", "", "head:port", "a b:1"])
+def test_other_addresses_are_refused(address):
+    assert "HOST:PORT" in refused("ray", address) or "address" in refused("ray", address)
+
+
+def test_resources_are_reserved_on_ray_only():
+    assert Config(ray=True, resources=("tpu=0.5", "disk=2")).custom_resources() == {"tpu": 0.5, "disk": 2.0}
+    for name, value in (("gpus_per_trial", 0.25), ("cpus_per_trial", 2.0), ("resources", ("tpu=1",))):
+        assert "needs --ray" in refused(name, value)
+
+
+@pytest.mark.parametrize("text", ["tpu", "tpu=", "=1", "tpu=0", "tpu=-1", "tpu=nan", "tpu=1e3"])
+def test_amounts_of_resources_are_positive_numbers(text):
+    with pytest.raises(UserError, match="--resource must be NAME=AMOUNT"):
+        Config(ray=True, resources=(text,))
 
 
 def test_every_setting_has_one_line_of_help():
