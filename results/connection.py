@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -19,6 +20,22 @@ from sqlalchemy.pool import NullPool
 from results.errors import StoreError
 
 BUSY_TIMEOUT_SECONDS = 60.0
+_NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
+"""Options of libpq: a server that has gone without a word counts as lost after a minute or two."""
+
+
+class Statements(Protocol):
+    """Executes statements: a connection, or the lasting one of a writer."""
+
+    def execute(self, statement: Any, parameters: Any = None) -> sa.CursorResult[Any]:
+        """Execute a statement."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +208,9 @@ def engine(location: Location, *, writing: bool) -> sa.Engine:
 def _postgresql_engine(location: Location) -> sa.Engine:
     assert location.url is not None
     name = f"process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL keeps 63 bytes
+    options = {"application_name": name} | {k: v for k, v in _NETWORK.items() if k not in location.url.query}
     try:
-        return sa.create_engine(location.url, poolclass=NullPool, connect_args={"application_name": name})
+        return sa.create_engine(location.url, poolclass=NullPool, connect_args=options)
     except ImportError as error:
         raise StoreError(
             f"The store {location.label} needs PostgreSQL's driver: pip install 'anytime-nas[postgresql]'."

@@ -8,6 +8,8 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -80,6 +82,29 @@ def acquire_advisory(connection: sa.Connection, study: str) -> None:
         {"number": number},
     )
     raise _held_elsewhere(study, holder or "another process")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session of PostgreSQL. pid, start: of its process on the server."""
+
+    pid: int
+    start: datetime
+
+
+def session_of(connection: sa.Connection) -> Session:
+    """The session of a connection to PostgreSQL."""
+    query = sa.text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+    row = connection.execute(query).one()
+    return Session(pid=row.pid, start=row.backend_start)
+
+
+def end_session(connection: sa.Connection, session: Session) -> None:
+    """End an earlier session of this process, if it still exists, with its locks and its transaction."""
+    query = sa.text(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = :pid AND backend_start = :start"
+    )
+    connection.execute(query, {"pid": session.pid, "start": session.start})
 
 
 def file_lock(path: Path) -> FileLock:

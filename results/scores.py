@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from results.connection import Statements
 from results.front import Score
 from results.measures import BUILT_IN
 
@@ -49,7 +50,7 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def rescore(connection: sa.Connection, study_id: int, score: Score) -> None:
+def rescore(connection: Statements, study_id: int, score: Score) -> None:
     """Store the scores of all trainings of a study. Uses plain names of columns, because upgrades call it too."""
     value = SPLIT_COLUMNS[score.split]
     own = score.cost not in _BUILT_IN

@@ -12,11 +12,13 @@ from results import schema
 from results.errors import StoreError
 from results.schema import STATUSES, candidates, evaluations, point_measures, points, policies
 from results.scores import score_of
+from results.writing.lasting import LastingConnection
 from results.writing.rows import check_candidate, check_one_of, checked_candidate, checked_policies, split_points
 from results.writing.session import StudySession
 
 BATCH = 1_000
 """Candidates that one statement writes or looks up."""
+_NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('candidates', 'id')) FROM generate_series(1, :count)")
 
 
 class StudyWriter(StudySession):
@@ -236,15 +238,15 @@ class StudyWriter(StudySession):
         list of (int, float, float)
             Id of the candidate, fidelity and score, in the order of ids and fidelities.
         """
-        row = evaluations.c
+        training = evaluations.c
         query = (
-            sa.select(row.candidate_id, row.fidelity, row.score)
+            sa.select(training.candidate_id, training.fidelity, training.score)
             .join_from(evaluations, candidates)
-            .where(candidates.c.study_id == self._number, row.repeat == 0, row.score.is_not(None))
-            .order_by(row.candidate_id, row.fidelity)
+            .where(candidates.c.study_id == self._number, training.repeat == 0, training.score.is_not(None))
+            .order_by(training.candidate_id, training.fidelity)
         )
         with self._reading() as connection:
-            return [(number, fidelity, score) for number, fidelity, score in connection.execute(query)]
+            return [(row.candidate_id, row.fidelity, row.score) for row in connection.execute(query)]
 
     def first_points(self, status: str) -> list[dict[str, Any]]:
         """Points of the first repeats of all candidates with a status.
@@ -317,10 +319,17 @@ def _batches(numbers: list[int]) -> Iterator[list[int]]:
         yield numbers[start : start + BATCH]
 
 
-def _new_ids(connection: sa.Connection, count: int) -> list[int]:
+def _new_ids(connection: LastingConnection, count: int) -> list[int]:
     """Ids for new candidates, so that thousands are inserted by one statement and known without reading them back."""
     if connection.dialect.name == "postgresql":
-        numbers = sa.text("SELECT nextval(pg_get_serial_sequence('candidates', 'id')) FROM generate_series(1, :count)")
-        return list(connection.scalars(numbers, {"count": count}))
+        ids = list(connection.scalars(_NEXT_IDS, {"count": count}))
+        connection.also(lambda repeated: _pass_id(repeated, ids[-1]))
+        return ids
     last = connection.scalar(sa.select(sa.func.max(candidates.c.id))) or 0  # SQLite has one writer at a time: us
     return list(range(last + 1, last + 1 + count))
+
+
+def _pass_id(connection: sa.Connection, last: int) -> None:
+    """Do not let a server that has crashed give out ids again that a repeated transaction uses."""
+    while connection.scalars(_NEXT_IDS, {"count": 1}).one() <= last:
+        pass

@@ -174,6 +174,7 @@ def studies_table(store: Store) -> str:
     if studies.empty:
         return "The store holds no study. Start one: nas search"
     columns = ["study", "state", "candidates", "trained", "updated_at", "reason"]
+    studies["updated_at"] = studies.updated_at.dt.floor("s")
     return studies[columns].to_string(index=False, na_rep="–")
 
 

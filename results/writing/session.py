@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +21,7 @@ from results.lock import acquire_advisory, creation_lock, study_lock
 from results.measures import Measure, own_measures
 from results.schema import STATES, studies
 from results.scores import rescore
+from results.writing.lasting import LastingConnection, now
 from results.writing.rows import check_one_of
 
 
@@ -50,8 +50,13 @@ class StudySession:
         self._score: Score | None = None
         declared = own_measures(measures)
         with ExitStack() as opened, connections.clear_errors(location):
-            self._connection = self._open(opened)
-            self._number, self._own, self.files = self._join(dict(settings), {m.name: m for m in declared})
+            connection = self._open(opened)
+            changed = now()
+            self._number, self._own, self.files = self._join(
+                connection, changed, dict(settings), {m.name: m for m in declared}
+            )
+            self._connection = LastingConnection(connection, location, study, self._number, changed)
+            opened.callback(self._connection.close)
             self._opened = opened.pop_all()
 
     def _open(self, opened: ExitStack) -> sa.Connection:
@@ -71,19 +76,28 @@ class StudySession:
         self._file = connections.file_number(location)
         return connection
 
-    def _join(self, settings: dict[str, Any], declared: dict[str, Measure]) -> tuple[int, dict[str, Measure], Path]:
-        """Continue the study, or begin it; returns its number, the evaluator's own measures by name, and its folder."""
+    def _join(
+        self, connection: sa.Connection, changed: str, settings: dict[str, Any], declared: dict[str, Measure]
+    ) -> tuple[int, dict[str, Measure], Path]:
+        """Continue the study, or begin it; returns its number, the evaluator's own measures by name, and its folder.
+
+        changed: the present time.
+        """
         settings, location = json.loads(schema.to_json(settings)), self._location
-        now = _now()
-        with self._connection.begin():
-            stored = self._connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
-            folder = study_folder.checked_folder(self._connection, location, self.study, stored)
-            values: dict[str, Any] = {"settings": settings, "state": "running", "updated_at": now}
+        with connection.begin():
+            stored = connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
+            folder = study_folder.checked_folder(connection, location, self.study, stored)
+            values: dict[str, Any] = {"settings": settings, "state": "running", "updated_at": changed}
             values["folder"] = None if location.file else str(folder)
             if stored is None:
                 identity = study_folder.new_identity()
-                values |= {"name": self.study, "measures": _stored(declared), "created_at": now, "identity": identity}
-                inserted = self._connection.execute(sa.insert(studies).values(values))
+                values |= {
+                    "name": self.study,
+                    "measures": _stored(declared),
+                    "created_at": changed,
+                    "identity": identity,
+                }
+                inserted = connection.execute(sa.insert(studies).values(values))
                 assert inserted.inserted_primary_key is not None
                 number, own = int(inserted.inserted_primary_key[0]), declared
             else:
@@ -92,7 +106,7 @@ class StudySession:
                 number = stored.id
                 identity = stored.identity or study_folder.claim(folder, location, self.study, None)
                 values |= {"measures": _stored(own), "identity": identity, "reason": None}
-                self._connection.execute(sa.update(studies).where(studies.c.id == number).values(values))
+                connection.execute(sa.update(studies).where(studies.c.id == number).values(values))
         study_folder.claim(folder, location, self.study, identity)
         return number, own, folder
 
@@ -114,9 +128,7 @@ class StudySession:
             return self.finish("interrupted")
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         with suppress(StoreError):  # the first error is raised
-            with connections.clear_errors(self._location):
-                if self._connection.in_transaction():  # a signal came between its begin and its body
-                    self._connection.rollback()
+            self._connection.abandon()  # a signal may have come between the begin of a transaction and its body
             self.finish("failed" if isinstance(error, Exception) else "interrupted", reason)
         return None
 
@@ -128,19 +140,16 @@ class StudySession:
     def transaction(self) -> Iterator[None]:
         """Write everything inside or, after an exception, nothing. A nested transaction is undone by itself."""
         with self._mutex:
-            outermost = not self._connection.in_transaction()
             with connections.clear_errors(self._location):
                 self._check_present()
-                scope = self._connection.begin() if outermost else self._connection.begin_nested()
+                self._connection.begin()
             try:
                 yield
                 with connections.clear_errors(self._location):
-                    if outermost:
-                        self._update_study(updated_at=_now())
-                    scope.commit()
+                    self._connection.commit()
             except BaseException:
                 with suppress(sa.exc.SQLAlchemyError):  # a full disk has rolled it back already
-                    scope.rollback()
+                    self._connection.rollback()
                 raise
 
     def _check_present(self) -> None:
@@ -152,20 +161,24 @@ class StudySession:
             )
 
     @contextmanager
-    def _statements(self) -> Iterator[sa.Connection]:
+    def _statements(self) -> Iterator[LastingConnection]:
         """A transaction for the statements of this module, with clear errors."""
         with self.transaction(), connections.clear_errors(self._location):
             yield self._connection
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def _reading(self) -> Iterator[LastingConnection]:
         """A transaction that only reads, or the current one."""
         with self._mutex, connections.clear_errors(self._location):
             if self._connection.in_transaction():
                 yield self._connection
             else:
-                with self._connection.begin():
+                self._connection.begin()
+                try:
                     yield self._connection
+                finally:
+                    with suppress(sa.exc.SQLAlchemyError):  # a lost connection has nothing to undo
+                        self._connection.rollback()
 
     def _update_study(self, **columns: Any) -> None:
         self._connection.execute(sa.update(studies).where(studies.c.id == self._number).values(columns))
@@ -257,10 +270,6 @@ def _joined(stored: dict[str, Measure], declared: dict[str, Measure]) -> dict[st
 def _stored(own: Mapping[str, Measure]) -> list[dict[str, Any]] | None:
     """The evaluator's own measures as JSON data; None if it has none."""
     return [measure.to_json() for measure in own.values()] or None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _differences(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[object, object]]:

@@ -94,14 +94,20 @@ def nas(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), check=False, **kwargs)
 
 
-def start(*arguments: str, prefix: tuple[str, ...] = (), **variables: str) -> subprocess.Popen[str]:
-    """Start the program ``nas`` in a process of its own. prefix: of the command, such as ``nohup``."""
+def start(
+    *arguments: str, prefix: tuple[str, ...] = (), start_new_session: bool = False, **variables: str
+) -> subprocess.Popen[str]:
+    """Start the program ``nas`` in a process of its own. prefix: of the command, such as ``nohup``.
+
+    start_new_session: whether it leads a process group of its own. variables: of its environment.
+    """
     return subprocess.Popen(
         [*prefix, *command(*arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(**variables),
+        start_new_session=start_new_session,
     )
 
 

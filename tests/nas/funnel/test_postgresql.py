@@ -1,6 +1,7 @@
 """Searches with a PostgreSQL server that dies, and with text that no database can hold."""
 
 import json
+import threading
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import results
 from nas.funnel.records import Records
 from results.writer import StudyWriter
+from results.writing import lasting
 
 from ..searching import arguments, search, toy
 
@@ -20,8 +22,15 @@ def url(request, tmp_path):
     )
 
 
+def assert_same(first, second, study="toy"):
+    """Two stores hold the same rows of a study."""
+    for table in ("candidates", "evaluations", "points", "front"):
+        one, other = (getattr(results.open(url), table)(study) for url in (first, second))
+        pd.testing.assert_frame_equal(one, other)
+
+
 @pytest.mark.parametrize("call", [2, 6])
-def test_a_server_that_is_killed_stops_the_search_with_one_line(
+def test_a_server_that_stays_away_stops_the_search_with_one_line(
     postgresql, tmp_path, cli, in_process, monkeypatch, call
 ):
     """In the middle of a generation and in full training; after its restart, resuming gives the same study."""
@@ -36,9 +45,11 @@ def test_a_server_that_is_killed_stops_the_search_with_one_line(
     url = postgresql.new_database()
     with monkeypatch.context() as patch:
         patch.setattr(StudyWriter, "record", killing)
+        patch.setattr(lasting, "PATIENCE_SECONDS", 0.5)
         status, _, err = cli(*arguments(url, "--quiet"))
     assert status == 2
     assert err.startswith("nas: The store postgresql://nas@/")
+    assert "did not answer for 0.5 s" in err
     assert err.count("\n") == 1
     status, _, err = cli("status", "--store", url)  # while the server is down
     assert (status, err.count("\n")) == (2, 1)
@@ -46,9 +57,27 @@ def test_a_server_that_is_killed_stops_the_search_with_one_line(
     status, _, err = cli("resume", "toy", "--store", url, "--quiet")
     assert (status, err) == (0, "")
     search(tmp_path / "whole.db")
-    killed, whole = results.open(url), results.open(tmp_path / "whole.db")
-    for table in ("candidates", "evaluations", "points", "front"):
-        pd.testing.assert_frame_equal(getattr(killed, table)("toy"), getattr(whole, table)("toy"))
+    assert_same(url, tmp_path / "whole.db")
+
+
+def test_a_search_goes_on_when_the_server_is_back(postgresql, tmp_path, cli, in_process, monkeypatch):
+    """It restarts in both generations and in full training."""
+    record, recorded, url = StudyWriter.record, [], postgresql.new_database()
+
+    def restarting(writer, *positional, **named):
+        recorded.append(positional)
+        if len(recorded) in (1, 5, 9):
+            postgresql.kill()
+            threading.Timer(0.3, postgresql.start).start()
+        record(writer, *positional, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyWriter, "record", restarting)
+        status, _, err = cli(*arguments(url, "--quiet"))
+    assert len(recorded) > 9
+    assert status == 0, err
+    search(tmp_path / "whole.db")
+    assert_same(url, tmp_path / "whole.db")
 
 
 @pytest.mark.parametrize("evaluator", ["RaisesNul", "RaisesSurrogate"])
