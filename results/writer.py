@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,13 +13,12 @@ from results import schema
 from results.errors import StoreError
 from results.schema import STATUSES, candidates, evaluations, point_measures, points, policies
 from results.scores import score_of
-from results.writing.lasting import LastingConnection
+from results.writing.ids import new_ids, pass_id
 from results.writing.rows import check_candidate, check_one_of, checked_candidate, checked_policies, split_points
 from results.writing.session import StudySession
 
 BATCH = 1_000
 """Candidates that one statement writes or looks up."""
-_NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('candidates', 'id')) FROM generate_series(1, :count)")
 
 
 class StudyWriter(StudySession):
@@ -56,7 +56,8 @@ class StudyWriter(StudySession):
         left = iter(rows)
         with self._statements() as connection:
             while batch := [checked_candidate(row) for row in itertools.islice(left, BATCH)]:
-                new = _new_ids(connection, len(batch))
+                new = new_ids(connection, len(batch))
+                connection.also(partial(pass_id, last=new[-1]))
                 own = ({"id": number, "study_id": self._number} for number in new)
                 connection.execute(sa.insert(candidates), [row | about for row, about in zip(batch, own)])
                 ids += new
@@ -317,19 +318,3 @@ class StudyWriter(StudySession):
 def _batches(numbers: list[int]) -> Iterator[list[int]]:
     for start in range(0, len(numbers), BATCH):
         yield numbers[start : start + BATCH]
-
-
-def _new_ids(connection: LastingConnection, count: int) -> list[int]:
-    """Ids for new candidates, so that thousands are inserted by one statement and known without reading them back."""
-    if connection.dialect.name == "postgresql":
-        ids = list(connection.scalars(_NEXT_IDS, {"count": count}))
-        connection.also(lambda repeated: _pass_id(repeated, ids[-1]))
-        return ids
-    last = connection.scalar(sa.select(sa.func.max(candidates.c.id))) or 0  # SQLite has one writer at a time: us
-    return list(range(last + 1, last + 1 + count))
-
-
-def _pass_id(connection: sa.Connection, last: int) -> None:
-    """Do not let a server that has crashed give out ids again that a repeated transaction uses."""
-    while connection.scalars(_NEXT_IDS, {"count": 1}).one() <= last:
-        pass
