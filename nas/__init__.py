@@ -122,6 +122,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Names are imported when first used: `import nas` is quick and needs no torch."""
+    if name == "tune":  # Ray Tune is imported with it
+        return importlib.import_module("nas.tune")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULE_OF[name]), name)

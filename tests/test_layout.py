@@ -57,6 +57,7 @@ ORDER = (
     "nas.audit",
     "nas.funnel",
     "nas.ray",
+    "nas.tune",
     "nas.study",
     "nas.launch",
     "nas.deploy",

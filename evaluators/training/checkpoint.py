@@ -53,6 +53,8 @@ class Checkpoint:
     def measured_for(self, job: Job) -> Outcome | None:
         """The outcome, if it is the outcome of this job."""
         same = (self.epoch, self.test, self.selection) == (job.until, job.test, job.selection)
+        if self.outcome is None or (job.save and not self.outcome.saved):
+            return None
         return self.outcome if same else None
 
 

@@ -102,7 +102,7 @@ class TrainingRun:
                 self._advance(self.construction, step, generator)
 
     def outcome(self, seconds: Callable[[], float], alive: Callable[[], None] = lambda: None) -> Outcome:
-        """Choose operating points if the job requires it, measure them, and save the network of a complete training.
+        """Choose operating points if the job requires it, measure them, and save the network at the end or on demand.
 
         seconds: the time spent so far, called after the measurement. alive: called while points are chosen.
         """
@@ -121,8 +121,8 @@ class TrainingRun:
         for point, measured in zip(points, selected):
             if measured.latency_ms is not None:  # the latency by which the point was selected
                 point["latency_ms"] = measured.latency_ms
-        complete = job.until == job.epochs
-        if complete:
+        save = job.save or job.until == job.epochs
+        if save:
             network.save(job.folder)
         return Outcome(
             points=points,
@@ -130,7 +130,7 @@ class TrainingRun:
             images=self.images,
             seconds=seconds(),
             realised=network.architecture.to_json() if job.selection or self.construction is not None else None,
-            saved=complete,
+            saved=save,
         )
 
     def current_network(self) -> AnytimeNetwork:

@@ -127,7 +127,8 @@ class Evaluator(ABC):
         """Train up to epoch ``job.until``, then measure every level.
 
         Training continues from the checkpoint in the folder of the job, if there is one. If the checkpoint contains the
-        outcome of the job, that is returned. The network is saved if ``until`` is the end of the schedule.
+        outcome of the job, that is returned. The network is saved if ``until`` is the end of the schedule, or if the
+        job requires it.
 
         Parameters
         ----------

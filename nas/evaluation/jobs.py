@@ -38,6 +38,8 @@ class Job:
     selection
         Settings of the final search after training, as keywords of
         :class:`nas.evaluation.operating_points.SelectionSettings`; None: no final search.
+    save
+        Whether to save the network although the schedule has not ended.
     """
 
     candidate: int
@@ -49,6 +51,7 @@ class Job:
     folder: str
     test: bool = False
     selection: dict[str, Any] | None = None
+    save: bool = False
 
     @cached_property
     def parsed_architecture(self) -> Architecture:

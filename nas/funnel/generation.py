@@ -12,7 +12,7 @@ from nas.audit.reference import ReferenceScores
 from nas.audit.reliance import Reliance, reliance_changes
 from nas.audit.wording import reliance_sentence
 from nas.config import Config
-from nas.funnel.ranking import Entry, Shortlist, with_controls
+from nas.funnel.ranking import Shortlist, entry_of, with_controls
 from nas.funnel.records import Queued, Records
 from nas.funnel.state import StateKeeper
 from nas.progress import Progress
@@ -141,7 +141,7 @@ class GenerationProposer:
                     if len(unranked) == count:
                         break
                     continue
-                rejected += [outranked(dropped.payload) for dropped in best.extend([_entry(proposal)])]
+                rejected += [outranked(dropped.payload) for dropped in best.extend([entry_of(proposal)])]
             if len(rejected) >= CHUNK:
                 self.records.add_rejected(rejected, generation)
                 rejected.clear()
@@ -167,9 +167,3 @@ class GenerationProposer:
             else:
                 controls[proposal.key] = proposal
         return list(controls.values()), rejected
-
-
-def _entry(proposal: Proposal) -> Entry[Proposal]:
-    """A proposal for the shortlist. Equal costs make a strategy's score the only criterion."""
-    cost = 1.0 if proposal.ranked_by_strategy else proposal.macs[-1]
-    return Entry(key=proposal.key, score=proposal.score, macs=cost, payload=proposal)

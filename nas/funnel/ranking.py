@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas.errors import UserError
+from nas.screening.proposals import Proposal
 from results.front import crowding, non_dominated_rank
 
 T = TypeVar("T")
@@ -152,6 +153,12 @@ class Shortlist(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._held)
+
+
+def entry_of(proposal: Proposal) -> Entry[Proposal]:
+    """A proposal for the shortlist. Equal costs make a strategy's score the only criterion."""
+    cost = 1.0 if proposal.ranked_by_strategy else proposal.macs[-1]
+    return Entry(key=proposal.key, score=proposal.score, macs=cost, payload=proposal)
 
 
 def with_controls(

@@ -208,6 +208,15 @@ class DiesOnce(Toy):
             os._exit(7)
 
 
+class DiesOnceInAll(Toy):
+    """Its process ends in the second epoch of the first job, which a file remembers that its data name."""
+
+    def epoch(self, job, epoch):
+        if epoch == 1 and not Path(self.data).exists():
+            Path(self.data).touch()
+            os._exit(7)
+
+
 class DiesWithChild(Toy):
     """Dies and leaves a child behind that holds all its pipes open."""
 

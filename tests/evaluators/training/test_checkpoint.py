@@ -13,6 +13,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import nas
 from evaluators.training.evaluator import Training
 from evaluators.training.run import TrainingRun
 from nas.errors import EnvironmentFault
@@ -53,6 +54,15 @@ def test_rungs_end_where_one_go_ends(settings: Training, tmp_path: Path, kind: s
     assert told == [1, 2, 3]
     assert outcome.points == run(settings, replace(wanted, folder=str(tmp_path / "one go"))).points
     assert same_weights(tmp_path / "rungs", tmp_path / "one go")
+
+
+def test_a_job_may_require_its_network_before_the_end(settings: Training, tmp_path: Path) -> None:
+    wanted = job(tmp_path / "early")
+    assert not run(settings, replace(wanted, until=1)).saved
+    measured = run(settings, replace(wanted, until=1, save=True))  # the outcome in the checkpoint has no network
+    assert measured.saved
+    assert nas.load(tmp_path / "early").macs == tuple(point["macs"] for point in measured.points)
+    assert run(settings, wanted).points == run(settings, replace(wanted, folder=str(tmp_path / "one go"))).points
 
 
 class _Stop(Exception):

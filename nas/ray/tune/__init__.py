@@ -1,0 +1,1 @@
+"""Architecture search inside Ray Tune."""

@@ -1,0 +1,34 @@
+"""A Ray cluster of two nodes on this machine, shared by the tests of a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Two nodes with two CPUs each; ``cluster.address`` joins it."""
+    from ray.cluster_utils import Cluster
+
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    started.add_node(num_cpus=2)
+    yield started
+    started.shutdown()
+
+
+@pytest.fixture(scope="module")
+def joined(cluster):
+    """This process is connected to the cluster."""
+    import ray
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    yield cluster
+    ray.shutdown()
