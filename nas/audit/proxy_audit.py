@@ -20,6 +20,8 @@ from nas.proxies.contract import Proxy, load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
 
 REFERENCES = 300  # reference architectures of an audit between generations; the audit at the end takes more
+SAVED_SHARE = 0.1
+"""New scores, as a share of all, from which an audit between generations writes them to the file."""
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the name of a proxy, the number of scored architectures, and their total number."""
@@ -64,7 +66,14 @@ def decide(
         return Reliance(relied=True, trained=trained, reason=f"fewer than {FEW} candidates were trained")
     name, score_of = proxy
     rows = audit_proxies(
-        reference, {name: score_of}, keys, architecture_of, accuracy, references=lambda _: REFERENCES, rng_seed=rng_seed
+        reference,
+        {name: score_of},
+        keys,
+        architecture_of,
+        accuracy,
+        references=lambda _: REFERENCES,
+        rng_seed=rng_seed,
+        saved_share=SAVED_SHARE,
     )
     if not rows:
         return Reliance(relied=True, trained=trained, reason="it cannot be audited")
@@ -84,6 +93,7 @@ def audit_proxies(
     references: Callable[[Proxy], int],
     rng_seed: int,
     on_progress: OnProgress = lambda name, done, total: None,
+    saved_share: float = 0.0,
 ) -> list[AuditRow]:
     """Audit proxies on a study's trained candidates.
 
@@ -106,6 +116,8 @@ def audit_proxies(
         Seed of the bootstrap.
     on_progress : callable
         See ``OnProgress``.
+    saved_share : float
+        New scores, as a share of all, below which the scores are not written to the file.
 
     Returns
     -------
@@ -126,7 +138,7 @@ def audit_proxies(
         sizes_NS = reference.sizes(keys, architecture_of)
         sizes_RS = reference.sizes(sample, reference.architecture)
     finally:
-        reference.save()
+        reference.save(least_share=saved_share)
     rows: dict[str, AuditRow] = {}
     for names in _grouped_by_failures({name: scores[name] for name in proxies}):
         use_N, use_R = (np.flatnonzero(np.isfinite(values)) for values in scores[names[0]])

@@ -81,7 +81,8 @@ class ReferenceScores:
         code = _framework() if code is None else code
         self._version = _digest(json.dumps(sampled_by, sort_keys=True), code, *map(_source, spaces.values()))
         self._stored = self._read()
-        self._changed = False
+        self._labels: dict[str, str] = {}
+        self._changes = 0  # sizes and scores that the file does not have
 
     def sample(self, count: int) -> list[str]:
         """Keys of the first ``count`` random feasible architectures of the study's spaces, the same at every call.
@@ -99,13 +100,20 @@ class ReferenceScores:
             self._draw(len(self._stored["keys"]))
         return self._architectures[key]
 
+    def note(self, architecture: Architecture, proxies: Mapping[str, Proxy], scores: Mapping[str, float]) -> None:
+        """Take over the scores of an architecture by proxies, so that an audit need not read and score it again."""
+        self.sizes([architecture.key], lambda key: architecture)
+        for name, proxy in proxies.items():
+            self._scores_by(name, proxy)[architecture.key] = scores[name]
+            self._changes += 1
+
     def sizes(self, keys: Sequence[str], architecture_of: ArchitectureOf) -> Floats:
         """Sizes of architectures as the audit defines them, shape (N, 3)."""
         sizes = self._stored["sizes"]
         for key in keys:
             if key not in sizes:
                 sizes[key] = list(sizes_of(architecture_of(key)))
-                self._changed = True
+                self._changes += 1
         return np.array([sizes[key] for key in keys], dtype=float).reshape(-1, 3)
 
     def scores(
@@ -136,29 +144,44 @@ class ReferenceScores:
         ndarray, shape (N,)
             NaN if the proxy fails; :attr:`problems` has the first error.
         """
-        stored = self._stored["scores"].setdefault(f"{name} {_digest(_source(proxy))}", {})
+        stored = self._scores_by(name, proxy)
         scores = []
         for done, key in enumerate(keys, start=1):
             score = stored.get(key, math.nan)
             if math.isnan(score):
                 try:
                     score = stored[key] = evaluate(architecture_of(key), {name: proxy})[name]
-                    self._changed = True
+                    self._changes += 1
                 except PluginError as error:
                     self.problems.setdefault(name, str(error))
             scores.append(score)
             on_progress(done)
         return np.array(scores, dtype=float)
 
-    def save(self) -> None:
-        """Write the file, if there is anything new and the folder can be written."""
-        if not self._changed:
+    def save(self, *, least_share: float = 0.0) -> None:
+        """Write the file, if there is anything new and the folder can be written.
+
+        least_share: changes, as a share of the whole file, below which nothing is written. So the time of all writes of
+        a long search is proportional to its candidates.
+        """
+        if not self._changes or self._changes < least_share * self._size():
             return
         partial = self._path.with_name(f"{FILE}.{os.getpid()}.partial")
         with suppress(OSError):
             partial.write_text(json.dumps({"version": self._version} | self._stored), encoding="utf-8")
             os.replace(partial, self._path)
-            self._changed = False
+            self._changes = 0
+
+    def _size(self) -> int:
+        """Number of stored sizes and scores."""
+        return len(self._stored["sizes"]) + sum(map(len, self._stored["scores"].values()))
+
+    def _scores_by(self, name: str, proxy: Proxy) -> dict[str, float]:
+        """Stored scores by a proxy: key → score."""
+        if name not in self._labels:
+            self._labels[name] = f"{name} {_digest(_source(proxy))}"
+        scores: dict[str, float] = self._stored["scores"].setdefault(self._labels[name], {})
+        return scores
 
     def _draw(self, count: int) -> None:
         """Draw the sample from its beginning, as a function of the study's seed."""
@@ -174,7 +197,7 @@ class ReferenceScores:
                 self._architectures[proposal.key] = proposal.architecture
         if len(keys) > len(self._stored["keys"]) or attempts > self._stored["attempts"]:
             self._stored |= {"keys": keys, "attempts": attempts}
-            self._changed = True
+            self._changes += max(1, self._size())  # the sample is worth a write
 
     def _read(self) -> dict[str, Any]:
         """The content of the file; empty if it is missing or broken, or from another study or version of the code."""

@@ -13,6 +13,7 @@ Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,14 +96,30 @@ def resampled_taus(x_N: Floats, y_N: Floats, counts_BN: Floats) -> Floats:
     Notes
     -----
     A resample is a vector of counts c. Its concordant minus discordant pairs are cᵀ S c, with S the product of the
-    signs of all differences: three products of (B, N) and (N, N). 1,000 resamples of 300 pairs take about 20 ms.
+    signs of all differences, shape (N, N). Its pairs without ties in x are N² − Σc² if all x differ, and cᵀ |S| c with
+    the signs of x otherwise. All numbers are whole, so single precision is exact up to N² = 2²⁴. 1,000 resamples of 300
+    pairs take about 5 ms.
     """
-    x_NN, y_NN = _signs(x_N), _signs(y_N)
-    agree, x_pairs, y_pairs = (
-        np.einsum("bn,bn->b", counts_BN @ m, counts_BN) for m in (x_NN * y_NN, np.abs(x_NN), np.abs(y_NN))
-    )
-    scale_B = np.sqrt(x_pairs * y_pairs)
-    return np.divide(agree, scale_B, out=np.full(len(counts_BN), np.nan), where=scale_B > 0)
+    precision = np.float32 if len(x_N) ** 2 < 2**24 else np.float64
+    c_BN = counts_BN.astype(precision)
+    agree_B = _quadratic(_signs(x_N).astype(precision) * _signs(y_N).astype(precision), c_BN)
+    scale_B = np.sqrt(_untied_pairs(x_N, c_BN) * _untied_pairs(y_N, c_BN))
+    return np.divide(agree_B, scale_B, out=np.full(len(counts_BN), np.nan), where=scale_B > 0)
+
+
+def _untied_pairs(x_N: Floats, counts_BN: NDArray[Any]) -> Floats:
+    """Number of ordered pairs with different values in every resample, shape (B,)."""
+    if len(np.unique(x_N)) == len(x_N):
+        pairs_B: Floats = counts_BN.sum(axis=1, dtype=float) ** 2 - (counts_BN.astype(float) ** 2).sum(axis=1)
+        return pairs_B
+    return _quadratic(np.abs(_signs(x_N)).astype(counts_BN.dtype), counts_BN)
+
+
+def _quadratic(matrix_NN: NDArray[Any], counts_BN: NDArray[Any]) -> Floats:
+    """The quadratic form of each resample, shape (B,)."""
+    product_BN = counts_BN @ matrix_NN
+    form_B: Floats = np.einsum("bn,bn->b", product_BN, counts_BN).astype(float)
+    return form_B
 
 
 def percentile_interval(values_B: Floats, level: float = 0.95) -> Interval:

@@ -58,6 +58,25 @@ class Job:
         """The architecture, parsed once."""
         return Architecture.from_json(self.architecture)
 
+    @staticmethod
+    def of(parsed: Architecture, **values: Any) -> Job:
+        """The job with these values, whose architecture has been parsed already.
+
+        Parameters
+        ----------
+        parsed
+            The architecture.
+        **values
+            All fields, ``architecture`` included.
+
+        Returns
+        -------
+        Job
+        """
+        job = Job(**values)
+        job.__dict__["parsed_architecture"] = parsed
+        return job
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, the inverse of ``Job(**data)``.
 

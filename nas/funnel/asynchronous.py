@@ -159,7 +159,7 @@ class AsynchronousFunnel:
         if self._continued:
             return self._continued.popleft()
         end = None
-        if len(self._repeats) < MOST_REPEATS and (end := self._end()) is None:
+        if self._repeats.repeats < MOST_REPEATS and (end := self._end()) is None:
             return self._queued.popleft()
         job = self._repeats.take(running=len(self._in_flight))
         if job is not None:
@@ -195,6 +195,7 @@ class AsynchronousFunnel:
         job = self.trainer.job(
             candidate,
             0,
+            self.records.architectures([candidate.id])[candidate.id],
             stage="search",
             epochs=rungs[-1],
             until=rungs[-1],

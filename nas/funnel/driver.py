@@ -108,7 +108,7 @@ class Driver:
                 self.halving.run(generation)
                 check_that_training_works(self.records)
         while True:
-            if not self.records.candidates(done):
+            if not self.records.ledger.of_generation(done):
                 if (reason := self._limit_reached(done)) is not None:
                     return reason
                 self.trainer.show(f"generation {done + 1}: screening")

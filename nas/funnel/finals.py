@@ -89,8 +89,7 @@ class Finals:
 
     def _selection_work(self, curve: Curve) -> float:
         """Estimated time of a finalist's final search, in training images."""
-        (candidate,) = self.records.numbered([curve.candidate])
-        selection = self._selection(candidate.architecture)
+        selection = self._selection(self.records.architecture(curve.candidate))
         images = SELECTION_IMAGES + min(SELECTION_IMAGES, self.records.info.validation_images)
         return SELECTION_SHARE * images * selection["evaluations"] if selection else 0.0
 

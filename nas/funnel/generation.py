@@ -76,10 +76,7 @@ class GenerationProposer:
         chosen = with_controls(ranked, controls, every=CONTROL_EVERY, start=trained_before)[:count]
         chosen_keys = {proposal.key for proposal, _ in chosen}
         passed_over = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in chosen_keys]
-        queued = [
-            Queued(proposal=proposal, control=control, proxies=evaluate(proposal.architecture, self.proxies))
-            for proposal, control in chosen
-        ]
+        queued = [self._queued(proposal, control=control) for proposal, control in chosen]
         state = self.keeper.state
         with self.records.transaction():
             self.records.add_rejected([*passed_over, *drawn_in_vain], generation)
@@ -92,17 +89,22 @@ class GenerationProposer:
             )
         return bool(queued)
 
+    def _queued(self, proposal: Proposal, *, control: bool) -> Queued:
+        """A chosen proposal with the scores of all proxies, which later audits use too."""
+        scores = evaluate(proposal.architecture, self.proxies)
+        self.reference.note(proposal.architecture, self.proxies, scores)
+        return Queued(proposal=proposal, control=control, proxies=scores)
+
     def _reliance(self, generation: int) -> Reliance:
         """Whether the proxy orders a generation: by the candidates trained before it, the newest, at the first rung."""
         records, first = self.records, self.records.rung(self.config.rungs()[0])
-        trained = records.ledger.with_result(first, most=AUDITED)
-        architectures = records.architectures(trained)
+        trained = {records.ledger[n].key: n for n in records.ledger.with_result(first, most=AUDITED)}
         reliance = decide(
             self.reference,
             (self.config.proxy, self.proxies[self.config.proxy]),
-            list(architectures.numbers),
-            architectures,
-            [records.ledger[number].accuracy[first] for number in architectures.numbers.values()],
+            list(trained),
+            lambda key: records.architecture(trained[key]),
+            [records.ledger[number].accuracy[first] for number in trained.values()],
             rng_seed=seed(self.config.seed, "reliance", generation),
         )
         changes = reliance_changes({**self.keeper.state.reliance, generation: reliance})

@@ -38,6 +38,7 @@ class Ledger:
     def __init__(self, writer: StudyWriter) -> None:
         self.keys: set[str] = set()
         self._entries: dict[int, Entry] = {}
+        self._generations: dict[int, list[int]] = {}
         self._with_result: set[int] = set()
         self._failed: set[int] = set()
         self._best: float | None = None
@@ -58,12 +59,13 @@ class Ledger:
     def add(self, number: int, key: str, generation: int, status: str = "queued") -> None:
         """Add a candidate."""
         self._entries[number] = Entry(key=key, generation=generation, status=status)
+        self._generations.setdefault(generation, []).append(number)
         self.keys.add(key)
         self.set_status(number, status)
 
     def drop_generation(self, generation: int) -> None:
         """Remove the candidates of a generation."""
-        for number in [n for n in reversed(self._entries) if self._entries[n].generation == generation]:
+        for number in self._generations.pop(generation, ()):
             self.keys.discard(self._entries.pop(number).key)
             self._failed.discard(number)
             self._with_result.discard(number)
@@ -109,6 +111,10 @@ class Ledger:
         return self._best
 
     # Choices -----------------------------------------------------------------------------------------------------
+
+    def of_generation(self, generation: int) -> list[int]:
+        """Candidates of a generation, in order of proposal."""
+        return list(self._generations.get(generation, ()))
 
     def ended(self) -> list[int]:
         """Candidates whose partial training has ended, in order of proposal."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from nas.config import Config
 from nas.evaluation.evaluator import DataInfo
 from nas.evaluation.jobs import Outcome
-from nas.funnel.ledger import TRAINED, Ledger
+from nas.funnel.ledger import Ledger
 from nas.representation.architecture import Architecture
 from nas.screening.proposals import Proposal, Rejected
-from nas.spaces.choices import Domains, Primitive
+from nas.spaces.choices import Domains
 from nas.strategies.contract import Trial
 from nas.workers.runner import Failure
 from results.front import Score
@@ -29,18 +28,6 @@ if TYPE_CHECKING:
 
 HISTORY = 2_000
 """Trials that a strategy learns from, at most."""
-
-
-class StoredArchitecture:
-    """The JSON of an architecture; parsed once, at first use."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-
-    @cached_property
-    def parsed(self) -> Architecture:
-        """The architecture."""
-        return Architecture.from_json(self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,27 +41,16 @@ class Queued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A candidate that was chosen for training, as the store has it.
+    """A candidate that was chosen for training, as the store has it, apart from its architecture.
 
-    id: number in the store. position: in the order of training, counted from 0. stored: its architecture.
-    proxies: scores by name.
+    id: number in the store.
     """
 
     id: int
     key: str
-    generation: int
-    position: int
     status: str
     reason: str | None
     traceback: str | None
-    choices: Mapping[str, Primitive]
-    proxies: Mapping[str, float]
-    stored: StoredArchitecture
-
-    @property
-    def architecture(self) -> Architecture:
-        """The proposed architecture."""
-        return self.stored.parsed
 
     @property
     def in_training(self) -> bool:
@@ -96,7 +72,7 @@ class Curve:
     seconds_per_image: float
 
 
-_COLUMNS = ("id", "key", "generation", "position", "status", "reason", "traceback", "choices", "proxies")
+_COLUMNS = ("id", "key", "status", "reason", "traceback")
 
 
 class Records:
@@ -111,7 +87,6 @@ class Records:
         self.files = writer.files
         self.ledger = Ledger(writer)
         self._writer = writer
-        self._architectures: dict[int, StoredArchitecture] = {}  # of the candidates read last
         self._trials: dict[tuple[int, bool], Trial] = {}  # of the last history, by id and whether with architecture
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -137,16 +112,20 @@ class Records:
 
     def candidates(self, generation: int) -> list[Candidate]:
         """The candidates of a generation that were chosen for training, in order of proposal."""
-        rows = self._writer.rows(TRAINED, generation)
-        return self._candidates(row for row in rows if row["position"] is not None)  # others failed as proposals
+        return self.numbered(self.ledger.of_generation(generation))
 
     def numbered(self, numbers: Iterable[int]) -> list[Candidate]:
         """The candidates with these ids, in order of proposal."""
-        return self._candidates(self._writer.rows(ids=numbers))
+        return [Candidate(**row) for row in self._writer.rows(ids=numbers, columns=_COLUMNS)]
 
-    def architectures(self, numbers: Iterable[int]) -> ArchitecturesByKey:
-        """From the key of a candidate to its architecture, which is read when it is asked for."""
-        return ArchitecturesByKey(self, {self.ledger[number].key: number for number in numbers})
+    def architectures(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Proposed architectures as JSON data, by id of the candidate, read from the store at every call."""
+        rows = self._writer.rows(ids=numbers, columns=["id", "architecture"])
+        return {row["id"]: row["architecture"] for row in rows}
+
+    def architecture(self, number: int) -> Architecture:
+        """The proposed architecture of a candidate, read from the store at every call."""
+        return Architecture.from_json(self.architectures([number])[number])
 
     def history(self, domains: Domains, *, with_proxy: bool, with_architecture: bool) -> list[Trial]:
         """The trials that a strategy learns from: of all candidates that ended, or of ``HISTORY`` of them.
@@ -303,27 +282,3 @@ class Records:
         with open(path, "a", encoding="utf-8") as file:
             file.writelines(f"{clean_text(text)}\n" for text in texts)
         return path
-
-    def _candidates(self, rows: Iterable[Mapping[str, Any]]) -> list[Candidate]:
-        """Rows as candidates. Architectures that the last call read too are not parsed again."""
-        known, self._architectures = self._architectures, {}
-        candidates = []
-        for row in rows:
-            stored = known.get(row["id"]) or StoredArchitecture(row["architecture"])
-            self._architectures[row["id"]] = stored
-            columns = {name: row[name] for name in _COLUMNS}
-            candidates.append(Candidate(**columns, stored=stored))
-        return candidates
-
-
-class ArchitecturesByKey:
-    """Architectures of some candidates, read one by one, because few of them are needed. numbers: id by key."""
-
-    def __init__(self, records: Records, numbers: Mapping[str, int]) -> None:
-        self.numbers = numbers
-        self._records = records
-
-    def __call__(self, key: str) -> Architecture:
-        """The architecture of the candidate with this key."""
-        (candidate,) = self._records.numbered([self.numbers[key]])
-        return candidate.architecture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nas.config import Config
@@ -15,6 +15,7 @@ from nas.representation.architecture import Architecture
 from nas.seeds import seed
 from nas.workers.runner import Failure, Runner
 
+READ_AT_ONCE = 32  # architectures
 OVERTIME = 1.05  # of --hours: then running training is stopped
 
 
@@ -80,24 +81,26 @@ class CandidateTrainer:
         EnvironmentFault
             If a fault is not of a candidate; nothing is recorded for it.
         """
-        waiting: dict[str, tuple[Candidate, int]] = {}
-        jobs = []
-        for candidate, repeat in repeats:
-            job = self.job(
-                candidate,
-                repeat,
-                stage=stage,
-                epochs=epochs,
-                until=until,
-                images=images,
-                test=test,
-                selection=selection(candidate.architecture),
-            )
-            waiting[job.folder] = candidate, repeat
-            jobs.append(job)
+        running: dict[str, tuple[Candidate, int]] = {}
+
+        def jobs() -> Iterator[Job]:
+            for (candidate, repeat), architecture in self._with_architectures(repeats):
+                job = self.job(
+                    candidate,
+                    repeat,
+                    architecture,
+                    stage=stage,
+                    epochs=epochs,
+                    until=until,
+                    images=images,
+                    test=test,
+                    selection=selection,
+                )
+                running[job.folder] = candidate, repeat
+                yield job
 
         def done(job: Job, outcome: Outcome | Failure) -> None:
-            candidate, repeat = waiting[job.folder]
+            candidate, repeat = running.pop(job.folder)
             if isinstance(outcome, Failure):
                 self.record_failure(candidate, job, outcome, ends=stage == "search")
             else:
@@ -110,31 +113,44 @@ class CandidateTrainer:
             self.check_time()
 
         self.show(label)
-        self.runner.run(jobs, done, progress, self.patience)
+        self.runner.run(jobs(), done, progress, self.patience)
+
+    def _with_architectures(
+        self, repeats: Sequence[tuple[Candidate, int]]
+    ) -> Iterator[tuple[tuple[Candidate, int], dict[str, Any]]]:
+        """Candidates and repeats with the candidate's architecture, of which few are in memory."""
+        for start in range(0, len(repeats), READ_AT_ONCE):
+            chunk = repeats[start : start + READ_AT_ONCE]
+            architectures = self.records.architectures(candidate.id for candidate, _ in chunk)
+            for candidate, repeat in chunk:
+                yield (candidate, repeat), architectures[candidate.id]
 
     def job(
         self,
         candidate: Candidate,
         repeat: int,
+        architecture: dict[str, Any],
         *,
         stage: str,
         epochs: int,
         until: int,
         images: int | None,
         test: bool,
-        selection: dict[str, Any] | None = None,
+        selection: Callable[[Architecture], dict[str, Any] | None] = lambda architecture: None,
     ) -> Job:
-        """The job that trains a candidate; see :meth:`train`."""
-        return Job(
+        """The job that trains a candidate; see :meth:`train`. architecture: of the candidate, as JSON data."""
+        parsed = Architecture.from_json(architecture)
+        return Job.of(
+            parsed,
             candidate=candidate.id,
-            architecture=candidate.stored.data,
-            seed=seed(self.config.seed, candidate.architecture.network_key, repeat),
+            architecture=architecture,
+            seed=seed(self.config.seed, parsed.network_key, repeat),
             epochs=epochs,
             until=until,
             images=images,
             folder=self.records.folder(candidate.key, stage, repeat),
             test=test,
-            selection=selection,
+            selection=selection(parsed),
         )
 
     def record_outcome(self, candidate: Candidate, repeat: int, job: Job, outcome: Outcome) -> None:

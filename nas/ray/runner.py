@@ -84,13 +84,14 @@ class RayRunner:
 
     def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""
-        jobs = list(jobs)
         waiting = JobQueue(jobs)
+        if (first := waiting.first) is None:
+            return
         self._checked, self._unfit_since = time.monotonic(), None
         while waiting or self._running():
             self._start(waiting)
             self._check_fit()
-            for slot in self._hanging(lambda job: patience(job or jobs[0])):
+            for slot in self._hanging(lambda job: patience(job or first)):
                 fault = fault_of_hang(slot.silent, opened=slot.state is State.RUNNING)
                 self._failed(slot, fault, waiting, done)
             for slot, call in self._ready():
@@ -120,8 +121,9 @@ class RayRunner:
                 break
             slot.start(job)
         beginning = sum(slot.job is None for slot in self._slots)
-        missing = min(waiting.startable(running=self._running()) - beginning, self._limit() - len(self._slots))
-        for _ in range(missing):
+        room = self._limit() - len(self._slots)
+        startable = waiting.startable(running=self._running(), most=beginning + room)
+        for _ in range(min(room, startable - beginning)):
             self._slots.append(Slot(self._placed_call, self._request.options(self._avoided), self._environment))
 
     def _limit(self) -> int:

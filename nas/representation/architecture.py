@@ -259,11 +259,11 @@ def _to_dict(item: Any) -> dict[str, Any]:
 
 
 def _from_dict(cls: type, data: dict[str, Any]) -> Any:
-    return cls(**{name: _to_tuple(value) for name, value in data.items()})
+    return cls(**{name: _to_tuple(value) if type(value) is list else value for name, value in data.items()})
 
 
-def _to_tuple(value: Any) -> Any:
-    return tuple(_to_tuple(v) for v in value) if isinstance(value, list | tuple) else value
+def _to_tuple(values: list[Any]) -> tuple[Any, ...]:
+    return tuple([_to_tuple(value) if type(value) is list else value for value in values])
 
 
 def _check_entries(data: dict[str, Any], *names: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
 from nas.errors import EnvironmentFault
 from nas.evaluation.faults import Fault, Owner
@@ -15,7 +16,7 @@ ATTEMPTS = 2
 
 
 class JobQueue:
-    """The jobs of a batch.
+    """The jobs of a batch. They are made when they are taken, so that a large batch takes no memory.
 
     Parameters
     ----------
@@ -24,22 +25,36 @@ class JobQueue:
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        self._waiting = deque(jobs)
+        self._left = iter(jobs)
+        self._waiting = deque(islice(self._left, 1))  # empty only if no job is left
         self._suspects: deque[Job] = deque()
         self._failed_once: set[str] = set()
 
-    def __len__(self) -> int:
-        """Number of jobs that wait."""
-        return len(self._waiting) + len(self._suspects)
+    def __bool__(self) -> bool:
+        """Whether a job waits."""
+        return bool(self._waiting or self._suspects)
 
-    def startable(self, *, running: int) -> int:
-        """Number of jobs that may start beside this number of running jobs."""
-        return len(self._waiting) or (1 if self._suspects and running == 0 else 0)
+    @property
+    def first(self) -> Job | None:
+        """The next job that has not failed; None if none is left."""
+        return self._waiting[0] if self._waiting else None
+
+    @property
+    def repeats(self) -> int:
+        """Number of jobs that wait to be repeated."""
+        return len(self._suspects)
+
+    def startable(self, *, running: int, most: int) -> int:
+        """Number of jobs that may start beside this number of running jobs, counted up to ``most``."""
+        self._waiting.extend(islice(self._left, max(0, most - len(self._waiting))))
+        return min(most, len(self._waiting)) or (1 if self._suspects and running == 0 else 0)
 
     def take(self, *, running: int) -> Job | None:
         """The next job, if one may start beside this number of running jobs. Jobs that are repeated run alone."""
         if self._waiting:
-            return self._waiting.popleft()
+            job = self._waiting.popleft()
+            self._waiting.extend(islice(self._left, 0 if self._waiting else 1))
+            return job
         if self._suspects and running == 0:
             return self._suspects.popleft()
         return None

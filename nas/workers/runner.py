@@ -50,7 +50,7 @@ class Runner(Protocol):
         Parameters
         ----------
         jobs
-            Run side by side, in any order.
+            Run side by side, in any order. Taken one at a time, when a slot is free, because a batch may be large.
         done
             Called once for every job.
         progress

@@ -14,10 +14,21 @@ UNBORN = fault_of_death(7, opened=False)
 
 def test_jobs_are_given_in_order(jobs):
     queue = JobQueue(jobs)
-    assert len(queue) == len(jobs)
+    assert queue
     assert [queue.take(running=number) for number in range(len(jobs))] == jobs
     assert queue.take(running=0) is None
     assert not queue
+
+
+def test_jobs_are_made_when_they_are_taken(jobs):
+    made = []
+    queue = JobQueue(made.append(job) or job for job in jobs)
+    assert made == jobs[:1]
+    queue.take(running=0)
+    assert made == jobs[:2]
+    assert queue.startable(running=0, most=2) == 2
+    assert made == jobs[:3]
+    assert queue.startable(running=0, most=1_000) == len(jobs) - 1
 
 
 def test_a_repeated_job_waits_until_it_is_alone(jobs):
@@ -26,7 +37,7 @@ def test_a_repeated_job_waits_until_it_is_alone(jobs):
     assert queue.failed(first, DEATH) is None
     assert queue.take(running=0) is jobs[1]
     assert queue.take(running=1) is None
-    assert len(queue) == 1
+    assert queue
     assert queue.take(running=0) is first
     assert queue.is_repeated(first)
     assert not queue.is_repeated(jobs[1])
