@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nas.errors import PluginError, UserError
@@ -58,6 +59,13 @@ def absolute_data(spec: str) -> str:
     if colon and kind.endswith(".py"):
         return canonical_spec("nas.data", spec)
     return spec
+
+
+def data_files(spec: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths that a data specification and the settings of its evaluator name: data, and the label hierarchy."""
+    kind, _, path = spec.partition(":")
+    named = [path] if kind in ("npz", "npy") else []
+    return tuple(each for each in [*named, settings.get("hierarchy")] if each)
 
 
 def trust_data(spec: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from nas.config import Config
 from nas.errors import PluginError
 from nas.plugins import identity, installed
+from nas.plugins.code import Plugin
 from nas.screening.proposals import Proposal
 from nas.screening.rule import parse_rule
 from nas.screening.screener import Screener
@@ -24,8 +25,6 @@ BUILT_FROM = "_built_from"
 REPLAYED = 8
 """Stored proposals of each space whose networks are built again when a study is continued."""
 
-Plugin = tuple[str, str]
-"""The entry point group of a plug-in, and its name or ``file.py:Name``."""
 Versions = dict[str, list[str]]
 """By group and spec in one text: the versions that a study has used."""
 

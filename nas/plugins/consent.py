@@ -39,15 +39,21 @@ def consented(source: bytes, name: str) -> bool:
 
 def consent(path: Path, source: bytes, name: str = ALL) -> None:
     """Remember that the user consents to run this content. Raises OSError if it holds for this process only."""
-    wanted = f"{digest(source)}:{name}"
-    if wanted not in _of_process():
-        os.environ[VARIABLE] = " ".join([*_of_process(), wanted])
+    wanted = consent_here(source, name)
     if wanted in _remembered():
         return
     file = record()
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "a", encoding="utf-8", errors="surrogateescape") as opened:
         opened.write(f"{wanted} {str(path)!r}\n")
+
+
+def consent_here(source: bytes, name: str = ALL) -> str:
+    """Accept content for this process and its children only. Returns the consent as text."""
+    wanted = f"{digest(source)}:{name}"
+    if wanted not in _of_process():
+        os.environ[VARIABLE] = " ".join([*_of_process(), wanted])
+    return wanted
 
 
 def check_consent(path: Path, source: bytes, name: str) -> None:

@@ -25,8 +25,9 @@ from typing import Any
 from nas.errors import PluginError, last_line, unknown_name
 from nas.files import absolute
 from nas.plugins.consent import ALL, check_consent, consent, digest, record
+from nas.plugins.copies import is_copied, present_file
 
-_DISTRIBUTION = "anytime-nas"
+DISTRIBUTION = "anytime-nas"
 _SINGULAR = {"nas.strategies": "strategy", "nas.proxies": "proxy", "nas.data": "data set", "nas.search_spaces": "space"}
 _loaded_files: dict[str, ModuleType] = {}
 
@@ -118,7 +119,7 @@ def trust_named(*specs: str) -> None:
         if _is_file(spec):
             path, name = _split(spec)
             with suppress(OSError):  # it holds for this process
-                consent(path, path.read_bytes(), name)
+                consent(path, present_file(path).read_bytes(), name)
 
 
 def identity(group: str, spec: str) -> str:
@@ -132,12 +133,12 @@ def identity(group: str, spec: str) -> str:
         The plug-in does not exist. Nothing is imported but parent packages of an installed one.
     """
     if _is_file(spec):
-        return f"sha256 {digest(_split(spec)[0].read_bytes())}"
+        return f"sha256 {digest(present_file(_split(spec)[0]).read_bytes())}"
     if spec not in (names := installed(group)):
         raise _unknown_plugin(group, spec, names)
     distribution = names[spec].dist
     if distribution is None:
-        return f"{_DISTRIBUTION} {_checkout().get('version')}"
+        return f"{DISTRIBUTION} {_checkout().get('version')}"
     version = f"{distribution.name} {distribution.version}"
     if '"editable": true' not in (distribution.read_text("direct_url.json") or ""):
         return version
@@ -184,7 +185,7 @@ def _candidates(group: str) -> dict[str, list[EntryPoint]]:
     candidates: dict[str, list[EntryPoint]] = {entry.name: [entry] for entry in _checkout_entry_points(group)}
     in_checkout = bool(checkout_tables())
     for entry in sorted(entry_points(group=group), key=lambda one: (one.dist.name if one.dist else "", one.value)):
-        if in_checkout and entry.dist is not None and entry.dist.name == _DISTRIBUTION:
+        if in_checkout and entry.dist is not None and entry.dist.name == DISTRIBUTION:
             continue  # metadata of an installation, which may be older than the checkout
         claims = candidates.setdefault(entry.name, [])
         if entry.value not in {one.value for one in claims}:
@@ -204,13 +205,18 @@ def _checkout() -> dict[str, Any]:
         project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
     except (OSError, tomllib.TOMLDecodeError):
         return {}
-    return project if project.get("name") == _DISTRIBUTION else {}
+    return project if project.get("name") == DISTRIBUTION else {}
 
 
 def checkout_tables() -> dict[str, dict[str, str]]:
     """`[project.entry-points]` of a checkout; empty outside a checkout."""
     tables: dict[str, dict[str, str]] = _checkout().get("entry-points", {})
     return tables
+
+
+def file_of(spec: str) -> tuple[Path, str] | None:
+    """The absolute path of a plug-in's file and the name in it; None for an installed plug-in. Raises PluginError."""
+    return _split(spec) if _is_file(spec) else None
 
 
 def _is_file(spec: str) -> bool:
@@ -227,6 +233,8 @@ def _split(spec: str) -> tuple[Path, str]:
 
 
 def _existing_file(text: str, spec: str) -> Path:
+    if is_copied(text):
+        return Path(text)
     path = absolute(text)
     if not path.is_file():
         raise PluginError(f"A plug-in's file must exist. Got {spec!r}, which is {path}.")
@@ -238,19 +246,20 @@ def _module_of(path: Path, used: str) -> ModuleType:
 
     used: the name in it that will be used. Raises PluginError without the user's consent to it.
     """
-    source = path.read_bytes()
+    file = present_file(path)
+    source = file.read_bytes()
     check_consent(path, source, used)
     # Named by path and content: unique in this process, and equal in all processes that load the file.
     name = f"nas_plugin_{path.stem}_{sha256(str(path).encode() + source).hexdigest()[:12]}"
     if name in _loaded_files:
         return _loaded_files[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         # Not through the loader: its bytecode cache distinguishes versions by size and time only.
-        exec(compile(source, path, "exec"), module.__dict__)
+        exec(compile(source, file, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(f"The plug-in {path} does not import: {last_line(error)}") from error
