@@ -12,7 +12,7 @@ from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, ch
 from nas.errors import EnvironmentFault, UserError, unknown_name
 from nas.evaluation.stored_data import DataInMemory, stored_data
 from nas.funnel.checks import checked_search
-from nas.funnel.driver import Driver
+from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.plugin_changes import named_plugins
 from nas.funnel.preparation import canonical, worker_call
 from nas.funnel.training import OutOfTime
@@ -214,7 +214,7 @@ def _run(
         if config.optuna:
             export([], config.optuna, config.study, opened.identity(config.study))
         call, log = worker_call(config, parts.info), str(writer.files / "log.txt")
-        runner = stack.enter_context(_runner(config, call, log, progress))
+        runner = stack.enter_context(_runner(parts, call, log, progress))
         try:
             driver = Driver(parts, writer, runner, checked.score, progress)
             end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
@@ -228,11 +228,12 @@ def _run(
     return Study(config.study, store=opened.url, spaces=spaces)
 
 
-def _runner(config: Config, call: EvaluatorCall, log: str, progress: Progress) -> AbstractContextManager[Runner]:
+def _runner(parts: StudyParts, call: EvaluatorCall, log: str, progress: Progress) -> AbstractContextManager[Runner]:
+    config = parts.config
     if config.ray:
         from nas.ray.runner import ray_runner
 
-        return ray_runner(config, call, log=log, say=progress.say)
+        return ray_runner(config, call, parts.evaluator.data_in_memory(), log=log, say=progress.say)
     return LocalRunner(call, workers=config.workers or 1, log=log)
 
 

@@ -123,7 +123,7 @@ def _check_size(modules: Mapping[str, Path]) -> None:
 
 def _own_folder() -> Path:
     """A folder of this node to which no other user can write."""
-    folder = Path(tempfile.gettempdir(), f"anytime-nas-{os.getuid()}")
+    folder = Path(tempfile.gettempdir(), f"nas-code-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     state = folder.lstat()
     if state.st_uid != os.getuid() or state.st_mode & 0o077 or folder.is_symlink():

@@ -17,8 +17,9 @@ import ray
 
 from nas.evaluation.faults import fault_of
 from nas.evaluation.jobs import Job
+from nas.ray.data import PlacedCall
 from nas.ray.job_files import Files, read_files, working_folder, write_files
-from nas.workers.session import EvaluatorCall, opened_evaluator, run_job
+from nas.workers.session import opened_evaluator, run_job
 
 if TYPE_CHECKING:
     from nas.evaluation.evaluator import Evaluator
@@ -32,8 +33,9 @@ LAST = ("outcome", "fault")
 class Worker:
     """The class of the actor. call: the evaluator of the study."""
 
-    def __init__(self, call: EvaluatorCall) -> None:
+    def __init__(self, call: PlacedCall) -> None:
         self._call = call
+        self._code = call.code
         self._evaluator: Evaluator | None = None
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._delivered = 0.0
@@ -47,8 +49,15 @@ class Worker:
         self._evaluator = opened_evaluator(self._call, self._messages.put)
         return self._messages.get()
 
-    def start(self, job: dict[str, Any], files: Files) -> dict[str, Any]:
-        """Begin a job. files: of its folder, with the checkpoint that it continues from."""
+    def start(self, job: dict[str, Any], files: Files, code: tuple[ray.ObjectRef | None]) -> dict[str, Any]:
+        """Begin a job.
+
+        files: of its folder, with the checkpoint that it continues from. code: reference to the user's code that it
+        needs, in a tuple, because Ray would load an argument of its own each time.
+        """
+        if code[0] is not None and code[0] != self._code:
+            self._code = code[0]
+            ray.get(code[0]).install()
         self._delivered = time.monotonic()
         threading.Thread(target=self._run, args=(Job(**job), files), daemon=True).start()
         return {}

@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from nas.config import Config
 from nas.errors import EnvironmentFault, UserError
+from nas.evaluation.evaluator import LoadedData
 from nas.evaluation.faults import Fault, Owner, fault_of_hang
 from nas.evaluation.jobs import Job, Outcome
+from nas.ray.data import check_files, placed
+from nas.ray.environment import CodeSender, plugins_of_job, plugins_of_worker
 from nas.ray.failures import fault_of_ray
 from nas.ray.job_files import write_files
 from nas.ray.logs import logged_output
@@ -37,6 +41,8 @@ class RayRunner:
     ----------
     call
         The evaluator that every worker constructs.
+    data
+        Its data in memory, of which each node keeps one copy; None: every worker loads their specification.
     request
         The resources that a training reserves.
     workers
@@ -57,6 +63,7 @@ class RayRunner:
         self,
         call: EvaluatorCall,
         *,
+        data: LoadedData | None = None,
         request: Request,
         workers: int | None = None,
         environment: Mapping[str, Any] | None = None,
@@ -67,7 +74,8 @@ class RayRunner:
         self._environment = dict(environment or {})
         self._environment["env_vars"] = {"OMP_NUM_THREADS": threads, **self._environment.get("env_vars", {})}
         self._call, self._request, self._workers, self._log, self._say = call, request, workers, log, say
-        self._placed_call = ray.put(call)
+        self._code = CodeSender(plugins_of_worker(call, data))
+        self._placed_call = ray.put(placed(call, data, self._code.reference()))
         self._slots: list[Slot] = []
         self._avoided: set[str] = set()
         self._given_up = self._unopened = 0
@@ -119,7 +127,7 @@ class RayRunner:
                 waiting.put_back(job)  # alone, in a new worker: others may hold memory of the device
                 self.close()
                 break
-            slot.start(job)
+            slot.start(job, self._code.reference(plugins_of_job(job.architecture)))
         beginning = sum(slot.job is None for slot in self._slots)
         room = self._limit() - len(self._slots)
         startable = waiting.startable(running=self._running(), most=beginning + room)
@@ -268,14 +276,19 @@ class RayRunner:
 
 @contextmanager
 def ray_runner(
-    config: Config, call: EvaluatorCall, *, log: str | None, say: Callable[[str], None]
+    config: Config, call: EvaluatorCall, data: LoadedData | None, *, log: str | None, say: Callable[[str], None]
 ) -> Iterator[RayRunner]:
-    """The runner of a study on the cluster that this process has joined."""
+    """The runner of a study on the cluster that this process has joined.
+
+    Raises UserError if a node with room for a training has not the files of data that are not in memory.
+    """
     request = request_of(config)
     settings = {**call.settings, "device": worker_device(config.device, request)}
     names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in ray.nodes()}
-    placed = EvaluatorCall(evaluator=call.evaluator, data=call.data, settings=settings, identity=call.identity)
-    runner = RayRunner(placed, request=request, workers=config.workers, log=log, say=say)
+    call = replace(call, settings=settings)
+    if data is None:
+        check_files(call.files, [node for node in living_nodes() if node.slots(request)])
+    runner = RayRunner(call, data=data, request=request, workers=config.workers, log=log, say=say)
     with logged_output(log, lambda address: names.get(address, address)):
         try:
             yield runner

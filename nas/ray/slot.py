@@ -70,10 +70,10 @@ class Slot:
         else:
             self.state, self.call = State.RUNNING, self._actor.next_message.remote()
 
-    def start(self, job: Job) -> None:
-        """Send a job, with the checkpoint that it continues from."""
+    def start(self, job: Job, code: ray.ObjectRef | None) -> None:
+        """Send a job, with the checkpoint that it continues from, and a reference to the user's code that it needs."""
         self.job, self.epochs, self.silent, self.fresh = job, 0, 0.0, False
-        self.state, self.call = State.STARTING, self._actor.start.remote(job.to_json(), read_files(job.folder))
+        self.state, self.call = State.STARTING, self._actor.start.remote(job.to_json(), read_files(job.folder), (code,))
 
     def rest(self) -> None:
         """Wait for a job."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.faults import fault_of
 from nas.evaluation.jobs import Job
-from nas.evaluation.loading import load_evaluator
+from nas.evaluation.loading import data_files, load_evaluator
 from nas.workers.outcome_checks import checked_outcome
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class EvaluatorCall:
         """Threads of a training."""
         return int(self.settings.get("threads", 1))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths that every machine with a worker must have."""
+        return data_files(self.data, self.settings) if isinstance(self.data, str) else ()
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, inverse of :meth:`from_json`, with a data specification."""
         return asdict(self)
@@ -65,7 +70,14 @@ class EvaluatorCall:
         return load_evaluator(self.evaluator, self.data, self.settings)
 
 
-def opened_evaluator(call: EvaluatorCall, send: Send) -> Evaluator | None:
+class Loads(Protocol):
+    """A call, or a call that is prepared on the worker first."""
+
+    def load(self) -> Evaluator:
+        """A new evaluator, whose data are those of the study."""
+
+
+def opened_evaluator(call: Loads, send: Send) -> Evaluator | None:
     """Load the evaluator of a worker, and send a message. None after a fault."""
     try:
         evaluator = call.load()

@@ -185,7 +185,7 @@ def test_a_folder_of_somebody_else_is_not_used(project, tmp_path, monkeypatch, m
     write(project, rule="def make(): ...")
     sent = code_of([plugin(project / "rule.py")])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = tmp_path / f"anytime-nas-{os.getuid()}"
+    folder = tmp_path / f"nas-code-{os.getuid()}"
     folder.mkdir()
     folder.chmod(mode)
     with pytest.raises(EnvironmentFault, match="writable by its owner only"):
