@@ -234,7 +234,7 @@ def _runner(parts: StudyParts, call: EvaluatorCall, log: str, progress: Progress
         from nas.ray.runner import ray_runner
 
         return ray_runner(config, call, parts.evaluator.data_in_memory(), log=log, say=progress.say)
-    return LocalRunner(call, workers=config.workers or 1, log=log)
+    return LocalRunner(call, workers=config.workers or 1, log=log, say=progress.say)
 
 
 def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = False) -> str:

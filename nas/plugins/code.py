@@ -39,6 +39,14 @@ class Code:
     modules: Mapping[str, bytes] = field(default_factory=dict)
     consents: tuple[tuple[str, str], ...] = ()
 
+    def with_new(self, other: Code) -> Code:
+        """Both together; of files in both, the content of this one, because it may be in use."""
+        return Code(
+            plugins={**other.plugins, **self.plugins},
+            modules={**other.modules, **self.modules},
+            consents=tuple(sorted({*self.consents, *other.consents})),
+        )
+
     def install(self) -> None:
         """Write the files on this node, and use them in this process and its children.
 

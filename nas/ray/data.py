@@ -33,6 +33,11 @@ class PlacedCall:
     data: ray.ObjectRef | None
     code: ray.ObjectRef | None
 
+    @property
+    def device(self) -> str:
+        """Name of the torch device of a training, or "auto"."""
+        return self.call.device
+
     def load(self) -> Evaluator:
         """A new evaluator on this node. Its arrays lie in memory that all workers of the node share.
 

@@ -42,7 +42,7 @@ class CodeSender:
         """
         if new := set(plugins) - self._plugins:
             self._plugins |= new
-            code = code_of(self._plugins)
+            code = self._code.with_new(code_of(new))
             if code != self._code:
                 self._code, self._reference = code, ray.put(code)
         return self._reference

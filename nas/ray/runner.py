@@ -23,6 +23,7 @@ from nas.ray.logs import logged_output
 from nas.ray.nodes import Node, Request, autoscales, described, living_nodes
 from nas.ray.slot import Slot, State
 from nas.workers.job_queue import JobQueue
+from nas.workers.machines import Machine, Machines
 from nas.workers.runner import OPENING, Done, EpochDone, Patience
 from nas.workers.session import EvaluatorCall
 
@@ -77,6 +78,7 @@ class RayRunner:
         self._code = CodeSender(plugins_of_worker(call, data))
         self._placed_call = ray.put(placed(call, data, self._code.reference()))
         self._slots: list[Slot] = []
+        self._machines = Machines()
         self._avoided: set[str] = set()
         self._given_up = self._unopened = 0
         self._checked = time.monotonic()
@@ -172,6 +174,7 @@ class RayRunner:
         else:
             if "opened" in message:
                 self._unopened = 0
+                self._report_mixture(slot, Machine(**message["opened"]))
             elif slot.job is not None and message.get("epoch", 0) > slot.epochs:
                 slot.epochs = message["epoch"]
                 progress(slot.job, slot.epochs)
@@ -266,6 +269,12 @@ class RayRunner:
 
     def _name(self, slot: Slot) -> str:
         return slot.node_name or "unknown"
+
+    def _report_mixture(self, slot: Slot, machine: Machine) -> None:
+        """Say once for each new kind of machine that the nodes differ."""
+        if sentence := self._machines.add(self._name(slot), machine):
+            self._say(sentence)
+            self._note(sentence)
 
     def _note(self, text: str) -> None:
         """Write to the study's log."""

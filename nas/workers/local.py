@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -22,6 +22,7 @@ from nas.evaluation.jobs import Job, Outcome
 from nas.workers import gpus
 from nas.workers.gpus import visible_gpus
 from nas.workers.job_queue import JobQueue
+from nas.workers.machines import Machine, Machines
 from nas.workers.runner import OPENING, Done, EpochDone, Patience
 from nas.workers.session import EvaluatorCall
 
@@ -39,6 +40,8 @@ class LocalRunner:
         Most processes side by side.
     log
         File for the standard output and error of the workers; None: discarded.
+    say
+        Shows a line to the user.
 
     Notes
     -----
@@ -48,8 +51,16 @@ class LocalRunner:
     the job: :mod:`nas.evaluation.faults`. A repeated job continues from its checkpoint.
     """
 
-    def __init__(self, call: EvaluatorCall, *, workers: int = 1, log: str | None = None) -> None:
+    def __init__(
+        self,
+        call: EvaluatorCall,
+        *,
+        workers: int = 1,
+        log: str | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._call, self._limit, self._log = call, workers, log
+        self._say, self._machines = say, Machines()
         self._gpus = visible_gpus(call.settings.get("device", "cpu"))
         self._workers: list[_Worker] = []
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
@@ -89,12 +100,27 @@ class LocalRunner:
     def _alive(self, worker: _Worker, job: Job, message: dict[str, Any], done: Done, progress: EpochDone) -> None:
         """Handle an event of a running job: its evaluator and data are loaded, an epoch or the whole job is done."""
         worker.opened, worker.silent = True, 0.0
+        if "opened" in message:
+            self._report_mixture(worker, Machine(**message["opened"]))
         if "outcome" in message:
             worker.job = None
             done(job, Outcome(**message["outcome"]))
         elif message.get("epoch", 0) > worker.epochs:
             worker.epochs = message["epoch"]
             progress(job, worker.epochs)
+
+    def _report_mixture(self, worker: _Worker, machine: Machine) -> None:
+        """Say once for each new kind of GPU that the GPUs differ."""
+        sentence = self._machines.add("this machine" if worker.gpu is None else f"GPU {worker.gpu}", machine)
+        if sentence:
+            self._say(sentence)
+            self._note(f"{sentence}\n")
+
+    def _note(self, text: str) -> None:
+        """Write to the study's log."""
+        if self._log is not None:
+            with open(self._log, "a", encoding="utf-8") as log:
+                log.write(text)
 
     def _failed(self, worker: _Worker, fault: Fault, waiting: JobQueue, done: Done) -> None:
         """Replace a worker whose job failed, or that died idle; repeat the job, or report its failure."""
@@ -107,9 +133,8 @@ class LocalRunner:
         failure = waiting.failed(job, fault)
         if failure is not None:
             done(job, failure)
-        elif self._log is not None:
-            with open(self._log, "a", encoding="utf-8") as log:
-                log.write(f"{fault.reason} The training in {job.folder} is repeated once, alone.\n{fault.traceback}")
+        else:
+            self._note(f"{fault.reason} The training in {job.folder} is repeated once, alone.\n{fault.traceback}")
 
     def _start(self, waiting: JobQueue) -> None:
         """Give waiting jobs to idle workers, and start missing workers up to the limit."""

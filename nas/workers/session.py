@@ -2,7 +2,7 @@
 
 A worker reports by messages of plain JSON data, with one of the keys
 
-- ``opened``: the evaluator and its data are loaded,
+- ``opened``: the evaluator and its data are loaded on this machine, see :class:`nas.workers.machines.Machine`,
 - ``epoch``: an epoch of the job is done, and its checkpoint is on disk,
 - ``outcome``: the job is done,
 - ``fault``: loading or the job failed. The worker should be ended, because its state may be corrupted.
@@ -18,6 +18,7 @@ from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.faults import fault_of
 from nas.evaluation.jobs import Job
 from nas.evaluation.loading import data_files, load_evaluator
+from nas.workers.machines import Machine
 from nas.workers.outcome_checks import checked_outcome
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class EvaluatorCall:
         return int(self.settings.get("threads", 1))
 
     @property
+    def device(self) -> str:
+        """Name of the torch device of a training, or "auto"."""
+        return str(self.settings.get("device", "auto"))
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Paths that every machine with a worker must have."""
         return data_files(self.data, self.settings) if isinstance(self.data, str) else ()
@@ -71,7 +77,10 @@ class EvaluatorCall:
 
 
 class Loads(Protocol):
-    """A call, or a call that is prepared on the worker first."""
+    """A call, or a call that is prepared on the worker first. device: name of a torch device, or "auto"."""
+
+    @property
+    def device(self) -> str: ...
 
     def load(self) -> Evaluator:
         """A new evaluator, whose data are those of the study."""
@@ -84,7 +93,7 @@ def opened_evaluator(call: Loads, send: Send) -> Evaluator | None:
     except BaseException as error:  # a plug-in may raise anything
         send({"fault": fault_of(error, opening=True).to_json()})
         return None
-    send({"opened": True})
+    send({"opened": Machine.present(call.device).to_json()})
     return evaluator
 
 

@@ -6,15 +6,20 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas import launch
 from nas.audit import proxy_audit, study_audit
 from nas.cli import main
 from nas.cli.stopping import STOPS
+from nas.evaluation.jobs import Job
+from nas.plugins import load_plugin
+from nas.representation.elements import Task
 from nas.screening import budgets
+from nas.spaces.choices import Domains, Recorder, at_random
 
-from .searching import InProcess
+from .searching import InProcess, space
 
 
 @pytest.fixture
@@ -76,3 +81,28 @@ def mistake(cli):
 def _files():
     """All files below the working directory, with their content."""
     return {path: path.read_bytes() if path.is_file() else b"" for path in Path.cwd().rglob("*")}
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Seven jobs of three epochs, on architectures of which some are chosen to misbehave and some are not."""
+    small = load_plugin("nas.search_spaces", space())()
+    decide, domains = at_random(np.random.default_rng(3)), Domains()
+    task = Task(input_shape=(1, 8, 8), num_classes=10)
+    architectures = [small.architecture(Recorder(decide, domains), task) for _ in range(7)]
+    keys = [int(architecture.key[:6], 16) for architecture in architectures]
+    assert 0 < sum(key % 3 == 0 for key in keys) < 7
+    assert 0 < sum(key % 2 == 0 for key in keys) < 7
+    return [
+        Job(
+            candidate=number,
+            architecture=architecture.to_json(),
+            seed=number,
+            epochs=3,
+            until=3,
+            images=None,
+            folder=str(tmp_path / "files" / str(number)),
+            test=True,
+        )
+        for number, architecture in enumerate(architectures)
+    ]

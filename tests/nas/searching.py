@@ -175,7 +175,7 @@ def state_of(store: Path | str, study: str = "toy") -> tuple[str, str]:
 class InProcess:
     """A runner without processes, in place of LocalRunner."""
 
-    def __init__(self, call: EvaluatorCall, *, workers: int = 1, log: str = ""):
+    def __init__(self, call: EvaluatorCall, *, workers: int = 1, log: str = "", say=print):
         self.evaluator: Evaluator = load_plugin("nas.evaluators", call.evaluator)(call.data, **call.settings)
         self.slots = workers
 
