@@ -12,6 +12,9 @@ from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispa
 _PRINTING = "ray_print_logs"
 """Ray's own handler, which prints to the terminal of the driver and would disturb its display."""
 
+QUIET_SECONDS, MOST_WAITS = 0.7, 4
+"""Ray collects output twice a second; the context ends when none has arrived for this time, or after some waits."""
+
 
 @contextmanager
 def logged_output(path: str | None, node_names: Callable[[str], str]) -> Iterator[None]:
@@ -25,8 +28,10 @@ def logged_output(path: str | None, node_names: Callable[[str], str]) -> Iterato
         From the address of a node to the name that the log shows.
     """
     lock = threading.Lock()
+    arrived = threading.Event()
 
     def write(data: dict[str, Any]) -> None:
+        arrived.set()
         if path is None or data.get("pid") in ("autoscaler", "raylet"):
             return
         place = f"[{node_names(data.get('ip') or '')}, process {data.get('pid')}]"
@@ -39,6 +44,10 @@ def logged_output(path: str | None, node_names: Callable[[str], str]) -> Iterato
     dispatcher.add_handler("anytime-nas", write)
     try:
         yield
+        for _ in range(MOST_WAITS):
+            arrived.clear()
+            if not arrived.wait(QUIET_SECONDS):
+                break
     finally:
         dispatcher.remove_handler("anytime-nas")
         for handler in printing:

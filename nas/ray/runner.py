@@ -219,13 +219,17 @@ class RayRunner:
 
     def _give_up(self, slot: Slot, fault: Fault) -> None:
         """Avoid the node of a worker from now on. Raises EnvironmentFault if the study must stop."""
-        self._given_up += 1
         self._unopened = 0
+        if slot.node in self._avoided:  # by an earlier failure of another worker there
+            return
+        self._given_up += 1
         if slot.node is not None:
             self._avoided.add(slot.node)
+        for other in [each for each in self._slots if each.job is None and each.node in (None, slot.node)]:
+            self._end(other)
         left = [node for node in self._living(now=True) if node.slots(self._request)]
         if slot.node is None or not left or self._given_up >= GIVEN_UP:
-            where = f"on {self._name(slot)}: " if slot.node else ""
+            where = f"On node {self._name(slot)}: " if slot.node else ""
             raise EnvironmentFault(
                 f"{where}{fault.reason.rstrip('.')}. No candidate is to blame: mend the cause and resume."
             )

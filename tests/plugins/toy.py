@@ -171,6 +171,16 @@ class RaisesInFull(Toy):
             raise RuntimeError("too long")
 
 
+class BrokenOnNode(Toy):
+    """The disk is full on the node of a cluster whose id is in the file that its data name."""
+
+    def epoch(self, job, epoch):
+        import ray
+
+        if ray.get_runtime_context().get_node_id() == Path(self.data).read_text():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), job.folder)
+
+
 class Diverges(Toy):
     """Diverges for some candidates, and counts how often it was tried."""
 

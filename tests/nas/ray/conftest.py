@@ -27,7 +27,7 @@ def joined(cluster):
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=cluster.address, log_to_driver=True, logging_level="ERROR")
     for number, handler in handlers.items():
         signal.signal(number, handler)
     yield cluster
