@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from time import monotonic
 
 from nas.evaluation.faults import Fault
 from nas.evaluation.jobs import Job, Outcome
@@ -142,7 +141,7 @@ class AsynchronousFunnel:
             return None
         (candidate,) = self.records.numbered([number])
         training = self._training(candidate)
-        self._in_flight[number] = _InFlight(candidate, training, monotonic())
+        self._in_flight[number] = _InFlight(candidate, training, self.keeper.clock.elapsed())
         if candidate.status != "training":
             with self.records.transaction():
                 self.records.set_statuses({number: ("training", "In training.")})
@@ -156,6 +155,8 @@ class AsynchronousFunnel:
     def _next(self) -> int | None:
         """Id of the next candidate, or None."""
         self.reason = ""
+        if any(self._repeats.is_repeated(flight.training.job) for flight in self._in_flight.values()):
+            return None
         if self._continued:
             return self._continued.popleft()
         end = None
@@ -290,7 +291,7 @@ class AsynchronousFunnel:
             self.records.set_statuses({candidate: (status, text)})
             self.keeper.update()
         del self._in_flight[candidate]
-        self._durations.append(monotonic() - flight.started)
+        self._durations.append(self.keeper.clock.elapsed() - flight.started)
         self.trainer.evaluator.discard(flight.training.job.folder)
         self._show()
 
@@ -300,7 +301,7 @@ class AsynchronousFunnel:
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """A candidate in training. started: by the monotonic clock."""
+    """A candidate in training. started: by the clock of the study."""
 
     candidate: Candidate
     training: Training

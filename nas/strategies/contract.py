@@ -84,7 +84,7 @@ class Strategy(ABC):
 
     Notes
     -----
-    The driver constructs one strategy per generation as ``Strategy(seed=..., history=...)``. The seed is derived from
+    The driver constructs one strategy per generation, in an asynchronous search per pool, as ``Strategy(seed=..., history=...)``. The seed is derived from
     study and generation; the history has the trials so far, in any order: of more than 2,000, the newest 1,000 and the
     best 1,000 of the rest. For each proposal the driver calls ``ask`` once, and passes the returned decision function
     to the search space through a `Recorder`. The function is valid until the next call of ``ask`` or ``tell``. The
@@ -95,8 +95,7 @@ class Strategy(ABC):
     seed and history, so a study resumes exactly: equal seeds, histories (as sets) and calls give equal proposals, in
     any process.
 
-    An asynchronous driver keeps a strategy for longer and calls ``tell`` when trials finish: late, out of order, or
-    never.
+    A program that keeps a strategy for longer calls ``tell`` when trials finish: late, out of order, or never.
 
     All calls come from one thread. A strategy uses no global random state, prints nothing and gives no warnings.
 

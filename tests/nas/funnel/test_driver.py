@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ import nas
 import results
 from nas import launch
 from nas.errors import UserError
-from nas.funnel import eta, finals, generation
+from nas.funnel import finals, generation
 from nas.funnel.training import CandidateTrainer
 from nas.launch import resume
 from nas.plugins import installed, load_plugin
 from results.front import Score
-from results.writer import StudyWriter
 
+from ..killing import Fate, Killed, SimulatedTime
 from ..searching import PLUGINS, InProcess, assert_same, content, search, space, state_of, statuses, toy
 
 TINY = {"pool": 5, "generation": 3, "train": 6, "epochs": 3, "finalists": 1, "final_epochs": 2, "seeds": 2}
@@ -180,18 +180,6 @@ def test_a_space_that_is_seldom_feasible_is_searched_on(store, in_process):
 # Time as the limit ---------------------------------------------------------------------------------------------------
 
 
-class SimulatedTime:
-    """A clock that only training advances. seconds: of an epoch over all images, as the toy evaluator reports it."""
-
-    def __init__(self, monkeypatch, seconds=0.002):
-        self.now, self.seconds = 0.0, seconds
-        monkeypatch.setattr(eta, "monotonic", lambda: self.now)
-        monkeypatch.setattr(load_plugin("nas.evaluators", toy()), "epoch", self.advance)
-
-    def advance(self, job, epoch):
-        self.now += self.seconds * (job.images or 1000) / 1000
-
-
 def test_hours_leave_time_for_full_training(store, in_process, monkeypatch):
     SimulatedTime(monkeypatch)
     study = search(store, train=None, hours=0.2 / 3600)
@@ -299,44 +287,6 @@ def test_an_extended_study_searches_as_one_that_was_long_from_the_start(tmp_path
 
 
 # Killed at any instant -----------------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
-class Fate:
-    """Kills at the n-th event: before and after every commit and every checkpoint. Nothing is written after that."""
-
-    def __init__(self, monkeypatch):
-        self.events, self.deadly = 0, math.inf
-        transaction, evaluator = StudyWriter.transaction, load_plugin("nas.evaluators", toy())
-        write = evaluator.write
-
-        @contextmanager
-        def doomed_transaction(writer):
-            self.tick()
-            with transaction(writer):
-                yield
-                self.tick()
-            self.tick()
-
-        def doomed_write(toy, path, known):
-            self.tick()
-            write(toy, path, known)
-            self.tick()
-
-        monkeypatch.setattr(StudyWriter, "transaction", doomed_transaction)
-        monkeypatch.setattr(evaluator, "write", doomed_write)
-
-    def tick(self):
-        self.events += 1
-        if self.events >= self.deadly:
-            raise Killed
-
-    def after(self, events):
-        """Start over."""
-        self.events, self.deadly = 0, events
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
