@@ -14,8 +14,9 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, reduce
 from hashlib import sha256
+from operator import or_
 from pathlib import Path
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
@@ -33,6 +34,10 @@ LARGEST = 2**63 - 1
 """Largest whole number that a database stores."""
 REPEATED = {"spaces": "--space", "penalties": "--penalty", "resources": "--resource"}
 """Settings with several values → the option of the command line, which may be repeated."""
+KEYWORDS = {"asynchronous": "--async"}
+"""Settings whose option cannot be a name in Python → the option."""
+SCHEDULERS = ("asha", "median", "hyperband")
+"""Schedulers of Ray Tune, which stop trainings early in an asynchronous search; the first is the default."""
 RAY_ADDRESS = re.compile(r"auto|local|(ray://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d+")
 """Addresses of Ray clusters; local: a new one on this machine, also inside a Ray job."""
 
@@ -144,6 +149,15 @@ class StudySettings(RunSettings):
     )
     pool: int = setting(500, "Proposals screened per generation.", most=10_000_000)
     generation: int = setting(9, "Candidates trained per generation.", most=100_000)
+    asynchronous: bool | None = setting(
+        None, "On Ray: train the next candidate as soon as a slot is free, without generations.", default="no"
+    )
+    scheduler: str | None = setting(
+        None,
+        "Of an asynchronous search: what stops trainings early: asha, median or hyperband.",
+        default="asha",
+        valid=SCHEDULERS,
+    )
     epochs: int | None = setting(None, "Epochs of partial training.", default="9, small data 21", most=100_000)
     images: int = setting(10_000, "Training images used in partial training.")
     finalists: int = setting(4, "Candidates trained in full at the end.", most=100_000)
@@ -187,6 +201,10 @@ class StudySettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.asynchronous and not self.ray:
+            raise UserError("--async needs --ray: Ray Tune stops the trainings. Add it.")
+        if self.scheduler is not None and not self.asynchronous:
+            raise UserError(f"--scheduler needs --async: generations stop trainings by rank. Got {self.scheduler!r}.")
         if self.max_latency_ms is not None and self.final_search == 0:
             raise UserError("--max-latency-ms needs the final search. Got --final-search 0: leave it out.")
         if self.low is not None and self.max_macs is not None and self.low >= self.max_macs:
@@ -236,7 +254,9 @@ class Config(StudySettings):
         return {each.name: getattr(self, each.name) for each in settings_of(Config) if description_of(each).evaluator}
 
     def resolved(self, train_images: int) -> Config:
-        """Settings with epochs for data of this size: more for small data; full training twice as many, at least 20.
+        """Settings without open ones, with epochs for data of this size.
+
+        Small data have more epochs; full training has twice as many, at least 20.
 
         Raises
         ------
@@ -251,7 +271,11 @@ class Config(StudySettings):
                 f"Full training must be longer than partial training, which is {epochs} epochs over {self.images:,} "
                 f"images: {epochs * share:g} passes over all images. Got --final-epochs {full}."
             )
-        return replace(self, epochs=epochs, final_epochs=full)
+        waits = not self.asynchronous
+        scheduler = None if waits else self.scheduler or SCHEDULERS[0]
+        return replace(
+            self, epochs=epochs, final_epochs=full, asynchronous=None if waits else True, scheduler=scheduler
+        )
 
     @property
     def full_epochs(self) -> int:
@@ -334,7 +358,7 @@ def option(name: str) -> str:
     >>> option("max_macs")
     '--max-macs'
     """
-    return REPEATED.get(name, "--" + name.replace("_", "-"))
+    return (REPEATED | KEYWORDS).get(name, "--" + name.replace("_", "-"))
 
 
 def store_option(label: str, *, absolute: bool = False) -> str:
@@ -410,7 +434,7 @@ def _types(definition: type) -> dict[str, Any]:
 
 def _without_none(hint: Any) -> Any:
     members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return next(member for member in members if member is not type(None))
+    return reduce(or_, [member for member in members if member is not type(None)])
 
 
 def _check(name: str, value: Any, type_: Any, description: Setting) -> None:
@@ -418,8 +442,10 @@ def _check(name: str, value: Any, type_: Any, description: Setting) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if type_ is str and not (isinstance(value, str) and value):
         raise UserError(f"{option(name)} must be text that is not empty. Got {value!r}.")
-    if type_ is bool and not isinstance(value, bool | str):  # an address in place of true
+    if type_ == (bool | str) and not isinstance(value, bool | str):
         raise UserError(f"{option(name)} must be true, false or an address. Got {value!r}.")
+    if type_ is bool and not isinstance(value, bool):
+        raise UserError(f"{option(name)} must be true or false. Got {value!r}.")
     if type_ == tuple[str, ...] and not (isinstance(value, tuple) and all(isinstance(each, str) for each in value)):
         raise UserError(f"{option(name)} must be texts. Got {value!r}.")
     if description.valid and value not in description.valid:

@@ -266,11 +266,21 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             ),
             f"Budgets: {score.low:,.0f} to {score.high:,.0f} MACs.",
             *([f"Random proposals: {majority}"] if majority else []),
-            f"Per generation: {config.pool} proposals, {config.generation} trained; rungs at epochs {config.rungs()}; "
-            f"{f'{config.workers} workers' if config.workers else 'as many workers as fit on the cluster'}.",
+            _plan(config),
             f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
         )
     )
+
+
+def _plan(config: Config) -> str:
+    """What is trained, and on how many workers."""
+    workers = f"{config.workers} workers" if config.workers else "as many workers as fit on the cluster"
+    if config.asynchronous:
+        place, workers = "pool, without barriers", f"stopped early by {config.scheduler}; {workers}"
+    else:
+        place = "generation"
+    rungs = f"rungs at epochs {config.rungs()}"
+    return f"Per {place}: {config.pool} proposals, {config.generation} trained; {rungs}; {workers}."
 
 
 def _study_in(stored: Mapping[str, Any], older: int | None, study: str) -> str:

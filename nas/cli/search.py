@@ -13,7 +13,7 @@ import typer
 from nas.cli.app import Quiet, Store, app
 from nas.cli.options import AcceptPluginChange, RayAddress, chosen_settings, options_of
 from nas.cli.stopping import on_stop
-from nas.config import REPEATED, STORE, Config, RunSettings, option, settings_of, store_option, study_name
+from nas.config import KEYWORDS, REPEATED, STORE, Config, RunSettings, option, settings_of, store_option, study_name
 from nas.errors import UserError, unknown_name
 
 
@@ -107,8 +107,8 @@ def settings_from_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"--config must be a readable TOML file. Got {path}: {error}.") from error
     settings = {name.replace("-", "_"): value for name, value in content.items()}
-    singular = {option(name)[2:].replace("-", "_"): name for name in REPEATED}
-    settings = {singular.get(name, name): value for name, value in settings.items()}
+    fields = {option(name)[2:].replace("-", "_"): name for name in (*REPEATED, *KEYWORDS)}
+    settings = {fields.get(name, name): value for name, value in settings.items()}
     valid = {each.name for each in settings_of(Config)}
     for name in settings:
         if name not in valid:

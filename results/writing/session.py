@@ -273,7 +273,6 @@ def _stored(own: Mapping[str, Measure]) -> list[dict[str, Any]] | None:
 
 
 def _differences(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[object, object]]:
-    """Settings that differ; names that begin with _ are not compared."""
-    names = [name for name in {**stored, **new} if not name.startswith("_")]
-    pairs = {name: (stored.get(name, "not set"), new.get(name, "not set")) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    """Settings that differ; a missing one, of another version, equals None. Names that begin with _ are not compared."""
+    names = [name for name in {**stored, **new} if not name.startswith("_") and stored.get(name) != new.get(name)]
+    return {name: (stored.get(name, "not set"), new.get(name, "not set")) for name in names}

@@ -57,6 +57,18 @@ def test_resources_are_reserved_on_ray_only():
         assert "needs --ray" in refused(name, value)
 
 
+def test_an_asynchronous_search_needs_ray_and_has_a_scheduler():
+    assert "--async needs --ray" in refused("asynchronous", True)
+    assert "--scheduler needs --async" in refused("scheduler", "asha")
+    assert "true or false" in refused("asynchronous", "yes")
+    resolved = Config(asynchronous=True, ray=True).resolved(10_000)
+    assert (resolved.asynchronous, resolved.scheduler) == (True, "asha")
+    waiting = Config(asynchronous=False).resolved(10_000)
+    assert (waiting.asynchronous, waiting.scheduler) == (None, None)  # as in a study of an older version
+    with pytest.raises(UserError, match="Did you mean 'median'"):
+        Config(asynchronous=True, ray=True, scheduler="mediam")
+
+
 @pytest.mark.parametrize("text", ["tpu", "tpu=", "=1", "tpu=0", "tpu=-1", "tpu=nan", "tpu=1e3"])
 def test_amounts_of_resources_are_positive_numbers(text):
     with pytest.raises(UserError, match="--resource must be NAME=AMOUNT"):
