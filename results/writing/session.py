@@ -273,6 +273,6 @@ def _stored(own: Mapping[str, Measure]) -> list[dict[str, Any]] | None:
 
 
 def _differences(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[object, object]]:
-    """Settings that differ; a missing one, of another version, equals None. Names that begin with _ are not compared."""
+    """Settings that differ, except those whose names begin with _. A missing one, of another version, equals None."""
     names = [name for name in {**stored, **new} if not name.startswith("_") and stored.get(name) != new.get(name)]
     return {name: (stored.get(name, "not set"), new.get(name, "not set")) for name in names}
