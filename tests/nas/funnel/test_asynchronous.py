@@ -199,7 +199,7 @@ def test_few_failures_without_an_owner_wait_at_once(store, in_process, monkeypat
     waiting, propose = [], AsynchronousFunnel.propose
 
     def noting(funnel):
-        waiting.append(len(funnel._repeats))
+        waiting.append(funnel._repeats.repeats)
         return propose(funnel)
 
     monkeypatch.setattr(AsynchronousFunnel, "propose", noting)
