@@ -25,6 +25,7 @@ from results.reading.stored_networks import StoredCandidate, StoredNetwork, find
 from results.schema import candidates, evaluations, point_measures, points, policies, studies
 
 if TYPE_CHECKING:
+    from results.merging.merge import MergedStudy
     from results.writer import StudyWriter
 
 
@@ -423,6 +424,60 @@ class Store(StoreFrames):
         from results.preflight import older_version
 
         return older_version(self._location)
+
+    def merge(
+        self,
+        *others: str | PathLike[str] | Store,
+        study: str | Sequence[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        done: Callable[[MergedStudy], object] | None = None,
+    ) -> list[MergedStudy]:
+        """Copy the studies of other stores into this one: rows, trained networks, checkpoints and data in memory.
+
+        Keys stay the same, so that a network is loaded by study and key; a study can be resumed here. This store is
+        created if it does not exist. The others are not changed, except that one of an older schema is upgraded, as by
+        every reader.
+
+        Parameters
+        ----------
+        *others : str, path or Store
+            The other stores, on SQLite or PostgreSQL.
+        study : str or sequence of str, optional
+            Only studies of these names, which every other store must have. By default all.
+        rename : mapping of str to str, optional
+            Name in the other store → name here.
+        done : callable, optional
+            Called after every study.
+
+        Returns
+        -------
+        list of MergedStudy
+            What became of each study.
+
+        Raises
+        ------
+        StoreError
+            If this store has another study of a name, or a copy of a study that was continued in both stores; both are
+            merged under a new name by `rename`. If a study is being written in either store, or its files are not on
+            this machine. Studies that were merged before stay merged.
+
+        Notes
+        -----
+        A study is recognised by its identity, not by its name. If it is here already with all results of the other
+        store, nothing is done; if it was continued there, it is replaced here. A study appears here completely or not
+        at all; after an interruption, the same call continues, and does not copy again what it has copied.
+        """
+        from results.merging.merge import Merger, Source
+
+        opened = [each if isinstance(each, Store) else Store(each) for each in others]
+        here, *sources = (Source(location=each._location, reading=each._reading) for each in (self, *opened))
+        names = [study] if isinstance(study, str) else None if study is None else list(study)
+        merged = []
+        for each in Merger(here, self._named_copies).merge(sources, names, dict(rename or {})):
+            merged.append(each)
+            if done is not None:
+                done(each)
+        return merged
 
     def delete(self, study: str) -> None:
         """Delete a study's rows, then its files, unless its folder may belong to another study.

@@ -1,4 +1,4 @@
-"""Commands that read the store: status, front, show, report; and delete."""
+"""Commands that read the store: status, front, show, report; and merge and delete."""
 
 from __future__ import annotations
 
@@ -148,6 +148,38 @@ def report(
         sys.exit(130)
     if not quiet:
         print(path)
+
+
+@app.command()
+def merge(
+    other: Annotated[list[str], typer.Argument(help="One or more other stores: paths or URLs.")],
+    study: Annotated[
+        list[str] | None, typer.Option("--study", help="Merge only this study; may be repeated. Default: all.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Give a study a new name in this store; may be repeated."),
+    ] = None,
+    store: Store = STORE,
+) -> None:
+    """Copy the studies of other stores into this one, with their trained networks."""
+    import results
+    from nas.reporting.console import merged_text
+
+    results.open(store).merge(
+        *other, study=study or None, rename=_renamed(rename or ()), done=lambda each: print(merged_text(each))
+    )
+
+
+def _renamed(texts: Sequence[str]) -> dict[str, str]:
+    """Old name → new name, from OLD=NEW."""
+    names: dict[str, str] = {}
+    for text in texts:
+        old, _, new = text.partition("=")
+        if not old or not new or old in names:
+            raise UserError(f"--rename must be OLD=NEW, once for each study. Got {text!r}.")
+        names[old] = new
+    return names
 
 
 @app.command()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from nas.deploy.controllers import ThrottlingResult
     from nas.deploy.select import OperatingPointsResult
+    from results.merging.merge import MergedStudy
     from results.reading.stored_networks import StoredCandidate
     from results.store import Store
 
@@ -176,6 +177,18 @@ def studies_table(store: Store) -> str:
     columns = ["study", "state", "candidates", "trained", "updated_at", "reason"]
     studies["updated_at"] = studies.updated_at.dt.floor("s")
     return studies[columns].to_string(index=False, na_rep="–")
+
+
+def merged_text(merged: MergedStudy) -> str:
+    """What became of a study of another store, in one line."""
+    if merged.outcome == "present":
+        return f"{merged.study}: already here, with all results of {merged.store}."
+    name = "" if merged.study == merged.origin else f"{merged.origin} of "
+    how = "copied" if merged.outcome == "new" else "replaced by its continuation"
+    return (
+        f"{merged.study}: {how} from {name}{merged.store}, {merged.candidates:,} candidates and "
+        f"{merged.networks:,} trained networks."
+    )
 
 
 def study_status(study: Study) -> str:

@@ -203,7 +203,7 @@ class StudySession:
         Parameters
         ----------
         memo : mapping
-            Plain JSON data.
+            Plain JSON data. Ids of candidates are only in the list ``finals.candidates``, because a merge changes them.
         """
         with self._statements():
             self._update_study(memo=dict(memo))

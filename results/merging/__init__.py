@@ -1,0 +1,1 @@
+"""Merging stores: the studies of several stores become studies of one, with their networks and checkpoints."""
