@@ -203,6 +203,11 @@ class StudySettings(RunSettings):
         super().__post_init__()
         if self.asynchronous and not self.ray:
             raise UserError("--async needs --ray: Ray Tune stops the trainings. Add it.")
+        if self.asynchronous and str(self.ray).startswith("ray://"):
+            raise UserError(
+                f"An asynchronous search runs on a node of its cluster. Got --ray-address {self.ray}: start it there "
+                "with --ray-address auto, such as by `ray job submit`, or leave out --async."
+            )
         if self.scheduler is not None and not self.asynchronous:
             raise UserError(f"--scheduler needs --async: generations stop trainings by rank. Got {self.scheduler!r}.")
         if self.max_latency_ms is not None and self.final_search == 0:

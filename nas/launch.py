@@ -11,6 +11,7 @@ import results
 from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, check_names, study_name, takes
 from nas.errors import EnvironmentFault, UserError, unknown_name
 from nas.evaluation.stored_data import DataInMemory, stored_data
+from nas.funnel.asynchronous import TrainsProposals
 from nas.funnel.checks import checked_search
 from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.plugin_changes import named_plugins
@@ -216,7 +217,7 @@ def _run(
         call, log = worker_call(config, parts.info), str(writer.files / "log.txt")
         runner = stack.enter_context(_runner(parts, call, log, progress))
         try:
-            driver = Driver(parts, writer, runner, checked.score, progress)
+            driver = Driver(parts, writer, runner, checked.score, progress, _trains_proposals(config, runner))
             end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
         except (EnvironmentFault, OSError) as error:
             with suppress(results.StoreError):  # do not hide the first error
@@ -235,6 +236,17 @@ def _runner(parts: StudyParts, call: EvaluatorCall, log: str, progress: Progress
 
         return ray_runner(config, call, parts.evaluator.data_in_memory(), log=log, say=progress.say)
     return LocalRunner(call, workers=config.workers or 1, log=log, say=progress.say)
+
+
+def _trains_proposals(config: Config, runner: Runner) -> TrainsProposals | None:
+    if not config.asynchronous:
+        return None
+    from nas.ray.runner import RayRunner
+    from nas.ray.tune.trials import TuneTrials
+
+    assert isinstance(runner, RayRunner)
+    assert config.scheduler is not None
+    return TuneTrials(runner, config.scheduler)
 
 
 def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = False) -> str:

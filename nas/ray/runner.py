@@ -87,6 +87,11 @@ class RayRunner:
         self._nodes_at = -NODES_EVERY
 
     @property
+    def request(self) -> Request:
+        """The resources that a training reserves."""
+        return self._request
+
+    @property
     def slots(self) -> int:
         """Number of jobs that run side by side."""
         capacity = max(1, sum(node.slots(self._request) for node in self._living()))
@@ -100,7 +105,7 @@ class RayRunner:
         self._checked, self._unfit_since = time.monotonic(), None
         while waiting or self._running():
             self._start(waiting)
-            self._check_fit()
+            self.check_fit(running=self._running() > 0)
             for slot in self._hanging(lambda job: patience(job or first)):
                 fault = fault_of_hang(slot.silent, opened=slot.state is State.RUNNING)
                 self._failed(slot, fault, waiting, done)
@@ -113,6 +118,12 @@ class RayRunner:
         """Stop all workers at once. Checkpoints that were delivered remain."""
         for slot in list(self._slots):
             self._end(slot)
+
+    # For workers that another scheduler starts -------------------------------------------------------------------
+
+    def call_for(self, job: Job) -> tuple[ray.ObjectRef, tuple[ray.ObjectRef | None]]:
+        """References to the call of the evaluator, and to the user's code that a job needs."""
+        return self._placed_call, (self._code.reference(plugins_of_job(job.architecture)),)
 
     # Slots -------------------------------------------------------------------------------------------------------
 
@@ -174,7 +185,7 @@ class RayRunner:
         else:
             if "opened" in message:
                 self._unopened = 0
-                self._report_mixture(slot, Machine(**message["opened"]))
+                self.report_machine(self._name(slot), Machine(**message["opened"]))
             elif slot.job is not None and message.get("epoch", 0) > slot.epochs:
                 slot.epochs = message["epoch"]
                 progress(slot.job, slot.epochs)
@@ -248,10 +259,13 @@ class RayRunner:
                 hanging.append(slot)
         return hanging
 
-    def _check_fit(self) -> None:
-        """Raise UserError if no node has had room for a training for long, and none will be added."""
+    def check_fit(self, *, running: bool) -> None:
+        """Raise UserError if no node has had room for a training for long, and none will be added.
+
+        running: whether one runs. To be called often.
+        """
         nodes = self._living()
-        if self._running() or any(node.slots(self._request) for node in nodes):
+        if running or any(node.slots(self._request) for node in nodes):
             self._unfit_since = None
             return
         if self._unfit_since is None:
@@ -274,9 +288,9 @@ class RayRunner:
     def _name(self, slot: Slot) -> str:
         return slot.node_name or "unknown"
 
-    def _report_mixture(self, slot: Slot, machine: Machine) -> None:
-        """Say once for each new kind of machine that the nodes differ."""
-        if sentence := self._machines.add(self._name(slot), machine):
+    def report_machine(self, node: str, machine: Machine) -> None:
+        """Say once for each new kind of machine that the nodes differ. node: the name of the machine's."""
+        if sentence := self._machines.add(node, machine):
             self._say(sentence)
             self._note(sentence)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas.config import Config, description_of, settings_of
@@ -12,6 +12,7 @@ from nas.evaluation.data_identity import DataIdentity, check_repeatable
 from nas.funnel.plugin_changes import named_plugins
 from nas.funnel.preparation import canonical, evaluator_of, prepared
 from nas.plugins import trust_named
+from nas.plugins.code import Code, code_of
 from nas.representation.elements import Task
 from nas.screening.budgets import budget_range
 from nas.screening.screener import Screener, screener_of
@@ -27,15 +28,28 @@ TRAINING = (
 """Settings of a trial: networks, data and training."""
 PROPOSING = ("strategy", "proxy", "pool", "generation")
 """Settings of the searcher."""
-SETTINGS, SPACES, CHOICES = "settings", "spaces", "choices"
-"""Keys of the configuration of a trial: plain values, objects among the spaces, and the choices of the network."""
+SETTINGS, SPACES, CODE, CHOICES = "settings", "spaces", "code", "choices"
+"""Keys of the configuration of a trial: plain values, objects among the spaces, the user's code, and the choices."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentCode:
+    """The files of plug-ins for nodes that lack them. Loggers show the number of files."""
+
+    code: Code = field(repr=False)
+    files: int
+
+    def install(self) -> None:
+        """Use the files on this node."""
+        self.code.install()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Checked settings, and what follows from data and spaces before any training.
+    """Checked settings, and their consequences before any training.
 
-    config: resolved. objects: classes and objects among the spaces, by name. score: the anytime accuracy.
+    config: resolved. objects: classes and objects among the spaces, by name. score: the anytime accuracy. code: of the
+    plug-ins that are not installed.
     """
 
     config: Config
@@ -44,6 +58,7 @@ class Problem:
     task: Task
     score: Score
     identity: DataIdentity
+    code: Code
 
     def screener(self) -> Screener:
         """A new screener, with the limits of the problem."""
@@ -59,7 +74,11 @@ class Problem:
         values |= {"low": self.score.low, "high": self.score.high, "floor": self.score.floor}
         values["data_fingerprint"] = self.identity.fingerprint
         shared: dict[str, Any] = {SETTINGS: {name: value for name, value in values.items() if value is not None}}
-        return shared | ({SPACES: dict(self.objects)} if self.objects else {})
+        if self.objects:
+            shared[SPACES] = dict(self.objects)
+        if self.code != Code():
+            shared[CODE] = SentCode(self.code, len(self.code.plugins) + len(self.code.modules))
+        return shared
 
 
 def problem_of(data: str, space: Spaces, settings: Mapping[str, Any], valid: Iterable[str]) -> Problem:
@@ -91,7 +110,8 @@ def problem_of(data: str, space: Spaces, settings: Mapping[str, Any], valid: Ite
         )
     names, objects = named_spaces(space)
     config = canonical(Config(study="tune", spaces=names, data=data, **settings), objects)
-    trust_named(*(spec for _, spec in named_plugins(config, objects)))
+    plugins = named_plugins(config, objects)
+    trust_named(*(spec for _, spec in plugins))
     parts = prepared(config, objects)
     measured = budget_range(parts.screener, config.seed)
     check_repeatable(lambda: evaluator_of(config), config.data, parts.info)
@@ -102,6 +122,7 @@ def problem_of(data: str, space: Spaces, settings: Mapping[str, Any], valid: Ite
         task=parts.info.task,
         score=Score(low=measured.low, high=measured.high, floor=parts.info.floor),
         identity=DataIdentity.of(parts.info),
+        code=code_of({*plugins, *parts.screener.plugins}),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +18,9 @@ from nas.errors import PluginError
 from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Job, Outcome
-from nas.funnel.plugin_changes import named_plugins
 from nas.funnel.preparation import evaluator_of
-from nas.plugins import trust_named
-from nas.ray.tune.problem import CHOICES, SETTINGS, SPACES
+from nas.ray.job_files import working_folder
+from nas.ray.tune.problem import CHOICES, CODE, SETTINGS, SPACES, SentCode
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Task
 from nas.screening.proposals import Rejected
@@ -81,7 +79,8 @@ class Trainable(tune.Trainable):
         """See :class:`ray.tune.Trainable`: begin the first trial of a worker."""
         self._evaluator: Evaluator | None = None
         self._evaluated: dict[str, Any] = {}
-        self._folder = tempfile.mkdtemp(prefix="nas-trial-")
+        self._code: SentCode | None = None
+        self._folder = working_folder()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -121,9 +120,11 @@ class Trainable(tune.Trainable):
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         """Take a configuration; evaluator and data are kept if their settings are equal."""
-        settings, objects = dict(config[SETTINGS]), config.get(SPACES, {})
+        settings, objects, code = dict(config[SETTINGS]), config.get(SPACES, {}), config.get(CODE)
+        if code is not None and code != self._code:
+            code.install()
+            self._code = code
         resolved = _config(settings)
-        trust_named(*(spec for _, spec in named_plugins(resolved, objects)))  # the author of the configuration did
         if self._evaluator is None or self._evaluated != settings:
             identity = DataIdentity(fingerprint=settings["data_fingerprint"])
             self._evaluator, self._info = checked_evaluator(lambda: evaluator_of(resolved), resolved.data, identity)

@@ -50,7 +50,8 @@ def test_networks_are_proposed_once_and_within_the_limits():
     proposed = [ours.suggest(str(n)) for n in range(10)]
     assert len({json.dumps(each["choices"]) for each in proposed}) == 10
     assert all(each["settings"] == proposed[0]["settings"] for each in proposed)
-    json.dumps(proposed)
+    json.dumps([each["settings"] | each["choices"] for each in proposed])
+    assert str(proposed[0]["code"]) == "SentCode(files=2)"  # loggers show it
     assert proposed[0]["settings"]["high"] == 600_000
 
 
