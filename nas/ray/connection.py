@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from nas.errors import EnvironmentFault, UserError
 
 JOB_ADDRESS = "RAY_ADDRESS"
 """Environment variable with the address of the cluster inside a Ray job."""
+REACHED_SECONDS = 10.0
 
 
 def check_ray() -> None:
@@ -63,6 +65,7 @@ def _join(address: bool | str) -> None:
     import ray
 
     target = _target(address)
+    _check_port(target)
     try:
         if target == "local":
             ray.init(address="local", num_cpus=_cpus(), include_dashboard=False, logging_level=logging.ERROR)
@@ -76,6 +79,19 @@ def _join(address: bool | str) -> None:
         raise UserError(
             f"--ray-address must be of a running cluster with {versions}, and with this user's token. Got "
             f"{target}: {reason:.400}"
+        ) from error
+
+
+def _check_port(target: str) -> None:
+    """Raise UserError if nothing listens at an address; ray would wait for half a minute."""
+    host, colon, port = target.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"--ray-address must be of a running cluster. Got {target}: {error.strerror or error}."
         ) from error
 
 
