@@ -30,6 +30,7 @@ COMMANDS = {
     "strategies": ("--seeds=1", "--after=5", "--limit=8", "--out=rows.csv"),
     "throttle": ("--seconds=0.01", "--network=resnet, 9 blocks"),
     "throttle_accuracy": (*SHORT, "--method=ungated", "--method=in groups"),
+    "workers": ("--repeats=1", "--train=2", "--csv=rows.csv"),
 }
 LIBRARIES = {
     "bootstrap",
