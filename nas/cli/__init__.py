@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -23,4 +24,8 @@ def main() -> None:
         status = 0  # whatever a signal interrupts may raise another exception
     if stop.requested:
         status = stop.report()
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():  # of a lost cluster, for whose end Ray would wait and then crash
+        sys.stdout.flush()
+        os._exit(status)
     sys.exit(status)

@@ -43,6 +43,8 @@ def connected(address: bool | str) -> Iterator[None]:
     check_ray()
     import ray
 
+    from nas.ray.head import leave_cluster
+
     if ray.is_initialized():
         if isinstance(address, str) and address != "auto":
             raise UserError(
@@ -58,7 +60,7 @@ def connected(address: bool | str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        leave_cluster()
 
 
 def _join(address: bool | str) -> None:

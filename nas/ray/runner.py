@@ -18,6 +18,7 @@ from nas.evaluation.jobs import Job, Outcome
 from nas.ray.data import check_files, placed
 from nas.ray.environment import CodeSender, plugins_of_job, plugins_of_worker
 from nas.ray.failures import fault_of_ray
+from nas.ray.head import Head
 from nas.ray.job_files import write_files
 from nas.ray.logs import logged_output
 from nas.ray.nodes import Node, Request, autoscales, described, living_nodes
@@ -77,6 +78,7 @@ class RayRunner:
         self._call, self._request, self._workers, self._log, self._say = call, request, workers, log, say
         self._code = CodeSender(plugins_of_worker(call, data))
         self._placed_call = ray.put(placed(call, data, self._code.reference()))
+        self._head = Head()
         self._slots: list[Slot] = []
         self._machines = Machines()
         self._avoided: set[str] = set()
@@ -104,7 +106,8 @@ class RayRunner:
             return
         self._checked, self._unfit_since = time.monotonic(), None
         while waiting or self._running():
-            self._start(waiting)
+            if self._head.answers:
+                self._start(waiting)
             self.check_fit(running=self._running() > 0)
             for slot in self._hanging(lambda job: patience(job or first)):
                 fault = fault_of_hang(slot.silent, opened=slot.state is State.RUNNING)
@@ -116,6 +119,8 @@ class RayRunner:
 
     def close(self) -> None:
         """Stop all workers at once. Checkpoints that were delivered remain."""
+        if not self._head.answers:  # they end with the cluster
+            return
         for slot in list(self._slots):
             self._end(slot)
 
@@ -208,7 +213,8 @@ class RayRunner:
             self._end(slot)
             if job is not None:
                 waiting.put_back(job)
-            self._note(f"Node {self._name(slot)} was lost; its training runs again elsewhere." if not lives else "")
+                lost = "A worker" if lives else "The node of a worker"
+                self._note(f"{lost} on {self._name(slot)} was lost; its training in {job.folder} runs again.")
             return
         self._failed(slot, fault, waiting, done)
 
@@ -262,8 +268,9 @@ class RayRunner:
     def check_fit(self, *, running: bool) -> None:
         """Raise UserError if no node has had room for a training for long, and none will be added.
 
-        running: whether one runs. To be called often.
+        running: whether one runs. To be called often. Raises EnvironmentFault if the head of the cluster is lost.
         """
+        self._head.check()
         nodes = self._living()
         if running or any(node.slots(self._request) for node in nodes):
             self._unfit_since = None
@@ -281,7 +288,7 @@ class RayRunner:
 
     def _living(self, *, now: bool = False) -> list[Node]:
         """The nodes that are alive and not avoided, as of at most ``NODES_EVERY`` ago."""
-        if now or time.monotonic() - self._nodes_at > NODES_EVERY:
+        if self._head.answers and (now or time.monotonic() - self._nodes_at > NODES_EVERY):
             self._nodes, self._nodes_at = living_nodes(self._avoided), time.monotonic()
         return self._nodes
 

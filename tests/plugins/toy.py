@@ -547,3 +547,65 @@ def knows(architecture):
 def misleads(architecture):
     """Prefers the worst."""
     return -worth(architecture)
+
+
+class Noted(Toy):
+    """Notes each epoch in the folder that its data name, because a worker on a cluster has a temporary folder.
+
+    A file "go" in the folder lets the epochs of `Waits` pass.
+    """
+
+    def epoch(self, job, epoch):
+        with open(Path(self.data, "notes.txt"), "a") as notes:
+            notes.write(f"{os.getpid()} {os.getppid()} {job.candidate} {job.images} {epoch}\n")
+        self.noted(job, epoch)
+
+    def noted(self, job, epoch):
+        """What happens after the note."""
+
+    def first(self, *names):
+        """Whether this is the first call with these names, in any process."""
+        try:
+            Path(self.data, "-".join(map(str, names))).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+class Waits(Noted):
+    """Waits in the second generation until it may go on."""
+
+    def noted(self, job, epoch):
+        while job.candidate > 12 and not Path(self.data, "go").exists():
+            time.sleep(0.02)
+
+
+class KilledOnce(Noted):
+    """Its process is killed once, in the second epoch of the first candidate that has one."""
+
+    def noted(self, job, epoch):
+        if epoch == 1 and self.first("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class LeavesChild(Noted):
+    """Leaves a child behind that never ends, as a data loader may, and notes it."""
+
+    def noted(self, job, epoch):
+        if self.first("child"):
+            child = os.fork()
+            if child == 0:
+                while True:
+                    time.sleep(60)
+            Path(self.data, "child.txt").write_text(str(child))
+
+
+class Greedy(Noted):
+    """Takes memory until its process is ended, in the first attempt of one candidate."""
+
+    def noted(self, job, epoch):
+        if chosen(job) and self.first("greedy"):
+            taken = []
+            while True:
+                taken.append(bytearray(os.urandom(1 << 20)) * 64)
+                time.sleep(0.05)
