@@ -88,6 +88,11 @@ class RunSettings:
         "Seconds without a completed epoch after which a training counts as hung.",
         default="20 × the slowest epoch per MAC of the study, at least 10 minutes",
     )
+    files: str | None = setting(
+        None,
+        "Folder or URL (s3://, gs://, …) of checkpoints, trained networks and logs, with a folder for each study.",
+        default="beside the store",
+    )
     optuna: str | None = setting(
         None, "URL of an Optuna storage to which trained candidates are copied, for optuna-dashboard."
     )
@@ -240,8 +245,11 @@ class Config(StudySettings):
         super().__post_init__()
 
     def stored(self) -> dict[str, Any]:
-        """Plain data for the store; names that begin with _ may differ when the study is continued."""
-        data = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "study"}
+        """Plain data for the store; names that begin with _ may differ when the study is continued.
+
+        The name of the study and the place of its files have columns of their own.
+        """
+        data = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("study", "files")}
         return {f"_{name}" if name in CHANGEABLE else name: value for name, value in data.items()}
 
     @staticmethod

@@ -9,15 +9,23 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import file_digest
 from pathlib import Path, PurePath
 
 from nas.errors import EnvironmentFault, UserError
+from results.files.places import Place, RemotePath, is_url, place
+from results.files.scratch import scratch_folder
 
 MANIFEST = "manifest.json"
 """Lists the files of a folder that were written here: later writes may replace these files and no other files."""
 _ENTRY = "files of anytime-nas"
+_HASHES = "sha256"
 _UNFINISHED = ".unfinished-"
+ATTEMPTS = 5
+"""Copies of a network that is being replaced, with a second between them."""
 
 Files = Mapping[str, Callable[[Path], object]]
 """Name of a file, relative to its folder → function that writes it to a path."""
@@ -70,7 +78,7 @@ def write_folder(folder: str | Path, files: Files) -> None:
     new files, so that an interruption leaves no file of other origin.
     """
     folder, names = Path(folder), [*files, MANIFEST]
-    old = _listed(folder)
+    old = listed(folder)
     foreign = [name for name in names if (folder / name).exists() and name not in old]
     if foreign:
         raise _occupied(folder, foreign[0])
@@ -101,7 +109,7 @@ def check_folder(folder: str | Path) -> None:
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
             raise UserError(f"The network needs a folder. Got {above}, which is a file.")
-    if folder.is_dir() and not _listed(folder):
+    if folder.is_dir() and not listed(folder):
         foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(_UNFINISHED))
         if foreign:
             raise _occupied(folder, foreign[0])
@@ -124,18 +132,36 @@ def _occupied(folder: Path, name: str) -> UserError:
     )
 
 
-def _listed(folder: Path) -> list[str]:
+def listed(folder: Path) -> list[str]:
     """The files in the manifest of a folder: relative names inside of it; none without a valid manifest."""
     try:
-        names = json.loads((folder / MANIFEST).read_text())[_ENTRY]
-        valid = not any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in names)
-    except (OSError, ValueError, KeyError, TypeError):
+        return list(parsed_manifest((folder / MANIFEST).read_text()))
+    except (OSError, ValueError):
         return []
-    return list(names) if valid else []
+
+
+def manifest_text(names: Iterable[str], hashes: Mapping[str, str] | None = None) -> str:
+    """The content of a manifest. hashes: SHA-256 by name, by which readers at a URL notice that files are replaced."""
+    return json.dumps({_ENTRY: list(names)} | ({} if hashes is None else {_HASHES: dict(hashes)}), indent=1)
+
+
+def parsed_manifest(text: str) -> dict[str, str | None]:
+    """The files in a manifest with their SHA-256: empty for a file that is being written, None without hashes.
+
+    Raises ValueError if the manifest is not valid.
+    """
+    try:
+        content = json.loads(text)
+        names, hashes = content[_ENTRY], content.get(_HASHES)
+        if any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in names):
+            raise ValueError("a name is outside of the folder")
+        return {name: None if hashes is None else str(hashes.get(name, "")) for name in names}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is no manifest: {error!r}") from error
 
 
 def _write_manifest(folder: Path, unfinished: Path, names: list[str]) -> None:
-    _write(unfinished / MANIFEST, lambda path: path.write_text(json.dumps({_ENTRY: names}, indent=1)))
+    _write(unfinished / MANIFEST, lambda path: path.write_text(manifest_text(names)))
     os.replace(unfinished / MANIFEST, folder / MANIFEST)
 
 
@@ -154,3 +180,56 @@ def _delete(folder: Path, names: set[str]) -> None:
         for parent in path.relative_to(folder).parents[:-1]:
             if (folder / parent).is_dir() and not any((folder / parent).iterdir()):
                 (folder / parent).rmdir()
+
+
+@contextmanager
+def local_folder(folder: str | Place) -> Iterator[Path]:
+    """The folder of a network on this machine: itself, or a copy of one with a URL, which is removed afterwards.
+
+    A network that is replaced during the copy is copied again.
+
+    Raises
+    ------
+    UserError
+        If there is no complete network at the URL.
+    results.StoreError
+        If the URL cannot be used.
+    """
+    found = place(folder) if isinstance(folder, str) and is_url(folder) else folder
+    if not isinstance(found, RemotePath):
+        yield Path(found)
+        return
+    with scratch_folder() as scratch:
+        for attempt in range(ATTEMPTS):
+            if _copy(found, scratch):
+                break
+            if attempt + 1 == ATTEMPTS:
+                raise UserError(
+                    f"A network must be complete. {found} is being written, or was left by a killed worker: resume the "
+                    "study."
+                )
+            time.sleep(1.0)
+        yield scratch
+
+
+def _copy(remote: RemotePath, folder: Path) -> bool:
+    """Copy a network; whether all its files belong together."""
+    try:
+        files = parsed_manifest((remote / MANIFEST).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{remote} must be a folder that network.save wrote: it has no {MANIFEST}.") from error
+    except ValueError as error:
+        raise UserError(f"{remote} must be a folder that network.save wrote: {error}.") from error
+    for name, expected in files.items():
+        if name == MANIFEST:
+            continue
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (remote / name).fetch(path)
+        except FileNotFoundError:
+            return False
+        with open(path, "rb") as file:
+            if expected is not None and file_digest(file, "sha256").hexdigest() != expected:
+                return False
+    return True

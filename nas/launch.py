@@ -144,7 +144,7 @@ def resume(
     accept_plugin_change
         Continue although plug-ins of the study have changed, and run their files.
     **limits
-        Settings of :class:`nas.config.RunSettings`: train, generations, hours, workers, trial_timeout,
+        Settings of :class:`nas.config.RunSettings`: train, generations, hours, workers, trial_timeout, files,
         optuna.
 
     Returns
@@ -211,15 +211,17 @@ def _run(
             from nas.ray.connection import connected
 
             stack.enter_context(connected(config.ray))
-        writer = stack.enter_context(opened.writer(config.study, checked.settings, parts.evaluator.measures))
+        writer = stack.enter_context(
+            opened.writer(config.study, checked.settings, parts.evaluator.measures, config.files)
+        )
         if config.optuna:
             export([], config.optuna, config.study, opened.identity(config.study))
-        call, log = worker_call(config, parts.info), str(writer.files / "log.txt")
+        call, log = worker_call(config, parts.info), str(writer.log)
         runner = stack.enter_context(_runner(parts, call, log, progress))
         try:
             driver = Driver(parts, writer, runner, checked.score, progress, _trains_proposals(config, runner))
             end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
-        except (EnvironmentFault, OSError) as error:
+        except (EnvironmentFault, OSError, results.StoreError) as error:
             with suppress(results.StoreError):  # do not hide the first error
                 writer.finish("interrupted", str(error))
             raise
@@ -280,6 +282,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             *([f"Random proposals: {majority}"] if majority else []),
             _plan(config),
             f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
+            *([f"Files in {config.files.rstrip('/')}/{config.study}."] if config.files else []),
         )
     )
 

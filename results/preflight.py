@@ -11,8 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import migrations, schema, study_folder
+from results import migrations, schema
 from results.connection import Location
+from results.files import study_folder
+from results.files.places import Place, RemotePath
 from results.lock import check_free
 from results.measures import Measure, own_measures
 from results.writing.session import check_continues
@@ -35,7 +37,13 @@ def check_writable_below(folder: Path) -> None:
         pass
 
 
-def check_writer(location: Location, study: str, settings: Mapping[str, Any], measures: Iterable[Measure]) -> None:
+def check_writer(
+    location: Location,
+    study: str,
+    settings: Mapping[str, Any],
+    measures: Iterable[Measure],
+    files: Place | None = None,
+) -> None:
     """Check that a writer of a study can be opened.
 
     A store of an older version is upgraded by the writer; its study is not compared.
@@ -44,7 +52,7 @@ def check_writer(location: Location, study: str, settings: Mapping[str, Any], me
     ----------
     location
         Of the store.
-    study, settings, measures
+    study, settings, measures, files
         As for :class:`results.writer.StudyWriter`.
 
     Raises
@@ -53,7 +61,7 @@ def check_writer(location: Location, study: str, settings: Mapping[str, Any], me
         As the writer would.
     """
     declared = {measure.name: measure for measure in own_measures(measures)}
-    folder = location.files / study
+    folder = study_folder.folder_of(location, study, None, files)
     if location.file is not None:
         connections.check_folder(location.file.parent)
         _check_rights(location, folder)
@@ -67,7 +75,7 @@ def check_writer(location: Location, study: str, settings: Mapping[str, Any], me
         if migrations.stored_version(connection, location) != migrations.VERSION:
             return
         stored = connection.execute(sa.select(schema.studies).where(schema.studies.c.name == study)).first()
-        _check_rights(location, study_folder.checked_folder(connection, location, study, stored))
+        _check_rights(location, study_folder.checked_folder(connection, location, study, stored, files))
     if stored is not None:
         check_continues(location, study, stored, settings, declared)
 
@@ -83,11 +91,14 @@ def older_version(location: Location) -> int | None:
     return None if version == migrations.VERSION else version
 
 
-def _check_rights(location: Location, folder: Path) -> None:
+def _check_rights(location: Location, folder: Place) -> None:
     """Raise StoreError unless the database and the folder of the study can be made or written."""
     try:
         if location.file is not None:
             check_writable(location.file)
-        check_writable_below(folder)
+        if isinstance(folder, RemotePath):
+            folder.check_writable()
+        else:
+            check_writable_below(folder)
     except OSError as error:
         raise connections.explain(location, error) from error

@@ -210,7 +210,9 @@ studies = sa.Table(
     sa.Column("updated_at", Name(40), nullable=False, doc="Last change.", info=_unit("UTC")),
     sa.Column("measures", Json, doc="The evaluator's own measures: list of name, unit, maximise, meaning, required."),
     sa.Column("identity", Name(32), doc="Random text that names the study, also in its folder of files."),
-    sa.Column("folder", ExactText, doc="Absolute path of the study's files; NULL if they are beside the database."),
+    sa.Column(
+        "folder", ExactText, doc="Absolute path or URL of the study's files; NULL if they are beside the database."
+    ),
     info={"doc": "One row per study; times are in ISO 8601."},
 )
 

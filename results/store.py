@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import data_copies, study_folder
+from results import data_copies
 from results.errors import StoreError
+from results.files import study_folder
+from results.files.places import Place, place, remove_all
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
 from results.lookups import check_name, full_key, latest_proposals, numbers_of, study_numbers, study_row
@@ -306,7 +307,7 @@ class Store(StoreFrames):
             raise StoreError(f"The weights of {found.realised} are missing: {path}. Restore them, or train it again.")
         return StoredNetwork(**asdict(found), repeat=number, weights=path)
 
-    def files(self, study: str) -> Path:
+    def files(self, study: str) -> Place:
         """Folder of a study's weights, checkpoints and log, whether or not it exists yet.
 
         Parameters
@@ -316,12 +317,13 @@ class Store(StoreFrames):
 
         Returns
         -------
-        pathlib.Path
+        pathlib.Path or RemotePath
+            A RemotePath, whose text is a URL, if the study was started with ``--files URL``.
 
         Raises
         ------
         StoreError
-            If it belongs to another study.
+            If it belongs to another study, or if its URL cannot be used.
         """
         row = None
         if self.holds(study):
@@ -329,7 +331,7 @@ class Store(StoreFrames):
                 row = study_row(connection, study)
         return self._folder(check_name(study), row)
 
-    def _folder(self, study: str, row: sa.Row[Any] | None) -> Path:
+    def _folder(self, study: str, row: sa.Row[Any] | None) -> Place:
         """The folder of a study. Raises StoreError if it belongs to another study."""
         folder = study_folder.folder_of(self._location, study, row)
         study_folder.check_owner(
@@ -368,7 +370,13 @@ class Store(StoreFrames):
             settings = connection.scalars(sa.select(studies.c.settings))
             return {name for each in settings if (name := data_copies.copy_named(each)) is not None}
 
-    def writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> StudyWriter:
+    def writer(
+        self,
+        study: str,
+        settings: Mapping[str, Any],
+        measures: Iterable[Measure] = (),
+        files: str | PathLike[str] | None = None,
+    ) -> StudyWriter:
         """Begin or continue a study; creates store, study and its folder of files as needed.
 
         Parameters
@@ -379,6 +387,9 @@ class Store(StoreFrames):
             Plain JSON data. Names that begin with ``_`` may differ when a study is continued; the newest are kept.
         measures : iterable of Measure
             Measures that the evaluator declares; its own are stored with the study.
+        files : str or path, optional
+            Path or URL of fsspec: the study's files are in the folder STUDY there. By default, they stay where they
+            are, or are beside the store. A study that is continued has its files there already.
 
         Returns
         -------
@@ -390,18 +401,26 @@ class Store(StoreFrames):
         SettingsDiffer
             If the study has other settings.
         StoreError
-            If another process writes the study, if the store's folder is missing, or if the store cannot be written.
+            If another process writes the study, if the store's folder is missing, or if the store or the files cannot
+            be written.
         """
         from results.writer import StudyWriter
 
-        return StudyWriter(self._location, check_name(study), settings, measures)
+        named = None if files is None else place(files)
+        return StudyWriter(self._location, check_name(study), settings, measures, named)
 
-    def check_writer(self, study: str, settings: Mapping[str, Any], measures: Iterable[Measure] = ()) -> None:
+    def check_writer(
+        self,
+        study: str,
+        settings: Mapping[str, Any],
+        measures: Iterable[Measure] = (),
+        files: str | PathLike[str] | None = None,
+    ) -> None:
         """Make all checks of :meth:`writer`. Nothing is written or upgraded.
 
         Parameters
         ----------
-        study, settings, measures
+        study, settings, measures, files
             As for :meth:`writer`.
 
         Raises
@@ -411,7 +430,7 @@ class Store(StoreFrames):
         """
         from results.preflight import check_writer
 
-        check_writer(self._location, check_name(study), settings, measures)
+        check_writer(self._location, check_name(study), settings, measures, None if files is None else place(files))
 
     def older_version(self) -> int | None:
         """The version of the store's schema, if the next reader will upgrade it.
@@ -512,7 +531,7 @@ class Store(StoreFrames):
             _log.warning("%s", kept)
         elif folder.exists():
             with connections.clear_errors(self._location):
-                shutil.rmtree(folder)
+                remove_all(folder)
         data_copies.remove_unnamed(self._location, self._named_copies)
 
 

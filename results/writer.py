@@ -45,7 +45,7 @@ class StudyWriter(StudySession):
     ----------
     study : str
         Name of the study.
-    files : pathlib.Path
+    files : pathlib.Path or RemotePath
         The study's folder for weights, checkpoints and log, which exists.
     """
 

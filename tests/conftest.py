@@ -31,6 +31,24 @@ def postgresql():
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_server():
+    """A running S3 server, see tests/s3.py; a test that stops it starts it again."""
+    from .s3 import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The S3 server, which the environment names."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
 def pytest_collection_modifyitems(items):
     """A slow test may take half an hour until it counts as hanging."""
     for item in items:

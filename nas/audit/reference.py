@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -33,6 +32,8 @@ from nas.screening.screener import screener_of
 from nas.seeds import seed
 from nas.spaces.choices import at_random
 from nas.spaces.contract import SearchSpace
+from results.errors import StoreError
+from results.files.places import Place, replace_text
 
 FILE = "scores.json"
 ATTEMPTS = 12  # at most, random proposals per architecture of the reference sample
@@ -47,7 +48,7 @@ class ReferenceScores:
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or RemotePath
         The study's files. If the folder cannot be written, nothing is stored.
     config : Config
         The study's settings, with its lower budget.
@@ -66,7 +67,7 @@ class ReferenceScores:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         config: Config,
         task: Task,
         spaces: Mapping[str, SearchSpace],
@@ -166,10 +167,8 @@ class ReferenceScores:
         """
         if not self._changes or self._changes < least_share * self._size():
             return
-        partial = self._path.with_name(f"{FILE}.{os.getpid()}.partial")
-        with suppress(OSError):
-            partial.write_text(json.dumps({"version": self._version} | self._stored), encoding="utf-8")
-            os.replace(partial, self._path)
+        with suppress(OSError, StoreError):
+            replace_text(self._path, json.dumps({"version": self._version} | self._stored))
             self._changes = 0
 
     def _size(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from nas.config import STORE
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
+from results.files.places import is_url
 
 _KEY = re.compile("[0-9a-fA-F]{4,}")
 
@@ -20,8 +21,9 @@ def load(
     Parameters
     ----------
     key_or_folder
-        A folder that ``network.save`` wrote; or the key of a candidate in the store, or an unambiguous prefix of it:
-        then the network whose accuracies are in the store, at its highest fidelity.
+        A folder that ``network.save`` wrote, as a path or a URL such as ``s3://bucket/folder``; or the key of a
+        candidate in the store, or an unambiguous prefix of it: then the network whose accuracies are in the store, at
+        its highest fidelity.
     study
         The study that trained the candidate; needed if several studies did, because each has weights of its own.
     store
@@ -59,7 +61,7 @@ def is_folder(key_or_folder: str | Path, study: str | None = None, repeat: int |
     Raises UserError if a text could be both or is neither, or for a study or a repeat of a folder.
     """
     is_key = isinstance(key_or_folder, str) and _KEY.fullmatch(key_or_folder.strip()) is not None
-    exists = Path(key_or_folder).is_dir()
+    exists = is_url(key_or_folder) or Path(key_or_folder).is_dir()
     if is_key and exists and study is None:
         raise UserError(
             f"A network must be named by a key or a folder. Got {key_or_folder!r}, which could be both: write "

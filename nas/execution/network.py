@@ -14,10 +14,11 @@ from nas.execution.labels import join_labels, join_probabilities
 from nas.execution.passes import NetworkPasses
 from nas.execution.serialization import WEIGHTS, network_files, read_network, read_weights
 from nas.execution.static import StaticNetwork
-from nas.files import Files, write_folder
+from nas.files import Files, local_folder, write_folder
 from nas.representation.cost import subnetwork_macs
 from nas.representation.elements import Subnetwork
 from nas.representation.gates import check_utilization
+from results.files.places import Place
 
 
 class AnytimeNetwork(NetworkPasses):
@@ -314,13 +315,13 @@ class AnytimeNetwork(NetworkPasses):
         return network_files(self.architecture, self.preprocess, self.state_dict())
 
     @staticmethod
-    def load(folder: str | Path) -> AnytimeNetwork:
+    def load(folder: str | Place) -> AnytimeNetwork:
         """Load a network that :meth:`save` wrote.
 
         Parameters
         ----------
         folder
-            The folder of the network.
+            The folder of the network: a path, or a URL such as ``s3://bucket/folder``.
 
         Returns
         -------
@@ -331,11 +332,14 @@ class AnytimeNetwork(NetworkPasses):
         ------
         UserError
             If the folder contains no network.
+        results.StoreError
+            If the URL cannot be used.
         """
-        architecture, preprocess = read_network(folder)
-        network = AnytimeNetwork(architecture)
-        network.preprocess = preprocess
-        network.read_weights(Path(folder, WEIGHTS))
+        with local_folder(folder) as local:
+            architecture, preprocess = read_network(local)
+            network = AnytimeNetwork(architecture)
+            network.preprocess = preprocess
+            network.read_weights(local / WEIGHTS)
         return network.eval()
 
     def read_weights(self, path: str | Path) -> None:

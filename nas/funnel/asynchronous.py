@@ -23,6 +23,7 @@ from nas.funnel.limits import Limits, check_that_training_works
 from nas.funnel.records import Candidate
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer
+from nas.workers.job_folder import discard
 from nas.workers.job_queue import JobQueue
 
 NOTHING_NEW = "no feasible candidate was found that the study has not seen"
@@ -292,7 +293,7 @@ class AsynchronousFunnel:
             self.keeper.update()
         del self._in_flight[candidate]
         self._durations.append(self.keeper.clock.elapsed() - flight.started)
-        self.trainer.evaluator.discard(flight.training.job.folder)
+        discard(self.trainer.evaluator, flight.training.job.folder)
         self._show()
 
     def _show(self) -> None:

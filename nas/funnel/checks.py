@@ -67,7 +67,7 @@ def checked_search(
     check_augmentation(stored, info)
     settings = stored_settings(config, info)
     try:
-        opened.check_writer(study, settings, parts.evaluator.measures)
+        opened.check_writer(study, settings, parts.evaluator.measures, config.files)
     except results.SettingsDiffer as error:
         if "data_fingerprint" in error.differences:
             check_repeatable(lambda: evaluator_of(config), config.data, info)

@@ -12,6 +12,7 @@ from nas.funnel.records import Candidate, Curve, Records
 from nas.funnel.state import FinalsPlan, StateKeeper
 from nas.funnel.training import CandidateTrainer
 from nas.representation.architecture import Architecture
+from nas.workers.job_folder import discard
 from results.front import Score, hypervolume
 
 RESERVE = 0.9  # share of the time left that is planned for
@@ -52,7 +53,7 @@ class Finals:
         failed = [candidate.id for candidate, _ in self._missing(repeats, plan)]
         for candidate, repeat in repeats:
             if candidate.id not in failed:  # a failed training restarts from its checkpoint
-                self.trainer.evaluator.discard(self.records.folder(candidate.key, "full", repeat))
+                discard(self.trainer.evaluator, self.records.folder(candidate.key, "full", repeat))
         if not failed:
             return ""
         (last,) = self.records.numbered(failed[-1:])

@@ -13,6 +13,7 @@ from nas.config import Config
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer
+from nas.workers.job_folder import discard
 
 
 class SuccessiveHalving:
@@ -59,4 +60,4 @@ class SuccessiveHalving:
             records.set_statuses(changes)
             self.keeper.update()
         for candidate in entered if last else entered[survivors:]:
-            self.trainer.evaluator.discard(records.folder(candidate.key, "search", 0))
+            discard(self.trainer.evaluator, records.folder(candidate.key, "search", 0))

@@ -24,6 +24,7 @@ from nas.spaces.loading import load_spaces
 from nas.strategies.contract import Strategy
 from nas.workers.gpus import visible_gpus
 from nas.workers.session import EvaluatorCall
+from results.files.places import place
 
 
 def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
@@ -172,4 +173,13 @@ def canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         evaluator=canonical_spec("nas.evaluators", config.evaluator),
         data=absolute_data(config.data),
         hierarchy=config.hierarchy and str(absolute(config.hierarchy)),
+        files=config.files and _files_place(config.files),
     )
+
+
+def _files_place(text: str) -> str:
+    """The absolute path or the URL of the studies' folders. Raises UserError if workers cannot reach it."""
+    found = place(text)
+    if str(found).startswith("memory://"):
+        raise UserError(f"--files must be a place that other processes reach. Got {text}: use a folder or s3://.")
+    return str(found.resolve())

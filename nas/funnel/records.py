@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.config import Config
@@ -20,6 +19,8 @@ from nas.screening.proposals import Proposal, Rejected
 from nas.spaces.choices import Domains
 from nas.strategies.contract import Trial
 from nas.workers.runner import Failure
+from results.files.places import Place
+from results.files.study_log import LOG
 from results.front import Score
 from results.text import clean_text
 
@@ -105,7 +106,7 @@ class Records:
         return self.fidelity(epochs, self.config.images)
 
     def folder(self, key: str, stage: str, repeat: int) -> str:
-        """Folder of a training: its checkpoint and its network."""
+        """Folder of a training: its checkpoint and its network; a path or a URL."""
         return str(self.files.resolve() / "candidates" / key / f"{stage}-{repeat}")
 
     # Reading -----------------------------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ class Records:
             realised_key=realised.key if realised else candidate.key,
             architecture=outcome.realised,
             points=outcome.points,
-            weights=str(Path(folder).relative_to(self.files.resolve())) if outcome.saved else None,
+            weights=folder.removeprefix(f"{self.files.resolve()}/") if outcome.saved else None,
         )
         if repeat == 0:
             costs, accuracies = ([point[name] for point in outcome.points] for name in ("macs", "accuracy"))
@@ -276,9 +277,8 @@ class Records:
         self._trials.clear()
         return len(again)
 
-    def log(self, *texts: str) -> Path:
-        """Append texts to the study's log; returns its path."""
-        path = self.files / "log.txt"
-        with open(path, "a", encoding="utf-8") as file:
+    def log(self, *texts: str) -> Place:
+        """Append texts to the study's log; returns its place."""
+        with open(self._writer.log, "a", encoding="utf-8") as file:
             file.writelines(f"{clean_text(text)}\n" for text in texts)
-        return path
+        return self.files / LOG

@@ -13,6 +13,7 @@ from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Candidate, Records
 from nas.representation.architecture import Architecture
 from nas.seeds import seed
+from nas.workers.job_folder import discard
 from nas.workers.runner import Failure, Runner
 
 READ_AT_ONCE = 32  # architectures
@@ -163,7 +164,7 @@ class CandidateTrainer:
         """Write the failure of a job, and show it. ends: whether the candidate's status becomes "failed"."""
         self.records.add_failure(candidate, failure, ends=ends)
         if ends:
-            self.evaluator.discard(job.folder)
+            discard(self.evaluator, job.folder)
         self.display.progress.say(f"Candidate {candidate.key} failed: {failure.reason}")
 
     def check_time(self) -> None:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from nas.errors import EnvironmentFault
 from nas.evaluation.faults import fault_of
 from nas.evaluation.jobs import Job
 from nas.ray.data import PlacedCall
 from nas.ray.job_files import Files, read_files, working_folder, write_files
+from nas.workers.job_folder import check_shared
 from nas.workers.session import opened_evaluator, run_job
 
 if TYPE_CHECKING:
@@ -49,22 +51,34 @@ class Worker:
         self._evaluator = opened_evaluator(self._call, self._messages.put)
         return self._messages.get()
 
-    def start(self, job: dict[str, Any], files: Files, code: tuple[ray.ObjectRef | None]) -> dict[str, Any]:
+    def start(self, job: dict[str, Any], files: Files | None, code: tuple[ray.ObjectRef | None]) -> dict[str, Any]:
         """Begin a job.
 
-        files: of its folder, with the checkpoint that it continues from. code: reference to the user's code that it
-        needs, in a tuple, because Ray would load an argument of its own each time.
+        files: of its folder, with the checkpoint that it continues from; None if the folder is shared or has a URL.
+        code: reference to the user's code that it needs, in a tuple, because Ray would load an argument of its own each
+        time.
         """
         if code[0] is not None and code[0] != self._code:
             self._code = code[0]
             ray.get(code[0]).install()
         self._delivered = time.monotonic()
-        threading.Thread(target=self._run, args=(Job(**job), files), daemon=True).start()
+        run = (lambda: self._run_in_place(Job(**job))) if files is None else lambda: self._run(Job(**job), files)
+        threading.Thread(target=run, daemon=True).start()
         return {}
 
     def next_message(self) -> dict[str, Any]:
         """Wait for the next message of the job. "files" are of its folder: all of them with the outcome."""
         return self._messages.get()
+
+    def _run_in_place(self, job: Job) -> None:
+        """Run a job whose folder has a URL or is shared by all nodes."""
+        assert self._evaluator is not None
+        try:
+            check_shared(job.folder)
+        except EnvironmentFault as error:
+            self._messages.put({"fault": fault_of(error).to_json()})
+            return
+        run_job(self._evaluator, job, self._messages.put)
 
     def _run(self, job: Job, files: Files) -> None:
         """Run a job in a working folder, because its own is on the machine of the driver."""

@@ -19,7 +19,7 @@ from nas.ray.data import check_files, placed
 from nas.ray.environment import CodeSender, plugins_of_job, plugins_of_worker
 from nas.ray.failures import fault_of_ray
 from nas.ray.head import Head
-from nas.ray.job_files import write_files
+from nas.ray.job_files import Files, read_files, write_files
 from nas.ray.logs import logged_output
 from nas.ray.nodes import Node, Request, autoscales, described, living_nodes
 from nas.ray.slot import Slot, State
@@ -27,6 +27,7 @@ from nas.workers.job_queue import JobQueue
 from nas.workers.machines import Machine, Machines
 from nas.workers.runner import OPENING, Done, EpochDone, Patience
 from nas.workers.session import EvaluatorCall
+from results.files.places import is_url
 
 WAIT = 0.25  # seconds between checks for signals and for hanging workers
 NODES_EVERY = 2.0  # seconds between looks at the nodes of the cluster
@@ -53,6 +54,8 @@ class RayRunner:
         Runtime environment of the actors.
     log, say
         The study's log, and the user's display.
+    shared_files
+        Whether workers read and write the folders of jobs themselves, as they do at a URL.
 
     Notes
     -----
@@ -71,11 +74,13 @@ class RayRunner:
         environment: Mapping[str, Any] | None = None,
         log: str | None = None,
         say: Callable[[str], None] = lambda text: None,
+        shared_files: bool = False,
     ) -> None:
         threads = str(call.threads)
         self._environment = dict(environment or {})
         self._environment["env_vars"] = {"OMP_NUM_THREADS": threads, **self._environment.get("env_vars", {})}
         self._call, self._request, self._workers, self._log, self._say = call, request, workers, log, say
+        self._shared_files = shared_files
         self._code = CodeSender(plugins_of_worker(call, data))
         self._placed_call = ray.put(placed(call, data, self._code.reference()))
         self._head = Head()
@@ -130,6 +135,10 @@ class RayRunner:
         """References to the call of the evaluator, and to the user's code that a job needs."""
         return self._placed_call, (self._code.reference(plugins_of_job(job.architecture)),)
 
+    def files_of(self, job: Job) -> Files | None:
+        """The files of a job's folder, for its worker; None if the worker reads and writes the folder itself."""
+        return None if self._shared_files or is_url(job.folder) else read_files(job.folder)
+
     # Slots -------------------------------------------------------------------------------------------------------
 
     def _running(self) -> int:
@@ -145,7 +154,8 @@ class RayRunner:
                 waiting.put_back(job)  # alone, in a new worker: others may hold memory of the device
                 self.close()
                 break
-            slot.start(job, self._code.reference(plugins_of_job(job.architecture)))
+            code = self._code.reference(plugins_of_job(job.architecture))
+            slot.start(job, code, self.files_of(job))
         beginning = sum(slot.job is None for slot in self._slots)
         room = self._limit() - len(self._slots)
         startable = waiting.startable(running=self._running(), most=beginning + room)
@@ -322,7 +332,8 @@ def ray_runner(
     call = replace(call, settings=settings)
     if data is None:
         check_files(call.files, [node for node in living_nodes() if node.slots(request)])
-    runner = RayRunner(call, data=data, request=request, workers=config.workers, log=log, say=say)
+    shared = config.files is not None
+    runner = RayRunner(call, data=data, request=request, workers=config.workers, log=log, say=say, shared_files=shared)
     with logged_output(log, lambda address: names.get(address, address)):
         try:
             yield runner

@@ -11,7 +11,7 @@ import ray
 
 from nas.evaluation.jobs import Job
 from nas.ray.actor import Worker
-from nas.ray.job_files import read_files
+from nas.ray.job_files import Files
 
 
 class State(Enum):
@@ -70,10 +70,13 @@ class Slot:
         else:
             self.state, self.call = State.RUNNING, self._actor.next_message.remote()
 
-    def start(self, job: Job, code: ray.ObjectRef | None) -> None:
-        """Send a job, with the checkpoint that it continues from, and a reference to the user's code that it needs."""
+    def start(self, job: Job, code: ray.ObjectRef | None, files: Files | None) -> None:
+        """Send a job, and a reference to the user's code that it needs.
+
+        files: of the job's folder, with the checkpoint that it continues from; None if the worker reads them itself.
+        """
         self.job, self.epochs, self.silent, self.fresh = job, 0, 0.0, False
-        self.state, self.call = State.STARTING, self._actor.start.remote(job.to_json(), read_files(job.folder), (code,))
+        self.state, self.call = State.STARTING, self._actor.start.remote(job.to_json(), files, (code,))
 
     def rest(self) -> None:
         """Wait for a job."""

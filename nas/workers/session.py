@@ -18,6 +18,7 @@ from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.faults import fault_of
 from nas.evaluation.jobs import Job
 from nas.evaluation.loading import data_files, load_evaluator
+from nas.workers.job_folder import job_folder
 from nas.workers.machines import Machine
 from nas.workers.outcome_checks import checked_outcome
 
@@ -100,7 +101,15 @@ def opened_evaluator(call: Loads, send: Send) -> Evaluator | None:
 def run_job(evaluator: Evaluator, job: Job, send: Send) -> None:
     """Run a job, and send its messages; the last one is its outcome or a fault."""
     try:
-        outcome = evaluator.evaluate(job, lambda epoch: send({"epoch": int(epoch)}))
-        send({"outcome": checked_outcome(job, outcome, evaluator.measures).to_json()})
+        with job_folder(job, evaluator.checkpoint) as folder:
+
+            def report(epoch: int) -> None:
+                folder.reported()
+                send({"epoch": int(epoch)})
+
+            outcome = evaluator.evaluate(folder.job, report)
+            message = {"outcome": checked_outcome(job, outcome, evaluator.measures).to_json()}
+            folder.finish()
+        send(message)
     except BaseException as error:  # a plug-in may raise anything
         send({"fault": fault_of(error).to_json()})

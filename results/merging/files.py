@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from results.connection import Location
-from results.study_folder import OWNER, belongs_to, claim
+from results.files.places import OWNER, Place, RemotePath
+from results.files.study_folder import belongs_to, claim
 
 STAGING = ".merging"
 """Folder beside the folders of studies, in which copies are made; no study can have this name."""
 
 
-def staged(folder: Path, source: Path, location: Location, study: str, identity: str) -> Path:
+def staged(folder: Path, source: Place, location: Location, study: str, identity: str) -> Path:
     """A complete copy of a study's files, which the folder of a study will be replaced by.
 
     Parameters
@@ -23,7 +24,7 @@ def staged(folder: Path, source: Path, location: Location, study: str, identity:
     folder
         Of the study here.
     source
-        Of the study there; it may be missing.
+        Of the study there; it may be missing, or have a URL.
     location, study, identity
         Of the study here.
 
@@ -40,7 +41,11 @@ def staged(folder: Path, source: Path, location: Location, study: str, identity:
     for name in set(_files(copy)) - names:
         (copy / name).unlink()
     for name in sorted(names):
-        _copy(source / name, copy / name)
+        if isinstance(source, RemotePath):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).fetch(copy / name)
+        else:
+            _copy(source / name, copy / name)
     return copy
 
 
@@ -71,13 +76,13 @@ def in_place(folder: Path, copy: Path, is_final: Callable[[], bool]) -> Iterator
         copy.parent.rmdir()
 
 
-def _files(folder: Path) -> Iterator[str]:
+def _files(folder: Place) -> Iterator[str]:
     """Relative names of all files below a folder, except those that name its study."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name).relative_to(folder)
-            if not (len(path.parts) == 1 and (name == OWNER or name.startswith(f"{OWNER}."))):
-                yield str(path)
+    if isinstance(folder, RemotePath):
+        names = iter(folder.names())
+    else:
+        names = (str(Path(place, name).relative_to(folder)) for place, _, below in os.walk(folder) for name in below)
+    return (name for name in names if not (name == OWNER or name.startswith(f"{OWNER}.")))
 
 
 def _copy(source: Path, target: Path) -> None:

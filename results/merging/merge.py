@@ -12,9 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import data_copies, migrations, study_folder
+from results import data_copies, migrations
 from results.connection import Location
 from results.errors import StoreError
+from results.files import study_folder
+from results.files.places import Place, RemotePath
 from results.lock import acquire_advisory, check_free, creation_lock, study_lock
 from results.merging import files, plan, rows
 from results.schema import studies
@@ -137,7 +139,8 @@ class Merger:
         origin = study_folder.checked_folder(there, source.location, row.name, row)
         with ExitStack() as stack:
             settings = self._with_data(stack, source.location, row.settings)
-            copy = files.staged(folder, origin, location, study.name, study.identity)
+            if folder != origin:
+                copy = files.staged(_local(folder, study.name), origin, location, study.name, study.identity)
             _check_unchanged(source, row)
 
             def is_final() -> bool:
@@ -151,14 +154,18 @@ class Merger:
                 if present is not None:
                     rows.delete_rows(here, present.id)
                 values = dict(row._mapping) | {"name": study.name, "identity": study.identity}
-                values |= {"id": present.id if present else None, "folder": None if location.file else str(folder)}
+                values |= {
+                    "id": present.id if present else None,
+                    "folder": study_folder.stored_text(folder, location, study.name),
+                }
                 number = _inserted(here, values)
                 ids = rows.copy_rows(there, here, row.id, number)
                 settings, memo = rows.with_new_ids(settings, row.memo, ids)
                 mine = studies.c.id == number
                 here.execute(sa.update(studies).where(mine).values(settings=settings, memo=memo))
                 counts = len(ids), rows.networks_of(here, number)
-                stack.enter_context(files.in_place(folder, copy, is_final))
+                if folder != origin:
+                    stack.enter_context(files.in_place(_local(folder, study.name), copy, is_final))
         return counts
 
     def _with_data(self, stack: ExitStack, other: Location, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,6 +214,16 @@ class Merger:
                 acquire_advisory(connection, study)
                 connection.commit()
             yield connection
+
+
+def _local(folder: Place, study: str) -> Path:
+    """The folder of a study here. Raises StoreError if it has a URL, because it could not be replaced at once."""
+    if isinstance(folder, RemotePath):
+        raise StoreError(
+            f"A study is merged into a folder of this machine. The files of {study!r} are in {folder}: merge it into "
+            "another store, or under another name."
+        )
+    return folder
 
 
 def _inserted(connection: sa.Connection, values: dict[str, Any]) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from results.errors import StoreError
+from results.files.places import Place
 from results.lookups import best_first, full_key, numbers_of, of_studies, study_row
 from results.schema import candidates, evaluations, studies
 
@@ -50,15 +50,15 @@ class StoredNetwork:
         Full key of the network that training made of it.
     repeat : int
         Number of the training of the candidate, from 0.
-    weights : pathlib.Path
-        File or folder of the trained weights.
+    weights : pathlib.Path or RemotePath
+        File or folder of the trained weights; its text is a URL if the study was started with ``--files URL``.
     """
 
     study: str
     candidate: str
     realised: str
     repeat: int
-    weights: Path
+    weights: Place
 
 
 def find_candidate(connection: sa.Connection, prefix: str, study: str | None) -> StoredCandidate:

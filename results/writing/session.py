@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,8 +15,11 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from results import connection as connections
-from results import data_copies, migrations, schema, study_folder
+from results import data_copies, migrations, schema
 from results.errors import SettingsDiffer, StoreError
+from results.files import study_folder
+from results.files.places import Place
+from results.files.study_log import appended_log
 from results.front import Score
 from results.lock import acquire_advisory, creation_lock, study_lock
 from results.measures import Measure, own_measures
@@ -32,7 +36,7 @@ class StudySession:
     ----------
     study : str
         Name of the study.
-    files : pathlib.Path
+    files : pathlib.Path or RemotePath
         The study's folder for weights, checkpoints and log, which exists.
     """
 
@@ -42,6 +46,7 @@ class StudySession:
         study: str,
         settings: Mapping[str, Any],
         measures: Iterable[Measure] = (),
+        files: Place | None = None,
     ) -> None:
         self.study = study
         self._location = location
@@ -53,7 +58,7 @@ class StudySession:
             connection = self._open(opened)
             changed = now()
             self._number, self._own, self.files = self._join(
-                connection, changed, dict(settings), {m.name: m for m in declared}
+                connection, changed, dict(settings), {m.name: m for m in declared}, files
             )
             self._connection = LastingConnection(connection, location, study, self._number, changed)
             opened.callback(self._connection.close)
@@ -77,18 +82,23 @@ class StudySession:
         return connection
 
     def _join(
-        self, connection: sa.Connection, changed: str, settings: dict[str, Any], declared: dict[str, Measure]
-    ) -> tuple[int, dict[str, Measure], Path]:
+        self,
+        connection: sa.Connection,
+        changed: str,
+        settings: dict[str, Any],
+        declared: dict[str, Measure],
+        files: Place | None,
+    ) -> tuple[int, dict[str, Measure], Place]:
         """Continue the study, or begin it; returns its number, the evaluator's own measures by name, and its folder.
 
-        changed: the present time.
+        changed: the present time. files: as for :func:`results.files.study_folder.folder_of`.
         """
         settings, location = json.loads(schema.to_json(settings)), self._location
         with connection.begin():
             stored = connection.execute(sa.select(studies).where(studies.c.name == self.study)).first()
-            folder = study_folder.checked_folder(connection, location, self.study, stored)
+            folder = study_folder.checked_folder(connection, location, self.study, stored, files)
             values: dict[str, Any] = {"settings": settings, "state": "running", "updated_at": changed}
-            values["folder"] = None if location.file else str(folder)
+            values["folder"] = study_folder.stored_text(folder, location, self.study)
             if stored is None:
                 identity = study_folder.new_identity()
                 values |= {
@@ -131,6 +141,11 @@ class StudySession:
             self._connection.abandon()  # a signal may have come between the begin of a transaction and its body
             self.finish("failed" if isinstance(error, Exception) else "interrupted", reason)
         return None
+
+    @cached_property
+    def log(self) -> Path:
+        """The local file to which the study's log is appended; see :func:`results.files.study_log.appended_log`."""
+        return self._opened.enter_context(appended_log(self.files))
 
     def close(self) -> None:
         """Give up the connection and the lock; may be called more than once."""

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nas.funnel.training import OutOfTime
 from nas.launch import run
 from nas.plugins import load_plugin
 from nas.study import Study
+from nas.workers.job_folder import job_folder
 from nas.workers.job_queue import JobQueue
 from nas.workers.runner import Failure
 from nas.workers.session import EvaluatorCall
@@ -191,7 +193,9 @@ class InProcess:
             assert patience(job) > 0
             outcome: Outcome | Failure | None
             try:
-                outcome = self.evaluator.evaluate(job, lambda epoch: progress(job, epoch))
+                with job_folder(job, self.evaluator.checkpoint) as folder:
+                    outcome = self.evaluator.evaluate(folder.job, partial(progress, job))
+                    folder.finish()
             except OutOfTime:
                 raise
             except Exception as error:

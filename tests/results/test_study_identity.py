@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 import results
-from results import connection, study_folder
+from results import connection
+from results.files import study_folder
 from results.schema import studies
 
 KEY, REALISED = "abcd0001", "abcd9999"

@@ -19,6 +19,7 @@ from nas.evaluation.faults import Fault, fault_of
 from nas.evaluation.jobs import Job
 from nas.ray.data import PlacedCall
 from nas.ray.job_files import Files, read_files, working_folder, write_files
+from nas.workers.job_folder import check_shared
 from nas.workers.session import opened_evaluator, run_job
 from results.front import Score
 
@@ -82,13 +83,14 @@ class StretchTrainable(tune.Trainable):
         job: dict[str, Any],
         stretches: Sequence[Stretch],
         score: Score,
-        files: Files,
+        files: Files | None,
     ) -> dict[str, Any]:
         """Take the job of a trial, before its first step and after every pause; the first one loads the evaluator.
 
         code: of the user, in a tuple, because Ray would load an argument of its own each time. stretches: that are
-        left. files: of the job's folder, with the checkpoint that it continues from. Returns id and name of the node,
-        and after loading the message of :func:`nas.workers.session.opened_evaluator`.
+        left. files: of the job's folder, with the checkpoint that it continues from; None if this worker reads and
+        writes the folder itself. Returns id and name of the node, and after loading the message of
+        :func:`nas.workers.session.opened_evaluator`.
         """
         self._end()
         self._score, self._stretches, self._fault = score, list(stretches), None
@@ -101,11 +103,14 @@ class StretchTrainable(tune.Trainable):
             if code[0] is not None and code[0] != self._code:
                 self._code = code[0]
                 ray.get(code[0]).install()
-            self._folder = working_folder()
-            write_files(self._folder, files)
+            if files is None:
+                check_shared(job["folder"])
+            else:
+                self._folder = working_folder()
+                write_files(self._folder, files)
         except (OSError, EnvironmentFault) as error:
             self._fault = fault_of(error).to_json()
-        self._job = replace(Job(**job), folder=self._folder or "")
+        self._job = replace(Job(**job), folder=self._folder or job["folder"])
         place = {"node": ray.get_runtime_context().get_node_id(), "name": platform.node()}
         return place | (messages[-1] if messages else {})
 
@@ -119,7 +124,7 @@ class StretchTrainable(tune.Trainable):
             return {METRIC: stretch.known, **place}
         outcome = self._trained(replace(self._job, until=stretch.epochs, test=stretch.test))
         costs, accuracies = ([point[name] for point in outcome["points"]] for name in ("macs", "accuracy"))
-        delivery = Delivery(outcome, read_files(self._job.folder))
+        delivery = Delivery(outcome, {} if self._folder is None else read_files(self._folder))
         return {METRIC: self._score(costs, accuracies), DELIVERY: delivery, **place}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:

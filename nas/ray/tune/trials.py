@@ -23,7 +23,7 @@ from nas.evaluation.faults import Fault, fault_of_hang
 from nas.evaluation.jobs import Outcome
 from nas.funnel.asynchronous import AsynchronousFunnel, Training
 from nas.ray.failures import fault_of_ray
-from nas.ray.job_files import read_files, write_files
+from nas.ray.job_files import write_files
 from nas.ray.nodes import autoscales, living_nodes
 from nas.ray.runner import RayRunner
 from nas.ray.tune.quiet import Signals, quiet_tune
@@ -177,7 +177,7 @@ class Bridge:
             flight.trial, flight.since, flight.opened = trial, time.monotonic(), False
             call, code = self.runner.call_for(job)
             flight.begun = _actor(trial).begin.remote(
-                call, code, job.to_json(), stretches, self.funnel.records.score, read_files(job.folder)
+                call, code, job.to_json(), stretches, self.funnel.records.score, self.runner.files_of(job)
             )
 
     def result(self, trial: Trial, result: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -122,5 +123,5 @@ def test_odd_characters_are_cleaned_everywhere(url, tmp_path, monkeypatch):
 
 def test_the_log_takes_any_text(tmp_path):
     records = Records.__new__(Records)
-    records.files = tmp_path
+    records.files, records._writer = tmp_path, SimpleNamespace(log=tmp_path / "log.txt")
     assert records.log("bad\udcff").read_text() == "bad\\udcff\n"

@@ -1,4 +1,4 @@
-"""The folder of a study's files: where it is, and a file in it that names the study to which it belongs."""
+"""The folder of a study's files: its place, and a file in it that names the study to which it belongs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import sqlalchemy as sa
 
 from results.connection import Location
 from results.errors import StoreError
+from results.files.places import OWNER, Place, RemotePath, place
 from results.schema import candidates, evaluations
-
-OWNER = "study.json"
-"""The file that names the study of a folder."""
 
 
 def new_identity() -> str:
@@ -23,15 +21,24 @@ def new_identity() -> str:
     return uuid.uuid4().hex
 
 
-def folder_of(location: Location, study: str, row: sa.Row[Any] | None) -> Path:
+def folder_of(location: Location, study: str, row: sa.Row[Any] | None, files: Place | None = None) -> Place:
     """The folder of a study: where it was created; beside the database if it is a file, so that both may be moved.
 
-    row: of the study, None if it is not in the store.
+    row: of the study, None if it is not in the store. files: the place of the studies' folders that the user names,
+    None for the present one.
     """
-    return Path(row.folder) if row is not None and row.folder else location.files / study
+    if files is not None:
+        return files / study
+    return place(row.folder) if row is not None and row.folder else location.files / study
 
 
-def belongs_to(folder: Path, location: Location, study: str, identity: str | None) -> bool:
+def stored_text(folder: Place, location: Location, study: str) -> str | None:
+    """The folder of a study as the store keeps it: None beside a database that is a file."""
+    beside = location.file is not None and folder == location.files / study
+    return None if beside else str(folder)
+
+
+def belongs_to(folder: Place, location: Location, study: str, identity: str | None) -> bool:
     """Whether a study owns the folder. identity: None for a study of an older version."""
     owner = _owner(folder)
     if owner is None:
@@ -42,7 +49,7 @@ def belongs_to(folder: Path, location: Location, study: str, identity: str | Non
     return owner.get("identity") == identity
 
 
-def why_kept(folder: Path, location: Location, study: str, row: sa.Row[Any]) -> str:
+def why_kept(folder: Place, location: Location, study: str, row: sa.Row[Any]) -> str:
     """Why the folder of a deleted study is kept; empty if it is the study's own."""
     if not belongs_to(folder, location, study, row.identity):
         return f"The folder {folder} belongs to another study. It is kept."
@@ -54,7 +61,7 @@ def why_kept(folder: Path, location: Location, study: str, row: sa.Row[Any]) -> 
     return ""
 
 
-def check_owner(folder: Path, location: Location, study: str, identity: str | None) -> None:
+def check_owner(folder: Place, location: Location, study: str, identity: str | None) -> None:
     """Raise StoreError if the folder belongs to another study. identity: new for a new study."""
     if not belongs_to(folder, location, study, identity):
         raise StoreError(
@@ -63,26 +70,37 @@ def check_owner(folder: Path, location: Location, study: str, identity: str | No
         )
 
 
-def checked_folder(connection: sa.Connection, location: Location, study: str, row: sa.Row[Any] | None) -> Path:
+def checked_folder(
+    connection: sa.Connection, location: Location, study: str, row: sa.Row[Any] | None, files: Place | None = None
+) -> Place:
     """The folder of a study that is begun or continued. row: of the study, None if it is begun.
 
-    Raises StoreError if the folder belongs to another study, or if the study has trained networks and it is missing.
+    files: as for :func:`folder_of`. Raises StoreError if the folder belongs to another study, if the study has trained
+    networks and it is missing, or if the study's files are in another place than the user names.
     """
-    folder = folder_of(location, study, row)
+    folder, present = folder_of(location, study, row, files), folder_of(location, study, row)
+    if row is not None and folder != present:
+        owner = _owner(folder)
+        if owner is None or owner.get("identity") != row.identity:
+            raise StoreError(
+                f"The files of study {study!r} are in {present}. Got --files with {folder}, where they are not: copy "
+                "them there first, or leave out --files."
+            )
     check_owner(folder, location, study, new_identity() if row is None else row.identity)
     if row is None or folder.is_dir():
         return folder
     kept = sa.select(evaluations.c.weights).join_from(evaluations, candidates)
     kept = kept.where(candidates.c.study_id == row.id, evaluations.c.weights.is_not(None))
     if connection.execute(kept.limit(1)).first():
+        empty = "" if isinstance(folder, RemotePath) else ", or make an empty folder to continue without these networks"
         raise StoreError(
             f"Study {study!r} needs its folder of trained networks. {folder} is missing: continue where it is, "
-            "restore it, or make an empty folder to continue without these networks."
+            f"restore it{empty}."
         )
     return folder
 
 
-def claim(folder: Path, location: Location, study: str, identity: str | None) -> str:
+def claim(folder: Place, location: Location, study: str, identity: str | None) -> str:
     """Make the folder, and write the study's identity into it, unless it holds it; returns the identity.
 
     identity: None for a study of an older version, which gets a new one. Raises StoreError if another process has
@@ -92,26 +110,36 @@ def claim(folder: Path, location: Location, study: str, identity: str | None) ->
     path = folder / OWNER
     if not path.exists():
         owner = {"identity": identity or new_identity(), "study": study, "store": location.label}
-        partial = path.with_name(f"{OWNER}.{owner['identity']}")
-        partial.write_text(json.dumps(owner), encoding="utf-8")
-        try:
-            os.link(partial, path)  # fails if the file exists, which a renaming would replace
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            os.replace(partial, path)
-        partial.unlink(missing_ok=True)
+        if isinstance(path, RemotePath):
+            path.create_text(json.dumps(owner))
+        else:
+            _create(path, json.dumps(owner), owner["identity"])
     check_owner(folder, location, study, identity)
     return identity or str((_owner(folder) or {})["identity"])
 
 
-def _owner(folder: Path) -> dict[str, Any] | None:
+def _create(path: Path, text: str, mark: str) -> None:
+    """Write a file unless it exists. mark: what no other process has."""
+    partial = path.with_name(f"{path.name}.{mark}")
+    partial.write_text(text, encoding="utf-8")
+    try:
+        os.link(partial, path)  # fails if the file exists, which a renaming would replace
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(partial, path)
+    partial.unlink(missing_ok=True)
+
+
+def _owner(folder: Place) -> dict[str, Any] | None:
     """The study that a folder names; None if it names none. Raises StoreError if the file cannot be read."""
     path = folder / OWNER
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except StoreError:
+        raise
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} must name the study of its folder. It cannot be read: {error}.") from error
     return owner if isinstance(owner, dict) else {}
