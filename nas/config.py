@@ -153,7 +153,9 @@ class StudySettings(RunSettings):
         default="the rule of the space",
     )
     pool: int = setting(500, "Proposals screened per generation.", most=10_000_000)
-    generation: int = setting(9, "Candidates trained per generation.", most=100_000)
+    generation: int = setting(
+        9, "Candidates trained per generation; in an asynchronous search, per pool of proposals.", most=100_000
+    )
     asynchronous: bool | None = setting(
         None, "On Ray: train the next candidate as soon as a slot is free, without generations.", default="no"
     )

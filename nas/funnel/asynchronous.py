@@ -105,7 +105,7 @@ class AsynchronousFunnel:
         self._queued = deque(n for n in unfinished if ledger[n].status == "queued")
         self._repeats = JobQueue([])
         self._exhausted_after = -1  # ended candidates, when a pool gave nothing new
-        self._durations: list[float] = []
+        self._ended, self._seconds = 0, 0.0  # trainings that ended in this run, and their sum
 
     # Proposing ---------------------------------------------------------------------------------------------------
 
@@ -137,9 +137,14 @@ class AsynchronousFunnel:
         PluginError
             Of the strategy, the proxy or a space.
         """
-        number = self._next()
-        if number is None:
-            return None
+        while (number := self._next()) is not None:
+            training = self._begin(number)
+            if training.rungs[-1] not in training.known:
+                return training
+            self.finished(number)  # the program was killed between the last result and the end
+        return None
+
+    def _begin(self, number: int) -> Training:
         (candidate,) = self.records.numbered([number])
         training = self._training(candidate)
         self._in_flight[number] = _InFlight(candidate, training, self.keeper.clock.elapsed())
@@ -148,9 +153,6 @@ class AsynchronousFunnel:
                 self.records.set_statuses({number: ("training", "In training.")})
                 self.keeper.update(finals=None)  # they are chosen again
         self._show()
-        if training.rungs[-1] in training.known:  # killed between the last result and the end
-            self.finished(number)
-            return self.propose()
         return training
 
     def _next(self) -> int | None:
@@ -173,8 +175,7 @@ class AsynchronousFunnel:
 
     def _end(self) -> str | None:
         """The reason why no queued candidate may be trained; None if one may. Screens a pool if none is queued."""
-        typical = sum(self._durations) / len(self._durations) if self._durations else 0.0
-        if (reason := self.limits.time_used(typical)) is not None:
+        if (reason := self.limits.time_used(self._seconds / max(1, self._ended))) is not None:
             return reason
         if self._queued:
             return None
@@ -277,8 +278,11 @@ class AsynchronousFunnel:
 
     def lost(self, candidate: int) -> None:
         """A training was stopped and nobody is to blame, such as when its machine left: it is proposed again."""
-        del self._in_flight[candidate]
-        self._continued.append(candidate)
+        job = self._in_flight.pop(candidate).training.job
+        if self._repeats.is_repeated(job):
+            self._repeats.put_back(job)  # alone again
+        else:
+            self._continued.append(candidate)
 
     def check_time(self) -> None:
         """Raise OutOfTime if the study exceeds its time limit; to be called now and then."""
@@ -292,7 +296,7 @@ class AsynchronousFunnel:
             self.records.set_statuses({candidate: (status, text)})
             self.keeper.update()
         del self._in_flight[candidate]
-        self._durations.append(self.keeper.clock.elapsed() - flight.started)
+        self._ended, self._seconds = self._ended + 1, self._seconds + self.keeper.clock.elapsed() - flight.started
         discard(self.trainer.evaluator, flight.training.job.folder)
         self._show()
 

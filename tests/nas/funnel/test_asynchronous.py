@@ -172,8 +172,9 @@ def test_failed_candidates_are_tried_again_on_request(store, slots, tmp_path):
     assert not in_training(study).status.eq("failed").any()
 
 
-def test_a_failure_without_an_owner_is_repeated_once_and_alone(store, in_process, monkeypatch):
-    slots = train_on(Slots(slots=3), monkeypatch)
+@pytest.mark.parametrize("lose", [0.0, 0.3])
+def test_a_failure_without_an_owner_is_repeated_once_and_alone(store, in_process, monkeypatch, lose):
+    slots = train_on(Slots(slots=3, lose=lose), monkeypatch)
     outcome, alone = Slots._outcome, []
 
     def noting(self, training, epochs):
