@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import importlib
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from results.errors import NotComparable, SettingsDiffer, StoreError
 
 if TYPE_CHECKING:
+    from results.reading.stores import Stores
     from results.store import Store
 
 __all__ = ["NotComparable", "SettingsDiffer", "StoreError", "columns", "front", "measures", "open", "plots"]
@@ -25,26 +26,42 @@ __all__ = ["NotComparable", "SettingsDiffer", "StoreError", "columns", "front", 
 _SUBMODULES = ("columns", "front", "measures", "plots")
 
 
-def open(url: str | PathLike[str]) -> Store:
-    """Name a results store; nothing is read or created until it is used.
+@overload
+def open(url: str | PathLike[str], /) -> Store: ...
+@overload
+def open(url: str | PathLike[str], /, *more: str | PathLike[str]) -> Stores: ...
+def open(url: str | PathLike[str], /, *more: str | PathLike[str]) -> Store | Stores:
+    """Name a results store, or several that are read as one; nothing is read or created until it is used.
 
     Parameters
     ----------
     url : str or path
         Path of a file, ``sqlite:///nas.db`` or ``postgresql://user@host/database``.
+    *more : str or path
+        Further stores.
 
     Returns
     -------
-    Store
+    Store or Stores
+        Stores for several.
 
     Raises
     ------
     StoreError
-        If the URL is neither SQLite in a file nor PostgreSQL.
+        If a URL is neither SQLite in a file nor PostgreSQL.
+
+    Examples
+    --------
+    >>> import results
+    >>> results.open("laptop.db", "postgresql://me@host/nas").front("digits")  # doctest: +SKIP
     """
     from results.store import open_store
 
-    return open_store(url)
+    if not more:
+        return open_store(url)
+    from results.reading.stores import Stores
+
+    return Stores([open_store(each) for each in (url, *more)])
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -302,7 +303,7 @@ def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, colours: dict[str, s
 
 def _draw_titles(axes: Axes, curves: Curves, front: pd.DataFrame, drawn: str) -> None:
     """Title, counts and legend."""
-    studies = ", ".join(curves.rows["study"].unique())
+    studies = textwrap.shorten(", ".join(curves.rows["study"].unique()), width=70, placeholder=" …")
     count = sum(curves.candidates.values())
     drawn_only = f"; {curves.drawn:,} of the curves are drawn" if curves.drawn < count else ""
     axes.set_title(studies, loc="left", fontsize=13, fontweight="bold", pad=22)

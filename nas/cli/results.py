@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,13 +52,21 @@ def front(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Allow studies with different data or validation splits; adds a column.")
     ] = False,
-    store: Store = STORE,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--store",
+            help="Results store: path or URL (sqlite, postgresql). May be repeated: the studies of these names in all "
+            f"of the stores. Default: the environment variable NAS_STORE, or {STORE}.",
+        ),
+    ] = None,
 ) -> None:
-    """Show the Pareto front of one or more studies: accuracy against cost."""
+    """Show the Pareto front of one or more studies, of one store or several: accuracy against cost."""
     import results
     from nas.reporting.console import front_table, write_frame
 
-    opened = results.open(store)
+    first, *more = store or [os.environ.get("NAS_STORE") or STORE]
+    opened = results.open(first, *more) if more else results.open(first)
     limits = _limits(limit or ())
     frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, mixed=mixed)
     for path in (csv, parquet):
@@ -66,7 +75,7 @@ def front(
     if plot is not None:
         from results.plots import plot_front
 
-        score = opened.score(study[0]) if len(study) == 1 else None
+        score = None if more or len(study) > 1 else results.open(first).score(study[0])
         plot_front(
             opened.curves(study, cost=cost),
             frame,

@@ -90,6 +90,9 @@ def front_table(front: pd.DataFrame) -> str:
         columns.append("realised_key")
     if front.study.nunique() > 1:
         columns.append("study")
+    if "store" in front:
+        columns.append("store")
+        front = front.assign(store=front.store.map(shown_store))
     if "data" in front:
         columns.append("data")
     return _table(front[columns]) + (f"\n{MEAN_OF_LABELS}" if hierarchy_columns(front) else "")

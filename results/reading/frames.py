@@ -5,7 +5,7 @@ Text that many rows share, such as keys, is read once per candidate and joined h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,24 +120,35 @@ def _own_values(connection: sa.Connection, ids: sa.Select[Any], own: list[str]) 
 def own_measures_of(
     connection: sa.Connection, numbers: Iterable[int], compared: Collection[str] = ()
 ) -> tuple[Measure, ...]:
-    """The measures that the evaluators of studies declared beside the built-in ones.
+    """The measures that the evaluators of studies declared beside the built-in ones; see `joined_measures`."""
+    return joined_measures(declared(connection, numbers), compared)
 
-    compared: names of measures whose values are compared between the studies.
+
+def declared(connection: sa.Connection, numbers: Iterable[int]) -> Iterator[tuple[str, Measure]]:
+    """Studies with the measures that their evaluators declared beside the built-in ones."""
+    query = sa.select(studies.c.name, studies.c.measures).where(studies.c.id.in_(numbers)).order_by(studies.c.id)
+    for study, own in connection.execute(query):
+        for data in own or ():
+            yield study, Measure(**data)
+
+
+def joined_measures(declared: Iterable[tuple[str, Measure]], compared: Collection[str] = ()) -> tuple[Measure, ...]:
+    """The measures of several studies, each once.
+
+    declared: studies with their measures. compared: names of measures whose values are compared between the studies.
     Raises NotComparable if such a measure has another unit or direction in another study.
     """
-    query = sa.select(studies.c.name, studies.c.measures).where(studies.c.id.in_(numbers)).order_by(studies.c.id)
     own: dict[str, Measure] = {}
     origin: dict[str, str] = {}
-    for study, declared in connection.execute(query):
-        for measure in (Measure(**data) for data in declared or ()):
-            first = own.setdefault(measure.name, measure)
-            there = origin.setdefault(measure.name, study)
-            if measure.name in compared and (first.unit, first.maximise) != (measure.unit, measure.maximise):
-                raise NotComparable(
-                    f"A measure must have one unit and direction in all studies of a front. {measure.name} has "
-                    f"unit={first.unit!r} and maximise={first.maximise} in {there}, unit={measure.unit!r} and "
-                    f"maximise={measure.maximise} in {study}: show their fronts separately."
-                )
+    for study, measure in declared:
+        first = own.setdefault(measure.name, measure)
+        there = origin.setdefault(measure.name, study)
+        if measure.name in compared and (first.unit, first.maximise) != (measure.unit, measure.maximise):
+            raise NotComparable(
+                f"A measure must have one unit and direction in all studies of a front. {measure.name} has "
+                f"unit={first.unit!r} and maximise={first.maximise} in {there}, unit={measure.unit!r} and "
+                f"maximise={measure.maximise} in {study}: show their fronts separately."
+            )
     return tuple(own.values())
 
 

@@ -275,19 +275,20 @@ class StoreFrames:
         --------
         >>> open_store("nas.db").front("digits", cost="latency_ms", limits={"params": 1e6})  # doctest: +SKIP
         """
-        from results.reading import comparability, frames, fronts
+        from results.reading.fronts import Source, front_of
 
-        bounds = dict(limits or {})
-        for name, bound in (("macs", max_macs), ("params", max_params)):
-            if bound is not None:
-                bounds[name] = min(bound, bounds.get(name, bound))
+        bounds = joined_limits(limits, max_macs, max_params)
         with self._reading() as connection:
-            numbers = study_numbers(connection, study)
-            measures = (*BUILT_IN, *frames.own_measures_of(connection, numbers, compared={cost, *bounds}))
-            check_cost(cost, measures)
-            fronts.check_limits(bounds, measures)
-            data = comparability.data_of(connection, numbers)
-            if not mixed:
-                comparability.check_same_data(data)
-            front = fronts.front_of(connection, numbers, cost=cost, limits=bounds, fidelity=fidelity, measures=measures)
-        return front.assign(data=front["study"].map(data)) if mixed else front
+            sources = [Source(connection=connection, numbers=study_numbers(connection, study))]
+            return front_of(sources, cost=cost, limits=bounds, fidelity=fidelity, mixed=mixed)
+
+
+def joined_limits(
+    limits: Mapping[str, float] | None, max_macs: float | None, max_params: float | None
+) -> dict[str, float]:
+    """All limits of a front by measure."""
+    bounds = dict(limits or {})
+    for name, bound in (("macs", max_macs), ("params", max_params)):
+        if bound is not None:
+            bounds[name] = min(bound, bounds.get(name, bound))
+    return bounds

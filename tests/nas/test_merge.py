@@ -85,6 +85,26 @@ def test_the_command(elsewhere, tmp_path, cli, mistake, in_process):
     assert cli("front", "toy", "second")[0] == 0
 
 
+def test_the_front_of_studies_in_several_stores(elsewhere, tmp_path, cli, mistake, in_process, monkeypatch):
+    search(elsewhere)
+    search(tmp_path / "nas.db", seed=4)
+    search(tmp_path / "nas.db", study="more", train=4)
+    both = ("--store", "nas.db", "--store", elsewhere)
+    status, out, _ = cli("front", "toy", "more", *both, "--csv", "front.csv", "--plot", "front.svg")
+    assert status == 0
+    front = results.open("nas.db", elsewhere).front(["toy", "more"])
+    assert out.splitlines()[0].split()[-1] == "store"
+    assert {line.split()[-1] for line in out.splitlines()[1:]} == {
+        str(path).removeprefix(f"{tmp_path}/") for path in front.store
+    }
+    assert pd.read_csv("front.csv").store.tolist() == front.store.tolist()
+    assert "toy in nas.db, more in nas.db, toy in other.db" in (tmp_path / "front.svg").read_text()
+    assert "Got 'absent'. Studies there: more, toy" in mistake("front", "absent", *both)
+    assert "must be different" in mistake("front", "toy", "--store", "nas.db", "--store", "nas.db")
+    monkeypatch.setenv("NAS_STORE", str(elsewhere))
+    assert cli("front", "toy")[1] == cli("front", "toy", "--store", elsewhere)[1]
+
+
 def test_networks_and_data_in_memory(elsewhere, tmp_path, in_process, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x, y = load_digits(return_X_y=True)
