@@ -33,6 +33,11 @@ _NETWORK = {
 class Statements(Protocol):
     """Executes statements: a connection, or the lasting one of a writer."""
 
+    @property
+    def dialect(self) -> sa.Dialect:
+        """The dialect of the database."""
+        ...
+
     def execute(self, statement: Any, parameters: Any = None) -> sa.CursorResult[Any]:
         """Execute a statement."""
         ...

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.app import Quiet, Store, Study, app
+from nas.cli.stopping import on_stop
 from nas.config import STORE
 from nas.errors import UserError
 from results.measures import COSTS
@@ -175,6 +176,7 @@ def merge(
     import results
     from nas.reporting.console import merged_text
 
+    on_stop(lambda: "Studies that were merged are complete; the same command continues.")
     results.open(store).merge(
         *other, study=study or None, rename=_renamed(rename or ()), done=lambda each: print(merged_text(each))
     )

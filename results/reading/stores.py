@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -19,10 +19,7 @@ from results.reading.fronts import Source, front_of
 from results.reading.store_frames import StoreFrames, joined_limits
 from results.schema import studies
 
-if TYPE_CHECKING:
-    from results.store import Store
-
-_Found = list[tuple["Store", list[str]]]
+_Found = list[tuple[StoreFrames, list[str]]]
 
 
 class Stores:
@@ -47,7 +44,7 @@ class Stores:
         By every method: as by those of :class:`results.store.Store`, and if no store holds a study of a name.
     """
 
-    def __init__(self, stores: Sequence[Store]) -> None:
+    def __init__(self, stores: Sequence[StoreFrames]) -> None:
         self.stores = tuple(stores)
         labels = [store.label for store in self.stores]
         if len(set(labels)) < len(labels):
@@ -235,19 +232,19 @@ class Stores:
         return [(store, names) for store, names in found if names]
 
 
-def _rows(store: Store) -> list[Any]:
+def _rows(store: StoreFrames) -> list[Any]:
     """Name, identity and times of all studies of a store."""
     row = studies.c
     with store._reading() as connection:
         return list(connection.execute(sa.select(row.name, row.identity, row.created_at, row.updated_at)))
 
 
-def _own_measures(store: Store, names: list[str]) -> list[tuple[str, Measure]]:
+def _own_measures(store: StoreFrames, names: list[str]) -> list[tuple[str, Measure]]:
     with store._reading() as connection:
         return list(frames.declared(connection, study_numbers(connection, names)))
 
 
-def _stacked(parts: Sequence[tuple[Store, pd.DataFrame]]) -> pd.DataFrame:
+def _stacked(parts: Sequence[tuple[StoreFrames, pd.DataFrame]]) -> pd.DataFrame:
     """Rows of several stores with a first column ``store``."""
     stored = []
     for store, frame in parts:
