@@ -13,6 +13,7 @@ from results.schema import candidates, evaluations, studies
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MIN_PREFIX = 4
+_IDS = 1_000  # of one query
 
 
 def check_name(study: str) -> str:
@@ -53,6 +54,16 @@ def latest_proposals(connection: sa.Connection, study: int, per_space: int) -> l
     query = sa.select(chosen).where(chosen.c.place <= per_space).order_by(chosen.c.id)
     names = ("id", "key", "space", "choices")
     return [{name: each[name] for name in names} for each in connection.execute(query).mappings()]
+
+
+def keys_of(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, str | None]:
+    """Id → key of candidates."""
+    keys: dict[int, str | None] = {}
+    for start in range(0, len(numbers), _IDS):
+        query = sa.select(candidates.c.id, candidates.c.key)
+        rows = connection.execute(query.where(candidates.c.id.in_(numbers[start : start + _IDS])))
+        keys |= {row.id: row.key for row in rows}
+    return keys
 
 
 def best_first() -> tuple[sa.ColumnElement[Any], ...]:

@@ -213,6 +213,7 @@ studies = sa.Table(
     sa.Column(
         "folder", ExactText, doc="Absolute path or URL of the study's files; NULL if they are beside the database."
     ),
+    sa.Column("activity", Json, doc="Nodes and trainings of a run, as its process last wrote; NULL after its end."),
     info={"doc": "One row per study; times are in ISO 8601."},
 )
 

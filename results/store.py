@@ -19,7 +19,7 @@ from results.files import study_folder
 from results.files.places import Place, place, remove_all
 from results.front import Score
 from results.lock import acquire_advisory, study_lock
-from results.lookups import check_name, full_key, latest_proposals, numbers_of, study_numbers, study_row
+from results.lookups import check_name, full_key, keys_of, latest_proposals, numbers_of, study_numbers, study_row
 from results.measures import BUILT_IN, Measure
 from results.reading.store_frames import StoreFrames
 from results.reading.stored_networks import StoredCandidate, StoredNetwork, find_candidate, find_network
@@ -136,6 +136,30 @@ class Store(StoreFrames):
         with self._reading() as connection:
             row = study_row(connection, study)
         return row.state, row.reason
+
+    def activity(self, study: str) -> dict[str, Any] | None:
+        """What the running process of a study did when it last wrote, every few seconds while it trains.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        dict or None
+            None after the end of a run. ``at``: time of the write in seconds since 1970. ``stage``: of the search.
+            ``nodes``: name → trainings that run there side by side. ``running``: one dict for each training, with key,
+            node, epoch, until and seconds since its last epoch. After a kill, the last write stays until the study is
+            resumed.
+        """
+        with self._reading() as connection:
+            row = study_row(connection, study)
+            activity: dict[str, Any] | None = row.activity if row.state == "running" else None
+            if activity is not None:
+                keys = keys_of(connection, [job["candidate"] for job in activity["running"]])
+                activity["running"] = [{"key": keys.get(job["candidate"]), **job} for job in activity["running"]]
+        return activity
 
     def score(self, study: str) -> Score | None:
         """The study's score, None before it is set.

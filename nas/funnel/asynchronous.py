@@ -23,6 +23,7 @@ from nas.funnel.limits import Limits, check_that_training_works
 from nas.funnel.records import Candidate
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer
+from nas.workers.activity import Activity, RunningJob
 from nas.workers.job_folder import discard
 from nas.workers.job_queue import JobQueue
 
@@ -99,6 +100,7 @@ class AsynchronousFunnel:
         """Why the search ended; "" before."""
         self._refilled = refilled
         self._in_flight: dict[int, _InFlight] = {}
+        trainer.activity.source = self._activity
         ledger = self.records.ledger
         unfinished = ledger.unfinished()
         self._continued = deque(n for n in unfinished if ledger[n].status == "training")
@@ -286,7 +288,23 @@ class AsynchronousFunnel:
 
     def check_time(self) -> None:
         """Raise OutOfTime if the study exceeds its time limit; to be called now and then."""
+        self.trainer.activity.tick()
         self.trainer.check_time()
+
+    def _activity(self) -> Activity:
+        """The trainings in flight, and what the runner does, such as full training."""
+        of_runner = self.trainer.runner.activity()
+        in_flight = (
+            RunningJob(
+                candidate=number,
+                node="",
+                epoch=max(self.records.reached(number), default=0),
+                until=flight.training.rungs[-1],
+                seconds=self.keeper.clock.elapsed() - flight.started,
+            )
+            for number, flight in self._in_flight.items()
+        )
+        return Activity(nodes=of_runner.nodes, running=(*in_flight, *of_runner.running))
 
     def _end_of(self, candidate: int, status: str, reason: str) -> None:
         flight, reached = self._in_flight[candidate], self.records.reached(candidate)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nas.config import Config
 from nas.evaluation.evaluator import DataInfo, Evaluator
+from nas.funnel.activity import ActivityRecord
 from nas.funnel.asynchronous import NOTHING_NEW, AsynchronousFunnel, TrainsProposals
 from nas.funnel.eta import Display, Work
 from nas.funnel.finals import Finals
@@ -78,7 +79,8 @@ class Driver:
             work = Work(config, info.train_images, limit=self.limits.train, generations=keeper.state.generations)
         display = Display(progress, keeper.clock, work=work, hours=config.hours)
         patience = TrialPatience(config, keeper, train_images=info.train_images)
-        self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display, patience)
+        activity = ActivityRecord(writer, runner.activity)
+        self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display, patience, activity)
         self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy, progress)
         self.halving = SuccessiveHalving(config, records, keeper, self.trainer)
         self.finals = Finals(config, records, keeper, self.trainer)

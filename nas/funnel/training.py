@@ -8,6 +8,7 @@ from typing import Any
 from nas.config import Config
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Job, Outcome
+from nas.funnel.activity import ActivityRecord
 from nas.funnel.eta import Display
 from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Candidate, Records
@@ -35,12 +36,14 @@ class CandidateTrainer:
         evaluator: Evaluator,
         display: Display,
         patience: TrialPatience,
+        activity: ActivityRecord,
     ):
-        self.config, self.records, self.runner = config, records, runner
+        self.config, self.records, self.runner, self.activity = config, records, runner, activity
         self.evaluator, self.display, self.patience = evaluator, display, patience
 
     def show(self, stage: str) -> None:
-        """Show the stage on the user's display."""
+        """Show the stage on the user's display, and in the store."""
+        self.activity.note(stage)
         self.display.show(stage, trained=self.records.ledger.trained(), best=self.records.ledger.best())
 
     def train(
@@ -113,8 +116,13 @@ class CandidateTrainer:
             self.show(label)
             self.check_time()
 
+        def patience(job: Job) -> float:
+            self.activity.tick()
+            return self.patience(job)
+
         self.show(label)
-        self.runner.run(jobs(), done, progress, self.patience)
+        self.runner.run(jobs(), done, progress, patience)
+        self.activity.ended()
 
     def _with_architectures(
         self, repeats: Sequence[tuple[Candidate, int]]

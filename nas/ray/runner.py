@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ from nas.ray.job_files import Files, read_files, write_files
 from nas.ray.logs import logged_output
 from nas.ray.nodes import Node, Request, autoscales, described, living_nodes
 from nas.ray.slot import Slot, State
+from nas.workers.activity import Activity, RunningJob
 from nas.workers.job_queue import JobQueue
 from nas.workers.machines import Machine, Machines
 from nas.workers.runner import OPENING, Done, EpochDone, Patience
@@ -103,6 +105,24 @@ class RayRunner:
         """Number of jobs that run side by side."""
         capacity = max(1, sum(node.slots(self._request) for node in self._living()))
         return capacity if self._workers is None else min(capacity, self._workers)
+
+    def activity(self) -> Activity:
+        """The nodes with room for a training, and the running jobs."""
+        nodes: Counter[str] = Counter()
+        for node in self._living():
+            nodes[node.name] += node.slots(self._request)
+        running = (
+            RunningJob(
+                candidate=job.candidate,
+                node=self._name(slot),
+                epoch=slot.epochs,
+                until=job.until,
+                seconds=slot.silent,
+            )
+            for slot in self._slots
+            if (job := slot.job) is not None
+        )
+        return Activity(nodes={name: count for name, count in nodes.items() if count}, running=tuple(running))
 
     def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.audit.wording import reliance_line
 from nas.chain.importance import chain_scores, walk_of
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from results.reading.stored_networks import StoredCandidate
     from results.store import Store
 
+SILENT = 60.0  # seconds without a write, after which the activity of a study is not shown
+SHOWN = 20  # nodes, and trainings
 MEAN_OF_LABELS = "Accuracy: mean over fine and coarse labels; labels that a point does not predict count as wrong."
 FRONT_COLUMNS = ("macs", "params", "accuracy", "test_accuracy", "candidate", "level")
 _WHOLES = {column.name for columns in FRAMES.values() for column in columns if column.unit in WHOLE_UNITS}
@@ -200,6 +205,7 @@ def study_status(study: Study) -> str:
     ended, reason = study.store.ending(study.name)
     score = study.store.score(study.name)
     lines = [f"Study {study.name!r}: {ended}. {reason or ''}".rstrip()]
+    lines += activity_lines(study.store.activity(study.name), time.time())
     if score is not None:
         lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f}")
     for group in progress.statuses:
@@ -220,6 +226,35 @@ def study_status(study: Study) -> str:
         lines += filter(None, [state.rejections.majority()])
         lines.append(f"Continue with: nas resume {study.name}{store_option(study.store.label)}")
     return "\n".join(lines)
+
+
+def activity_lines(activity: Mapping[str, Any] | None, now: float) -> list[str]:
+    """Nodes and trainings of a run, with the age of this information.
+
+    Parameters
+    ----------
+    activity
+        From :meth:`results.store.Store.activity`; None for a study that does not run.
+    now
+        The present time, in seconds since 1970.
+    """
+    if activity is None:
+        return []
+    age, nodes, running = max(0.0, now - activity["at"]), activity["nodes"], activity["running"]
+    at = f"{activity['stage'] or 'start'}, {duration(age)} ago"
+    if age > SILENT:
+        return [f"Last sign of life: {at}. It proposes candidates, or its process was killed."]
+    used = Counter(job["node"] for job in running)
+    slots = [f"{node} {used[node]}/{count}" for node, count in sorted(nodes.items())]
+    shown = ", ".join(slots[:SHOWN]) + (", …" if len(slots) > SHOWN else "")
+    count = f"{len(nodes):,} node{'s' * (len(nodes) != 1)}"
+    lines = [f"At work: {at}. {len(running):,} of {sum(nodes.values()):,} slots train, on {count}: {shown}"]
+    for job in running[:SHOWN]:
+        place = f" on {job['node']}" if job["node"] else ""
+        lines.append(f"  {(job['key'] or '?')[:8]}{place}: epoch {job['epoch']} of {job['until']}")
+    if len(running) > SHOWN:
+        lines.append(f"  and {len(running) - SHOWN:,} more")
+    return lines
 
 
 def candidate_text(store: Store, found: StoredCandidate) -> str:

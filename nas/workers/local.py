@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import queue
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 from nas.evaluation.faults import Fault, fault_of_death, fault_of_hang
 from nas.evaluation.jobs import Job, Outcome
 from nas.workers import gpus
+from nas.workers.activity import Activity, RunningJob
 from nas.workers.gpus import visible_gpus
 from nas.workers.job_queue import JobQueue
 from nas.workers.machines import Machine, Machines
@@ -76,6 +78,16 @@ class LocalRunner:
     def slots(self) -> int:
         """Number of jobs that run side by side."""
         return self._limit
+
+    def activity(self) -> Activity:
+        """The only node is this machine."""
+        node = platform.node()
+        running = (
+            RunningJob(candidate=job.candidate, node=node, epoch=worker.epochs, until=job.until, seconds=worker.silent)
+            for worker in self._workers
+            if (job := worker.job) is not None
+        )
+        return Activity(nodes={node: self._limit}, running=tuple(running))
 
     def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""

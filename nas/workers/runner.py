@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nas.evaluation.jobs import Job, Outcome
+from nas.workers.activity import Activity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,9 @@ class Runner(Protocol):
     @property
     def slots(self) -> int:
         """Number of jobs that run side by side."""
+
+    def activity(self) -> Activity:
+        """The nodes and the running jobs; may be called by the callbacks of :meth:`run`."""
 
     def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result.

@@ -157,6 +157,7 @@ class Merger:
                 values |= {
                     "id": present.id if present else None,
                     "folder": study_folder.stored_text(folder, location, study.name),
+                    "activity": None,
                 }
                 number = _inserted(here, values)
                 ids = rows.copy_rows(there, here, row.id, number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -115,7 +116,7 @@ class StudySession:
                 own = check_continues(location, self.study, stored, settings, declared)
                 number = stored.id
                 identity = stored.identity or study_folder.claim(folder, location, self.study, None)
-                values |= {"measures": _stored(own), "identity": identity, "reason": None}
+                values |= {"measures": _stored(own), "identity": identity, "reason": None, "activity": None}
                 connection.execute(sa.update(studies).where(studies.c.id == number).values(values))
         study_folder.claim(folder, location, self.study, identity)
         return number, own, folder
@@ -234,6 +235,17 @@ class StudySession:
         with self._reading() as connection:
             return connection.scalar(sa.select(studies.c.memo).where(studies.c.id == self._number)) or {}
 
+    def set_activity(self, activity: Mapping[str, Any]) -> None:
+        """Store what the run does at present, with the time; replaces an earlier one.
+
+        Parameters
+        ----------
+        activity : mapping
+            Plain JSON data.
+        """
+        with self._statements():
+            self._update_study(activity={"at": time.time(), **activity})
+
     def finish(self, state: str = "finished", reason: str | None = None) -> None:
         """Record the end of the study.
 
@@ -246,7 +258,7 @@ class StudySession:
         """
         check_one_of("state", state, STATES)
         with self._statements():
-            self._update_study(state=state, reason=reason)
+            self._update_study(state=state, reason=reason, activity=None)
         self._finished = True
 
 

@@ -22,6 +22,7 @@ from nas.funnel.training import OutOfTime
 from nas.launch import run
 from nas.plugins import load_plugin
 from nas.study import Study
+from nas.workers.activity import Activity
 from nas.workers.job_folder import job_folder
 from nas.workers.job_queue import JobQueue
 from nas.workers.runner import Failure
@@ -180,6 +181,9 @@ class InProcess:
     def __init__(self, call: EvaluatorCall, *, workers: int = 1, log: str = "", say=print):
         self.evaluator: Evaluator = load_plugin("nas.evaluators", call.evaluator)(call.data, **call.settings)
         self.slots = workers
+
+    def activity(self):
+        return Activity(nodes={"here": self.slots})
 
     def __enter__(self):
         return self

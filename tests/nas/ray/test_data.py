@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +51,27 @@ def test_workers_share_the_memory_of_their_node(jobs):
     facts = run(runner, jobs)
     assert all(each["given"] and not each["writeable"] for each in facts)
     assert {tuple(each["strides"]) for each in facts} == {data.x_train.strides}
-    places = {tuple(each["memory"]) for each in facts}
-    assert len(places) == 2, "four workers on two nodes"
-    assert all("plasma" in path for path, _ in places), places
+    places = {(each["node"], *each["memory"]) for each in facts}
+    assert len(places) == len({each["node"] for each in facts}), "each node has one copy"
+    assert all("plasma" in path for _, path, _ in places), places
+
+
+@pytest.mark.usefixtures("joined")
+def test_the_activity_has_nodes_and_running_jobs(jobs):
+    seen = []
+    runner = RayRunner(call(evaluator=toy(), data="nothing", settings={"device": "cpu"}), request=Request(), workers=2)
+    runner.run(
+        jobs, lambda job, outcome: None, lambda job, epoch: seen.append((job, runner.activity())), lambda job: math.inf
+    )
+    assert runner.activity().running == ()
+    runner.close()
+    node = living_nodes()[0].name
+    for job, present in seen:
+        assert present.nodes == {node: 4}, "both nodes are on one host"
+        [mine] = [each for each in present.running if each.candidate == job.candidate]
+        assert (mine.node, mine.until) == (platform.node(), job.until)
+        assert 1 <= mine.epoch <= job.until
+        assert len(present.running) <= 2
 
 
 @pytest.mark.usefixtures("joined")
