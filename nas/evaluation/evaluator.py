@@ -258,6 +258,6 @@ class Evaluator(ABC):
         Parameters
         ----------
         folder
-            The folder of the job.
+            The folder of the job; if it has a URL, a folder of empty files with the same names.
         """
         Path(folder, self.checkpoint).unlink(missing_ok=True)

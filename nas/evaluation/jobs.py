@@ -32,7 +32,8 @@ class Job:
     images
         Number of training images; None: all.
     folder
-        Absolute path for the checkpoint and the trained network.
+        Absolute path for the checkpoint and the trained network. Evaluators receive a folder of their machine also with
+        ``--files URL``; the driver has the URL.
     test
         Whether to measure on the test images too.
     selection

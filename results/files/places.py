@@ -24,8 +24,6 @@ _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss",
 """Protocols without folders, which show a file only when it is complete; others need a folder and a renaming."""
 _EXTRAS = {"s3": "anytime-nas[s3]", "s3a": "anytime-nas[s3]"}
 _PART = re.compile(r"\.[0-9a-f]{32}\.part$")
-
-
 OWNER = "study.json"
 """The file in a study's folder that names the study."""
 
@@ -311,7 +309,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     return system, str(path)
 
 
-# name of the exception's class or message → class, requirement and remedy
+# names of the exception's classes or message, without paths → class, requirement and remedy
 _EXPLANATIONS: tuple[tuple[str, type[StoreError], str], ...] = (
     (
         "quota|no space left|storage ?full|insufficient storage|disk is full",
@@ -319,7 +317,7 @@ _EXPLANATIONS: tuple[tuple[str, type[StoreError], str], ...] = (
         "need space: free some, or raise the quota, and resume.",
     ),
     (
-        "permission|credential|access ?denied|forbidden|unauthori[sz]ed|token|signature|authenticat|\\b40[13]\\b",
+        "permission|credential|access ?denied|forbidden|authori[sz]|authenticat|anonymous|token|signature|\\b40[13]\\b",
         StoreError,
         "need credentials that may read, write and delete there. Set them on every machine, such as AWS_PROFILE or "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, and resume.",
@@ -341,7 +339,9 @@ _EXPLANATIONS: tuple[tuple[str, type[StoreError], str], ...] = (
 def _explained(url: str, error: BaseException) -> StoreError:
     """An error of a file system as one clear line."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
+    bases = [base.__name__ for base in type(error).__mro__[1:-3]]  # up to Exception
+    words = " ".join([*bases, *(word for word in text.split() if "/" not in word)])
     for pattern, kind, meaning in _EXPLANATIONS:
-        if re.search(pattern, text, re.IGNORECASE):
+        if re.search(pattern, words, re.IGNORECASE):
             return kind(f"The files in {url} {meaning} ({text:.300})")
     return StoreError(f"The files in {url} cannot be used: {text:.300}")

@@ -92,11 +92,10 @@ def checked_folder(
     kept = sa.select(evaluations.c.weights).join_from(evaluations, candidates)
     kept = kept.where(candidates.c.study_id == row.id, evaluations.c.weights.is_not(None))
     if connection.execute(kept.limit(1)).first():
-        empty = "" if isinstance(folder, RemotePath) else ", or make an empty folder to continue without these networks"
-        raise StoreError(
-            f"Study {study!r} needs its folder of trained networks. {folder} is missing: continue where it is, "
-            f"restore it{empty}."
-        )
+        remedy = "restore it"
+        if not isinstance(folder, RemotePath):
+            remedy = "continue where it is, restore it, or make an empty folder to continue without these networks"
+        raise StoreError(f"Study {study!r} needs its folder of trained networks. {folder} is missing: {remedy}.")
     return folder
 
 

@@ -156,6 +156,7 @@ def test_missing_credentials_are_reported(s3, monkeypatch):
         (OSError("XMinioStorageFull: Storage backend has reached its minimum free drive threshold"), "space", False),
         (TimeoutError(), "cannot be reached", True),
         (ConnectionResetError("Connection reset by peer"), "cannot be reached", True),
+        (ConnectionError("http://quota/permission"), "cannot be reached", True),
         (NotImplementedError(), "a protocol that writes", False),
         (ZeroDivisionError("odd"), "cannot be used: ZeroDivisionError: odd", False),
     ],
