@@ -34,7 +34,7 @@ LARGEST = 2**63 - 1
 """Largest whole number that a database stores."""
 REPEATED = {"spaces": "--space", "penalties": "--penalty", "resources": "--resource"}
 """Settings with several values → the option of the command line, which may be repeated."""
-KEYWORDS = {"asynchronous": "--async"}
+KEYWORDS = {"asynchronous": "--async", "warm_start": "--from"}
 """Settings whose option cannot be a name in Python → the option."""
 SCHEDULERS = ("asha", "median", "hyperband")
 """Schedulers of Ray Tune, which stop trainings early in an asynchronous search; the first is the default."""
@@ -180,6 +180,9 @@ class StudySettings(RunSettings):
     )
     seeds: int = setting(1, "Repeats of full training, for error bars.", most=1_000)
     seed: int = setting(0, "Seed of all random numbers.", least=0)
+    warm_start: str | None = setting(
+        None, "Start from the trained candidates of this study in the store: they inform the strategy."
+    )
     device: str = setting("auto", "Device of the training: auto, cpu, cuda, …", evaluator=True)
     threads: int = setting(1, "Threads of one training.", most=1_000, evaluator=True)
     layout: str | None = setting(None, "Axes of the images, if their shape is ambiguous.", evaluator=True)

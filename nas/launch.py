@@ -219,7 +219,15 @@ def _run(
         call, log = worker_call(config, parts.info), str(writer.log)
         runner = stack.enter_context(_runner(parts, call, log, progress))
         try:
-            driver = Driver(parts, writer, runner, checked.score, progress, _trains_proposals(config, runner))
+            driver = Driver(
+                parts,
+                writer,
+                runner,
+                checked.score,
+                progress,
+                earlier=checked.earlier,
+                trains_proposals=_trains_proposals(config, runner),
+            )
             end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
         except (EnvironmentFault, OSError, results.StoreError) as error:
             with suppress(results.StoreError):  # do not hide the first error
@@ -262,7 +270,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
     older = opened.older_version()
     stored = opened.settings(config.study) if older is None and opened.holds(config.study) else {}
     checked = checked_search(config, opened, stored, {}, Silent(), accept_changes=accept_plugin_change)
-    config, info, score = checked.parts.config, checked.parts.info, checked.score
+    config, info, score, earlier = checked.parts.config, checked.parts.info, checked.score, checked.earlier
     medians = checked.budgets.medians if checked.budgets else {}
     majority = checked.budgets.rejections.majority() if checked.budgets else None
     shape = "×".join(map(str, info.task.input_shape))
@@ -278,6 +286,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
                 f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."
                 for name, median in medians.items()
             ),
+            *([f"Warm start from {config.warm_start}: {len(earlier.rows)} trained candidates."] if earlier else []),
             f"Budgets: {score.low:,.0f} to {score.high:,.0f} MACs.",
             *([f"Random proposals: {majority}"] if majority else []),
             _plan(config),

@@ -12,7 +12,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from results.measures import BUILT_IN, LABELS
-from results.schema import PASSES, Json, Real, Text, Whole, candidates, evaluations, points, policies, studies
+from results.schema import (
+    PASSES,
+    Json,
+    Real,
+    Text,
+    Whole,
+    candidates,
+    evaluations,
+    points,
+    policies,
+    studies,
+    transferred,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +132,7 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         replace(_stored(evaluations.c.images), type="real"),
         *_of(evaluations, "seconds", "score", "weights"),
     ),
+    "transferred": _of(transferred, "origin", "key", "space", "status", "generation", "anytime_accuracy", "choices"),
     "policies": (*_STUDY, *_CANDIDATE, *_SPACE, *_of(policies, *POLICY)),
     "front": (
         *(_POINT_MEASURES[name] for name in ("macs", "params", "accuracy", "test_accuracy")),

@@ -275,6 +275,31 @@ point_measures = sa.Table(
     info={"doc": "The evaluator's own measures of operating points, one row per value."},
 )
 
+transferred = sa.Table(
+    "transferred",
+    metadata,
+    sa.Column(
+        "study_id",
+        _identity,
+        sa.ForeignKey("studies.id"),
+        primary_key=True,
+        autoincrement=False,
+        doc="Study that started from these candidates.",
+    ),
+    sa.Column("place", Whole, primary_key=True, autoincrement=False, doc="Place in the order of training, from 0."),
+    sa.Column("origin", Name(100), nullable=False, doc="Name of the study that trained it."),
+    sa.Column("key", Name, nullable=False, doc="Key of the architecture."),
+    sa.Column("space", Name, nullable=False, doc="Search space."),
+    sa.Column("status", Name(20), nullable=False, doc="stopped or finished."),
+    sa.Column("generation", Whole, nullable=False, doc="Number of the generation in that study, from 0."),
+    sa.Column("anytime_accuracy", Measured, doc="Score at the last rung that it reached.", info=_unit("fraction")),
+    sa.Column("rungs", Json, nullable=False, doc="Epochs and score at each rung that it reached: list of pairs."),
+    sa.Column("proxies", Json, nullable=False, doc="Proxy → score, larger is better."),
+    sa.Column("choices", Json, nullable=False, doc="Choice → option."),
+    sa.Column("architecture", Json, nullable=False, doc="The architecture."),
+    info={"doc": "Trained candidates of the study that a study started from, as they were at its start."},
+)
+
 policies = sa.Table(
     "policies",
     metadata,

@@ -23,7 +23,7 @@ from results.lookups import check_name, full_key, keys_of, latest_proposals, num
 from results.measures import BUILT_IN, Measure
 from results.reading.store_frames import StoreFrames
 from results.reading.stored_networks import StoredCandidate, StoredNetwork, find_candidate, find_network
-from results.schema import candidates, evaluations, point_measures, points, policies, studies
+from results.schema import candidates, evaluations, point_measures, points, policies, studies, transferred
 
 if TYPE_CHECKING:
     from results.merging.merge import MergedStudy
@@ -226,6 +226,25 @@ class Store(StoreFrames):
         """
         with self._reading() as connection:
             return latest_proposals(connection, study_row(connection, study).id, per_space)
+
+    def trained(self, study: str) -> list[dict[str, Any]]:
+        """The candidates whose partial training ended without failure, for a study that starts from them.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        list of dict
+            Id, key, space, status, generation, choices, and scores: fidelity → score of the first repeat. In the order
+            of proposal.
+        """
+        from results.reading.transferred import trained_candidates
+
+        with self._reading() as connection:
+            return trained_candidates(connection, study_row(connection, study).id)
 
     def key(self, prefix: str, study: str | None = None) -> str:
         """The full key, of a proposed or a realised architecture.
@@ -549,7 +568,8 @@ class Store(StoreFrames):
             ids = sa.select(candidates.c.id).where(candidates.c.study_id == number)
             for table in (point_measures, points, evaluations, policies):
                 connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
-            connection.execute(sa.delete(candidates).where(candidates.c.study_id == number))
+            for owned in (candidates, transferred):
+                connection.execute(sa.delete(owned).where(owned.c.study_id == number))
             connection.execute(sa.delete(studies).where(studies.c.id == number))
         if kept:
             _log.warning("%s", kept)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from results import schema
 from results.errors import StoreError
-from results.schema import STATUSES, candidates, evaluations, point_measures, points, policies
+from results.schema import STATUSES, candidates, evaluations, point_measures, points, policies, transferred
 from results.scores import score_of
 from results.writing.ids import new_ids, pass_id
 from results.writing.rows import check_candidate, check_one_of, checked_candidate, checked_policies, split_points
@@ -167,6 +167,31 @@ class StudyWriter(StudySession):
                 connection.execute(sa.insert(schema.points), measured)
             if own:
                 connection.execute(sa.insert(schema.point_measures), own)
+
+    def add_transferred(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add trained candidates of another study, which only inform this one.
+
+        Parameters
+        ----------
+        rows : iterable of mapping
+            Each with the columns of the table ``transferred`` apart from study_id and place.
+        """
+        own = [dict(row) | {"study_id": self._number, "place": place} for place, row in enumerate(rows)]
+        with self._statements() as connection:
+            for start in range(0, len(own), BATCH):
+                connection.execute(sa.insert(transferred), own[start : start + BATCH])
+
+    def transferred(self) -> list[dict[str, Any]]:
+        """The trained candidates of another study that inform this one.
+
+        Returns
+        -------
+        list of dict
+            Column → value, in the order of :meth:`add_transferred`.
+        """
+        query = sa.select(transferred).where(transferred.c.study_id == self._number).order_by(transferred.c.place)
+        with self._reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def record_policies(self, candidate: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record results of a trained candidate's controllers.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 from typer.models import ArgumentInfo
 
-from nas.config import REPEATED, default_of, description_of, option, settings_of
+from nas.config import KEYWORDS, REPEATED, default_of, description_of, option, settings_of
 from nas.errors import UserError
 
 
@@ -76,4 +76,6 @@ def _annotation(each: Any) -> Any:
     type_: Any = {"str": str, "int": int, "float": float}[name]
     if each.name in REPEATED:
         return Annotated[list[type_] | None, typer.Option(option(each.name), help=text)]
+    if each.name in KEYWORDS:
+        return Annotated[type_ | None, typer.Option(option(each.name), help=text)]
     return Annotated[type_ | None, typer.Option(help=text)]

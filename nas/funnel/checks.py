@@ -23,6 +23,7 @@ from nas.funnel.plugin_changes import (
 )
 from nas.funnel.preparation import check_augmentation, differing_settings, evaluator_of, prepared, stored_settings
 from nas.funnel.state import StudyState
+from nas.funnel.warm_start import EarlierStudy, earlier_study
 from nas.plugins import trust_named
 from nas.progress import Progress, State
 from nas.screening import budgets
@@ -37,12 +38,17 @@ from results.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedSearch:
-    """A search that may begin: its settings for the store, and its range of budgets, None for a study that has one."""
+    """A search that may begin.
+
+    settings: for the store. budgets: None for a study that has a range of budgets. earlier: the study that it starts
+    from, whose candidates are not copied yet.
+    """
 
     parts: StudyParts
     settings: dict[str, Any]
     score: Score
     budgets: budgets.BudgetRange | None
+    earlier: EarlierStudy | None
 
 
 def checked_search(
@@ -74,11 +80,14 @@ def checked_search(
         message = differing_settings(error, opened.label, info, stored)
         raise results.SettingsDiffer(error.study, error.differences, message) from error
     built_from = check_spaces(parts.screener, opened, study, stored, command, accept_changes=accept_changes)
-    score, measured = opened.score(study) if stored else None, None
+    score, measured, earlier = opened.score(study) if stored else None, None, None
+    if config.warm_start is not None and not (stored and opened.transferred_count(study)):
+        earlier = earlier_study(config, opened, info, parts.screener)
+        parts.screener.constraints = replace(parts.screener.constraints, low=earlier.score.low)
     if score is None:
         progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
         measured = budgets.budget_range(parts.screener, config.seed)
-        score = Score(low=measured.low, high=measured.high, floor=info.floor)
+        score = earlier.score if earlier else Score(low=measured.low, high=measured.high, floor=info.floor)
         check_repeatable(lambda: evaluator_of(config), config.data, info)
         if sentence := measured.rejections.majority():
             progress.say(f"Random proposals: {sentence}")
@@ -86,7 +95,7 @@ def checked_search(
     if config.optuna:
         check_optuna(config.optuna, study, opened.url, opened.identity(study) if stored else None)
     settings |= {SETTING: used, BUILT_FROM: built_from}
-    return CheckedSearch(parts=parts, settings=settings, score=score, budgets=measured)
+    return CheckedSearch(parts=parts, settings=settings, score=score, budgets=measured, earlier=earlier)
 
 
 def check_plugins(

@@ -27,6 +27,7 @@ from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer
+from nas.funnel.warm_start import EarlierStudy
 from nas.progress import Progress
 from nas.screening.screener import Screener
 from nas.strategies.contract import Strategy
@@ -53,7 +54,7 @@ class StudyParts:
 class Driver:
     """Runs one study from the state that the store holds.
 
-    trains_proposals: makes the search asynchronous.
+    earlier: the study that a new one starts from. trains_proposals: makes the search asynchronous.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Driver:
         runner: Runner,
         score: Score,
         progress: Progress,
+        *,
+        earlier: EarlierStudy | None = None,
         trains_proposals: TrainsProposals | None = None,
     ):
         writer.set_score(score)
@@ -72,6 +75,8 @@ class Driver:
         screener.domains = keeper.domains
         screener.constraints = replace(screener.constraints, low=score.low)
         self.records = records = Records(config, writer, info, score)
+        if earlier is not None:
+            self._start_from(earlier)
         self.limits = Limits(config, records, keeper)
         self._exported: set[int] = set()
         work = None
@@ -85,6 +90,16 @@ class Driver:
         self.halving = SuccessiveHalving(config, records, keeper, self.trainer)
         self.finals = Finals(config, records, keeper, self.trainer)
         self.trains_proposals = trains_proposals
+
+    def _start_from(self, earlier: EarlierStudy) -> None:
+        """Copy the trained candidates of an earlier study, with the options of their choices."""
+        with self.records.transaction():
+            self.records.add_earlier(earlier)
+            for name, options in earlier.domains.items():
+                self.keeper.domains.check(name, options)
+            self.keeper.update()
+        left_out = f"; {earlier.left_out} that the spaces do not build are left out" if earlier.left_out else ""
+        self.progress.say(f"Warm start from {earlier.name}: {len(earlier.rows)} trained candidates{left_out}.")
 
     def run(self, *, retry_failed: bool = False) -> str:
         """Search until a limit is reached, then train the finalists in full. Returns the reason for the end.

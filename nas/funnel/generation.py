@@ -64,7 +64,7 @@ class GenerationProposer:
         started = self.keeper.clock.elapsed()
         self.records.drop_generation(generation)
         ledger = self.records.ledger
-        trained_before, earlier_keys = len(ledger), set(ledger.keys)
+        trained_before, earlier_keys = len(ledger), ledger.keys | self.records.earlier_keys
         count = int(min(self.config.generation, limit - ledger.chosen()))
         reliance = self._reliance(generation)
         counter = RejectionCounter(self.keeper.state.rejections)

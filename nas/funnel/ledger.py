@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import nlargest
 from itertools import takewhile
@@ -138,14 +139,18 @@ class Ledger:
 
         Candidates that finished are better than those that were stopped; among equals, the first proposed.
         """
-        ended = self.ended()
-        if len(ended) <= most:
-            return ended
-        older, newer = ended[: -(most // 2)], ended[-(most // 2) :]
 
-        def worth(number: int) -> tuple[bool, float, int]:
+        def worth(number: int) -> tuple[bool, float]:
             entry = self._entries[number]
             value = entry.accuracy[max(entry.accuracy)] if entry.accuracy and entry.status != "failed" else 0.0
-            return entry.status == "finished", value, -number
+            return entry.status == "finished", value
 
-        return sorted(nlargest(most - len(newer), older, key=worth)) + newer
+        return newest_and_best(self.ended(), most, worth)
+
+
+def newest_and_best(numbers: list[int], most: int, worth: Callable[[int], tuple[bool, float]]) -> list[int]:
+    """Of more than ``most`` ids, the newest half and the best others, in order; among equals, the first."""
+    if len(numbers) <= most:
+        return numbers
+    older, newer = numbers[: -(most // 2)], numbers[-(most // 2) :]
+    return sorted(nlargest(most - len(newer), older, key=lambda number: (*worth(number), -number))) + newer

@@ -14,6 +14,7 @@ from nas.config import Config
 from nas.evaluation.evaluator import DataInfo
 from nas.evaluation.jobs import Outcome
 from nas.funnel.ledger import Ledger
+from nas.funnel.warm_start import EarlierStudy
 from nas.representation.architecture import Architecture
 from nas.screening.proposals import Proposal, Rejected
 from nas.spaces.choices import Domains
@@ -88,6 +89,9 @@ class Records:
         self.files = writer.files
         self.ledger = Ledger(writer)
         self._writer = writer
+        self.earlier_keys = {row["key"] for row in writer.transferred()}
+        """Keys of the candidates that this study started from."""
+        self._earlier: dict[bool, list[Trial]] = {}  # by whether with architecture
         self._trials: dict[tuple[int, bool], Trial] = {}  # of the last history, by id and whether with architecture
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -131,15 +135,43 @@ class Records:
     def history(self, domains: Domains, *, with_proxy: bool, with_architecture: bool) -> list[Trial]:
         """The trials that a strategy learns from: of all candidates that ended, or of ``HISTORY`` of them.
 
+        The candidates of the study that this one started from are among them.
+
         with_proxy: whether the trials carry the scores of the study's proxy. with_architecture: whether they carry the
         architectures.
         """
-        wanted = [(number, with_architecture) for number in self.ledger.representative(HISTORY)]
+        earlier = self._earlier_trials(domains, with_architecture=with_architecture)
+        most = HISTORY - len(earlier)
+        wanted = [(number, with_architecture) for number in self.ledger.representative(most)]
         new = [number for number, _ in wanted if (number, with_architecture) not in self._trials]
         added = self.trials(new, domains, with_architecture=with_architecture)
         known = self._trials | {(number, with_architecture): trial for number, trial in zip(new, added)}
         self._trials = {each: known[each] for each in wanted}
-        return [trial if with_proxy else replace(trial, proxy=None) for trial in self._trials.values()]
+        own = list(self._trials.values())
+        if earlier:  # their generations come first
+            first = 1 + max(trial.generation for trial in earlier)
+            own = [replace(trial, generation=first + trial.generation) for trial in own]
+        return [trial if with_proxy else replace(trial, proxy=None) for trial in (*earlier, *own)]
+
+    def _earlier_trials(self, domains: Domains, *, with_architecture: bool) -> list[Trial]:
+        """The trials of the study that this one started from; see :mod:`nas.funnel.warm_start`."""
+        if not self.earlier_keys:
+            return []
+        if with_architecture not in self._earlier:
+            self._earlier[with_architecture] = [
+                Trial(
+                    choices=row["choices"],
+                    domains=domains.of(row["choices"]),
+                    value=row["anytime_accuracy"],
+                    complete=row["status"] == "finished",
+                    intermediate=dict(row["rungs"]),
+                    generation=row["generation"],
+                    architecture=Architecture.from_json(row["architecture"]) if with_architecture else None,
+                    proxy=row["proxies"].get(self.config.proxy),
+                )
+                for row in self._writer.transferred()
+            ]
+        return self._earlier[with_architecture]
 
     def trials(self, numbers: Sequence[int], domains: Domains, *, with_architecture: bool) -> list[Trial]:
         """Candidates that ended partial training; failures have the floor as value. numbers: ids, ascending."""
@@ -192,6 +224,11 @@ class Records:
         return bool(points) and all(point["test_accuracy"] is not None for point in points)
 
     # Writing -----------------------------------------------------------------------------------------------------
+
+    def add_earlier(self, earlier: EarlierStudy) -> None:
+        """Copy the trained candidates of the study that this one starts from."""
+        self._writer.add_transferred(earlier.rows)
+        self.earlier_keys = {row["key"] for row in earlier.rows}
 
     def add_rejected(self, proposals: Iterable[Rejected], generation: int) -> None:
         """Add rejected proposals with their reasons."""

@@ -15,6 +15,7 @@ from nas.chain.importance import chain_scores, walk_of
 from nas.config import shown_store, store_option
 from nas.errors import UserError
 from nas.progress import duration
+from nas.reporting.formats import warm_start_text
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation
 from nas.spaces.choices import Primitive
@@ -206,6 +207,8 @@ def study_status(study: Study) -> str:
     score = study.store.score(study.name)
     lines = [f"Study {study.name!r}: {ended}. {reason or ''}".rstrip()]
     lines += activity_lines(study.store.activity(study.name), time.time())
+    if origin := warm_start_text(study):
+        lines.append(f"{origin[0].upper()}{origin[1:]}, which are not counted below.")
     if score is not None:
         lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f}")
     for group in progress.statuses:

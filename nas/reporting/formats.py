@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.study import Study
+
+
+def warm_start_text(study: Study) -> str:
+    """The study from which a study started, with the number of its candidates; empty for none."""
+    count = study.store.transferred_count(study.name)
+    return f"warm start from {study.config.warm_start}, {count:,} trained candidates" if count else ""
 
 
 def plugin_name(spec: str) -> str:

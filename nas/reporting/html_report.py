@@ -29,7 +29,7 @@ from nas.reporting import formats
 from nas.reporting.audit_plot import audit_figure
 from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
 from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, load_code, own_measures, short_choices
-from nas.reporting.formats import plugin_name
+from nas.reporting.formats import plugin_name, warm_start_text
 from nas.reporting.report_content import (
     Audit,
     Decision,
@@ -198,6 +198,7 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
         reason=reason or "",
         spaces=tuple(study.config.spaces),
         data=study.config.data,
+        warm_start=warm_start_text(study),
         augmentation=study.store.settings(study.name).get("_augmentation") or "",
         strategy=study.config.strategy,
         proxy=study.config.proxy,

@@ -176,7 +176,8 @@ class StudyContent:
     """The section of one study. Parts that need a trained candidate are None, or empty, without one.
 
     store: its absolute path or URL. store_option: names it in a command.
-    augmentation: of the training images, in words; empty if unknown.
+    augmentation: of the training images, in words; empty if unknown. warm_start: the study that it started from, in
+    words; empty for none.
     undrawn: keys of the front's networks without a drawing.
     """
 
@@ -186,6 +187,7 @@ class StudyContent:
     spaces: tuple[str, ...]
     data: str
     augmentation: str
+    warm_start: str
     strategy: str
     proxy: str
     seed: int

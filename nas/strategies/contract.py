@@ -86,10 +86,11 @@ class Strategy(ABC):
     -----
     The driver constructs one strategy per generation, in an asynchronous search per pool, as ``Strategy(seed=...,
     history=...)``. The seed is derived from study and generation; the history has the trials so far, in any order: of
-    more than 2,000, the newest 1,000 and the best 1,000 of the rest. For each proposal the driver calls ``ask`` once,
-    and passes the returned decision function to the search space through a `Recorder`. The function is valid until the
-    next call of ``ask`` or ``tell``. The space may ask for names that are not in the history, may not ask for some that
-    are, and may raise an exception at any time.
+    more than 2,000, the newest 1,000 and the best 1,000 of the rest. After ``--from``, trials of the earlier study are
+    among them; their generations come first. For each proposal the driver calls ``ask`` once, and passes the returned
+    decision function to the search space through a `Recorder`. The function is valid until the next call of ``ask`` or
+    ``tell``. The space may ask for names that are not in the history, may not ask for some that are, and may raise an
+    exception at any time.
 
     Most proposals are rejected without training, and the strategy is not informed of it. A strategy has no state except
     seed and history, so a study resumes exactly: equal seeds, histories (as sets) and calls give equal proposals, in

@@ -202,6 +202,41 @@ class StoreFrames:
         with self._reading() as connection:
             return frames.of_evaluations(connection, study_numbers(connection, study))
 
+    def transferred(self, study: str) -> pd.DataFrame:
+        """The candidates that a study started from: trained by another study, and never counted in this one.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``results.columns.FRAMES["transferred"]``; empty for a study without warm start.
+        """
+        from results.reading.transferred import of_transferred
+
+        with self._reading() as connection:
+            return of_transferred(connection, study_row(connection, study).id)
+
+    def transferred_count(self, study: str) -> int:
+        """The number of candidates that a study started from.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        int
+        """
+        from results.reading.transferred import count_of
+
+        with self._reading() as connection:
+            return count_of(connection, study_row(connection, study).id)
+
     def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per controller that throttles a trained candidate, of one study or several.
 
