@@ -81,7 +81,8 @@ def _files(folder: Place) -> Iterator[str]:
     if isinstance(folder, RemotePath):
         names = iter(folder.names())
     else:
-        names = (str(Path(place, name).relative_to(folder)) for place, _, below in os.walk(folder) for name in below)
+        walked = os.walk(folder, followlinks=True)
+        names = (str(Path(place, name).relative_to(folder)) for place, _, below in walked for name in below)
     return (name for name in names if not (name == OWNER or name.startswith(f"{OWNER}.")))
 
 

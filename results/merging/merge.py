@@ -137,6 +137,11 @@ class Merger:
         folder = study_folder.folder_of(location, study.name, present)
         study_folder.check_owner(folder, location, study.name, present.identity if present else study.identity)
         origin = study_folder.checked_folder(there, source.location, row.name, row)
+        if folder == origin and present is None:
+            raise StoreError(
+                f"A study has a folder of its own. {row.name!r} would have its files in {folder} in both stores. "
+                f"{plan.renaming(source.location, row.name)} Or merge in another working directory."
+            )
         with ExitStack() as stack:
             settings = self._with_data(stack, source.location, row.settings)
             if folder != origin:

@@ -283,6 +283,28 @@ def test_copies_of_data_are_copied(store, other):
     assert not path.exists()
 
 
+def test_two_databases_over_one_folder(postgresql, tmp_path, monkeypatch):
+    """Deleting the study of one would delete the networks of the other."""
+    monkeypatch.chdir(tmp_path)
+    one, two = (results.open(postgresql.new_database()) for _ in range(2))
+    fill(one)
+    with pytest.raises(results.StoreError, match=r"would have its files in .* in both stores.*--rename fashion=NEW"):
+        two.merge(one)
+    two.merge(one, rename={"fashion": "copy"})
+    one.delete("fashion")
+    assert two.find_network(two.candidates("copy")["key"][0], "copy").weights.is_dir()
+
+
+def test_folders_behind_links_are_copied(sqlite_store, other, tmp_path):
+    fill(other)
+    folder = other.files("fashion") / "candidates"
+    folder.rename(tmp_path / "large disk")
+    folder.symlink_to(tmp_path / "large disk")
+    sqlite_store.merge(other)
+    shutil.rmtree(tmp_path / "large disk")
+    assert sqlite_store.find_network(sqlite_store.candidates("fashion")["key"][0]).weights.is_dir()
+
+
 def test_networks_on_another_machine(store, other, tmp_path):
     fill(other)
     other.files("fashion").rename(tmp_path / "moved")
