@@ -15,7 +15,7 @@ from ray.tune.search.sample import Domain
 
 from nas.errors import UserError
 from nas.funnel.ranking import Shortlist, entry_of
-from nas.ray.tune.problem import CHOICES, PROPOSING, SETTINGS, TRAINING, Problem, problem_of
+from nas.ray.tune.problem import CHOICES, CODE, PROPOSING, SETTINGS, SPACES, TRAINING, Problem, problem_of
 from nas.screening.pool import pool
 from nas.screening.proposals import Proposal
 from nas.screening.screener import Screener
@@ -98,6 +98,7 @@ class Searcher(tune.search.Searcher):
         self._pools = 0
         self._exhausted_after = -1  # ended trials, when a pool gave nothing new
         self._domains = Domains()
+        self._given: tuple[str, ...] = ()  # parts that a param_space has: Tune cannot replace objects
         self._screener: Screener | None = None
         os.environ.setdefault(PENDING, "8")
 
@@ -116,6 +117,7 @@ class Searcher(tune.search.Searcher):
                 f"nas.tune.Searcher and nas.tune.param_space must have the same settings. Got {name} "
                 f"{own.get(name)!r} and {given.get(name)!r}. The searcher needs no param_space: leave it out."
             )
+        self._given = tuple(name for name in (SPACES, CODE) if name in config)
         return not any(isinstance(value, Domain) for name, value in config.items() if name != CHOICES)
 
     def suggest(self, trial_id: str) -> Any:
@@ -131,7 +133,8 @@ class Searcher(tune.search.Searcher):
             self._exhausted_after = ended
             return None if ended < len(self._networks) else tune.search.Searcher.FINISHED
         network = self._networks[trial_id] = self._waiting.pop(0)
-        return self.problem.trial_settings() | {CHOICES: dict(network.choices)}
+        shared = {name: value for name, value in self.problem.trial_settings().items() if name not in self._given}
+        return shared | {CHOICES: dict(network.choices)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """See :class:`ray.tune.search.Searcher`: note a result."""

@@ -18,8 +18,8 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from nas.errors import EnvironmentFault
-from nas.evaluation.faults import Fault, fault_of_hang
+from nas.errors import EnvironmentFault, last_line
+from nas.evaluation.faults import Fault, fault_of, fault_of_hang
 from nas.evaluation.jobs import Outcome
 from nas.funnel.asynchronous import AsynchronousFunnel, Training
 from nas.ray.failures import fault_of_ray
@@ -75,9 +75,13 @@ class TuneTrials:
                     trial_dirname_creator=_trial_id,
                     _remote=False,
                 )
-            except Exception:
+            except (tune.TuneError, ray.exceptions.RayError, ConnectionError) as error:
                 if bridge.error is None:
-                    raise
+                    raise EnvironmentFault(
+                        f"Ray Tune must be able to run the trainings. Got {last_line(error)} Resume the search."
+                    ) from error
+            except Stopped:
+                assert bridge.error is not None
         if bridge.error is not None:
             raise bridge.error
 
@@ -205,7 +209,9 @@ class Bridge:
 
     def failed(self, trial: Trial) -> None:
         """A trial has raised, or its worker died."""
-        flight = self._flights.pop(trial.trial_id)
+        flight = self._flights.pop(trial.trial_id, None)
+        if flight is None:  # its end could not be recorded, which ends the search
+            return
         with self.guard():
             fault = flight.hung or self._fault(trial, flight)
             if fault is None:
@@ -229,6 +235,8 @@ class Bridge:
         cause = getattr(error, "cause", None)  # of an exception of the worker
         if isinstance(cause, TrialFault):
             return cause.fault
+        if not isinstance(error, ray.exceptions.RayError):
+            return fault_of(error)
         self._note_opened(flight)
         lives = flight.node is None or any(node.id == flight.node for node in living_nodes())
         return fault_of_ray(error, opened=flight.opened, node_lives=lives)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +166,16 @@ def test_without_ray_one_line_says_so():
     assert ended.stdout == "nas.tune needs the package ray: pip install 'ray[tune]'. Got No module named 'ray'.\n"
 
 
+class Ladder:
+    """A space that is no plug-in."""
+
+    def architecture(self, choose, task, *, points=4):
+        builder = nas.Builder(task)
+        width = choose("width", tuple(range(4, 24)))
+        builder.head(builder.conv(builder.input, tuple(width * (k + 1) for k in range(points))))
+        return builder.architecture(points)
+
+
 # Tuners --------------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +219,7 @@ def test_a_tuner_with_scheduler_and_callbacks(joined, tmp_path):
     assert len({pid for _, _, pid in seen.results}) == 2  # workers are reused
 
 
+@pytest.mark.slow
 def test_a_tuner_that_draws_networks_itself(joined, tmp_path):
     results = tune.Tuner(
         nas.tune.Trainable,
@@ -220,6 +233,7 @@ def test_a_tuner_that_draws_networks_itself(joined, tmp_path):
     assert results[0].config["choices"] != results[1].config["choices"]
 
 
+@pytest.mark.slow
 def test_a_failed_trial_continues_from_its_checkpoint(joined, tmp_path):
     died = str(tmp_path / "died")
     results = tune.Tuner(
@@ -238,6 +252,17 @@ def test_a_failed_trial_continues_from_its_checkpoint(joined, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_tuner_with_searcher_and_configurations(joined, tmp_path):
+    results = tune.Tuner(
+        nas.tune.Trainable,
+        param_space=param_space(space=Ladder, epochs=2, low=None),
+        tune_config=tune_config(search_alg=searcher(space=Ladder, epochs=2, low=None), num_samples=2),
+        run_config=run_config(tmp_path),
+    ).fit()
+    assert [each.metrics["epoch"] for each in results] == [2, 2]
+
+
+@pytest.mark.slow
 def test_trials_that_raise_are_errors_of_the_result_grid(joined, tmp_path):
     results = tune.Tuner(
         nas.tune.Trainable,
@@ -248,29 +273,28 @@ def test_trials_that_raise_are_errors_of_the_result_grid(joined, tmp_path):
     assert "out of luck" in str(results.errors[0])
 
 
-class Breaks(tune.Callback):
-    """Ends the tuner after some results, as a crash of its process would."""
+class Interrupts(tune.Callback):
+    """Presses Ctrl-C once, after some results. A file remembers it, because Tune restores callbacks too."""
 
-    def __init__(self, results):
-        self.left = results
+    def __init__(self, results, file):
+        self.left, self.file = results, file
 
     def on_trial_result(self, iteration, trials, trial, result, **info):
         self.left -= 1
-        if self.left == 0:
-            raise RuntimeError("crash")
+        if self.left == 0 and not self.file.exists():
+            self.file.touch()
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.slow
 def test_a_tuner_is_restored(joined, tmp_path, monkeypatch):
-    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
-    ours = searcher(strategy="tpe")
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # an interrupted tuner leaves their files open
     tuner = tune.Tuner(
         nas.tune.Trainable,
-        tune_config=tune_config(search_alg=ours, num_samples=4, max_concurrent_trials=1),
-        run_config=run_config(tmp_path, callbacks=[Breaks(5)]),
+        tune_config=tune_config(search_alg=searcher(strategy="tpe"), num_samples=4, max_concurrent_trials=1),
+        run_config=run_config(tmp_path, callbacks=[Interrupts(5, tmp_path / "interrupted")]),
     )
-    with pytest.raises(tune.TuneError):
-        tuner.fit()
+    assert len(tuner.fit()) < 4
     results = tune.Tuner.restore(str(tmp_path / "run"), trainable=nas.tune.Trainable).fit()
     assert [each.metrics["epoch"] for each in results] == [3] * 4
     assert len({each.metrics["key"] for each in results}) == 4
