@@ -17,6 +17,7 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "31536000",  # no checkpoints of the experiment: the store is the state
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher proposes only what fits
+    "TUNE_STATE_REFRESH_PERIOD": "31536000",  # it asks the head, which may be lost
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a table without being asked
 }
@@ -49,7 +50,7 @@ def quiet_tune() -> Iterator[str]:
 class Signals:
     """Signals that stop the program wait for a safe moment, because Tune would leave its workers behind.
 
-    Inside of :meth:`open` they take effect at once.
+    They take effect by :meth:`deliver`, and inside of :meth:`open` at once.
     """
 
     def __init__(self) -> None:
@@ -73,14 +74,17 @@ class Signals:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
+    def deliver(self) -> None:
+        """Let signals take effect that have arrived: their handlers may raise, such as KeyboardInterrupt."""
+        while self._arrived:
+            number = self._arrived.pop(0)
+            self._handlers[number](number, None)
+
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Let signals take effect that arrived or arrive: their handlers may raise, such as KeyboardInterrupt."""
+        """Let signals take effect when they arrive."""
         self._open = True
         try:
-            while self._arrived:
-                number = self._arrived.pop(0)
-                self._handlers[number](number, None)
             yield
         finally:
             self._open = False

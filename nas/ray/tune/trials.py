@@ -24,7 +24,7 @@ from nas.evaluation.jobs import Outcome
 from nas.funnel.asynchronous import AsynchronousFunnel, Training
 from nas.ray.failures import fault_of_ray
 from nas.ray.job_files import write_files
-from nas.ray.nodes import autoscales, living_nodes
+from nas.ray.nodes import autoscales
 from nas.ray.runner import RayRunner
 from nas.ray.tune.quiet import Signals, quiet_tune
 from nas.ray.tune.schedulers import band_size, scheduler_of
@@ -37,7 +37,11 @@ CHECK_SECONDS = 0.5
 
 
 class Stopped(Exception):
-    """Ends Tune's loop; the cause is elsewhere."""
+    """Ends Tune's loop and its workers; the cause is kept by the :class:`Bridge`."""
+
+
+class Abandoned(BaseException):
+    """Ends Tune's loop at once, because the head of the cluster is lost: Tune would wait for it to end its workers."""
 
 
 class TuneTrials:
@@ -80,7 +84,7 @@ class TuneTrials:
                     raise EnvironmentFault(
                         f"Ray Tune must be able to run the trainings. Got {last_line(error)} Resume the search."
                     ) from error
-            except Stopped:
+            except (Stopped, Abandoned):
                 assert bridge.error is not None
         if bridge.error is not None:
             raise bridge.error
@@ -125,9 +129,13 @@ class Bridge:
     def guard(self) -> Iterator[None]:
         """Keep the first exception, which ends the search."""
         try:
+            self.signals.deliver()
+        except BaseException as error:  # KeyboardInterrupt too: Tune must first end its workers
+            self.error = self.error or error
+        try:
             with self.signals.open():
                 yield
-        except BaseException as error:  # KeyboardInterrupt too: Tune must first end its workers
+        except BaseException as error:
             self.error = self.error or error
 
     # The searcher ------------------------------------------------------------------------------------------------
@@ -136,14 +144,15 @@ class Bridge:
         """A trial for the next proposal of the funnel; None while no slot is free; FINISHED at the end."""
         self._go_on()
         with self.guard():
-            if len(self._flights) >= self._most():
+            if not self.runner.head_answers or len(self._flights) >= self._most():
                 return None
             training = self.funnel.propose()
             if training is None:
                 return tune.search.Searcher.FINISHED if self.funnel.ended else None
             self._flights[trial_id] = _Flight(training)
             return {"key": training.key}
-        raise Stopped
+        self._go_on()
+        return None
 
     def _most(self) -> int:
         """Trials at once: one that waits for room makes an autoscaler add nodes; Hyperband pauses some."""
@@ -155,6 +164,9 @@ class Bridge:
     def step(self) -> None:
         """Check the trainings. Raises Stopped if the search must end."""
         with self.guard():
+            while not self.runner.head_answers:  # Tune would call it, and Ray would end this process
+                self.runner.check_fit(running=True)
+                time.sleep(CHECK_SECONDS)
             if time.monotonic() - self._checked >= CHECK_SECONDS:
                 self.funnel.check_time()
                 self.runner.check_fit(running=any(each.since is not None for each in self._flights.values()))
@@ -219,15 +231,14 @@ class Bridge:
             else:
                 self.funnel.failed(flight.training.candidate, fault)
 
-    def end_workers(self) -> None:
-        """End all workers at once: Tune waits for the step of each."""
-        for flight in self._flights.values():
-            _kill(flight)
-
     def _go_on(self) -> None:
-        if self.error is not None:
-            self.end_workers()
-            raise Stopped
+        if self.error is None:
+            return
+        if not self.runner.head_answers:
+            raise Abandoned
+        for flight in self._flights.values():
+            _kill(flight)  # Tune would wait for the step of each
+        raise Stopped
 
     def _fault(self, trial: Trial, flight: _Flight) -> Fault | None:
         """The fault of a trial that failed; None if nobody is to blame."""
@@ -238,7 +249,7 @@ class Bridge:
         if not isinstance(error, ray.exceptions.RayError):
             return fault_of(error)
         self._note_opened(flight)
-        lives = flight.node is None or any(node.id == flight.node for node in living_nodes())
+        lives = flight.node is None or self.runner.lives(flight.node)
         return fault_of_ray(error, opened=flight.opened, node_lives=lives)
 
     def _note_opened(self, flight: _Flight) -> None:

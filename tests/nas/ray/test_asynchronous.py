@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from nas.ray.tune.schedulers import scheduler_of
 from nas.ray.tune.stretches import METRIC, RESOURCE
 from nas.screening import budgets
 
-from ..searching import config, state_of, statuses, toy
+from ..searching import arguments, config, nas, start, state_of, statuses, toy
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +133,62 @@ def test_faults_of_the_environment_stop_the_search(joined, store, tmp_path):
     assert "failed" not in set(results.open(str(store)).candidates("toy").status)
     fault.unlink()
     assert statuses(search(store, evaluator="Faulty", data=str(fault)))["finished"] >= 1
+
+
+# Processes of their own ----------------------------------------------------------------------------------------------
+
+
+def command(address, store, **settings):
+    return arguments(store, "--async", ray_address=address, workers=2, **settings)
+
+
+def wait_for_results(store, count, driver):
+    """Wait until candidates have ended."""
+    end = time.monotonic() + 180
+    while time.monotonic() < end:
+        assert driver.poll() is None, driver.communicate()
+        with suppress(results.StoreError):
+            if results.open(str(store)).candidates("toy").status.isin(["stopped", "finished"]).sum() >= count:
+                return
+        time.sleep(0.1)
+    raise AssertionError("no results")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_driver_is_resumed(cluster, store, number):
+    driver = start(*command(cluster.address, store), TOY_SLEEP="0.2")
+    wait_for_results(store, 2, driver)
+    driver.send_signal(number)
+    _, errors = driver.communicate(timeout=120)
+    if number == signal.SIGTERM:
+        assert driver.returncode == 143
+        assert errors.splitlines()[-1].startswith("Stopped. All results so far are stored; continue with: nas resume")
+        assert state_of(store)[0] == "interrupted"
+    before = results.open(str(store)).points("toy")
+    ended = nas("resume", "toy", "--store", str(store))
+    assert ended.returncode == 0, ended.stderr
+    after = results.open(str(store)).points("toy")
+    columns = ["candidate", "fidelity", "level", "accuracy"]
+    assert set(map(tuple, before[columns].to_numpy())) <= set(map(tuple, after[columns].to_numpy()))
+    trained = results.open(str(store)).candidates("toy").status
+    assert trained.isin(["stopped", "finished"]).sum() == 8
+    assert not trained.isin(["training", "queued"]).any()
+
+
+@pytest.mark.slow
+def test_a_lost_head_interrupts(store):
+    from ray.cluster_utils import Cluster
+
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        own.add_node(num_cpus=2)
+        driver = start(*command(own.address, store), TOY_SLEEP="0.2")
+        wait_for_results(store, 1, driver)
+        own.remove_node(own.head_node, allow_graceful=False)
+        _, errors = driver.communicate(timeout=180)
+    finally:
+        own.shutdown()
+    assert driver.returncode == 2, errors
+    assert "The head of the Ray cluster at " in errors.splitlines()[-1]
+    assert state_of(store)[0] == "interrupted"

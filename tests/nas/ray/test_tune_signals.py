@@ -1,0 +1,29 @@
+"""Signals wait for a safe moment while Ray Tune runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from nas.ray.tune.quiet import Signals
+
+
+def test_a_signal_waits_until_it_is_delivered():
+    signals, reached = Signals(), False
+    with signals.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = True
+        with pytest.raises(KeyboardInterrupt):
+            signals.deliver()
+        signals.deliver()
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_open_signal_takes_effect_at_once():
+    signals = Signals()
+    with signals.deferred(), pytest.raises(KeyboardInterrupt), signals.open():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("too late")
