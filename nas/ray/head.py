@@ -36,6 +36,11 @@ class Head:
             self._silent_since = None if accepts else (self._silent_since or self._looked)
         return self._silent_since is None
 
+    def look(self) -> bool:
+        """Whether the head accepts a connection now."""
+        self._looked = -LOOK_SECONDS
+        return self.answers
+
     def check(self) -> None:
         """Raise EnvironmentFault if the head is lost."""
         if not self.answers and time.monotonic() - (self._silent_since or 0) > LOST_SECONDS:

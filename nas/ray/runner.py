@@ -159,10 +159,9 @@ class RayRunner:
         """The files of a job's folder, for its worker; None if the worker reads and writes the folder itself."""
         return None if self._shared_files or is_url(job.folder) else read_files(job.folder)
 
-    @property
     def head_answers(self) -> bool:
-        """Whether the head of the cluster answers; calls of Ray wait for one that does not."""
-        return self._head.answers
+        """Whether the head of the cluster answers now; calls of Ray wait for one that does not."""
+        return self._head.look()
 
     def lives(self, node: str) -> bool:
         """Whether the node with an id is alive."""

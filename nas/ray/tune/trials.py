@@ -144,9 +144,10 @@ class Bridge:
         """A trial for the next proposal of the funnel; None while no slot is free; FINISHED at the end."""
         self._go_on()
         with self.guard():
-            if not self.runner.head_answers or len(self._flights) >= self._most():
+            if len(self._flights) >= self._most():
                 return None
             training = self.funnel.propose()
+            self._await_head()
             if training is None:
                 return tune.search.Searcher.FINISHED if self.funnel.ended else None
             self._flights[trial_id] = _Flight(training)
@@ -164,10 +165,8 @@ class Bridge:
     def step(self) -> None:
         """Check the trainings. Raises Stopped if the search must end."""
         with self.guard():
-            while not self.runner.head_answers:  # Tune would call it, and Ray would end this process
-                self.runner.check_fit(running=True)
-                time.sleep(CHECK_SECONDS)
             if time.monotonic() - self._checked >= CHECK_SECONDS:
+                self._await_head()
                 self.funnel.check_time()
                 self.runner.check_fit(running=any(each.since is not None for each in self._flights.values()))
                 self._end_hanging()
@@ -212,6 +211,7 @@ class Bridge:
         """A trial has its last result, or the scheduler has stopped it."""
         flight = self._flights.pop(trial.trial_id)
         with self.guard():
+            self._await_head()
             if flight.reached == flight.training.rungs[-1]:
                 self.funnel.finished(flight.training.candidate)
             elif flight.reached:
@@ -225,16 +225,27 @@ class Bridge:
         if flight is None:  # its end could not be recorded, which ends the search
             return
         with self.guard():
+            self._await_head()
             fault = flight.hung or self._fault(trial, flight)
             if fault is None:
                 self.funnel.lost(flight.training.candidate)
             else:
                 self.funnel.failed(flight.training.candidate, fault)
 
+    def _await_head(self) -> None:
+        """Wait while the head of the cluster is silent: Tune would ask it, and Ray would end this process.
+
+        Raises EnvironmentFault if it is lost.
+        """
+        while not self.runner.head_answers():
+            self.runner.check_fit(running=True)
+            time.sleep(CHECK_SECONDS)
+
     def _go_on(self) -> None:
+        """Raise Stopped or Abandoned if the search must end."""
         if self.error is None:
             return
-        if not self.runner.head_answers:
+        if not self.runner.head_answers():
             raise Abandoned
         for flight in self._flights.values():
             _kill(flight)  # Tune would wait for the step of each
