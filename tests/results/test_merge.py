@@ -12,7 +12,19 @@ from results.merging import files
 
 from .conftest import SCORE, candidate, point
 
-TABLES = ("candidates", "points", "evaluations", "policies", "front")
+TABLES = ("candidates", "points", "evaluations", "policies", "front", "transferred")
+TRANSFERRED = {
+    "origin": "earlier",
+    "key": "ee",
+    "space": "residual",
+    "status": "finished",
+    "generation": 0,
+    "anytime_accuracy": 0.5,
+    "rungs": [[1, 0.25]],
+    "proxies": {"p": float("inf")},
+    "choices": {"depth": 1},
+    "architecture": {"n": 1},
+}
 
 
 @pytest.fixture
@@ -28,6 +40,8 @@ def fill(store, study="fashion", *, trained=2, settings=None, **columns):
     with store.writer(study, settings or {"epochs": 10}) as writer:
         writer.set_score(SCORE)
         known = {row["key"] for row in writer.rows()}
+        if not known:
+            writer.add_transferred([TRANSFERRED, TRANSFERRED | {"key": "ff"}])
         for number in range(trained):
             key = f"{number:04x}{study.encode().hex():0<8.8}"
             if key not in known:
