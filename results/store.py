@@ -23,7 +23,7 @@ from results.lookups import check_name, full_key, keys_of, latest_proposals, num
 from results.measures import BUILT_IN, Measure
 from results.reading.store_frames import StoreFrames
 from results.reading.stored_networks import StoredCandidate, StoredNetwork, find_candidate, find_network
-from results.schema import candidates, evaluations, point_measures, points, policies, studies, transferred
+from results.schema import candidates, evaluations, studies
 
 if TYPE_CHECKING:
     from results.merging.merge import MergedStudy
@@ -554,6 +554,8 @@ class Store(StoreFrames):
         StoreError
             If the study is unknown or being written.
         """
+        from results.merging.rows import delete_rows
+
         with self._reading() as connection:
             row = study_row(connection, study)
         number, folder = row.id, study_folder.folder_of(self._location, study, row)
@@ -565,12 +567,7 @@ class Store(StoreFrames):
         ):
             if self._location.file is None:
                 acquire_advisory(connection, study)
-            ids = sa.select(candidates.c.id).where(candidates.c.study_id == number)
-            for table in (point_measures, points, evaluations, policies):
-                connection.execute(sa.delete(table).where(table.c.candidate_id.in_(ids)))
-            for owned in (candidates, transferred):
-                connection.execute(sa.delete(owned).where(owned.c.study_id == number))
-            connection.execute(sa.delete(studies).where(studies.c.id == number))
+            delete_rows(connection, number)
         if kept:
             _log.warning("%s", kept)
         elif folder.exists():
