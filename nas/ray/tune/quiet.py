@@ -6,10 +6,11 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from nas.ray.job_files import working_folder
 
 ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -30,7 +31,7 @@ def quiet_tune() -> Iterator[str]:
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     logger, main = logging.getLogger("ray"), threading.current_thread() is threading.main_thread()
     level, handler = logger.level, signal.getsignal(signal.SIGUSR1)
-    folder = tempfile.mkdtemp(prefix="anytime-nas-tune-")
+    folder = working_folder()
     os.environ.update(ENVIRONMENT)
     logger.setLevel(logging.CRITICAL + 1)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from nas import launch
 from nas.audit import proxy_audit
 from nas.errors import EnvironmentFault
 from nas.funnel.asynchronous import AsynchronousFunnel
+from nas.ray.job_files import PREFIX
 from nas.ray.tune.schedulers import scheduler_of
 from nas.ray.tune.stretches import METRIC, RESOURCE
 from nas.screening import budgets
@@ -82,7 +84,7 @@ def test_a_search_is_interrupted_and_resumed(joined, store, monkeypatch, capfd):
     folders = study.points().query("fidelity < 5")
     assert len(folders) == 4 * len(reported)
     assert not (store.parent / "ray_results").exists()
-    assert not list(Path("/tmp").glob(f"anytime-nas-tune-*/{study.name}"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getpid()}-*"))
     assert logging.getLogger("ray").level == level
     assert capfd.readouterr() == ("", "")
 
