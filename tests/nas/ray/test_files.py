@@ -13,7 +13,7 @@ from nas.representation.elements import Task
 from nas.workers.session import EvaluatorCall
 from results.files.places import place
 
-from ..searching import toy
+from ..searching import search, statuses, toy
 
 BUILDER = Builder(Task(input_shape=(1, 8, 8), num_classes=10))
 BUILDER.head(BUILDER.conv(BUILDER.input, (4, 8)))
@@ -64,3 +64,15 @@ def test_a_shared_folder_must_be_on_the_nodes(train, tmp_path):
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")) == [*FILES, "study.json"]
     with pytest.raises(nas.UserError, match=r"--files must be a URL or a folder that all nodes share. .* is not on"):
         train(tmp_path.parent / f"{tmp_path.name}-absent")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asynchronous", [None, True])
+def test_a_search_on_ray_with_its_files_at_a_url(store, s3, asynchronous):
+    url = f"{s3.bucket()}/runs"
+    study = search(store, ray=True, files=url, asynchronous=asynchronous, train=4, finalists=1)
+    assert statuses(study)["finished"] >= 1
+    written = place(f"{url}/toy").names()
+    assert any(name.endswith("/full-0/network.json") for name in written)
+    assert not any(name.endswith("/search-0/checkpoint.json") for name in written)
+    assert not store.with_name("nas.db.files").joinpath("toy").exists()
