@@ -4,7 +4,7 @@ Studies without training run on a Ray cluster of two nodes on this machine. Each
 after which the same command is started again, and by kills of workers, and compared with the same study run by
 processes of this machine without any kill. A worker is not killed in the second attempt of a training, because a second
 death is the candidate's failure. Prints per victim: kills, studies with equal rows, processes left over, epochs that
-ran again, seconds until the first epoch of a new worker; writes raw rows to rows/kills.csv, and continues them.
+ran again, seconds until the next epoch; writes raw rows to rows/kills.csv, and continues them.
 
     python benchmarks/kills.py [--kills 50] [--per-study 5]
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -60,7 +61,7 @@ PATIENCE = 120.0  # seconds without an epoch after which something is wrong
 
 @dataclass(frozen=True)
 class Note:
-    """An epoch that ended. training: candidate and images."""
+    """An epoch that ended, or as epoch 0 a training that began. training: candidate and images."""
 
     process: int
     training: tuple[str, ...]
@@ -84,13 +85,14 @@ class Disturbed:
         """Start the driver: always the same command."""
         self.driver = start(self.folder, self.seed, f"--ray-address={self.address}", "--workers=2")
 
-    def notes(self) -> list[Note]:
-        return notes_of(self.folder)
+    def epochs(self) -> list[Note]:
+        """The epochs that have ended."""
+        return [note for note in notes_of(self.folder) if note.epoch]
 
     def wait_for(self, epochs: int) -> bool:
         """Wait until this many epochs have ended in all; False if the study ends before."""
         until = time.monotonic() + PATIENCE
-        while len(self.notes()) < epochs:
+        while len(self.epochs()) < epochs:
             if self.driver.poll() is not None:
                 assert self.driver.returncode == 0, f"status {self.driver.returncode}, see {self.folder}/output.txt"
                 return False
@@ -101,13 +103,13 @@ class Disturbed:
     def wait_for_other(self, processes: set[int]) -> None:
         """Wait until an epoch of another process than these has ended, or the study."""
         until = time.monotonic() + PATIENCE
-        while self.driver.poll() is None and not {note.process for note in self.notes()} - processes:
+        while self.driver.poll() is None and not {note.process for note in self.epochs()} - processes:
             assert time.monotonic() < until, f"no epoch for {PATIENCE:.0f} s, see {self.folder}"
             time.sleep(0.01)
 
     def kill_driver(self) -> int:
         """Kill the driver and start it again; returns the number of its workers that are left after 20 s."""
-        workers = {note.process for note in self.notes()}
+        workers = {note.process for note in notes_of(self.folder)}
         self.driver.kill()
         self.driver.wait()
         left = len(outliving(workers))
@@ -116,7 +118,7 @@ class Disturbed:
 
     def kill_worker(self, draw: random.Random) -> bool:
         """Kill a worker that trains something for the first time; False if there is none."""
-        last = {note.process: note.training for note in self.notes()}
+        last = {note.process: note.training for note in notes_of(self.folder)}
         running = [process for process, training in last.items() if lives(process) and training not in self.struck]
         if not running:
             return False
@@ -157,9 +159,9 @@ def missing(rows: Rows, kills: int) -> dict[str, int]:
 def disturbed_study(number: int, wanted: dict[str, int], folder: Path, address: str) -> list[dict[str, Any]]:
     """Run a study twice, without and with kills; returns a row per kill."""
     draw = random.Random(number)
-    folder.mkdir(parents=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a benchmark that was interrupted
     whole = folder / "whole"
-    whole.mkdir()
+    whole.mkdir(parents=True)
     assert start(whole, number, "--workers=2").wait() == 0
     disturbed = folder / "disturbed"
     disturbed.mkdir()
@@ -168,20 +170,24 @@ def disturbed_study(number: int, wanted: dict[str, int], folder: Path, address: 
     draw.shuffle(victims)
     rows: list[dict[str, Any]] = []
     for kill, victim in enumerate(victims):
-        if not study.wait_for(len(study.notes()) + draw.randint(1, 4)):
+        if not study.wait_for(len(study.epochs()) + draw.randint(1, 4)):
             break
         time.sleep(draw.random() * 0.3)
-        before, finished, left = study.notes(), evaluations(disturbed), 0
+        before, finished, left = study.epochs(), evaluations(disturbed), 0
         if victim == "driver":
             left = study.kill_driver()
         elif not study.kill_worker(draw):
+            victims.append(victim)  # later
             continue
         at = time.monotonic()
-        study.wait_for_other({note.process for note in before})
+        if victim == "driver":
+            study.wait_for_other({note.process for note in before})
+        else:
+            study.wait_for(len(before) + 1)
         row = {"study": number, "kill": kill, "victim": victim, "epochs_before": len(before), "left_over": left}
         rows.append(row | {"seconds": round(time.monotonic() - at, 2), "finished": finished})
     study.wait_for(sys.maxsize)
-    notes = study.notes()
+    notes = study.epochs()
     equal = same_rows(whole, disturbed)
     for row, following in zip(rows, [*rows[1:], None]):
         done = {(note.training, note.epoch) for note in notes[: row["epochs_before"]]}
@@ -208,7 +214,7 @@ def start(folder: Path, seed: int, *options: str) -> subprocess.Popen:
 
 
 def notes_of(folder: Path) -> list[Note]:
-    """The epochs that have ended; a line that is being written is left out."""
+    """All notes of a study; a line that is being written is left out."""
     with suppress(FileNotFoundError):
         lines = (folder / "notes.txt").read_text().split("\n")[:-1]
         return [Note(int(process), tuple(training), int(epoch)) for process, *training, epoch in map(str.split, lines)]

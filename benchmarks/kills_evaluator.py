@@ -18,7 +18,8 @@ from results.measures import built_in
 class Noted(Evaluator):
     """Results are a function of architecture, seed and epochs.
 
-    data: a file to which each epoch is appended when it ends: process, candidate, images, epoch.
+    data: a file to which each epoch is appended when it ends, and the begin of a training as epoch 0: process,
+    candidate, images, epoch.
     """
 
     measures = built_in("accuracy", "loss", "test_accuracy", "test_loss")
@@ -42,13 +43,13 @@ class Noted(Evaluator):
     def evaluate(self, job, report):
         path = Path(job.folder, self.checkpoint)
         state = json.loads(path.read_text()) if path.exists() else {"epoch": 0, "digest": str(job.seed)}
+        self.note(job, 0)
         for epoch in range(state["epoch"], job.until):
             time.sleep(self.seconds)
             digest = sha256(f"{state['digest']} {epoch}".encode()).hexdigest()
             state = {"epoch": epoch + 1, "digest": digest}
             write(path, state)
-            with open(self.notes, "a") as file:
-                file.write(f"{os.getpid()} {job.candidate} {job.images or 1_000} {epoch + 1}\n")
+            self.note(job, epoch + 1)
             report(epoch + 1)
         saved = job.until == job.epochs
         if saved:
@@ -60,6 +61,11 @@ class Noted(Evaluator):
             seconds=self.seconds * job.until,
             saved=saved,
         )
+
+    def note(self, job, epoch):
+        """Append a line to the file."""
+        with open(self.notes, "a") as file:
+            file.write(f"{os.getpid()} {job.candidate} {job.images or 1_000} {epoch}\n")
 
     def points(self, job, digest):
         """Points whose accuracy depends on all epochs before."""
