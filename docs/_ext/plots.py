@@ -66,6 +66,16 @@ def store_scale(figure: Figure) -> None:
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
 
 
+def kills(figure: Figure) -> None:
+    """Kills of drivers and workers: epochs that ran again, and seconds until the next epoch."""
+    axes = figure.subplots()
+    for victim, each in rows("kills").groupby("victim"):
+        axes.plot(each.epochs_again, each.seconds, "o", alpha=0.6, label=f"{victim} killed")
+    axes.set_xlabel("epochs that ran again")
+    axes.set_ylabel("seconds until the next epoch")
+    axes.legend(frameon=False)
+
+
 def chain(figure: Figure) -> None:
     """The chain: graphs per CPU second, by method."""
     speed = rows("chain").query("part == 'speed' and of == 'residual'").groupby("what").per_cpu_second.median()
@@ -194,6 +204,7 @@ def throttling_accuracy(figure: Figure) -> None:
 PLOTS: dict[str, Draw] = {
     "screening": screening,
     "store-scale": store_scale,
+    "kills": kills,
     "chain": chain,
     "ranking": ranking,
     "strategies": strategies,
