@@ -15,6 +15,7 @@ DATA = "--data=synthetic:n=300,classes=3,size=12,channels=1"
 SHORT = (DATA, "--images=200", "--epochs=1", "--seeds=1", "--width=8", "--csv=rows.csv", "--folder=runs")
 COMMANDS = {
     "anytime_accuracy": (*SHORT, "--method=sandwich", "--method=I-ResNeXt"),
+    "asynchronous": ("--search=asha", "--seconds=2", "--train=2", "--seeds=1", "--csv=rows.csv"),
     "calibration": SHORT,
     "causal_training": ("--seconds=0.01",),
     "chain": ("--population=40", "--graphs=8", "--repeats=1"),
@@ -45,6 +46,7 @@ LIBRARIES = {
     "resumable",
     "step_cost",
     "timing",
+    "waiting",
 }
 """Files that other scripts import."""
 

@@ -76,6 +76,19 @@ def kills(figure: Figure) -> None:
     axes.legend(frameon=False)
 
 
+def asynchronous(figure: Figure) -> None:
+    """Searches with and without barriers in equal time: trained candidates, and seconds of training."""
+    equal = rows("asynchronous").query("part == 'equal-time'").groupby("search", sort=False)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, column, label in (
+        (left, "trained", "candidates trained in equal time"),
+        (right, "training_seconds", "seconds of training in equal time, all slots"),
+    ):
+        means = equal[column].mean()
+        bars(axes, list(means.index), {label: means.to_numpy()})
+        axes.set_xlabel(label)
+
+
 def chain(figure: Figure) -> None:
     """The chain: graphs per CPU second, by method."""
     speed = rows("chain").query("part == 'speed' and of == 'residual'").groupby("what").per_cpu_second.median()
@@ -205,6 +218,7 @@ PLOTS: dict[str, Draw] = {
     "screening": screening,
     "store-scale": store_scale,
     "kills": kills,
+    "asynchronous": asynchronous,
     "chain": chain,
     "ranking": ranking,
     "strategies": strategies,
