@@ -12,10 +12,10 @@ from nas.config import CHANGEABLE, STORE, Config, RunSettings, StudySettings, ch
 from nas.errors import EnvironmentFault, UserError, unknown_name
 from nas.evaluation.stored_data import DataInMemory, stored_data
 from nas.funnel.asynchronous import TrainsProposals
-from nas.funnel.checks import checked_search
 from nas.funnel.driver import Driver, StudyParts
-from nas.funnel.plugin_changes import named_plugins
-from nas.funnel.preparation import canonical, worker_call
+from nas.funnel.preparing.checks import checked_search
+from nas.funnel.preparing.plugin_changes import named_plugins
+from nas.funnel.preparing.preparation import canonical, worker_call
 from nas.funnel.training import OutOfTime
 from nas.plugins import trust_named
 from nas.progress import Progress, Silent

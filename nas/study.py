@@ -16,7 +16,7 @@ from nas.audit.reliance import relied_on
 from nas.audit.study_audit import StudyAudit
 from nas.config import STORE, Config
 from nas.errors import UserError
-from nas.funnel.plugin_changes import changed_plugins
+from nas.funnel.preparing.plugin_changes import changed_plugins
 from nas.funnel.state import StudyState
 from nas.plugins import trust_named
 from nas.progress import Progress

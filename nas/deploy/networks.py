@@ -13,7 +13,7 @@ from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.loading import absolute_data, load_evaluator, trust_data
 from nas.execution.loading import is_folder
 from nas.execution.network import AnytimeNetwork
-from nas.funnel.plugin_changes import check_unchanged, named_plugins
+from nas.funnel.preparing.plugin_changes import check_unchanged, named_plugins
 from nas.plugins import trust_named
 from results.reading.stored_networks import StoredNetwork
 from results.store import Store

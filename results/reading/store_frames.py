@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from os import PathLike, fspath
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from results import connection as connections
-from results import migrations
-from results.errors import StoreError
 from results.lookups import full_key, study_numbers, study_row
 from results.measures import BUILT_IN, check_cost
+from results.reading.store_reader import StoreReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,42 +18,8 @@ if TYPE_CHECKING:
     from results.reading.summary import StudySummary
 
 
-class StoreFrames:
+class StoreFrames(StoreReader):
     """A store and the frames that can be read from it; see :class:`results.store.Store`."""
-
-    def __init__(self, url: str | PathLike[str]) -> None:
-        self._location = connections.locate(fspath(url))
-        self.url = fspath(url) if self._location.file is None else str(self._location.file)
-
-    @property
-    def label(self) -> str:
-        """The absolute path of the file, or the URL of the database without its password."""
-        return self._location.label
-
-    def __repr__(self) -> str:
-        return f"results.open({self.label!r})"
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """A snapshot of the store. Raises StoreError if there is none."""
-        file = self._location.file
-        if file is not None and not file.is_file():
-            raise StoreError(f"There is no results store at {file}. Check the path.")
-        with connections.clear_errors(self._location), self._current() as connection:
-            yield connection
-
-    @contextmanager
-    def _current(self) -> Iterator[sa.Connection]:
-        """A connection to the store, after an upgrade if its schema is of an older version."""
-        engine = connections.engine(self._location, writing=False)
-        with engine.connect() as connection:
-            current = migrations.stored_version(connection, self._location) == migrations.VERSION
-            if current:
-                yield connection
-        if not current:
-            migrations.upgrade_in_place(self._location)
-            with engine.connect() as connection:
-                yield connection
 
     def studies(self) -> pd.DataFrame:
         """One row per study, in the order of their first start.

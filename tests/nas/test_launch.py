@@ -15,7 +15,7 @@ import results
 from evaluators.data.datasets import from_arrays
 from nas.config import CHANGEABLE, Config, study_name
 from nas.errors import DataError, UserError
-from nas.funnel.preparation import default_workers, evaluator_of, prepared, stored_settings, worker_call
+from nas.funnel.preparing.preparation import default_workers, evaluator_of, prepared, stored_settings, worker_call
 from nas.launch import preview
 from nas.plugins import load_plugin
 from nas.spaces.loading import load_spaces

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 import nas
 import results
-from nas.funnel.plugin_changes import BUILT_FROM
+from nas.funnel.preparing.plugin_changes import BUILT_FROM
 from nas.funnel.state import FinalsPlan, StudyState
 from results.merging import rows
 from results.writer import StudyWriter

@@ -10,7 +10,7 @@ import results
 from nas import launch
 from nas.errors import EnvironmentFault
 from nas.evaluation.data_identity import DataIdentity
-from nas.funnel.preparation import prepared, stored_settings
+from nas.funnel.preparing.preparation import prepared, stored_settings
 from results.front import Score
 
 from .searching import PLUGINS, TINY, arguments, assert_same, config, content, search, state_of, statuses

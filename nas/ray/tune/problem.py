@@ -9,8 +9,8 @@ from typing import Any
 from nas.config import Config, description_of, settings_of
 from nas.errors import UserError, unknown_name
 from nas.evaluation.data_identity import DataIdentity, check_repeatable
-from nas.funnel.plugin_changes import named_plugins
-from nas.funnel.preparation import canonical, evaluator_of, prepared
+from nas.funnel.preparing.plugin_changes import named_plugins
+from nas.funnel.preparing.preparation import canonical, evaluator_of, prepared
 from nas.plugins import trust_named
 from nas.plugins.code import Code, code_of
 from nas.representation.elements import Task

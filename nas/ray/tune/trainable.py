@@ -18,7 +18,7 @@ from nas.errors import PluginError
 from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Job, Outcome
-from nas.funnel.preparation import evaluator_of
+from nas.funnel.preparing.preparation import evaluator_of
 from nas.ray.job_files import working_folder
 from nas.ray.tune.problem import CHOICES, CODE, SETTINGS, SPACES, SentCode
 from nas.representation.architecture import Architecture

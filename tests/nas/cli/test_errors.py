@@ -13,7 +13,7 @@ import pytest
 import results
 from nas.config import Config, option, settings_of
 from nas.funnel import driver
-from nas.funnel.preparation import prepared, stored_settings
+from nas.funnel.preparing.preparation import prepared, stored_settings
 from nas.screening import budgets
 
 from ..searching import (

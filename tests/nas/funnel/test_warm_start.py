@@ -49,7 +49,7 @@ def histories(monkeypatch):
             received.append(list(history))
             super().__init__(seed=seed, history=history)
 
-    monkeypatch.setattr("nas.funnel.preparation.load_plugin", lambda group, spec: Watched)
+    monkeypatch.setattr("nas.funnel.preparing.preparation.load_plugin", lambda group, spec: Watched)
     return received
 
 

@@ -12,7 +12,7 @@ from nas.config import Config, store_option
 from nas.errors import UserError
 from nas.evaluation.data_identity import check_repeatable
 from nas.funnel.driver import StudyParts
-from nas.funnel.plugin_changes import (
+from nas.funnel.preparing.plugin_changes import (
     BUILT_FROM,
     REPLAYED,
     SETTING,
@@ -21,7 +21,13 @@ from nas.funnel.plugin_changes import (
     named_plugins,
     versions,
 )
-from nas.funnel.preparation import check_augmentation, differing_settings, evaluator_of, prepared, stored_settings
+from nas.funnel.preparing.preparation import (
+    check_augmentation,
+    differing_settings,
+    evaluator_of,
+    prepared,
+    stored_settings,
+)
 from nas.funnel.state import StudyState
 from nas.funnel.warm_start import EarlierStudy, earlier_study
 from nas.plugins import trust_named
