@@ -20,6 +20,7 @@ COMMANDS = {
     "causal_training": ("--seconds=0.01",),
     "chain": ("--population=40", "--graphs=8", "--repeats=1"),
     "kills": ("--kills=5", "--csv=rows.csv", "--folder=runs"),
+    "driver_scale": ("--share=0.02", "--csv=rows.csv"),
     "path_sampling": (*SHORT, "--rule=path_sampling", "--rule=uniform_sampling", "--subnetworks=1"),
     "population": (DATA, "--images=200", "--epochs=1", "--limit=2", "--csv=rows.csv"),
     "ranking": ("--proxy=dtmc", "--proxy=macs"),

@@ -51,6 +51,19 @@ def screening(figure: Figure) -> None:
     axes.set_xlabel("candidates per CPU second")
 
 
+def driver_scale(figure: Figure) -> None:
+    """The driver: trials per CPU second and resident memory, by candidates of the study."""
+    speed, memory = figure.subplots(1, 2)
+    for run, found in rows("driver_scale").groupby("run", sort=False):
+        kept = found.iloc[np.unique(np.linspace(0, len(found) - 1, 8).astype(int))]
+        since = kept[["trials", "cpu_seconds"]].diff()
+        speed.plot(kept.candidates, since.trials / since.cpu_seconds, marker=".", label=run)
+        memory.plot(kept.candidates, kept.resident_mib, marker=".", label=run)
+    speed.set(xlabel="candidates", ylabel="trials per CPU second")
+    memory.set(xlabel="candidates", ylabel="resident memory in MiB")
+    speed.legend(frameon=False)
+
+
 def store_scale(figure: Figure) -> None:
     """Queries and commands on large stores: CPU seconds above a store of 100 candidates."""
     best = rows("store_scale").groupby(["run", "candidates"], sort=False).cpu_seconds.min().unstack()
@@ -219,6 +232,7 @@ PLOTS: dict[str, Draw] = {
     "store-scale": store_scale,
     "kills": kills,
     "asynchronous": asynchronous,
+    "driver-scale": driver_scale,
     "chain": chain,
     "ranking": ranking,
     "strategies": strategies,
