@@ -23,7 +23,7 @@ def test_a_read_only_store_is_audited_without_keeping_scores(in_process, tmp_pat
 
     study = search(tmp_path / "nas.db", train=8)
     monkeypatch.setattr(study_audit, "REFERENCE_SAMPLE", 20)
-    monkeypatch.setattr(reference.os, "replace", refused)
+    monkeypatch.setattr(reference, "replace_text", refused)
     for scores in tmp_path.rglob("scores.json"):
         scores.unlink()
     study.audit()
