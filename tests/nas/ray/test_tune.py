@@ -216,7 +216,7 @@ def test_a_tuner_with_scheduler_and_callbacks(joined, tmp_path):
     with best.checkpoint.as_directory() as folder:
         assert json.loads(Path(folder, "progress.json").read_text()) == {"epoch": 3}
     assert len(seen.results) == sum(frame.epoch)
-    assert len({pid for _, _, pid in seen.results}) == 2  # workers are reused
+    assert len({pid for _, _, pid in seen.results}) <= 2  # workers are reused
 
 
 @pytest.mark.slow
