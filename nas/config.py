@@ -124,7 +124,18 @@ class RunSettings:
             name, _, amount = text.partition("=")
             if not (name and re.fullmatch(r"\d*\.?\d+", amount) and float(amount) > 0):
                 raise UserError(f"--resource must be NAME=AMOUNT with a positive amount. Got {text!r}.")
+            if name in ("CPU", "GPU", "memory", "object_store_memory"):
+                raise UserError(
+                    f"--resource must be a custom resource of the cluster. Got {text!r}: CPUs and GPUs are reserved by "
+                    "--cpus-per-trial and --gpus-per-trial."
+                )
             amounts[name] = float(amount)
+        named = {"--cpus-per-trial": self.cpus_per_trial, "--gpus-per-trial": self.gpus_per_trial, **amounts}
+        for name, value in named.items():
+            if value and (value < 1e-4 or round(value, 4) != value):
+                raise UserError(f"Ray reserves amounts of at most four decimals. Got {value} of {name}.")
+        if self.gpus_per_trial and self.gpus_per_trial > 1 and not float(self.gpus_per_trial).is_integer():
+            raise UserError(f"--gpus-per-trial above 1 must be whole. Got {self.gpus_per_trial:g}.")
         return amounts
 
 

@@ -15,7 +15,7 @@ from nas.funnel.asynchronous import TrainsProposals
 from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.preparing.checks import checked_search
 from nas.funnel.preparing.plugin_changes import named_plugins
-from nas.funnel.preparing.preparation import canonical, worker_call
+from nas.funnel.preparing.preparation import canonical, default_workers, worker_call
 from nas.funnel.training import OutOfTime
 from nas.plugins import trust_named
 from nas.progress import Progress, Silent
@@ -245,7 +245,7 @@ def _runner(parts: StudyParts, call: EvaluatorCall, log: str, progress: Progress
         from nas.ray.runner import ray_runner
 
         return ray_runner(config, call, parts.evaluator.data_in_memory(), log=log, say=progress.say)
-    return LocalRunner(call, workers=config.workers or 1, log=log, say=progress.say)
+    return LocalRunner(call, workers=config.workers or default_workers(config), log=log, say=progress.say)
 
 
 def _trains_proposals(config: Config, runner: Runner) -> TrainsProposals | None:
@@ -298,7 +298,8 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
 
 def _plan(config: Config) -> str:
     """What is trained, and on how many workers."""
-    workers = f"{config.workers} workers" if config.workers else "as many workers as fit on the cluster"
+    count = config.workers or (None if config.ray else default_workers(config))
+    workers = f"{count} workers" if count else "as many workers as fit on the cluster"
     if config.asynchronous:
         place, workers = "pool, without barriers", f"stopped early by {config.scheduler}; {workers}"
     else:

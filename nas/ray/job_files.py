@@ -7,6 +7,7 @@ time to time, and everything at the end.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -47,13 +48,14 @@ def write_files(folder: str | Path, files: Mapping[str, np.ndarray]) -> None:
 
 
 def working_folder() -> str:
-    """A new folder of this process. Those of processes that were killed are removed."""
+    """A new folder of this process. Those of processes of this node that were killed are removed."""
     root = Path(tempfile.gettempdir())
-    for folder in root.glob(f"{PREFIX}*"):
-        process = folder.name.removeprefix(PREFIX).partition("-")[0]
+    prefix = f"{PREFIX}{platform.node()}-"  # nodes may share the folder of temporary files
+    for folder in root.glob(f"{prefix}*"):
+        process = folder.name.removeprefix(prefix).partition("-")[0]
         if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+    return tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-")
 
 
 def _runs(process: int) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -35,6 +36,7 @@ WAIT = 0.25  # seconds between checks for signals and for hanging workers
 NODES_EVERY = 2.0  # seconds between looks at the nodes of the cluster
 UNFIT_SECONDS = 45.0
 """A request that no node has satisfied for this time is an error, unless an autoscaler may add nodes."""
+IDLE_SECONDS = 60.0
 GIVEN_UP = 3
 """Nodes that are given up one after the other, without an outcome in between, before the study stops."""
 
@@ -137,6 +139,7 @@ class RayRunner:
             for slot in self._hanging(lambda job: patience(job or first)):
                 fault = fault_of_hang(slot.silent, opened=slot.state is State.RUNNING)
                 self._failed(slot, fault, waiting, done)
+            self._end_unused()
             for slot, call in self._ready():
                 self._advance(slot, call, waiting, done, progress)
         for slot in [slot for slot in self._slots if slot.state in (State.PLACING, State.OPENING)]:
@@ -191,8 +194,20 @@ class RayRunner:
             self._slots.append(Slot(self._placed_call, self._request.options(self._avoided), self._environment))
 
     def _limit(self) -> int:
-        """Most workers. Without a limit of the user, one that waits for room makes an autoscaler add nodes."""
-        return self._workers if self._workers is not None else self.slots + 1
+        """Most workers. Without a limit of the user, those that wait for room make an autoscaler add nodes."""
+        if self._workers is not None:
+            return self._workers
+        return 2 * self.slots if self._autoscales else self.slots
+
+    @cached_property
+    def _autoscales(self) -> bool:
+        return autoscales()
+
+    def _end_unused(self) -> None:
+        """End workers that have been idle for long, so that an autoscaler can remove their nodes."""
+        for slot in [slot for slot in self._slots if slot.state is State.IDLE and slot.silent > IDLE_SECONDS]:
+            if self._autoscales:
+                self._end(slot)
 
     def _ready(self) -> list[tuple[Slot, ray.ObjectRef]]:
         """The slots whose call has returned, with the call, after a short wait for the first."""
@@ -223,6 +238,8 @@ class RayRunner:
             job, slot.job = slot.job, None
             slot.rest()
             self._given_up = 0
+            if slot.node in self._avoided:  # given up in the meantime
+                self._end(slot)
             assert job is not None
             done(job, Outcome(**message["outcome"]))
         else:
@@ -246,7 +263,8 @@ class RayRunner:
         lives = slot.node is None or any(node.id == slot.node for node in self._living(now=True))
         opened = slot.state is State.RUNNING
         fault = fault_of_ray(error, opened=opened, node_lives=lives)
-        if fault is None or slot.state is State.STARTING:  # it died idle, or with its node
+        died_idle = slot.state is State.STARTING and isinstance(error, ray.exceptions.RayActorError)
+        if fault is None or died_idle:
             job, slot.job = slot.job, None
             self._end(slot)
             if job is not None:

@@ -80,7 +80,7 @@ class Slot:
 
     def rest(self) -> None:
         """Wait for a job."""
-        self.state, self.call = State.IDLE, None
+        self.state, self.call, self.silent = State.IDLE, None, 0.0
 
     def end(self) -> None:
         """Stop the worker at once."""

@@ -75,6 +75,25 @@ def test_amounts_of_resources_are_positive_numbers(text):
         Config(ray=True, resources=(text,))
 
 
+@pytest.mark.parametrize("text", ["CPU=1", "GPU=1", "memory=5"])
+def test_resources_of_ray_have_options_of_their_own(text):
+    with pytest.raises(UserError, match="--gpus-per-trial"):
+        Config(ray=True, resources=(text,))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("gpus_per_trial", 1.5), ("cpus_per_trial", 1e-5), ("cpus_per_trial", 1 / 3)]
+)
+def test_amounts_are_those_that_ray_can_reserve(name, value):
+    assert option(name) in refused_on_ray(name, value)
+
+
+def refused_on_ray(name, value):
+    with pytest.raises(UserError) as caught:
+        Config(ray=True, **{name: value})
+    return str(caught.value)
+
+
 def test_every_setting_has_one_line_of_help():
     for each in settings_of(Config):
         text = description_of(each).help

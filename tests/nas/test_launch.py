@@ -45,7 +45,7 @@ def test_workers_do_not_train_on_the_cpu_after_their_gpu_is_lost(monkeypatch):
 def test_prepared_settings_leave_nothing_open():
     parts = prepared(config(workers=None, epochs=None, final_epochs=None), {})
     settings = parts.config
-    assert settings.workers == default_workers(settings)
+    assert settings.workers is None  # decided where the study runs, so that it may move to another machine
     assert (settings.epochs, settings.final_epochs) == (21, 42)
     assert parts.info.train_images == 1000
     assert list(parts.screener.spaces) == ["Small"]

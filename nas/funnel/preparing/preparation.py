@@ -68,8 +68,6 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
     config = config.resolved(info.train_images)
-    if not config.ray:
-        config = replace(config, workers=config.workers or default_workers(config))
     screener = screener_of(config, info.task, spaces)
     return StudyParts(config=config, strategy=strategy, evaluator=evaluator, info=info, screener=screener)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,14 @@ def test_a_node_with_a_fault_is_given_up(jobs, runner_of, tmp_path):
     assert "No space left" in said[0]
 
 
+def test_a_worker_that_cannot_take_a_job_is_a_fault_of_its_node(few, runner_of, monkeypatch):
+    made = runner_of()
+    broken = ray.put("no code")
+    monkeypatch.setattr(made._code, "reference", lambda plugins=(): broken)
+    with pytest.raises(EnvironmentFault, match="install"):
+        run(made, few)
+
+
 def test_output_of_workers_is_in_the_log_with_their_node(tmp_path):
     search(tmp_path / "nas.db", ray=True, evaluator=toy("Prints"), train=4)
     log = tmp_path / "nas.db.files" / "toy" / "log.txt"
@@ -182,11 +191,14 @@ def test_a_second_address_in_one_process_is_refused(cluster):
 
 def test_working_folders_of_dead_processes_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dead = tmp_path / "anytime-nas-4194305-abc"  # above the largest process id
+    dead = tmp_path / f"anytime-nas-{platform.node()}-4194305-abc"  # above the largest process id
+    elsewhere = tmp_path / "anytime-nas-other.node-4194305-abc"
     dead.mkdir()
+    elsewhere.mkdir()
     own = Path(job_files.working_folder())
     assert own.is_dir()
     assert not dead.exists()
+    assert elsewhere.exists()
 
 
 def test_resume_on_this_machine_after_ray(tmp_path):
