@@ -231,6 +231,11 @@ class StudySettings(RunSettings):
             )
         if self.scheduler is not None and not self.asynchronous:
             raise UserError(f"--scheduler needs --async: generations stop trainings by rank. Got {self.scheduler!r}.")
+        if self.scheduler == "hyperband" and self.workers is not None:
+            raise UserError(
+                f"--scheduler hyperband trains on all slots of the cluster. Got --workers {self.workers}: leave it "
+                "out, or use --scheduler asha or median."
+            )
         if self.max_latency_ms is not None and self.final_search == 0:
             raise UserError("--max-latency-ms needs the final search. Got --final-search 0: leave it out.")
         if self.low is not None and self.max_macs is not None and self.low >= self.max_macs:

@@ -24,10 +24,12 @@ class ActivityRecord:
         Of the study.
     source
         Returns the present activity.
+    most
+        Trainings side by side that the user allows; None: no limit.
     """
 
-    def __init__(self, writer: StudyWriter, source: Callable[[], Activity]) -> None:
-        self._writer, self.source = writer, source
+    def __init__(self, writer: StudyWriter, source: Callable[[], Activity], *, most: int | None = None) -> None:
+        self._writer, self.source, self._most = writer, source, most
         self._stage = ""
         self._written = -EVERY
         self._shows_jobs = False
@@ -49,6 +51,6 @@ class ActivityRecord:
     def _write_after(self, seconds: float) -> None:
         if time.monotonic() - self._written < seconds:
             return
-        activity = self.source()
+        activity = self.source().limited(self._most)
         self._writer.set_activity({"stage": self._stage, **activity.to_json()})
         self._shows_jobs, self._written = bool(activity.running), time.monotonic()

@@ -98,6 +98,9 @@ class AsynchronousFunnel:
         self.keeper, self.proposer, self.limits = keeper, proposer, limits
         self.reason = ""
         """Why the search ended; "" before."""
+        self.places: Callable[[], Mapping[int, str]] = lambda: dict.fromkeys(self._in_flight, "")
+        """Returns the trainings that run: id of the candidate → name of the node, "" if unknown. The caller replaces it
+        if trainings in flight may wait or be paused."""
         self._refilled = refilled
         self._in_flight: dict[int, _InFlight] = {}
         trainer.activity.source = self._activity
@@ -292,17 +295,18 @@ class AsynchronousFunnel:
         self.trainer.check_time()
 
     def _activity(self) -> Activity:
-        """The trainings in flight, and what the runner does, such as full training."""
+        """The trainings in flight that run, and what the runner does, such as full training."""
         of_runner = self.trainer.runner.activity()
         in_flight = (
             RunningJob(
                 candidate=number,
-                node="",
+                node=node,
                 epoch=max(self.records.reached(number), default=0),
                 until=flight.training.rungs[-1],
                 seconds=self.keeper.clock.elapsed() - flight.started,
             )
-            for number, flight in self._in_flight.items()
+            for number, node in self.places().items()
+            if (flight := self._in_flight.get(number)) is not None
         )
         return Activity(nodes=of_runner.nodes, running=(*in_flight, *of_runner.running))
 

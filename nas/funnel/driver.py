@@ -84,7 +84,7 @@ class Driver:
             work = Work(config, info.train_images, limit=self.limits.train, generations=keeper.state.generations)
         display = Display(progress, keeper.clock, work=work, hours=config.hours)
         patience = TrialPatience(config, keeper, train_images=info.train_images)
-        activity = ActivityRecord(writer, runner.activity)
+        activity = ActivityRecord(writer, runner.activity, most=config.workers)
         self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display, patience, activity)
         self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy, progress)
         self.halving = SuccessiveHalving(config, records, keeper, self.trainer)

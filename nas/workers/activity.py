@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -28,6 +29,22 @@ class Activity:
 
     nodes: Mapping[str, int]
     running: tuple[RunningJob, ...] = ()
+
+    def limited(self, most: int | None) -> Activity:
+        """The activity if at most this number of jobs run side by side: nodes without a job lose slots first.
+
+        Examples
+        --------
+        >>> Activity(nodes={"a": 2, "b": 4}).limited(3).nodes
+        {'a': 2, 'b': 1}
+        """
+        if most is None:
+            return self
+        used = Counter(job.node for job in self.running)
+        slots = {name: min(count, used[name]) for name, count in self.nodes.items()}
+        for name, count in self.nodes.items():
+            slots[name] += max(0, min(count - slots[name], most - sum(slots.values())))
+        return replace(self, nodes={name: count for name, count in slots.items() if count})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, inverse of :meth:`from_json`."""

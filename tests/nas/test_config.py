@@ -69,6 +69,13 @@ def test_an_asynchronous_search_needs_ray_and_has_a_scheduler():
         Config(asynchronous=True, ray=True, scheduler="mediam")
 
 
+def test_hyperband_refuses_a_limit_that_tune_would_ignore():
+    settings = {"asynchronous": True, "ray": True, "workers": 2}
+    with pytest.raises(UserError, match=r"hyperband trains on all slots .* Got --workers 2: leave it out"):
+        Config(scheduler="hyperband", **settings)
+    assert Config(scheduler="median", **settings).workers == 2
+
+
 @pytest.mark.parametrize("text", ["tpu", "tpu=", "=1", "tpu=0", "tpu=-1", "tpu=nan", "tpu=1e3"])
 def test_amounts_of_resources_are_positive_numbers(text):
     with pytest.raises(UserError, match="--resource must be NAME=AMOUNT"):

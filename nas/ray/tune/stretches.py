@@ -27,6 +27,7 @@ METRIC, EPOCH, RESOURCE, DELIVERY = "anytime_accuracy", "epoch", "resource", "de
 """Keys of a result. resource: a power of ETA for each rung, which is the time of schedulers."""
 ETA = 3
 """Reduction factor of the schedulers."""
+NOT_BEGUN = "A worker must receive a training before it trains. Got none: resume the search."
 
 
 class TrialFault(Exception):
@@ -68,12 +69,15 @@ class StretchTrainable(tune.Trainable):
     """Trains one stretch in every step. Its state travels to the driver with every result, not as Tune's checkpoint."""
 
     _evaluator: Evaluator | None = None
+    _code: ray.ObjectRef | None = None
+    _job: Job | None = None
+    _stretches: Sequence[Stretch] = ()
     _fault: dict[str, Any] | None = None
     _folder: str | None = None
-    _code: ray.ObjectRef | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """See :class:`ray.tune.Trainable`: :meth:`begin` follows."""
+        """See :class:`ray.tune.Trainable`: forget the former trial; :meth:`begin` follows."""
+        self._end()
         return True
 
     def begin(
@@ -89,36 +93,38 @@ class StretchTrainable(tune.Trainable):
 
         code: of the user, in a tuple, because Ray would load an argument of its own each time. stretches: that are
         left. files: of the job's folder, with the checkpoint that it continues from; None if this worker reads and
-        writes the folder itself. Returns id and name of the node, and after loading the message of
-        :func:`nas.workers.session.opened_evaluator`.
+        writes the folder itself. Returns id and name of the node, after loading the message of
+        :func:`nas.workers.session.opened_evaluator`, and "fault" if a part of it failed.
         """
         self._end()
-        self._score, self._stretches, self._fault = score, list(stretches), None
-        messages: list[dict[str, Any]] = []
-        if self._evaluator is None:
-            self._code = call.code
-            self._evaluator = opened_evaluator(call, messages.append)
-            self._fault = messages[-1].get("fault")
+        messages: list[dict[str, Any]] = [{}]
         try:
+            if self._evaluator is None:
+                self._code = call.code
+                self._evaluator = opened_evaluator(call, messages.append)
+                self._fault = messages[-1].get("fault")
             if code[0] is not None and code[0] != self._code:
-                self._code = code[0]
                 ray.get(code[0]).install()
+                self._code = code[0]
             if files is None:
                 check_shared(job["folder"])
             else:
                 self._folder = working_folder()
                 write_files(self._folder, files)
-        except (OSError, EnvironmentFault) as error:
-            self._fault = fault_of(error).to_json()
-        self._job = replace(Job(**job), folder=self._folder or job["folder"])
+            self._score, self._stretches = score, list(stretches)
+            self._job = replace(Job(**job), folder=self._folder or job["folder"])
+        except Exception as error:
+            self._fault = self._fault or fault_of(error, opening=True).to_json()
         place = {"node": ray.get_runtime_context().get_node_id(), "name": platform.node()}
-        return place | (messages[-1] if messages else {})
+        return place | messages[-1] | ({} if self._fault is None else {"fault": self._fault})
 
     def step(self) -> dict[str, Any]:
         """See :class:`ray.tune.Trainable`: train a stretch, and measure."""
+        if self._job is None:
+            raise TrialFault(self._fault or fault_of(EnvironmentFault(NOT_BEGUN)).to_json())
         if not self._stretches:  # a result with "done" would not reach the scheduler
             return {RESULT_DUPLICATE: True, DONE: True}
-        stretch = self._stretches.pop(0)
+        stretch, *self._stretches = self._stretches
         place = {EPOCH: stretch.epochs, RESOURCE: stretch.resource}
         if stretch.known is not None:
             return {METRIC: stretch.known, **place}
@@ -137,8 +143,9 @@ class StretchTrainable(tune.Trainable):
 
     def _trained(self, job: Job) -> dict[str, Any]:
         """The outcome of a job as JSON. Raises TrialFault."""
-        if self._fault is not None or self._evaluator is None:
+        if self._fault is not None:
             raise TrialFault(self._fault)
+        assert self._evaluator is not None
         messages: list[dict[str, Any]] = []
         run_job(self._evaluator, job, messages.append)
         last = messages[-1]
@@ -148,6 +155,7 @@ class StretchTrainable(tune.Trainable):
         return outcome
 
     def _end(self) -> None:
+        """Forget the job."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
+        self._job, self._stretches, self._fault, self._folder = None, (), None, None

@@ -95,7 +95,8 @@ class _Flight:
     """A training in Tune's hands.
 
     reached: epochs of the last rung with a result. since: time of the last event, None while it waits for room.
-    begun: reference to the end of the worker's preparation. hung: the fault, if it was ended because it hung.
+    begun: reference to the end of the worker's preparation. node, host: id and name of its node, None and "" before.
+    hung: the fault, if it was ended because it hung.
     """
 
     training: Training
@@ -104,8 +105,14 @@ class _Flight:
     begun: ray.ObjectRef | None = None
     opened: bool = False
     node: str | None = None
+    host: str = ""
     trial: Trial | None = None
     hung: Fault | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has a worker: it neither waits for room, nor is it paused."""
+        return self.since is not None and self.trial is not None and self.trial.status == Trial.RUNNING
 
 
 @dataclass(eq=False)
@@ -124,6 +131,13 @@ class Bridge:
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _checked: float = field(default_factory=time.monotonic)
     _autoscales: bool = field(default_factory=autoscales)
+
+    def __post_init__(self) -> None:
+        self.funnel.places = self.places
+
+    def places(self) -> dict[int, str]:
+        """The nodes of the trainings that run, see :attr:`nas.funnel.asynchronous.AsynchronousFunnel.places`."""
+        return {flight.training.candidate: flight.host for flight in self._flights.values() if flight.runs}
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -157,8 +171,10 @@ class Bridge:
 
     def _most(self) -> int:
         """Trials at once: one that waits for room makes an autoscaler add nodes; Hyperband pauses some."""
-        most = self.runner.slots + self._autoscales
-        return max(most, band_size(self.funnel.config.rungs())) if self.scheduler == "hyperband" else most
+        config, most = self.funnel.config, self.runner.slots + self._autoscales
+        if self.scheduler == "hyperband":  # the settings refuse a limit
+            return max(most, band_size(config.rungs()))
+        return most if config.workers is None else min(most, config.workers)
 
     # The callbacks -----------------------------------------------------------------------------------------------
 
@@ -168,7 +184,7 @@ class Bridge:
             if time.monotonic() - self._checked >= CHECK_SECONDS:
                 self._await_head()
                 self.funnel.check_time()
-                self.runner.check_fit(running=any(each.since is not None for each in self._flights.values()))
+                self.runner.check_fit(running=any(each.runs for each in self._flights.values()))
                 self._end_hanging()
                 self._checked = time.monotonic()
         self._go_on()
@@ -190,6 +206,7 @@ class Bridge:
             ]
             job = training.job
             flight.trial, flight.since, flight.opened = trial, time.monotonic(), False
+            flight.node, flight.host = None, ""
             call, code = self.runner.call_for(job)
             flight.begun = _actor(trial).begin.remote(
                 call, code, job.to_json(), stretches, self.funnel.records.score, self.runner.files_of(job)
@@ -271,7 +288,7 @@ class Bridge:
             message = ray.get(flight.begun)
         except ray.exceptions.RayError:  # it died before
             return
-        flight.node, flight.since = message["node"], time.monotonic()
+        flight.node, flight.host, flight.since = message["node"], message["name"], time.monotonic()
         flight.opened = "fault" not in message
         if "opened" in message:
             self.runner.report_machine(message["name"], Machine(**message["opened"]))
@@ -281,7 +298,7 @@ class Bridge:
         now = time.monotonic()
         pause = max(0.0, now - self._checked - 2 * CHECK_SECONDS)
         for flight in self._flights.values():
-            if flight.since is None or flight.hung or (flight.trial and flight.trial.status != Trial.RUNNING):
+            if not flight.runs or flight.since is None or flight.hung:
                 continue
             flight.since += pause
             self._note_opened(flight)

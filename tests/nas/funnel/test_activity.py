@@ -6,6 +6,7 @@ import platform
 import re
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,17 @@ def clock(monkeypatch):
 
 def test_plain_data_and_back():
     assert Activity.from_json(BUSY.to_json()) == BUSY
+
+
+def test_slots_are_at_most_the_workers():
+    assert BUSY.limited(None) == BUSY.limited(3) == BUSY
+    assert BUSY.limited(1).nodes == {"a": 1}
+    on_b = Activity(nodes={"a": 2, "b": 2}, running=(replace(JOB, node="b"), replace(JOB, node="")))
+    assert on_b.limited(1).nodes == {"b": 1}
+    assert on_b.limited(2).nodes == {"a": 1, "b": 1}
+    writer = Written()
+    ActivityRecord(writer, lambda: BUSY, most=2).tick()
+    assert writer.activities[0]["nodes"] == {"a": 2}
 
 
 def test_it_is_written_at_a_limited_rate(clock):

@@ -57,6 +57,25 @@ def test_all_candidates_are_trained_and_the_best_in_full(store, slots, strategy)
     assert reason.startswith("The search ended because 25 candidates were trained.")
 
 
+def test_only_trainings_that_run_are_shown(store, slots, monkeypatch):
+    report, shown = AsynchronousFunnel.report, []
+
+    def look(self, candidate, epochs, outcome):
+        accuracy = report(self, candidate, epochs, outcome)
+        in_flight = self.trainer.activity.source()
+        assert [(job.candidate, job.node) for job in in_flight.running] == [(number, "") for number in self.in_flight]
+        with monkeypatch.context() as patch:
+            patch.setattr(self, "places", lambda: {candidate: "a", -1: "b"})
+            shown.extend((candidate, epochs, job) for job in self.trainer.activity.source().running)
+        return accuracy
+
+    monkeypatch.setattr(AsynchronousFunnel, "report", look)
+    search(store, **TINY)
+    assert shown
+    for candidate, epochs, job in shown:
+        assert (job.candidate, job.node, job.epoch) == (candidate, "a", epochs)
+
+
 def test_no_slot_is_idle_before_the_limit(store, in_process, monkeypatch):
     slots, idle = train_on(Slots(slots=4), monkeypatch), []
     advance = Slots._advance

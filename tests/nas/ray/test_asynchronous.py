@@ -92,7 +92,7 @@ def test_a_search_is_interrupted_and_resumed(joined, store, monkeypatch, capfd):
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["median", "hyperband"])
 def test_other_schedulers_stop_candidates(joined, store, scheduler):
-    study = search(store, scheduler, train=20)
+    study = search(store, scheduler, train=20, workers=None if scheduler == "hyperband" else 2)
     trained = candidates(study)
     assert set(trained.status) == {"stopped", "finished"}
     assert len(trained) == 20
