@@ -38,6 +38,8 @@ KEYWORDS = {"asynchronous": "--async", "warm_start": "--from"}
 """Settings whose option cannot be a name in Python → the option."""
 SCHEDULERS = ("asha", "median", "hyperband")
 """Schedulers of Ray Tune, which stop trainings early in an asynchronous search; the first is the default."""
+CLIENT = "ray://"
+"""The beginning of addresses of clusters that the search does not run on."""
 RAY_ADDRESS = re.compile(r"auto|local|(ray://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d+")
 """Addresses of Ray clusters; local: a new one on this machine, also inside a Ray job."""
 
@@ -224,11 +226,8 @@ class StudySettings(RunSettings):
         super().__post_init__()
         if self.asynchronous and not self.ray:
             raise UserError("--async needs --ray: Ray Tune stops the trainings. Add it.")
-        if self.asynchronous and str(self.ray).startswith("ray://"):
-            raise UserError(
-                f"An asynchronous search runs on a node of its cluster. Got --ray-address {self.ray}: start it there "
-                "with --ray-address auto, such as by `ray job submit`, or leave out --async."
-            )
+        if self.asynchronous and str(self.ray).startswith(CLIENT):
+            raise not_on_a_node(str(self.ray))
         if self.scheduler is not None and not self.asynchronous:
             raise UserError(f"--scheduler needs --async: generations stop trainings by rank. Got {self.scheduler!r}.")
         if self.scheduler == "hyperband" and self.workers is not None:
@@ -490,3 +489,11 @@ def _check(name: str, value: Any, type_: Any, description: Setting) -> None:
         )
     if type_ is float and not (number and 0 < value < math.inf):
         raise UserError(f"{option(name)} must be a positive, finite number. Got {value!r}.")
+
+
+def not_on_a_node(address: str) -> UserError:
+    """The error of an asynchronous search that runs on no node of its cluster."""
+    return UserError(
+        f"An asynchronous search runs on a node of its cluster. Got the address {address}: start it there with "
+        "--ray-address auto, such as by `ray job submit`, or leave out --async."
+    )

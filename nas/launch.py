@@ -210,7 +210,7 @@ def _run(
         if config.ray:
             from nas.ray.connection import connected
 
-            stack.enter_context(connected(config.ray))
+            stack.enter_context(connected(config.ray, on_node=bool(config.asynchronous)))
         writer = stack.enter_context(
             opened.writer(config.study, checked.settings, parts.evaluator.measures, config.files)
         )

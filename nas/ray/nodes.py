@@ -10,6 +10,10 @@ from typing import Any
 
 import ray
 
+ANSWER_SECONDS = 30.0
+"""Time in which a cluster behind ``ray://`` must answer a question about itself."""
+HEAD = "node:__internal_head__"
+"""The resource that only the head of a cluster has."""
 NODE_LABEL = "ray.io/node-id"
 """The label by which actors are kept away from nodes."""
 
@@ -62,6 +66,13 @@ def living_nodes(avoided: Container[str] = ()) -> list[Node]:
     ]
 
 
+def node_names() -> dict[str, str]:
+    """Names of the nodes by address; the empty address is of the head."""
+    names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in ray.nodes()}
+    head = [node["NodeManagerHostname"] for node in ray.nodes() if HEAD in node["Resources"]]
+    return names | {"": head[0] if head else "head"}
+
+
 def described(nodes: Iterable[Node]) -> str:
     """The resources of nodes, for messages."""
     kinds: dict[str, int] = {}
@@ -77,10 +88,17 @@ def described(nodes: Iterable[Node]) -> str:
 
 
 def autoscales() -> bool:
-    """Whether an autoscaler may add nodes to the cluster.
+    """Whether an autoscaler may add nodes to the cluster. A client behind ``ray://`` asks a node."""
+    if not ray.util.client.ray.is_connected():
+        return _autoscales()
+    try:
+        return bool(ray.get(ray.remote(num_cpus=0)(_autoscales).remote(), timeout=ANSWER_SECONDS))
+    except ray.exceptions.RayError:  # no node has answered
+        return False
 
-    Clusters without one report each node as a type of its own, "node_ID".
-    """
+
+def _autoscales() -> bool:
+    """The answer of a member of the cluster. Without autoscaler each node is reported as a type "node_ID"."""
     from ray.autoscaler.v2.utils import is_autoscaler_v2
     from ray.experimental.internal_kv import _internal_kv_get
 

@@ -23,7 +23,7 @@ from nas.ray.failures import fault_of_ray
 from nas.ray.head import Head
 from nas.ray.job_files import Files, read_files, write_files
 from nas.ray.logs import logged_output
-from nas.ray.nodes import Node, Request, autoscales, described, living_nodes
+from nas.ray.nodes import Node, Request, autoscales, described, living_nodes, node_names
 from nas.ray.slot import Slot, State
 from nas.workers.activity import Activity, RunningJob
 from nas.workers.job_queue import JobQueue
@@ -128,6 +128,10 @@ class RayRunner:
 
     def run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""
+        with self._head.watched():
+            self._run(jobs, done, progress, patience)
+
+    def _run(self, jobs: Iterable[Job], done: Done, progress: EpochDone, patience: Patience) -> None:
         waiting = JobQueue(jobs)
         if (first := waiting.first) is None:
             return
@@ -345,7 +349,8 @@ class RayRunner:
     def _living(self, *, now: bool = False) -> list[Node]:
         """The nodes that are alive and not avoided, as of at most ``NODES_EVERY`` ago."""
         if self._head.answers and (now or time.monotonic() - self._nodes_at > NODES_EVERY):
-            self._nodes, self._nodes_at = living_nodes(self._avoided), time.monotonic()
+            with self._head.watched():
+                self._nodes, self._nodes_at = living_nodes(self._avoided), time.monotonic()
         return self._nodes
 
     def _name(self, slot: Slot) -> str:
@@ -374,7 +379,7 @@ def ray_runner(
     """
     request = request_of(config)
     settings = {**call.settings, "device": worker_device(config.device, request)}
-    names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in ray.nodes()}
+    names = node_names()
     call = replace(call, settings=settings)
     if data is None:
         check_files(call.files, [node for node in living_nodes() if node.slots(request)])
