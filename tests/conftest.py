@@ -16,9 +16,10 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="nas-tests-")  # consent 
 for folder in ("tests/plugins", "tests/golden", "examples", "benchmarks"):
     trust(*Path(__file__).parents[1].joinpath(folder).glob("*.py"))
 
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):  # CI uses equal examples in every run; developers search with new examples
-    settings.load_profile("ci")
+settings.register_profile("developer", deadline=None)  # the clock decides nothing on a busy machine
+settings.register_profile("ci", settings.get_profile("developer"), derandomize=True)
+# CI uses equal examples in every run; developers search with new examples.
+settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
 @pytest.fixture(scope="session")
