@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, shared by the tests of a process."""
+"""A Ray cluster of two nodes on this machine, shared by the tests of a file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import signal
 import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ["RAY_AUTH_MODE"] = "disabled"
+"""A Ray of this process alone would otherwise ask for tokens in the whole process, and the clusters have none."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
     """Two nodes with two CPUs each; ``cluster.address`` joins it."""
     from ray.cluster_utils import Cluster
