@@ -34,3 +34,5 @@ def joined(cluster):
         signal.signal(number, handler)
     yield cluster
     ray.shutdown()
+    for number, handler in handlers.items():  # Ray Tune leaves its own
+        signal.signal(number, handler)

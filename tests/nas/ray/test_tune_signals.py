@@ -10,6 +10,14 @@ import pytest
 from nas.ray.tune.quiet import Signals
 
 
+@pytest.fixture(autouse=True)
+def _python_handles_signals():
+    """Ray Tune leaves handlers of its own."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_signal_waits_until_it_is_delivered():
     signals, reached = Signals(), False
     with signals.deferred():
