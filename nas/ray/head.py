@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 from ray._private import auto_init_hook
-from ray.util.client import ray as client
+from ray.util import client
 
 from nas.errors import EnvironmentFault
 
@@ -82,7 +82,7 @@ class Head:
 
 def client_worker() -> Any:
     """The connection of this process through ``ray://``; None for a member of a cluster."""
-    return client.get_context().client_worker if client.is_connected() else None
+    return client.ray.get_context().client_worker if client.ray.is_connected() else None
 
 
 @contextmanager
@@ -114,6 +114,6 @@ def accepts_connections(address: str) -> bool:
 def leave_cluster() -> None:
     """Leave the cluster, unless its head does not answer: that would wait until Ray ends this process."""
     if not ray.is_initialized():  # the connection of a client is lost
-        client.disconnect()
+        client.ray.disconnect()
     elif Head().answers:
         ray.shutdown()
