@@ -15,6 +15,7 @@ from nas.errors import EnvironmentFault, UserError
 
 JOB_ADDRESS = "RAY_ADDRESS"
 """Environment variable with the address of the cluster inside a Ray job."""
+CLIENT_ATTEMPTS = 3
 REACHED_SECONDS = 10.0
 ANSWER_SECONDS = 20.0
 """Time in which the head of a cluster must answer that it is well."""
@@ -85,7 +86,7 @@ def _join(target: str) -> None:
         if target == "local":
             ray.init(address="local", num_cpus=_cpus(), include_dashboard=False, logging_level=logging.ERROR)
         else:
-            ray.init(address=target, logging_level=logging.ERROR)
+            _join_running(target)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         if target == "local":
@@ -95,6 +96,19 @@ def _join(target: str) -> None:
             f"--ray-address must be of a running cluster with {versions}, and with this user's token. Got "
             f"{target}: {reason:.400}"
         ) from error
+
+
+def _join_running(target: str) -> None:
+    """Join a cluster that exists. A client tries again if the process that should serve it has died at its start."""
+    import ray
+
+    for left in reversed(range(CLIENT_ATTEMPTS)):
+        try:
+            ray.init(address=target, logging_level=logging.ERROR)
+            return
+        except ConnectionAbortedError:
+            if not left:
+                raise
 
 
 def _check_port(target: str) -> None:

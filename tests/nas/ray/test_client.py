@@ -55,8 +55,8 @@ def test_a_search_has_rows_and_its_workers_output_in_the_log_only(port, store):
 def test_a_client_learns_that_no_autoscaler_may_add_nodes(port):
     """A request that no node satisfies needs the answer."""
     code = (
-        f"import ray; ray.init('ray://127.0.0.1:{port}', logging_level='ERROR')\n"
-        "from nas.ray.nodes import autoscales; print(autoscales())"
+        "from nas.ray.connection import connected; from nas.ray.nodes import autoscales\n"
+        f"with connected('ray://127.0.0.1:{port}'): print(autoscales())"
     )
     ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment())
     assert ended.stdout == "False\n", ended.stderr

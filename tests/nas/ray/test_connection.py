@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from nas.errors import UserError
-from nas.ray.connection import check_ray, connected
+from nas.ray.connection import CLIENT_ATTEMPTS, _join_running, check_ray, connected
 
 from ..searching import nas
 
@@ -45,3 +45,20 @@ def test_no_ray_and_an_address_exclude_each_other(tmp_path):
     ended = nas("search", "--no-ray", "--ray-address", "auto", cwd=tmp_path)
     assert ended.returncode == 2
     assert "--no-ray and --ray-address exclude each other" in ended.stderr
+
+
+def test_a_client_tries_again_if_its_server_has_died_at_its_start(monkeypatch):
+    calls = []
+
+    def init(**arguments):
+        calls.append(arguments["address"])
+        if len(calls) < CLIENT_ATTEMPTS:
+            raise ConnectionAbortedError("Initialization failure from server")
+
+    monkeypatch.setattr("ray.init", init)
+    _join_running("ray://head:10001")
+    assert calls == ["ray://head:10001"] * CLIENT_ATTEMPTS
+    monkeypatch.setattr("nas.ray.connection.CLIENT_ATTEMPTS", 1)
+    calls.clear()
+    with pytest.raises(ConnectionAbortedError):
+        _join_running("ray://head:10001")
