@@ -89,6 +89,15 @@ def kills(figure: Figure) -> None:
     axes.legend(frameon=False)
 
 
+def workers(figure: Figure) -> None:
+    """One search by runner and number of workers: measured seconds, and the shortest possible ones."""
+    search = rows("workers").query("measure == 'scaling'").groupby(["runner", "workers"])[["seconds", "bound"]].median()
+    names = [f"{runner}, {count} worker{'s' * (count > 1)}" for runner, count in search.index]
+    axes = figure.subplots()
+    bars(axes, names, {"measured": search.seconds.to_numpy(), "bound by barriers": search.bound.to_numpy()})
+    axes.set_xlabel("seconds of the search after its first batch")
+
+
 def asynchronous(figure: Figure) -> None:
     """Searches with and without barriers in equal time: trained candidates, and seconds of training."""
     equal = rows("asynchronous").query("part == 'equal-time'").groupby("search", sort=False)
@@ -231,6 +240,7 @@ PLOTS: dict[str, Draw] = {
     "screening": screening,
     "store-scale": store_scale,
     "kills": kills,
+    "workers": workers,
     "asynchronous": asynchronous,
     "driver-scale": driver_scale,
     "chain": chain,
