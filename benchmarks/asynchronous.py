@@ -5,7 +5,9 @@ compete and a busy machine matters less. Each search is interrupted after the sa
 rows have the candidates trained by then, the best anytime accuracy, and the CPU time of screening per candidate.
 
 Workers: a real search on digits with trainings of one thread, on one and on two workers. The rows have the seconds from
-the first training to the end of the last, without full training, and the seconds of the trainings.
+the first training to the end of the last, without full training, and the seconds of the trainings. A scheduler without
+barriers stops other trainings on two workers than on one, so the speeds are work per second: images seen times the MACs
+of the largest operating point.
 
 The rows are appended to a CSV file after each search; an interrupted benchmark resumes.
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,14 +36,15 @@ from nas.progress import State
 
 COLUMNS = (
     *("part", "search", "seed", "workers", "seconds", "proposed", "trained", "finished", "best"),
-    *("training_seconds", "proposing_ms"),
+    *("training_seconds", "work_tmacs", "proposing_ms"),
 )
 SEARCHES: dict[str, dict[str, Any]] = {
     "generations": {},
     **{name: {"asynchronous": True, "scheduler": name} for name in ("asha", "median", "hyperband")},
 }
 PLUGINS = Path(__file__).parent / "waiting.py"
-SLOTS = 4
+
+SLOTS = 4  # by reserved shares of the cores, because hyperband refuses --workers
 
 
 @contextlib.contextmanager
@@ -97,8 +101,7 @@ def equal_time(search: str, seed: int, seconds: float, folder: str) -> dict[str,
             images=1000,
             final_epochs=10,
             train=100_000,
-            workers=SLOTS,
-            cpus_per_trial=0.5,
+            cpus_per_trial=round((os.cpu_count() or 1) / SLOTS, 4),
             seed=seed,
             store=store,
             progress=timed,
@@ -137,6 +140,7 @@ def results_of(study: nas.Study) -> dict[str, Any]:
     """Candidates by progress, the best anytime accuracy of partial training, and the seconds of training."""
     candidates, trainings = study.candidates(), study.store.evaluations(study.name)
     partial = trainings[trainings.epochs <= 9].sort_values("fidelity").drop_duplicates("candidate", keep="last")
+    largest = study.points().groupby("candidate").macs.max().loc[partial.candidate].to_numpy()
     status = candidates[candidates.position.notna()].status
     return {
         "proposed": len(status),
@@ -144,6 +148,7 @@ def results_of(study: nas.Study) -> dict[str, Any]:
         "finished": int(status.eq("finished").sum()),
         "best": round(float(partial.score.max()), 4),
         "training_seconds": round(float(partial.seconds.sum()), 2),
+        "work_tmacs": round(float((partial.epochs * partial.images * largest).sum()) / 1e12, 4),
     }
 
 
@@ -188,8 +193,9 @@ def show(rows: pd.DataFrame) -> None:
         print(equal.groupby(["search", "seconds"], sort=False)[columns].mean().round(3).to_string())
     real = rows[rows.part == "workers"]
     if not real.empty:
-        seconds = real.pivot_table(index=["search", "seed"], columns="workers", values="seconds")
-        print(seconds.assign(ratio=seconds[1] / seconds[2]).round(2).to_string())
+        speed = real.assign(tmacs_per_second=real.work_tmacs / real.seconds)
+        speed = speed.pivot_table(index=["search", "seed"], columns="workers", values="tmacs_per_second")
+        print(speed.assign(ratio=speed[2] / speed[1]).round(4).to_string())
 
 
 if __name__ == "__main__":
