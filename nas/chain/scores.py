@@ -28,30 +28,44 @@ def training_scores(architecture: Architecture) -> tuple[float, ...]:
     Notes
     -----
     With the training importance p of each learned operation, the shares h and γ of the high band in its signal and
-    gradient, κ the larger side of its kernel, C its connected pairs of active channels, and n(x) the exponential of the
-    entropy of (x, 1 − x), the effective number of bands::
+    gradient, κ the larger side of its kernel, C its connected pairs of active channels, A its number of associations,
+    and n(x) the exponential of the entropy of (x, 1 − x), the effective number of bands::
 
-        −Σ p ln p  +  ln Σ p · (κ + 1)/2 · n(h) · n(γ)  +  mean of ln C
+        −Σ p ln p  +  ln Σ p · (κ + 1)/2 · n(h) · n(γ)  +  mean of ln min(C, A)
 
     The terms: how evenly the operations are trained, how much of the image the trained operations see and in how many
-    bands, and how wide they are. The score is ours; nothing in it is fitted.
+    bands, and how wide they are. A is the number of positions that an operation writes times the square of the number
+    of classes: at a position it can associate the mean signal of each class with the mean gradient of each class, and
+    pairs of channels beyond that have nothing else to learn. The classifier, which writes the output, has no limit.
+    The score is ours; nothing in it is fitted.
 
     O(V + E) per level; levels with the same operations share the chain.
     """
     topology = architecture.topology
     widths = depends_on_widths(topology)
-    chains: dict[object, tuple[float, list[int]]] = {}
+    chains: dict[object, tuple[float, list[tuple[int, float]]]] = {}
     levels = []
     for point in architecture.points:
         key = point if widths else (point.operations, point.output)
         if key not in chains:
             chain = training_chain(topology, point)
-            chains[key] = _balance_and_view(topology, chain), [trained.operation for trained in chain]
+            limits = [
+                (trained.operation, _associations(topology, trained.operation, point.output)) for trained in chain
+            ]
+            chains[key] = _balance_and_view(topology, chain), limits
         terms, learned = chains[key]
         counts = topology.active(point)
-        width = sum(math.log(pairs(topology, topology.operations[o], point, counts)) for o in learned)
+        width = sum(math.log(min(pairs(topology, topology.operations[o], point, counts), a)) for o, a in learned)
         levels.append(terms + width / len(learned) if learned else 0.0)
     return tuple(levels)
+
+
+def _associations(topology: Topology, operation: int, output: int) -> float:
+    """Positions × classes² of a learned operation; unlimited if it writes the output."""
+    target = topology.operations[operation].target
+    if target == output:
+        return math.inf
+    return math.prod(topology.maps[target].size) * topology.maps[output].channels ** 2
 
 
 def _balance_and_view(topology: Topology, chain: tuple[TrainedOperation, ...]) -> float:

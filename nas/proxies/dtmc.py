@@ -20,7 +20,7 @@ def dtmc(architecture: Architecture) -> float:
     Notes
     -----
     Prefers networks whose operations are trained evenly, see much of the image in both bands of spatial frequency, and
-    are wide. About 150 µs for a new proposal of `residual` with four levels.
+    are as wide as positions and classes can use. About 150 µs for a new proposal of `residual` with four levels.
     """
     levels = training_scores(architecture)
     return sum(levels) / len(levels)

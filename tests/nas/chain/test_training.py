@@ -116,6 +116,19 @@ def test_the_score_of_a_network_is_the_mean_over_its_levels() -> None:
     assert dtmc(architecture) == pytest.approx(sum(scores) / 3, abs=1e-14)
 
 
+@pytest.mark.parametrize("width", [4, 8, 12, 16, 100])
+def test_pairs_of_channels_beyond_the_associations_do_not_count(width: int) -> None:
+    """Two classes, 4×4 positions: 16 · 2² = 64 associations. The classifier, with 2 pairs a channel, has no limit."""
+
+    def score(channels: int) -> float:
+        b = Builder(Task(input_shape=(3, 4, 4), num_classes=2))
+        b.head(b.conv(b.conv(b.input, channels, after=NR), channels, after=NR))
+        return dtmc(b.architecture(1))
+
+    expected = math.log(min(3 * width, 64) / 3) + math.log(min(width**2, 64)) + math.log(width)
+    assert score(width) - score(1) == pytest.approx(expected / 3)
+
+
 def chain(architecture: Architecture, level: int = -1) -> tuple[TrainedOperation, ...]:
     return training_chain(architecture.topology, architecture.points[level])
 
