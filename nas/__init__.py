@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from nas.representation.topology import Topology
     from nas.spaces.choices import Choose
     from nas.spaces.contract import SearchSpace
+    from nas.spaces.references import Reference
     from nas.strategies.contract import Strategy
     from nas.study import Study
     from results.measures import Measure
@@ -75,6 +76,7 @@ _NAMES_OF_MODULE = {
     "nas.representation.topology": ("Topology",),
     "nas.spaces.choices": ("Choose",),
     "nas.spaces.contract": ("SearchSpace",),
+    "nas.spaces.references": ("Reference",),
     "nas.strategies.contract": ("Strategy",),
     "nas.study": ("Study",),
     "results.measures": ("Measure",),
@@ -97,6 +99,7 @@ __all__ = [
     "Measure",
     "Operation",
     "Proxy",
+    "Reference",
     "SearchSpace",
     "Strategy",
     "Study",

@@ -15,8 +15,9 @@ from __future__ import annotations
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
-from nas.spaces.choices import Choose
-from search_spaces.images import check_task, choose_fractions, link, num_stages, prefixes, stem
+from nas.spaces.choices import Choose, Primitive
+from nas.spaces.references import Design, Reference, sizes_within
+from search_spaces.images import check_task, choose_fractions, link, num_stages, prefixes, stem, stem_strides
 
 WIDTHS = (16, 20, 24, 32)
 GROWTHS = (1.0, 1.25, 1.5, 2.0)
@@ -52,6 +53,25 @@ class Mobile:
             link(builder, first, x, style, 2 ** (count - 1), optional=True)
         builder.head(x, before=("relu6",))
         return builder.architecture(points)
+
+    def references(self, task: Task, max_macs: float, *, points: int = 4) -> list[Reference]:
+        """See :class:`nas.spaces.references.ReferringSpace`."""
+        plain: dict[str, Primitive] = {
+            "spacing": "linear",
+            "smallest fraction": 0.25,
+            "kernel": 3,
+            "0.0 expansion": 1,
+            "growth": 1.5,
+        }
+        plain |= {"long skip": "none", "inner skip": "none", "stem stride": stem_strides(task)[-1]}
+        design = Design(
+            name="MobileNetV2",
+            size="width {width}, expansion {expansion}",
+            origin="Sandler et al. (2018), arXiv 1801.04381, with two blocks in each of fewer stages; widths throttle",
+            answers={**plain, "depth": 2},
+            sizes=[{"width": width, "expansion": expansion} for expansion in (3, 6) for width in WIDTHS],
+        )
+        return sizes_within(self, [design], task, max_macs, points=points)
 
 
 def _stage(builder: Builder, choose: Choose, stage: int, x: int, slices: tuple[int, ...]) -> int:

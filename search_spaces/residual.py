@@ -17,8 +17,9 @@ from __future__ import annotations
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
-from nas.spaces.choices import Choose
-from search_spaces.images import check_task, choose_fractions, link, num_stages, prefixes, stem
+from nas.spaces.choices import Choose, Primitive
+from nas.spaces.references import Design, Reference, sizes_within
+from search_spaces.images import check_task, choose_fractions, link, num_stages, prefixes, stem, stem_strides
 
 WIDTHS = (16, 20, 24, 32, 40)
 GROWTHS = (1.0, 1.5, 2.0)
@@ -63,6 +64,28 @@ class Residual:
             net.skip(0, net.nodes[-1], net.stages[-1], long)
         net.builder.head(net.nodes[-1])
         return net.builder.architecture(points)
+
+    def references(self, task: Task, max_macs: float, *, points: int = 4) -> list[Reference]:
+        """See :class:`nas.spaces.references.ReferringSpace`."""
+        plain: dict[str, Primitive] = {
+            "spacing": "linear",
+            "smallest fraction": 0.25,
+            "growth": 2.0,
+            "long skip": "none",
+        }
+        plain |= {"body": "basic", "kernel": 3, "shortcut": "project", "branch": "none", "skip": 0}
+        plain["stem stride"] = stem_strides(task)[-1]
+        designs = [
+            Design(
+                name=f"ResNet-{2 + 6 * depth}",
+                size="width {width}",
+                origin="He, Zhang, Ren & Sun (2016), CVPR; widths throttle",
+                answers={**plain, "depth": depth},
+                sizes=[{"width": width} for width in WIDTHS],
+            )
+            for depth in DEPTHS[0]
+        ]
+        return sizes_within(self, designs, task, max_macs, points=points)
 
 
 class _Supernet:

@@ -18,20 +18,31 @@ Xie, Girshick, Dollár, Tu & He, Aggregated Residual Transformations for Deep Ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nas.errors import UserError
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder, Widths, labellings
-from nas.representation.elements import Task
+from nas.representation.elements import SettingValue, Task
 from nas.representation.heads import own_heads
 from nas.spaces.choices import Choose
-from search_spaces.images import check_task, choose_fractions, num_stages, prefixes, stem_strides
+from nas.spaces.references import Design, Reference, sizes_within
+from search_spaces.images import check_task, choose_fractions, fractions, num_stages, prefixes, stem_strides
 
 KINDS = ("sparse", "i_resnext")
 TRANSITIONS = ("pad", "project")
 HEADS = ("own", "shared")
 """A classifier for every operating point, or a shared one whose logits accumulate."""
-WIDTHS = (16, 24, 32, 48, 64)
+WIDTHS = (16, 20, 24, 28, 32, 36, 48, 64)
+CARDINALITIES = (8, 12, 16, 24, 32, 40, 48, 64)
+FEWEST_BRANCHES = (0.0625, 0.125, 0.25, 0.375, 0.5)
+"""Branches of the smallest operating point of a sparse network, as a share of all branches.
+
+Apart from the stream's share, because a narrow first slice of the stream, which all points read, costs accuracy, while
+the MACs of the smallest point are spent on few branches.
+"""
+DISTILL = (0.0, 1.0)
+"""Weights of the causal rule's distillation loss."""
 BOTTLENECKS = (1, 2, 4)
 """Channels of a branch in the first stage."""
 DEPTHS = (1, 2, 3, 4)
@@ -126,8 +137,9 @@ def sparse_resnext(
 class Slicing:
     """Vertically sliced ResNeXts: block-triangular ones, which reuse all results, and I-ResNeXt, which cannot.
 
-    Choices: the kind, the slices, the width, the number of branches and their width, the depth of every stage, the
-    transitions between stages, and whether every point has its own classifier.
+    Choices: the kind, the slices, the width, the number of branches and their width, the depth of every stage; of the
+    sparse kind also the branches of the smallest point, the transitions between stages, whether every point has its own
+    classifier, and whether small points learn from the largest (causal training with distillation).
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
@@ -135,17 +147,64 @@ class Slicing:
         check_task("slicing", task, points)
         kind, shares = choose("kind", KINDS), choose_fractions(choose, points)
         width, bottleneck = choose("width", WIDTHS), choose("bottleneck", BOTTLENECKS)
-        cardinality = choose("cardinality", (8, 16, 32) if points <= 4 else (16, 32))
+        cardinality = choose("cardinality", CARDINALITIES if points <= 4 else CARDINALITIES[2:])
         strides = stem_strides(task)
         stride = choose("stem stride", strides) if len(strides) > 1 else strides[0]
         side = -(-max(task.input_shape[1:]) // stride)
         depths = tuple(choose(f"{stage} depth", DEPTHS) for stage in range(num_stages((side,))))
-        builder, branches = Builder(task), prefixes(cardinality, shares)
+        builder = Builder(task)
         if kind == "i_resnext":
-            return _i_resnext(builder, depths, width, bottleneck, branches, stride)
+            return _i_resnext(builder, depths, width, bottleneck, prefixes(cardinality, shares), stride)
         transition = choose("transition", TRANSITIONS) if len(depths) > 1 else "pad"
-        sparse = _sparse(builder, depths, prefixes(width, shares), bottleneck, branches, transition, stride)
+        settings = {}
+        if points > 1:
+            shares_of_branches = fractions(choose("fewest branches", FEWEST_BRANCHES), "linear", points)
+            branches = prefixes(cardinality, shares_of_branches)
+            if weight := choose("distill", DISTILL):
+                settings["distill"] = weight
+        else:
+            branches = (cardinality,)
+        streams = prefixes(width, shares)
+        sparse = _sparse(builder, depths, streams, bottleneck, branches, transition, stride, **settings)
         return own_heads(sparse) if points > 1 and choose("heads", HEADS) == "own" else sparse
+
+    def references(self, task: Task, max_macs: float, *, points: int = 4) -> list[Reference]:
+        """See :class:`nas.spaces.references.ReferringSpace`."""
+        stride = {"stem stride": stem_strides(task)[-1]}
+        designs = [replace(design, answers={**design.answers, **stride}) for design in (SPARSE, RELEASED)]
+        return sizes_within(self, designs, task, max_macs, points=points)
+
+
+SPARSE = Design(
+    name="block-triangular ResNeXt",
+    size="width {width}, {cardinality} branches",
+    origin="ours, after vertical slicing (Lee & Shin, 2018); causal training with distillation",
+    answers={
+        "kind": "sparse",
+        "smallest fraction": 0.375,
+        "spacing": "linear",
+        "bottleneck": 2,
+        "depth": 1,
+        "transition": "pad",
+        "fewest branches": 0.0625,
+        "distill": 1.0,
+        "heads": "own",
+    },
+    sizes=tuple(
+        {"width": width, "cardinality": cardinality}
+        for width, cardinality in ((16, 12), (20, 16), (24, 24), (28, 32), (36, 40), (48, 48), (64, 64))
+    ),
+)
+RELEASED = Design(
+    name="I-ResNeXt",
+    size="width {width}, {depth} blocks per stage",
+    origin="released code of Lee & Shin (2018), arXiv 1807.02609, with fewer blocks and channels in its proportions",
+    answers={"kind": "i_resnext", "smallest fraction": 0.25, "spacing": "linear"},
+    sizes=tuple(
+        {"width": width, "bottleneck": width // 16, "cardinality": 8, "depth": depth}
+        for width, depth in ((16, 1), (16, 2), (32, 1), (32, 2), (64, 2), (64, 4))
+    ),
+)
 
 
 def _equal(full: int, levels: int) -> tuple[int, ...]:
@@ -187,8 +246,12 @@ def _sparse(
     branches: tuple[int, ...],
     transition: str,
     stride: int = 1,
+    **settings: SettingValue,
 ) -> Architecture:
-    """The sparse network; streams, branches: channels of the stream in the first stage, and branches, per point."""
+    """The sparse network; streams, branches: channels of the stream in the first stage, and branches, per point.
+
+    settings: of the rule ``causal``.
+    """
     x = builder.conv(builder.input, streams, kernel=max(3, stride + 1), stride=stride)
     for stage, depth in enumerate(depths):
         slices = tuple(n * 2**stage for n in streams)
@@ -204,7 +267,7 @@ def _sparse(
             out = builder.conv(inner, slices, kernel=1, before=NR, wiring="causal")
             x = builder.identity(x, out, wiring="causal")
     builder.head(x, before=NR)
-    return builder.architecture(len(streams), norm="shared", rule="causal")
+    return builder.architecture(len(streams), norm="shared", rule="causal", **settings)
 
 
 def _halving(builder: Builder, x: int) -> dict[str, tuple[int, ...]]:

@@ -29,6 +29,7 @@ from nas.representation.builder import Builder
 from nas.representation.elements import Size, Task, TrainingSpec
 from nas.representation.ownership import OwnershipMacs, owned_groups, with_slices
 from nas.spaces.choices import Choose
+from nas.spaces.references import Design, Reference, sizes_within
 from search_spaces.images import check_task, stem_strides
 
 BUDGETS = (0.1, 0.3, 0.5, 0.85)
@@ -39,6 +40,7 @@ SMALLEST_UNPADDED = 16
 """Smallest side, in pixels, of images on which the LeNets need no padding."""
 
 WIDTHS = {"lenet_3c1l": (12, 16, 24, 32, 48), "lenet5": (12, 18, 24), "vgg16": (12, 16, 24, 32)}
+TITLES = {"lenet_3c1l": "LeNet-3C1L", "lenet5": "LeNet-5", "vgg16": "VGG-16"}
 EXPANSIONS = (1.4, 1.8, 2.2)
 SMALLEST = (0.05, 0.1, 0.2)
 LARGEST = (0.7, 0.85, 1.0)
@@ -210,6 +212,21 @@ class Stepping:
         budgets = spread_budgets(points, smallest, choose("largest budget", LARGEST))
         padded = min(task.input_shape[1:]) // stem_strides(task)[0] < SMALLEST_UNPADDED
         return _stepping(_original(base, width, task, padded=padded, norm=True), expansion, budgets)
+
+    def references(self, task: Task, max_macs: float, *, points: int = 4) -> list[Reference]:
+        """See :class:`nas.spaces.references.ReferringSpace`."""
+        plain = {"expansion": EXPANSION, "smallest budget": BUDGETS[0], "largest budget": BUDGETS[-1]}
+        designs = [
+            Design(
+                name=f"SteppingNet of {title}",
+                size="width {" + base + " width}",
+                origin="Sun et al. (2023), arXiv 2211.14926, with fewer filters",
+                answers={**plain, "base": base},
+                sizes=[{f"{base} width": width} for width in WIDTHS[base]],
+            )
+            for base, title in TITLES.items()
+        ]
+        return sizes_within(self, designs, task, max_macs, points=points)
 
 
 def spread_budgets(points: int, smallest: float, largest: float) -> tuple[float, ...]:

@@ -31,6 +31,7 @@ from nas.representation.builder import Builder
 from nas.representation.elements import Size, Task
 from nas.representation.gates import round_robin
 from nas.spaces.choices import Choose
+from nas.spaces.references import Design, Reference, sizes_within
 from search_spaces.images import check_task, num_stages, stem_strides
 
 CIFAR = Task(input_shape=(3, 32, 32), num_classes=10)
@@ -339,6 +340,30 @@ class Throttleable:
         layers = max(4, points)
         depths = tuple(choose(f"densenet {s} depth", (layers, layers + 2)) for s in range(stages))
         return densenet(choose("growth", GROWTHS), depths, **spread, always=always)
+
+    def references(self, task: Task, max_macs: float, *, points: int = 4) -> list[Reference]:
+        """See :class:`nas.spaces.references.ReferringSpace`."""
+        answers = {"norm": "shared", "components": 8, "scale": "none", "always": 0}
+        if len(task.input_shape) == 4:
+            designs = [_design("C3D", "c3d", (1, 1, 2, 2), CHAIN_WIDTHS, answers)]
+        else:
+            designs = [
+                _design("VGG of one convolution per stage", "vgg", (1, 1, 1, 1), CHAIN_WIDTHS, answers),
+                _design("VGG", "vgg", (2, 2, 3, 3), CHAIN_WIDTHS, answers),
+                _design("ResNet-20", "resnet", (3, 3, 3), RESIDUAL_WIDTHS, answers),
+            ]
+        return sizes_within(self, designs, task, max_macs, points=points)
+
+
+def _design(title: str, base: str, depths: Sequence[int], widths: Sequence[int], answers: dict[str, Any]) -> Design:
+    """A base network. depths: convolutions or blocks of the first stages; images may have fewer."""
+    return Design(
+        name=f"throttleable {title}",
+        size="width {" + base + " width}",
+        origin="Liu et al. (2020), arXiv 2011.02836, with fewer channels and stages",
+        answers={**answers, "base": base, **{f"{base} {stage} depth": depth for stage, depth in enumerate(depths)}},
+        sizes=[{f"{base} width": width} for width in widths],
+    )
 
 
 def spread_utilizations(points: int) -> tuple[float, ...]:

@@ -87,7 +87,8 @@ def test_page_of_checks_lists_every_check():
 def test_page_of_search_spaces_lists_every_space_and_network():
     page = (DOCS / "reference/search-spaces.md").read_text(encoding="utf-8")
     spaces = {name: entry.module for name, entry in installed("nas.search_spaces").items()}
-    assert sorted(re.findall(r"{nas-choices} (\w+)", page)) == sorted(spaces)
+    for directive in ("nas-choices", "nas-references"):
+        assert sorted(re.findall(rf"{{{directive}}} (\w+)", page)) == sorted(spaces)
     networks = set()
     for module in map(importlib.import_module, spaces.values()):
         for name, each in inspect.getmembers(module, inspect.isfunction):
@@ -101,6 +102,12 @@ def test_choices_of_a_space_are_listed(generated):
     listed = generated.choices_markdown("slimmable", proposals=20)
     assert "| `norm` | per_point, recalibrated |" in listed
     assert "| `i.j kernel` | 3, 5 |" in generated.choices_markdown("mobile", proposals=20)
+
+
+def test_references_of_a_space_are_listed(generated):
+    listed = generated.references_markdown("slicing")
+    assert "| block-triangular ResNeXt, width 48, 48 branches | " in listed
+    assert " | `causal` | " in listed
 
 
 def test_failures_lists_every_kind(generated):

@@ -29,6 +29,7 @@ from nas.evaluation.faults import TABLE
 from nas.plugins import describe, load_plugin
 from nas.representation.elements import Task
 from nas.spaces.choices import Domains, Recorder, at_random
+from nas.spaces.references import built_references
 from results.columns import FRAMES
 from results.measures import BUILT_IN
 from results.schema import metadata
@@ -131,6 +132,16 @@ def choices_markdown(space: str, *, proposals: int = 60) -> str:
     return table(("choice", "options"), ((f"`{name}`", options) for name, options in sorted(rows)))
 
 
+def references_markdown(space: str) -> str:
+    """The references of a search space, with the millions of MACs of their operating points."""
+    task = Task(input_shape=(3, 32, 32), num_classes=10)
+    rows = []
+    for each in built_references(load_plugin("nas.search_spaces", space)(), task):
+        cost = ", ".join(f"{macs / 1e6:.3g}" for macs in each.architecture.costs)
+        rows.append((each.reference.name, cost, f"`{each.architecture.training.rule}`", each.reference.origin))
+    return table(("reference", "MACs in millions", "training rule", "origin"), rows)
+
+
 class Generated(SphinxDirective):
     """A directive that shows the Markdown of a function."""
 
@@ -153,6 +164,15 @@ class Choices(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         return self.parse_text_to_nodes(choices_markdown(self.arguments[0]))
+
+
+class References(SphinxDirective):
+    """The table of the references of a search space."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(references_markdown(self.arguments[0]))
 
 
 class Rows(SphinxDirective):
@@ -181,6 +201,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives."""
     app.add_directive("nas-rows", Rows)
     app.add_directive("nas-choices", Choices)
+    app.add_directive("nas-references", References)
     for function in (
         settings_markdown,
         failures_markdown,

@@ -26,6 +26,9 @@ class SearchSpace(Protocol):
     random state, keeps no state between calls and reads no files.
 
     `nas spaces` shows the first line of the class's docstring.
+
+    A space may have a second method, :meth:`nas.spaces.references.ReferringSpace.references`, that names known good
+    designs among its networks; `nas references` lists them.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:

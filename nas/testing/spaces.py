@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from nas.errors import InvalidArchitecture, PluginError, UserError
+from nas.evaluation.training_rules import check_accepts, load_rule
 from nas.representation.architecture import Architecture, params
 from nas.representation.cost import subnetwork_macs
 from nas.representation.elements import Task
 from nas.spaces.choices import Decide, Domains, Primitive, Recorder, at_random, replay
 from nas.spaces.contract import SearchSpace
+from nas.spaces.references import BuiltReference, ReferringSpace, built_references
 from nas.testing.checks import Check, Subject, global_randomness_untouched, has_docstring, named, require, run_all
 
 Choices = dict[str, Primitive]
@@ -237,6 +240,64 @@ def _global_randomness(space: _Space) -> None:
         space.valid()
 
 
+def _references_build(space: _Space) -> None:
+    """Valid networks of the requested points within the limit, under a rule that accepts them."""
+    for task, points, limit, built in _built(space):
+        for one in built:
+            network, name = one.architecture, one.reference.name
+            for text in (one.reference.design, one.reference.size, one.reference.origin):
+                good = isinstance(text, str) and text.strip() and len(text.splitlines()) == 1
+                require(good, f"Design, size and origin of a reference must be text in one line. Got {text!r}.")
+            require(isinstance(network, Architecture), f"It must return an Architecture. Got {network!r:.200}.")
+            good = network.task == task and len(network.points) == points and network.canonical == network
+            require(good, f"A reference must be a proposal like any other, for the task and points. Got {name!r}.")
+            check_accepts(load_rule(network.training), network)
+        if limit < math.inf:
+            require(
+                len(built) > 0,
+                f"A limit on MACs at which a size was offered must offer it too. Got none at {limit:,.0f}.",
+            )
+
+
+def _references_differ(space: _Space) -> None:
+    for task, _, _, built in _built(space):
+        for values in ([one.architecture.key for one in built], [one.reference.name for one in built]):
+            same = sorted({value for value in values if values.count(value) > 1})
+            require(not same, f"References must be different networks with different names. Got {same} for {task}.")
+
+
+def _references_deterministic(space: _Space) -> None:
+    for task, points, limit, built in _built(space):
+        again = built_references(space.new(), task, limit, points=points)
+        require(again == built, f"references(…) must return the same every time. It did not for {task.input_shape=}.")
+        for one in built:
+            choices = dict(one.reference.choices)
+            copy = json.loads(json.dumps(choices))
+            require(
+                copy == choices, f"Choices of a reference must be plain str, int, float, bool or None. Got {choices}."
+            )
+
+
+def _built(space: _Space) -> Iterator[tuple[Task, int, float, list[BuiltReference]]]:
+    """Task, points, limit of MACs and references; limits are infinite, or the cost of the smallest reference."""
+    instance = space.new()
+    if not isinstance(instance, ReferringSpace):
+        return
+    for task in space.tasks:
+        for points in (1, 4):
+            try:
+                built = built_references(instance, task, points=points)
+            except PluginError:
+                raise
+            except UserError:
+                continue
+            yield task, points, math.inf, built
+            if built:
+                least = min(one.architecture.costs[-1] for one in built)
+                yield task, points, least, built_references(instance, task, least, points=points)
+
+
 _FORM = (_docstring, _constructible, _serves_or_refuses, _returns_architectures, _few_invalid, _points_as_asked)
 _BEHAVIOUR = (_options_stay, _deterministic, _varied, _costs_grow, _json_round_trip, _canonical, _picklable)
-_CHECKS = (*_FORM, *_BEHAVIOUR, _global_randomness)
+_REFERENCES = (_references_build, _references_differ, _references_deterministic)
+_CHECKS = (*_FORM, *_BEHAVIOUR, *_REFERENCES, _global_randomness)

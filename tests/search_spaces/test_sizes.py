@@ -80,12 +80,13 @@ def test_residual_holds_a_plain_resnet():
     assert costs[0] < costs[-1] / 12
 
 
-def test_slimmable_differs_in_width_only():
+def test_slimmable_differs_in_width_and_stride_of_the_stem_only():
     shapes = {
         tuple((o.source, o.target, o.kind, o.stride) for o in architecture.topology.operations)
         for _, architecture in _sample(Slimmable(), FASHION)
     }
-    assert len(shapes) == 1
+    assert len(shapes) == 2
+    assert len({shape[1:] for shape in shapes}) == 1
 
 
 def test_slimmable_policies_come_with_their_rules():

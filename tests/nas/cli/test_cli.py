@@ -51,7 +51,8 @@ SLOWLY = {"train": 8, "generation": 4}
 
 
 def test_there_are_the_commands_of_the_design():
-    assert set(COMMANDS) >= {"search", "resume", "status", "front", "show", "select", "delete", "spaces", "data"}
+    names = "search resume status front show select delete spaces references data"
+    assert set(COMMANDS) >= set(names.split())
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -84,6 +85,38 @@ def test_installed_plugins_are_listed(cli):
     for form in ("digits", "synthetic", "npz:FILE", "torchvision:", "file.py:"):
         assert form in shown
     assert shown.count("synthetic") == shown.count("moving_digits") == 1
+
+
+def test_references_are_listed_for_data_and_a_limit(cli):
+    status, out, err = cli("references", "slicing", "slimmable", "--max-macs", "3e5")
+    lines = [re.split(r"\s{2,}", line) for line in out.splitlines()]
+    assert (status, err) == (0, "")
+    assert {name for name, *_ in lines} == {"slicing", "slimmable"}
+    assert all(float(macs.split()[-3]) <= 0.3 for _, _, macs, *_ in lines)
+    assert {rule for _, _, _, rule, _ in lines} >= {"causal", "sandwich"}
+
+
+def test_references_of_all_spaces_say_which_of_them_cannot_serve_the_data(cli):
+    status, out, _ = cli("references", "--data", "moving_digits")
+    assert status == 0
+    assert "slicing: The space 'slicing' takes images" in out
+    assert "throttleable C3D" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("no-such-space",), "Unknown space 'no-such-space'"),
+        (("slicing", "--data", "moving_digits"), "takes images"),
+        (("slicing", "--max-macs", "-1"), "max_macs must be positive"),
+    ],
+    ids=["space", "data", "limit"],
+)
+def test_references_of_mistakes_are_one_clear_line(cli, options, message):
+    status, _, err = cli("references", *options)
+    assert status == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
 
 
 # Output ---------------------------------------------------------------------------------------------------------------

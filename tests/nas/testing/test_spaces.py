@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from nas import testing
 from nas.errors import InvalidArchitecture, PluginError, UserError
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.elements import Task
+from nas.representation.elements import Task, TrainingSpec
+from nas.spaces.references import Reference
 
 from .failing import fails
 
@@ -185,6 +187,65 @@ class GlobalNumpy(Good):
         return super().architecture(choose, task, points=points)
 
 
+class Referring(Good):
+    """It names two references."""
+
+    sizes: tuple[tuple[str, int], ...] = (("small", 2), ("large", 8))
+
+    def references(self, task, max_macs, *, points=4):
+        found = [
+            Reference(design="chain", size=size, origin="this test", choices={"width": width, "depth": 1})
+            for size, width in self.sizes
+        ]
+        return [one for one in found if _network(task, one.choices["width"], points).costs[-1] <= max_macs]
+
+
+class Nameless(Referring):
+    """A reference has no size."""
+
+    sizes = (("", 2),)
+
+
+class Unlimited(Referring):
+    """It ignores the limit."""
+
+    def references(self, task, max_macs, *, points=4):
+        return super().references(task, float("inf"), points=points)
+
+
+class Strict(Referring):
+    """It leaves out a network at the limit."""
+
+    def references(self, task, max_macs, *, points=4):
+        return super().references(task, max_macs / 2, points=points)
+
+
+class NoRule(Referring):
+    """Its networks have a rule that does not exist."""
+
+    def architecture(self, choose, task, *, points=4):
+        return replace(super().architecture(choose, task, points=points), training=TrainingSpec(rule="no-such-rule"))
+
+
+class Twins(Referring):
+    """One network under two names."""
+
+    sizes = (("small", 2), ("tiny", 2))
+
+
+class Namesakes(Referring):
+    """Two networks under one name."""
+
+    sizes = (("small", 2), ("small", 4))
+
+
+class Undecided(Referring):
+    """It draws its references."""
+
+    def references(self, task, max_macs, *, points=4):
+        return super().references(task, max_macs, points=points)[:: int(np.random.default_rng().choice([1, -1]))]
+
+
 BROKEN_SPACES = [
     ("docstring", Undocumented, "docstring"),
     ("constructible", NeedsAnArgument, "width"),
@@ -202,6 +263,13 @@ BROKEN_SPACES = [
     ("json_round_trip", NotPlainData, "JSON"),
     ("canonical", Untrimmed, "no operating point uses"),
     ("picklable", Unpicklable, "pickle"),
+    ("references_build", Nameless, "must be text in one line. Got ''"),
+    ("references_build", Unlimited, "at most max_macs="),
+    ("references_build", Strict, "at which a size was offered"),
+    ("references_build", NoRule, "no-such-rule"),
+    ("references_differ", Twins, "different networks"),
+    ("references_differ", Namesakes, r"Got \['chain, small'\]"),
+    ("references_deterministic", Undecided, "the same every time"),
     ("global_randomness", GlobalPython, "changed in: random"),
     ("global_randomness", GlobalNumpy, "changed in: numpy"),
 ]
@@ -218,7 +286,11 @@ def test_every_check_of_a_space_has_a_fault_that_it_catches():
     assert {name for name, _, _ in BROKEN_SPACES} == {name for name, _ in testing.search_space_checks(Good)}
 
 
-@pytest.mark.parametrize("space", [Good, Good(), f"{EXAMPLES}/own_space.py:Ladder"], ids=["class", "object", "spec"])
+@pytest.mark.parametrize(
+    "space",
+    [Good, Good(), Referring, f"{EXAMPLES}/own_space.py:Ladder"],
+    ids=["class", "object", "references", "spec"],
+)
 def test_a_good_space_passes(space):
     testing.check_search_space(space)
 
