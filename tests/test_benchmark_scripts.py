@@ -22,6 +22,7 @@ COMMANDS = {
     "kills": ("--kills=5", "--csv=rows.csv", "--folder=runs"),
     "driver_scale": ("--share=0.02", "--csv=rows.csv"),
     "path_sampling": (*SHORT, "--rule=path_sampling", "--rule=uniform_sampling", "--subnetworks=1"),
+    "pays": (DATA, "--minutes=0.4", "--seeds=1", "--csv=rows.csv", "--folder=runs"),
     "population": (DATA, "--images=200", "--epochs=1", "--limit=2", "--csv=rows.csv"),
     "ranking": ("--proxy=dtmc", "--proxy=macs"),
     "refine": ("--seconds=0.01", "--network=small"),
