@@ -8,8 +8,9 @@ from operator import mul
 from nas.chain.training import TrainedOperation, depends_on_widths, training_chain
 from nas.representation.architecture import Architecture
 from nas.representation.cost import live_weights
+from nas.representation.elements import Subnetwork
 from nas.representation.topology import Topology
-from nas.representation.wiring import pairs
+from nas.representation.wiring import active_pairs
 
 
 def training_scores(architecture: Architecture) -> tuple[float, ...]:
@@ -43,29 +44,24 @@ def training_scores(architecture: Architecture) -> tuple[float, ...]:
     """
     topology = architecture.topology
     widths = depends_on_widths(topology)
-    chains: dict[object, tuple[float, list[tuple[int, float]]]] = {}
+    chains: dict[object, tuple[float, int, list[float]]] = {}
     levels = []
     for point in architecture.points:
         key = point if widths else (point.operations, point.output)
         if key not in chains:
             chain = training_chain(topology, point)
-            limits = [
-                (trained.operation, _associations(topology, trained.operation, point.output)) for trained in chain
-            ]
-            chains[key] = _balance_and_view(topology, chain), limits
-        terms, learned = chains[key]
-        counts = topology.active(point)
-        width = sum(math.log(min(pairs(topology, topology.operations[o], point, counts), a)) for o, a in learned)
-        levels.append(terms + width / len(learned) if learned else 0.0)
+            chains[key] = _balance_and_view(topology, chain), len(chain), _associations(topology, point)
+        terms, learned, most = chains[key]
+        pairs = filter(None, map(min, active_pairs(topology, point), most))
+        levels.append(terms + math.log(math.prod(pairs)) / learned if learned else 0.0)
     return tuple(levels)
 
 
-def _associations(topology: Topology, operation: int, output: int) -> float:
-    """Positions × classes² of a learned operation; unlimited if it writes the output."""
-    target = topology.operations[operation].target
-    if target == output:
-        return math.inf
-    return math.prod(topology.maps[target].size) * topology.maps[output].channels ** 2
+def _associations(topology: Topology, point: Subnetwork) -> list[float]:
+    """Positions × classes² of each operation of a subnetwork; unlimited if it writes the output."""
+    classes = topology.maps[point.output].channels
+    targets = map(topology.targets.__getitem__, point.operations)
+    return [math.inf if t == point.output else topology.positions[t] * classes**2 for t in targets]
 
 
 def _balance_and_view(topology: Topology, chain: tuple[TrainedOperation, ...]) -> float:

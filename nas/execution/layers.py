@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from nas.execution.plan import Channels, Moves, Route, Step
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
-from nas.representation.wiring import channel_mask, is_causal
+from nas.representation.wiring import channel_mask
 
 BATCH_NORM_EPS = 1e-5
 
@@ -101,7 +101,7 @@ class Layer(nn.Module):
             self.weight = nn.Parameter(torch.empty(targets, columns, *taps))
             if operation.bias:
                 self.bias = nn.Parameter(torch.zeros(targets))
-            if is_causal(topology, operation) and operation.groups == 1:
+            if index in topology.causal and operation.groups == 1:
                 wired = torch.from_numpy(channel_mask(topology, index))
                 mask = wired.reshape(*wired.shape, *(1 for _ in taps)).float()
         self.register_buffer("mask", mask, persistent=False)

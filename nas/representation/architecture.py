@@ -14,7 +14,7 @@ from nas.errors import InvalidArchitecture
 from nas.representation.cost import subnetwork_macs, subnetwork_params
 from nas.representation.elements import FeatureMap, GatedModule, Operation, Subnetwork, Task, TrainingSpec
 from nas.representation.gates import check_throttled, cut_to
-from nas.representation.liveness import check_point, trim_unused
+from nas.representation.liveness import check_points, trim_unused
 from nas.representation.norms import check_shared_norms
 from nas.representation.topology import Topology
 
@@ -61,7 +61,7 @@ class Architecture:
         for name, part in (("task", Task), ("topology", Topology), ("training", TrainingSpec)):
             if not isinstance(getattr(self, name), part):
                 raise InvalidArchitecture(f"{name} must be a {part.__name__}. Got {getattr(self, name)!r}.")
-        if type(self.points) is not tuple or any(type(point) is not Subnetwork for point in self.points):
+        if type(self.points) is not tuple or not {Subnetwork}.issuperset(map(type, self.points)):
             raise InvalidArchitecture(f"points must be a tuple of Subnetwork. Got {self.points!r}.")
         input_shape = (self.topology.maps[0].channels, *self.topology.maps[0].size)
         if input_shape != self.task.input_shape:
@@ -77,11 +77,7 @@ class Architecture:
     def _check_points(self) -> None:
         if not self.points:
             raise InvalidArchitecture("An architecture must have at least one operating point.")
-        for level, point in enumerate(self.points):
-            try:
-                check_point(self.topology, self.task, point)
-            except InvalidArchitecture as error:
-                raise InvalidArchitecture(f"Operating point {level}: {error}") from None
+        check_points(self.topology, self.task, self.points)
         if self.topology.gated:
             check_throttled(self.topology, self.task, self.points[-1])
         for level, (before, after) in enumerate(pairwise(self.costs), start=1):

@@ -7,10 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from nas.errors import InvalidArchitecture
-from nas.plugins import trust_named
 from nas.representation.architecture import Architecture
 from nas.representation.elements import (
-    FeatureMap,
     GatedModule,
     Operation,
     SettingValue,
@@ -20,8 +18,8 @@ from nas.representation.elements import (
     TrainingSpec,
 )
 from nas.representation.gates import throttled
-from nas.representation.kinds import kind
 from nas.representation.liveness import trim_point
+from nas.representation.parts import feature_map, operation_on
 from nas.representation.topology import Topology
 
 Widths = int | Sequence[int]
@@ -57,7 +55,10 @@ class Builder:
 
     def __init__(self, task: Task):
         self.task = task
-        self._maps: list[dict[str, Any]] = [{"slices": task.input_shape[:1], "size": task.input_shape[1:]}]
+        self._maps: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+            (task.input_shape[:1], {"size": task.input_shape[1:]})
+        ]
+        """Prefix lengths and further fields of every map."""
         self._operations: list[Operation] = []
         self._classifiers: dict[int, tuple[int, ...]] = {}
         """For each output map of the fine labels: the output maps of all labellings, finest first."""
@@ -78,8 +79,8 @@ class Builder:
         int
             Index of the map.
         """
-        slices = _tuple(widths) or (widths,)
-        self._maps.append({"slices": slices, "merge": merge, "activation": activation, "scale": scale})
+        slices = tuple(widths) if isinstance(widths, tuple | list) and widths else (widths,)
+        self._maps.append((slices, {"merge": merge, "activation": activation, "scale": scale}))
         return len(self._maps) - 1
 
     def slices(self, index: int) -> tuple[int, ...]:
@@ -94,7 +95,7 @@ class Builder:
         tuple of int
             Ascending, up to the number of channels.
         """
-        return self._maps[index]["slices"]
+        return self._maps[index][0]
 
     def size(self, index: int) -> Size:
         """The spatial size of a map.
@@ -115,9 +116,10 @@ class Builder:
         """
         if not 0 <= index < len(self._maps):
             raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {index}.")
-        if "size" not in self._maps[index]:
+        rest = self._maps[index][1]
+        if "size" not in rest:
             raise InvalidArchitecture(f"Map {index} has no size yet: an operation must write it before it is read.")
-        return self._maps[index]["size"]
+        return rest["size"]
 
     def add(
         self,
@@ -159,23 +161,10 @@ class Builder:
         size = self.size(source)
         if not 0 <= target < len(self._maps):
             raise InvalidArchitecture(f"There are maps 0 to {len(self._maps) - 1} so far. Got {target=}.")
-        if kernel is None and not (stride == 1 and padding is None):
-            raise InvalidArchitecture(f"Stride and padding need a kernel. Got {stride=}, {padding=} for {kind_name!r}.")
-        window: dict[str, Size] = {}
-        if kernel is not None:
-            kernel = _spread(kernel, size)
-            window = {
-                "kernel": kernel,
-                "stride": _spread(stride, size),
-                "padding": tuple(k // 2 for k in kernel) if padding is None else _spread(padding, size),
-            }
-        operation = Operation(source=source, target=target, kind=kind_name, **rest | window)
-        trust_named(kind_name)
-        written = kind(kind_name).output_size(operation, size)
-        if self._maps[target].setdefault("size", written) != written:
+        operation, written = operation_on(size, kind_name, source, target, kernel, stride, padding, **rest)
+        if (of_target := self._maps[target][1].setdefault("size", written)) != written:
             raise InvalidArchitecture(
-                f"All operations into map {target} must produce its size {self._maps[target]['size']}. "
-                f"Got {written} from map {source}."
+                f"All operations into map {target} must produce its size {of_target}. Got {written} from map {source}."
             )
         self._operations.append(operation)
         return target
@@ -316,7 +305,7 @@ class Builder:
         for index in range(len(self._maps)):
             self.size(index)
         return Topology(
-            maps=tuple(FeatureMap(channels=m["slices"][-1], **m) for m in self._maps),
+            maps=tuple([feature_map(slices, **rest) for slices, rest in self._maps]),
             operations=tuple(self._operations),
             gated=tuple(self._gated),
         )
@@ -376,10 +365,9 @@ class Builder:
         """
         if level < 0:
             raise InvalidArchitecture(f"Levels count from 0, the smallest. Got {level=}.")
-        channels = tuple(
-            m["slices"][min(level, len(m["slices"]) - 1)] for m in self._maps if m.get("merge") != "concat"
-        )
-        operations = tuple(o for o in range(len(self._operations)) if o not in without)
+        declared = [slices for slices, rest in self._maps if rest.get("merge") != "concat"]
+        channels = tuple([slices[level] if level < len(slices) else slices[-1] for slices in declared])
+        operations = tuple([o for o in range(len(self._operations)) if o not in without])
         output = len(self._maps) - 1 if output is None else output
         if output in self._classifiers:
             if not 0 <= labelling < len(self._classifiers[output]):
@@ -493,12 +481,3 @@ def widths(full: int, fractions: Sequence[float], *, divisor: int = 4) -> tuple[
             f"{full} channels have no {len(lengths)} different prefixes in steps of {divisor} at {tuple(fractions)}."
         )
     return tuple(lengths)
-
-
-def _spread(value: int | Size, size: Size) -> Size:
-    return _tuple(value) or (value,) * len(size)  # type: ignore[return-value]  # checked by Operation
-
-
-def _tuple(value: Any) -> tuple[int, ...]:
-    """A tuple or list as a tuple; () for anything else."""
-    return tuple(value) if isinstance(value, tuple | list) else ()

@@ -5,21 +5,18 @@ Only weights cost MACs: skips, poolings, norms, activations and biases cost none
 
 from __future__ import annotations
 
+from operator import mul
+
 from nas.representation.elements import Subnetwork
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
-from nas.representation.wiring import pairs
+from nas.representation.wiring import active_pairs
 
 
 def subnetwork_macs(topology: Topology, point: Subnetwork) -> int:
     """MACs of one example through a subnetwork."""
-    counts = topology.active(point)
-    total = 0
-    operations, each = topology.operations, topology.macs_per_pair
-    for o in point.operations:
-        if each[o]:
-            total += each[o] * pairs(topology, operations[o], point, counts)
-    return total
+    each = map(topology.macs_per_pair.__getitem__, point.operations)
+    return sum(map(mul, each, active_pairs(topology, point)))
 
 
 def subnetwork_params(topology: Topology, point: Subnetwork) -> int:
@@ -45,5 +42,5 @@ def subnetwork_depth(topology: Topology, point: Subnetwork) -> int:
 
 def live_weights(topology: Topology, point: Subnetwork) -> list[int]:
     """Weights of each operation of a subnetwork, without biases, in the order of ``point.operations``."""
-    counts, each, operations = topology.active(point), topology.weights_per_pair, topology.operations
-    return [each[o] * pairs(topology, operations[o], point, counts) if each[o] else 0 for o in point.operations]
+    each = map(topology.weights_per_pair.__getitem__, point.operations)
+    return list(map(mul, each, active_pairs(topology, point)))

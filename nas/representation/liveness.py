@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from math import prod
+from operator import contains
 
 from nas.errors import InvalidArchitecture
 from nas.representation.elements import FeatureMap, Operation, Subnetwork, Task
@@ -34,41 +35,80 @@ def trim_point(topology: Topology, point: Subnetwork) -> Subnetwork:
     InvalidArchitecture
         If no path is left.
     """
-    counts = dict(zip(topology.declared, point.channels))
-    off = {index for index, channels in counts.items() if not channels}
     usable = point.operations
-    if off:
-        ends = topology.operations
-        usable = tuple(o for o in usable if ends[o].source not in off and ends[o].target not in off)
-    live = topology.live(usable, point.output)
-    if not live:
+    if 0 in point.channels:
+        off = {index for index, channels in zip(topology.declared, point.channels) if not channels}
+        usable = tuple(o for o in usable if off.isdisjoint((topology.sources[o], topology.targets[o])))
+    route = topology.route(usable, point.output)
+    if not route.operations:
         raise InvalidArchitecture(
             f"The input does not reach the output. Got output map {point.output}: add operations that lead to it."
         )
-    used = {0} | {topology.operations[o].target for o in live}
-    channels = tuple(n if index in used else 0 for index, n in zip(topology.declared, point.channels))
-    if live == point.operations and channels == point.channels:
+    channels = point.channels
+    if len(route.maps) < len(topology.maps):
+        channels = tuple(n if index in route.maps else 0 for index, n in zip(topology.declared, channels))
+    if route.operations == point.operations and channels == point.channels:
         return point
-    return replace(point, channels=channels, operations=live)
+    return replace(point, channels=channels, operations=route.operations)
+
+
+def check_points(topology: Topology, task: Task, points: Points) -> None:
+    """Raise InvalidArchitecture, with the level, unless every operating point is as :func:`check_point` requires."""
+    checked: set[tuple[tuple[int, ...], int]] = set()  # levels mostly run the same operations
+    for level, point in enumerate(points):
+        route = (point.operations, point.output)
+        try:
+            if route not in checked:
+                _check_route(topology, task, point)
+            _check_channels(topology, point)
+        except InvalidArchitecture as error:
+            raise InvalidArchitecture(f"Operating point {level}: {error}") from None
+        checked.add(route)
 
 
 def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
     """Raise InvalidArchitecture unless the subnetwork is a valid network without dead operations or maps."""
+    _check_route(topology, task, point)
     _check_channels(topology, point)
-    _check_output(topology, task, point)
-    if any(a >= b for a, b in pairwise(point.operations)):
+
+
+def _check_route(topology: Topology, task: Task, point: Subnetwork) -> None:
+    """Check the output of a subnetwork and its operations."""
+    maps, operations, output = topology.maps, point.operations, point.output
+    if not (0 < output < len(maps) and maps[output].channels in task.label_counts and prod(maps[output].size) == 1):
+        raise InvalidArchitecture(
+            f"The output map must be a vector of the task's {' or '.join(map(str, task.label_counts))} classes. "
+            f"Got map {output}."
+        )
+    if operations != tuple(sorted(set(operations))):
         raise InvalidArchitecture(f"Operations must be sorted, each once. Got {point.operations=}.")
-    if point.operations and not 0 <= point.operations[0] <= point.operations[-1] < len(topology.operations):
+    if operations and not 0 <= operations[0] <= operations[-1] < len(topology.operations):
         raise InvalidArchitecture(f"There are {len(topology.operations)} operations. Got {point.operations=}.")
+
+
+def _check_channels(topology: Topology, point: Subnetwork) -> None:
+    """Check the channels of a subnetwork whose operations and output exist."""
+    maps, channels = topology.maps, point.channels
+    if len(channels) != len(topology.declared):
+        raise InvalidArchitecture(
+            f"It must declare the channels of the {len(topology.declared)} maps that are not a concat. "
+            f"Got {len(channels)}."
+        )
+    if not all(map(contains, topology.prefixes, channels)):
+        for index, prefixes, n in zip(topology.declared, topology.prefixes, channels):
+            if n not in prefixes:
+                raise InvalidArchitecture(f"Map {index} may have {prefixes} active channels. Got {n}.")
+    if channels[0] != maps[0].channels:
+        raise InvalidArchitecture(f"All {maps[0].channels} channels of the input must be active. Got {channels[0]}.")
     trimmed = trim_point(topology, point)
     if trimmed is not point:
         dead = sorted(set(point.operations).difference(trimmed.operations))
         raise InvalidArchitecture(
             f"Every operation and map must lie on a path from input to output. Got dead operations {dead}, and "
-            f"channels {point.channels} instead of {trimmed.channels}. trim_point removes dead parts."
+            f"channels {channels} instead of {trimmed.channels}. trim_point removes dead parts."
         )
     counts = topology.active(point)
-    classes = topology.maps[point.output].channels
+    classes = maps[point.output].channels
     if counts[point.output] != classes:
         raise InvalidArchitecture(
             f"All classes of the output map must be active. Got {counts[point.output]} of {classes}."
@@ -76,50 +116,18 @@ def check_point(topology: Topology, task: Task, point: Subnetwork) -> None:
     _check_groups(topology, point, counts)
 
 
-def _check_channels(topology: Topology, point: Subnetwork) -> None:
-    maps = topology.maps
-    if len(point.channels) != len(topology.declared):
-        raise InvalidArchitecture(
-            f"It must declare the channels of the {len(topology.declared)} maps that are not a concat. "
-            f"Got {len(point.channels)}."
-        )
-    for index, channels in zip(topology.declared, point.channels):
-        if channels != 0 and channels not in maps[index].slices:
-            raise InvalidArchitecture(
-                f"Map {index} may have {(0, *maps[index].slices)} active channels. Got {channels}."
-            )
-    if point.channels[0] != maps[0].channels:
-        raise InvalidArchitecture(
-            f"All {maps[0].channels} channels of the input must be active. Got {point.channels[0]}."
-        )
-
-
-def _check_output(topology: Topology, task: Task, point: Subnetwork) -> None:
-    maps = topology.maps
-    if not (
-        0 < point.output < len(maps)
-        and maps[point.output].channels in task.label_counts
-        and all(n == 1 for n in maps[point.output].size)
-    ):
-        raise InvalidArchitecture(
-            f"The output map must be a vector of the task's {' or '.join(map(str, task.label_counts))} classes. "
-            f"Got map {point.output}."
-        )
-
-
 def _check_groups(topology: Topology, point: Subnetwork, counts: list[int]) -> None:
     """Raise InvalidArchitecture unless grouped operations have the same groups active on both sides."""
-    for o in point.operations:
+    for o in topology.grouped:
         operation = topology.operations[o]
-        if operation.groups > 1:
-            sources, targets = counts[operation.source], counts[operation.target]
-            all_sources = topology.maps[operation.source].channels
-            all_targets = topology.maps[operation.target].channels
-            if sources * operation.groups // all_sources != targets * operation.groups // all_targets:
-                raise InvalidArchitecture(
-                    f"Operation {o} must have the same groups active in source and target. "
-                    f"Got {sources} of {all_sources} and {targets} of {all_targets} channels."
-                )
+        sources, targets = counts[operation.source], counts[operation.target]
+        all_sources = topology.maps[operation.source].channels
+        all_targets = topology.maps[operation.target].channels
+        if sources * all_targets != targets * all_sources and o in point.operations:
+            raise InvalidArchitecture(
+                f"Operation {o} must have the same groups active in source and target. "
+                f"Got {sources} of {all_sources} and {targets} of {all_targets} channels."
+            )
 
 
 def trim_unused(topology: Topology, points: Points) -> tuple[Topology, Points]:
@@ -144,24 +152,18 @@ def trim_unused(topology: Topology, points: Points) -> tuple[Topology, Points]:
     components of a map that is scaled by n / c; and all channels of a concat that an aligned operation reads, because
     it reads them by position.
     """
-    if _is_all(topology, *_active_parts(topology, points)):
+    whole = tuple(prefixes[-1] for prefixes in topology.prefixes)
+    if any(len(point.operations) == len(topology.operations) and point.channels == whole for point in points):
         return topology, points
     used = UsedParts(topology, points)
-    channels = {index: topology.maps[index].slices[n - 1] for index, n in used.slices.items()}
-    return (topology, points) if _is_all(topology, used.operations, channels) else _rebuild(topology, points, used)
+    return (topology, points) if used.is_all() else _rebuild(topology, points, used)
 
 
 def _active_parts(topology: Topology, points: Points) -> tuple[set[int], dict[int, int]]:
     """The operations that run at some point, and the largest number of active channels of each declared map."""
-    operations = {o for point in points for o in point.operations}
-    columns = zip(*(point.channels for point in points))
-    return operations, {index: max(column) for index, column in zip(topology.declared, columns)}
-
-
-def _is_all(topology: Topology, operations: set[int], channels: dict[int, int]) -> bool:
-    return len(operations) == len(topology.operations) and all(
-        channels.get(index) == topology.maps[index].channels for index in topology.declared
-    )
+    operations = set().union(*(point.operations for point in points))
+    widest = map(max, zip(*(point.channels for point in points)))
+    return operations, dict(zip(topology.declared, widest))
 
 
 class UsedParts:
@@ -191,6 +193,13 @@ class UsedParts:
                     self._keep_channels(index)
         while any(self._pair(o) for o in sorted(self.operations)):
             pass  # a pair that grew may need further pairs
+
+    def is_all(self) -> bool:
+        """Whether every operation, map and slice is used."""
+        maps = self.topology.maps
+        return len(self.operations) == len(self.topology.operations) and all(
+            self.slices.get(index) == len(maps[index].slices) for index in self.topology.declared
+        )
 
     def _keep_inputs(self, index: int) -> None:
         """Keep all sources of a concat, with all operations into them; nothing for other maps."""

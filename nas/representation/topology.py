@@ -7,15 +7,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 from nas.errors import InvalidArchitecture
 from nas.representation.elements import FeatureMap, GatedModule, Operation, Subnetwork
 from nas.representation.kinds import kind
 
-LIVE_CACHE_SIZE = 4096
-"""Answers of :meth:`Topology.live` that a topology keeps; without a limit, training with path sampling would fill the
+ROUTE_CACHE_SIZE = 4096
+"""Answers of :meth:`Topology.route` that a topology keeps; without a limit, training with path sampling would fill the
 memory.
 """
+
+
+class Route(NamedTuple):
+    """What lies on a path from the input to an output.
+
+    operations: ascending; empty if the input does not reach the output. maps: their ends.
+    """
+
+    operations: tuple[int, ...]
+    maps: frozenset[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +56,7 @@ class Topology:
     def __post_init__(self) -> None:
         for name, part in (("maps", FeatureMap), ("operations", Operation), ("gated", GatedModule)):
             items = getattr(self, name)
-            if type(items) is not tuple or any(type(item) is not part for item in items):
+            if type(items) is not tuple or not {part}.issuperset(map(type, items)):
                 raise InvalidArchitecture(f"{name} must be a tuple of {part.__name__}. Got {items!r}.")
         if len(self.maps) < 2:
             raise InvalidArchitecture(f"A topology must have an input and an output map. Got {len(self.maps)} maps.")
@@ -119,11 +130,12 @@ class Topology:
             )
 
     def _check_maps(self) -> None:
+        if len({0, *self.targets}) < len(self.maps):
+            unwritten = min(set(range(1, len(self.maps))).difference(self.targets))
+            raise InvalidArchitecture(f"An operation must write every map but the input. None writes map {unwritten}.")
         for index, feature_map in enumerate(self.maps):
-            if index and not self.incoming[index]:
-                raise InvalidArchitecture(f"An operation must write every map but the input. None writes map {index}.")
             if feature_map.merge == "concat":
-                width = sum(self.maps[self.operations[o].source].channels for o in self.incoming[index])
+                width = sum(self.maps[self.sources[o]].channels for o in self.incoming[index])
                 if width != feature_map.channels:
                     raise InvalidArchitecture(
                         f"Concat {index} must have the {width} channels of its sources. Got {feature_map.channels}."
@@ -147,11 +159,33 @@ class Topology:
             seen.update(named)
 
     @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """The map that each operation reads."""
+        return tuple(operation.source for operation in self.operations)
+
+    @cached_property
+    def targets(self) -> tuple[int, ...]:
+        """The map that each operation writes."""
+        return tuple(operation.target for operation in self.operations)
+
+    @cached_property
+    def grouped(self) -> dict[int, int]:
+        """The operations with several groups, and the number of source channels in a group of each."""
+        grouped = ((o, operation) for o, operation in enumerate(self.operations) if operation.groups > 1)
+        return {o: self.maps[operation.source].channels // operation.groups for o, operation in grouped}
+
+    @cached_property
+    def causal(self) -> frozenset[int]:
+        """The operations that their wiring restricts: declared causal, from a source with more than one slice."""
+        declared = [o for o, operation in enumerate(self.operations) if operation.wiring == "causal"]
+        return frozenset(o for o in declared if len({j for _, j in self.blocks(self.sources[o])}) > 1)
+
+    @cached_property
     def incoming(self) -> tuple[tuple[int, ...], ...]:
         """Indices of the operations that write each map, ascending."""
         into: list[list[int]] = [[] for _ in self.maps]
-        for index, operation in enumerate(self.operations):
-            into[operation.target].append(index)
+        for index, target in enumerate(self.targets):
+            into[target].append(index)
         return tuple(map(tuple, into))
 
     @cached_property
@@ -160,26 +194,35 @@ class Topology:
         return tuple(i for i, m in enumerate(self.maps) if m.merge != "concat")
 
     @cached_property
+    def prefixes(self) -> tuple[tuple[int, ...], ...]:
+        """The numbers of channels that a subnetwork may declare for each of the :attr:`declared` maps; 0 is off."""
+        return tuple((0, *self.maps[index].slices) for index in self.declared)
+
+    @cached_property
+    def positions(self) -> tuple[int, ...]:
+        """Number of spatial positions of every map."""
+        return tuple(prod(feature_map.size) for feature_map in self.maps)
+
+    @cached_property
     def macs_per_pair(self) -> tuple[int, ...]:
         """MACs of every operation per pair of connected channels: weights × output positions; 0 if not learned."""
-        return tuple(
-            each * prod(self.maps[operation.target].size)
-            for each, operation in zip(self.weights_per_pair, self.operations)
-        )
+        return tuple(each * self.positions[target] for each, target in zip(self.weights_per_pair, self.targets))
 
     @cached_property
     def weights_per_pair(self) -> tuple[int, ...]:
         """Weights of every operation per pair of connected channels; 0 if not learned."""
         kinds = [kind(operation.kind) for operation in self.operations]
-        return tuple(prod(k.weight_size(o)) * k.learned for k, o in zip(kinds, self.operations))
+        return tuple(prod(k.weight_size(o)) if k.learned else 0 for k, o in zip(kinds, self.operations))
 
     @cached_property
-    def live_cache(self) -> dict[tuple[tuple[int, ...], int], tuple[int, ...]]:
-        """Recent answers of :meth:`live`."""
+    def route_cache(self) -> dict[tuple[tuple[int, ...], int], Route]:
+        """Recent answers of :meth:`route`."""
         return {}
 
-    def live(self, operations: tuple[int, ...], output: int) -> tuple[int, ...]:
-        """As :func:`live_operations`, cached, because operating points share many sets of operations.
+    def route(self, operations: tuple[int, ...], output: int) -> Route:
+        """The operations on a path from the input to an output map, as :func:`live_operations`, and their maps.
+
+        Cached, because operating points share many sets of operations.
 
         Parameters
         ----------
@@ -190,15 +233,20 @@ class Topology:
 
         Returns
         -------
-        tuple of int
-            Ascending; empty if the input does not reach the output.
+        Route
         """
         request = (operations, output)
-        if request not in self.live_cache:
-            if len(self.live_cache) >= LIVE_CACHE_SIZE:
-                self.live_cache.clear()
-            self.live_cache[request] = live_operations(self, operations, output)
-        return self.live_cache[request]
+        if request not in self.route_cache:
+            if len(self.route_cache) >= ROUTE_CACHE_SIZE:
+                self.route_cache.clear()
+            live = live_operations(self, operations, output)
+            ends = map(self.sources.__getitem__, live), map(self.targets.__getitem__, live)
+            self.route_cache[request] = Route(live, frozenset().union(*ends))
+        return self.route_cache[request]
+
+    def live(self, operations: tuple[int, ...], output: int) -> tuple[int, ...]:
+        """The operations of :meth:`route`: ascending; empty if the input does not reach the output."""
+        return self.route(operations, output).operations
 
     def blocks(self, index: int) -> tuple[tuple[int, int], ...]:
         """The blocks of a map. A sum has one block per slice; a concat has the blocks of its sources.
@@ -231,14 +279,15 @@ class Topology:
         list of int
             One per map.
         """
+        if len(self.declared) == len(self.maps):
+            return list(point.channels)
         counts = [0] * len(self.maps)
         for index, channels in zip(self.declared, point.channels):
             counts[index] = channels
-        if len(self.declared) < len(self.maps):
-            live = set(point.operations)
-            for index, feature_map in enumerate(self.maps):
-                if feature_map.merge == "concat":
-                    counts[index] = sum(counts[self.operations[o].source] for o in self.incoming[index] if o in live)
+        live = set(point.operations)
+        for index, feature_map in enumerate(self.maps):
+            if feature_map.merge == "concat":
+                counts[index] = sum(counts[self.sources[o]] for o in self.incoming[index] if o in live)
         return counts
 
 
@@ -262,20 +311,20 @@ def live_operations(topology: Topology, operations: Iterable[int], output: int) 
     -----
     One pass forward and one backward over the operations, ordered by target: O(V + E log E).
     """
-    ops = topology.operations
+    sources, targets = topology.sources, topology.targets
     reached = {0}
     forward = []
-    for o in sorted(operations, key=lambda o: ops[o].target):
-        if ops[o].source in reached:
-            reached.add(ops[o].target)
+    for o in sorted(operations, key=targets.__getitem__):
+        if sources[o] in reached:
+            reached.add(targets[o])
             forward.append(o)
     needed = {output}
     live = []
     for o in reversed(forward):
-        if ops[o].target in needed:
-            needed.add(ops[o].source)
+        if targets[o] in needed:
+            needed.add(sources[o])
             live.append(o)
-    return tuple(sorted(live))
+    return tuple(sorted(set(live)))
 
 
 def operation_name(topology: Topology, index: int) -> str:

@@ -21,7 +21,7 @@ def connections(topology: Topology, index: int) -> np.ndarray:
     """
     operation = topology.operations[index]
     source, target = topology.blocks(operation.source), topology.blocks(operation.target)
-    if is_causal(topology, operation):
+    if index in topology.causal:
         wired = np.array([[i <= j for _, i in source] for _, j in target])
     else:
         wired = np.ones((len(target), len(source)), dtype=bool)
@@ -58,17 +58,12 @@ def reads_any(topology: Topology, index: int, rows: np.ndarray, columns: np.ndar
     if not kind(operation.kind).mixing:
         to = alignment(topology, index)[read]
         return bool(rows[to[to >= 0]].any())
-    if not is_causal(topology, operation):
+    if index not in topology.causal:
         return True
     source_slices, target_slices = (
         np.repeat(*np.array(topology.blocks(end)).T[::-1]) for end in (operation.source, operation.target)
     )
     return bool(source_slices[read].min() <= target_slices[reading].max())
-
-
-def is_causal(topology: Topology, operation: Operation) -> bool:
-    """Whether the wiring restricts the operation: it is declared causal, and the source has more than one slice."""
-    return operation.wiring == "causal" and len({j for _, j in topology.blocks(operation.source)}) > 1
 
 
 def alignment(topology: Topology, index: int) -> np.ndarray:
@@ -84,7 +79,7 @@ def alignment(topology: Topology, index: int) -> np.ndarray:
     if target.merge == "concat":
         before = topology.incoming[operation.target]
         return channels + sum(topology.maps[topology.operations[o].source].channels for o in before if o < index)
-    if not is_causal(topology, operation):
+    if index not in topology.causal:
         return np.where(channels < target.channels, channels, -1)
     starts = np.cumsum([0, *(n for n, _ in topology.blocks(operation.target))])
     free, placed = starts[:-1].copy(), []
@@ -114,19 +109,33 @@ def active_mask(topology: Topology, point: Subnetwork, index: int) -> np.ndarray
     return out
 
 
-def pairs(topology: Topology, operation: Operation, point: Subnetwork, counts: list[int]) -> int:
-    """Connected (target channel, source channel) pairs of a learned operation that are active in a subnetwork.
+def active_pairs(topology: Topology, point: Subnetwork) -> tuple[int, ...]:
+    """Connected (target channel, source channel) pairs that are active in a subnetwork, for each of its operations.
 
-    counts: :meth:`Topology.active` of the point. Closed form of counting :func:`channel_mask` over active channels.
+    0 for operations without weights. Closed form of counting :func:`channel_mask` over active channels.
     """
-    sources, targets = counts[operation.source], counts[operation.target]
-    if operation.groups > 1:
-        return targets * (topology.maps[operation.source].channels // operation.groups)
-    if not is_causal(topology, operation):
-        return sources * targets
-    active = _active_blocks(topology, operation.source, active_channels(topology, point, operation.source))
-    rows = _active_blocks(topology, operation.target, [(0, targets)])
-    return sum(n * sum(size for size, i in active if i <= j) for n, j in rows)
+    counts, weights = topology.active(point), topology.weights_per_pair
+    sources, targets = topology.sources, topology.targets
+    grouped, causal = topology.grouped, topology.causal
+    pairs = []
+    for o in point.operations:
+        if not weights[o]:
+            pairs.append(0)
+        elif o in grouped:
+            pairs.append(counts[targets[o]] * grouped[o])
+        elif o in causal:
+            pairs.append(_causal_pairs(topology, point, o, counts[targets[o]]))
+        else:
+            pairs.append(counts[targets[o]] * counts[sources[o]])
+    return tuple(pairs)
+
+
+def _causal_pairs(topology: Topology, point: Subnetwork, index: int, written: int) -> int:
+    """Connected pairs of active channels of a causal operation. written: number of active target channels."""
+    source, target = topology.sources[index], topology.targets[index]
+    read = _active_blocks(topology, source, active_channels(topology, point, source))
+    rows = _active_blocks(topology, target, [(0, written)])
+    return sum(n * sum(size for size, i in read if i <= j) for n, j in rows)
 
 
 def _active_blocks(topology: Topology, index: int, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

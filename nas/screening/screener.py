@@ -131,7 +131,7 @@ class Screener:
     def _note_plugins(self, architecture: Architecture) -> None:
         """Note the rule and the kinds that a space names. They may run, because its code does."""
         named = {("nas.training_rules", architecture.training.rule)}
-        named |= {("nas.kinds", operation.kind) for operation in architecture.topology.operations}
+        named |= {("nas.kinds", name) for name in {operation.kind for operation in architecture.topology.operations}}
         if new := named - self.plugins:
             trust_named(*(spec for _, spec in new))
             self.plugins |= new

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import nas.representation.builder
+import nas.representation.parts
 from nas.errors import InvalidArchitecture
 from nas.representation.builder import Builder, widths
 from nas.representation.elements import Task
@@ -42,7 +44,13 @@ REFUSED: dict[str, Any] = {
     "tuples of int. Got self.channels=np.int64(4)": lambda b: (b.conv(b.input, np.int64(4)), b.topology()),
     "tuples of int. Got self.channels=4.0": lambda b: (b.conv(b.input, 4.0), b.topology()),
     "must be ints. Got 0, 1, 1, kernel=(np.int64(3), np.int64(3))": lambda b: b.conv(b.input, 4, kernel=np.int64(3)),
+    "kernel=(3.0, 3.0)": lambda b: (b.conv(b.input, 4, kernel=(3, 3)), b.conv(b.input, 4, kernel=(3.0, 3.0))),
+    "slices=(2.0, 4)": lambda b: (b.conv(b.input, (2, 4)), b.topology(), b.conv(b.input, (2.0, 4)), b.topology()),
+    "self.channels=()": lambda b: (b.conv(b.input, ()), b.topology()),
     "must be tuples": lambda b: b.conv(b.input, 4, after="norm"),
+    "self.after=['norm']": lambda b: b.conv(b.input, 4, after=["norm"]),
+    "Got ['relu']": lambda b: (b.conv(b.input, 4, activation=["relu"]), b.topology()),
+    "kind must be a name": lambda b: b.add(["conv"], b.input, b.map(4), kernel=3),
 }
 
 
@@ -58,7 +66,18 @@ def test_mistakes_are_refused(message: str) -> None:
 
 
 def test_every_message_is_tested() -> None:
-    assert not untested(nas.representation.builder, map(_said, REFUSED))
+    said = [*map(_said, REFUSED)]
+    assert not untested(nas.representation.builder, said)
+    assert not untested(nas.representation.parts, said)
+
+
+def test_networks_share_equal_parts() -> None:
+    first, second = (Builder(TASK) for _ in range(2))
+    for builder in (first, second):
+        builder.head(builder.conv(builder.input, (2, 4), after=("norm",)))
+    one, other = first.topology(), second.topology()
+    assert all(map(operator.is_, one.maps, other.maps))
+    assert all(map(operator.is_, one.operations, other.operations))
 
 
 def test_sizes_are_inferred() -> None:

@@ -18,7 +18,7 @@ from nas.errors import InvalidArchitecture
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Subnetwork, Task
-from nas.representation.liveness import check_point, trim_point
+from nas.representation.liveness import check_point, check_points, trim_point
 from nas.representation.topology import Topology, live_operations
 
 from ..execution.test_network_properties import transplant
@@ -60,6 +60,7 @@ REFUSED: dict[str, Subnetwork] = {
     "Every operation and map must lie on a path": replace(WHOLE, channels=(3, 6, 6, 2, 6, 5)),
     "lie on a path from input to output": replace(WHOLE, operations=tuple(range(6)), channels=(3, 6, 6, 2, 6, 5)),
     "All classes of the output map must be active": replace(WHOLE, channels=(3, 6, 6, 0, 6, 3)),
+    "Operating point 0: ": replace(WHOLE, channels=(3, 3, 6, 0, 6, 5)),
     "Operation 1 must have the same groups active in source and target. Got 4 of 6 and 6 of 6": replace(
         WHOLE, channels=(3, 4, 6, 0, 6, 5)
     ),
@@ -72,7 +73,7 @@ def _said(message: str) -> str:
         classes = replace(topology.maps[-1], slices=(3, 5))
         topology = replace(topology, maps=(*topology.maps[:-1], classes))
     with pytest.raises(InvalidArchitecture) as caught:
-        check_point(topology, TASK, REFUSED[message])
+        check_points(topology, TASK, (REFUSED[message],))
     return str(caught.value)
 
 
@@ -87,6 +88,13 @@ def test_every_message_is_tested() -> None:
 
 def test_the_point_that_the_table_breaks_is_one() -> None:
     check_point(TOPOLOGY, TASK, WHOLE)
+    check_points(TOPOLOGY, TASK, (WHOLE, WHOLE))
+
+
+def test_points_with_equal_operations_are_checked_each() -> None:
+    odd = replace(WHOLE, channels=(3, 3, 6, 0, 6, 5))
+    with pytest.raises(InvalidArchitecture, match=r"Operating point 1: Map 1 may have \(0, 2, 4, 6\) active channels"):
+        check_points(TOPOLOGY, TASK, (WHOLE, odd))
 
 
 # Live operations -------------------------------------------------------------------------------------------------
@@ -115,13 +123,15 @@ def test_live_operations_are_those_on_a_path(architecture: Architecture) -> None
 
 
 def test_the_cache_of_live_operations_is_bounded(monkeypatch) -> None:
-    monkeypatch.setattr(nas.representation.topology, "LIVE_CACHE_SIZE", 4)
+    monkeypatch.setattr(nas.representation.topology, "ROUTE_CACHE_SIZE", 4)
     topology = ALL["residual"]().topology
     everything = tuple(range(len(topology.operations)))
     for operations in combinations(everything, len(everything) - 1):
         output = len(topology.maps) - 1
-        assert set(topology.live(operations, output)) == _on_a_path(topology, operations, output)
-        assert len(topology.live_cache) <= 4
+        route, live = topology.route(operations, output), _on_a_path(topology, operations, output)
+        assert route.operations == tuple(sorted(live))
+        assert route.maps == {end for o in live for end in (topology.sources[o], topology.targets[o])}
+        assert len(topology.route_cache) <= 4
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from nas.representation.builder import Builder
 from nas.representation.elements import Subnetwork, Task
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
-from nas.representation.wiring import active_channels, alignment, channel_mask, connections, is_causal, pairs, reads_any
+from nas.representation.wiring import active_channels, active_pairs, alignment, channel_mask, connections, reads_any
 
 from ..hand_built import ALL
 from ..random_networks import architectures
@@ -86,7 +87,7 @@ def _check(architecture: Architecture) -> None:
         if not kind(operation.kind).mixing:
             places = [_place(topology, index, c) for c in range(topology.maps[operation.source].channels)]
             assert alignment(topology, index).tolist() == [-1 if p is None else p for p in places]
-        assert is_causal(topology, operation) == (
+        assert (index in topology.causal) == (
             operation.wiring == "causal" and max(_slices_of(topology, operation.source)) > 0
         )
     for point in architecture.points:
@@ -97,11 +98,11 @@ def _check(architecture: Architecture) -> None:
             assert [c for start, stop in ranges for c in range(start, stop)] == np.flatnonzero(active).tolist()
             assert all(a[1] < b[0] for a, b in pairwise(ranges))
             assert counts[index] == active.sum()
-        for o in point.operations:
+        for o, pairs in zip(point.operations, active_pairs(topology, point), strict=True):
             operation = topology.operations[o]
-            if kind(operation.kind).learned:
-                rows, columns = (_active(topology, point, i) for i in (operation.target, operation.source))
-                assert pairs(topology, operation, point, counts) == _feeds(topology, o)[np.ix_(rows, columns)].sum()
+            rows, columns = (_active(topology, point, i) for i in (operation.target, operation.source))
+            learned = kind(operation.kind).learned
+            assert pairs == (_feeds(topology, o)[np.ix_(rows, columns)].sum() if learned else 0)
 
 
 def _ends(operation) -> tuple[int, int]:
@@ -148,7 +149,7 @@ def test_dense_reads_everything_and_causal_the_slices_up_to_its_own() -> None:
 
 def test_causal_from_one_slice_reads_all_of_it() -> None:
     topology = _two_maps((6,), (1, 2, 3), "conv", wiring="causal")
-    assert not is_causal(topology, topology.operations[1])
+    assert 1 not in topology.causal
     assert channel_mask(topology, 1).all()
 
 
@@ -159,9 +160,9 @@ def test_a_fully_triangular_layer_costs_its_known_share_of_a_dense_one() -> None
     for k in range(1, levels + 1):
         counts = [4 * levels, 4 * k, 4 * k]
         point = Subnetwork(channels=tuple(counts), operations=(0, 1), output=2)
-        got = pairs(causal, causal.operations[1], point, counts)
-        whole = pairs(dense, dense.operations[1], point, [4 * levels] * 3)
-        assert math.isclose(got / whole, k * (k + 1) / (levels * (levels + 1)) * (levels + 1) / (2 * levels))
+        whole = replace(point, channels=(4 * levels,) * 3)
+        share = active_pairs(causal, point)[1] / active_pairs(dense, whole)[1]
+        assert math.isclose(share, k * (k + 1) / (levels * (levels + 1)) * (levels + 1) / (2 * levels))
 
 
 @pytest.mark.parametrize("kind_name", ["identity", "max_pool", "avg_pool", "global_avg_pool"])
