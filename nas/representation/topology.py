@@ -245,7 +245,20 @@ class Topology:
         return self.route_cache[request]
 
     def live(self, operations: tuple[int, ...], output: int) -> tuple[int, ...]:
-        """The operations of :meth:`route`: ascending; empty if the input does not reach the output."""
+        """The operations of :meth:`route`.
+
+        Parameters
+        ----------
+        operations : tuple of int
+            Indices of the operations that may be used.
+        output : int
+            Index of the output map.
+
+        Returns
+        -------
+        tuple of int
+            Ascending; empty if the input does not reach the output.
+        """
         return self.route(operations, output).operations
 
     def blocks(self, index: int) -> tuple[tuple[int, int], ...]:
