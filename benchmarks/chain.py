@@ -1,10 +1,10 @@
-"""Speed of the Markov chain's scores on one core, packed and one by one, and checks of their correctness.
+"""Speed of the Markov chains' scores on one core, and checks of their correctness.
 
 Scores populations of architectures with 50 operations and four levels: proposals of the residual space (all levels run
-equal operations and share a graph), the same with operations dropped at each level (four graphs), and random graphs.
-Compares the passes with naive methods in the same run: a dense solve of the chain, and lists of all paths. Then checks
-(chain_checks.py) the three walks against the dense eigen-solve on random graphs, and all closed forms. CPU time
-(machines are shared). Prints tables; writes raw rows to rows/chain.csv. Exits with 1 if a check fails.
+equal operations), the same with operations dropped at each level (four graphs), and random graphs. Compares the passes
+with naive methods in the same run: a dense solve of the chain, and lists of all paths. Then checks (chain_checks.py)
+the three walks against the dense eigen-solve on random graphs, and all closed forms. CPU time (machines are shared).
+Prints tables; writes raw rows to rows/chain.csv. Exits with 1 if a check fails.
 
     OMP_NUM_THREADS=1 python benchmarks/chain.py [--population 4000] [--graphs 300] [--repeats 5]
 """
@@ -25,7 +25,6 @@ from chain_checks import checks
 from chain_graphs import log_path_totals, random_graph, residual, with_drops
 from chain_oracles import dense_tas, listed_walk_weights
 from controls import learned_paths
-from packed import PACKED_WALKS, pack, packed_learned_paths, packed_mean_walk_weights, packed_scores
 
 from nas.chain.graph import graph_of
 from nas.chain.walks import WALKS
@@ -42,26 +41,18 @@ def cpu(function: Callable[[], Any]) -> float:
 
 def speeds(name: str, population: list[Architecture], repeats: int) -> Iterator[dict[str, Any]]:
     """Rows of one population: all methods of scoring, in turns, under equal load of the machine."""
-    packed = pack(population)
     first_1000, first_20 = population[:1000], population[:20]
     short = [a for a in population if max(log_path_totals(graph_of(a).graph)) < math.log(2e4)][:3]
     methods: dict[str, tuple[Callable[[], Any], int]] = {
-        "pack": (lambda: pack(population), len(population)),
-        "batch: walk_weights": (lambda: packed_mean_walk_weights(packed), len(population)),
-        "batch: learned paths": (lambda: packed_learned_paths(packed), len(population)),
+        "dtmc": (lambda: [dtmc(a) for a in first_1000], len(first_1000)),
+        "walk_weights": (lambda: [walk_weights(a) for a in first_1000], len(first_1000)),
+        "learned paths": (lambda: [learned_paths(a) for a in first_1000], len(first_1000)),
         **{
-            f"batch: {walk}, TAS and importance": (lambda walk=walk: packed_scores(packed, walk), len(population))
-            for walk in PACKED_WALKS
-        },
-        "one by one: walk_weights": (lambda: [walk_weights(a) for a in first_1000], len(first_1000)),
-        "one by one: dtmc": (lambda: [dtmc(a) for a in first_1000], len(first_1000)),
-        "one by one: learned paths": (lambda: [learned_paths(a) for a in first_1000], len(first_1000)),
-        **{
-            f"one by one: {walk}, TAS and importance": (
+            f"{walk}, TAS and importance": (
                 lambda walk=walk: [WALKS[walk](graph_of(a).graph) for a in first_1000],
                 len(first_1000),
             )
-            for walk in PACKED_WALKS
+            for walk in ("flow", "paths")
         },
     }
     methods["naive: dense solve of flow"] = (
@@ -71,6 +62,7 @@ def speeds(name: str, population: list[Architecture], repeats: int) -> Iterator[
     if short:
         methods["naive: list of paths (at most 20,000)"] = (lambda: [listed_walk_weights(a) for a in short], len(short))
     operations = float(np.mean([len(a.topology.operations) for a in population]))
+    graphs = float(np.mean([len({(p.operations, p.output) for p in a.points}) for a in population]))
     for repeat in range(repeats):
         for method, (function, count) in methods.items():
             seconds = cpu(function)
@@ -79,7 +71,7 @@ def speeds(name: str, population: list[Architecture], repeats: int) -> Iterator[
                 "what": method,
                 "of": name,
                 "operations": operations,
-                "graphs_each": packed.output_G.size / len(population),
+                "graphs_each": graphs,
                 "repeat": repeat,
                 "count": count,
                 "cpu_seconds": seconds,
