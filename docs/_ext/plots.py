@@ -120,6 +120,22 @@ def chain(figure: Figure) -> None:
     axes.set_xlabel("graphs per CPU second, residual (logarithmic)")
 
 
+def training_chain(figure: Figure) -> None:
+    """Errors of the training chain in networks of random weights, and rank correlation of its score, by rule."""
+    table = rows("chain_random_networks")
+    networks, ranked = table.query("part == 'network' and space == 'residual'"), table.query("half == 'tuning'")
+    errors = networks.pivot_table(index="rule", columns="what", values="error", sort=False)
+    left, right = figure.subplots(1, 2, sharey=True)
+    bars(left, list(errors.index), {what: errors[what].to_numpy() for what in errors})
+    left.set_xlabel("error in random networks, residual")
+    taus = ranked[ranked.what == "accuracy"].pivot(index="rule", columns="space", values="tau").loc[errors.index]
+    bars(right, list(taus.index), {space: taus[space].to_numpy() for space in ("residual", "mobile")})
+    right.set_xlabel("Kendall τ, tuning half")
+    left.invert_yaxis()
+    for axes in (left, right):
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=7)
+
+
 def ranking(figure: Figure) -> None:
     """Rank correlation of the proxies, with intervals."""
     table = rows("ranking_report").query("measure == 'accuracy'")
@@ -244,6 +260,7 @@ PLOTS: dict[str, Draw] = {
     "asynchronous": asynchronous,
     "driver-scale": driver_scale,
     "chain": chain,
+    "training-chain": training_chain,
     "ranking": ranking,
     "strategies": strategies,
     "path-sampling": path_sampling,

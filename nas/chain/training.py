@@ -1,8 +1,9 @@
 """The training chain: the signal from the input and the gradient from the output of a network before training.
 
 Signal and gradient have two bands of spatial frequency, low and high. A learned operation draws a new signal with the
-power that it reads, and a new gradient likewise. Skips add, average poolings damp the high band, norms set the power of
-the signal and divide the gradient by it.
+power that it reads, and a new gradient likewise. Skips add, average poolings damp the high band, strides of learned
+operations fold it onto the low band, so that their signal is white; norms set the power of the signal and divide the
+gradient by it.
 
 Notes
 -----
@@ -55,6 +56,75 @@ class TrainedOperation(NamedTuple):
     gradient: float
     high_gradient: float
     importance: float
+
+
+class TrainedMap(NamedTuple):
+    """A feature map in the chain of a subnetwork.
+
+    Attributes
+    ----------
+    map : int
+        Index in the topology.
+    power : float
+        Power of the signal, a mean over channels and positions; 1 at the image.
+    high_signal : float
+        Share of the high band in this power.
+    gradient : float
+        Energy of the gradient, a sum over channels and positions; 1 at the output.
+    high_gradient : float
+        Share of the high band in this energy.
+    """
+
+    map: int
+    power: float
+    high_signal: float
+    gradient: float
+    high_gradient: float
+
+
+class TrainingFlow(NamedTuple):
+    """Signal and gradient of a subnetwork at all of its parts.
+
+    Attributes
+    ----------
+    maps : tuple of TrainedMap
+        The live maps, in topological order.
+    norms : dict
+        Live operation → norm of the gradient that it passes back or, if it is learned, receives: the square root of an
+        energy. Their shares in the sum over learned operations are the training importances.
+    """
+
+    maps: tuple[TrainedMap, ...]
+    norms: dict[int, float]
+
+
+def training_flow(topology: Topology, point: Subnetwork) -> TrainingFlow:
+    """Signal and gradient at all live maps, and the gradient through all live operations.
+
+    Parameters
+    ----------
+    topology : Topology
+    point : Subnetwork
+
+    Returns
+    -------
+    TrainingFlow
+
+    Notes
+    -----
+    The chain of :func:`training_chain`, with the same cost.
+    """
+    links, maps = _links(topology, point), len(topology.maps)
+    forward, backward = _Waves(maps, start=0), _Waves(maps, start=point.output)
+    _gradients(links, _signals(links, forward), backward)
+    live = sorted({0, *(link.target for link in links)})
+    trained = {m: TrainedMap(m, *forward.power(m), *backward.power(m)) for m in live}
+    norms = {}
+    for link in links:
+        at = trained[link.target]
+        passed = (1 - at.high_gradient) * link.low**2 + at.high_gradient * link.high**2
+        norms[link.operation] = math.sqrt(at.gradient * passed)
+    return TrainingFlow(maps=tuple(trained.values()), norms=norms)
 
 
 def training_chain(topology: Topology, point: Subnetwork) -> tuple[TrainedOperation, ...]:
@@ -128,7 +198,7 @@ class _Link(NamedTuple):
     """An operation in the chain.
 
     low, high: factors of the amplitudes. normed: whether the power of its output is independent of its input.
-    activated: whether it reads through an activation.
+    activated: whether it reads through an activation. folded: whether it is learned and has a stride.
     """
 
     operation: int
@@ -139,6 +209,7 @@ class _Link(NamedTuple):
     high: float
     normed: bool
     activated: bool
+    folded: bool
 
 
 def _links(topology: Topology, point: Subnetwork) -> list[_Link]:
@@ -155,10 +226,11 @@ def _links(topology: Topology, point: Subnetwork) -> list[_Link]:
         if weights[o]:
             normed = "norm" in before or "norm" in after
             bent = activated[operation.source] or not ACTIVATIONS.isdisjoint(before)
-            links.append(_Link(o, operation.source, operation.target, True, factor, factor, normed, bent))
+            folded = max(operation.stride, default=1) > 1
+            links.append(_Link(o, operation.source, operation.target, True, factor, factor, normed, bent, folded))
         else:
             high = factor * kind(operation.kind).high_gain(operation)
-            links.append(_Link(o, operation.source, operation.target, False, factor, high, False, False))
+            links.append(_Link(o, operation.source, operation.target, False, factor, high, False, False, False))
     return links
 
 
@@ -179,11 +251,11 @@ def _factors(topology: Topology, point: Subnetwork) -> dict[int, float]:
 def _signals(links: Sequence[_Link], waves: _Waves) -> dict[int, tuple[float, float]]:
     """Learned operation → power that it reads, and share of the high band in it."""
     signals = {}
-    for o, source, target, learned, low, high, normed, activated in links:
+    for o, source, target, learned, low, high, normed, activated, folded in links:
         if learned:
             power, share = signals[o] = waves.power(source)
             amplitude = low if normed else low * math.sqrt(power)
-            waves.begin(target, amplitude, _whitened(share) if activated else share)
+            waves.begin(target, amplitude, 0.5 if folded else _whitened(share) if activated else share)
         else:
             waves.move(source, target, low, high)
     return signals
@@ -194,7 +266,7 @@ def _gradients(
 ) -> dict[int, tuple[float, float]]:
     """Learned operation → energy of the gradient at its output, and share of the high band in it."""
     gradients = {}
-    for o, source, target, learned, low, high, normed, activated in reversed(links):
+    for o, source, target, learned, low, high, normed, activated, _ in reversed(links):
         if learned:
             energy, share = waves.power(target)
             gradients[o] = energy * low * low, share

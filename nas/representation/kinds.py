@@ -81,7 +81,8 @@ class Kind(ABC):
     def high_gain(self, operation: Operation) -> float:
         """Factor by which an operation without weights changes the amplitude of high spatial frequencies.
 
-        Less than 1 for a kind that averages over positions. Used by :mod:`nas.chain.training`.
+        Less than 1 for a kind that averages over positions: at most 1, and more than 0. This is the rule of a kind in
+        :mod:`nas.chain.training`; operations with weights draw a new signal, whatever their kind is.
 
         Parameters
         ----------

@@ -155,6 +155,13 @@ def _output_sizes(tested: _Tested) -> None:
         require(good, f"output_size must return a tuple of positive int. Got {out!r} for {operation.kernel=}, {size=}.")
 
 
+def _high_gain(tested: _Tested) -> None:
+    for operation, _, _ in tested.sizes():
+        gain = tested.kind.high_gain(operation)
+        good = isinstance(gain, float) and 0 < gain <= 1
+        require(good, f"high_gain must return a float above 0 and at most 1. Got {gain!r} for {operation.kernel=}.")
+
+
 def _shapes(tested: _Tested) -> None:
     for case in tested.cases():
         out, expected = case.run(case.x, case.weight), (EXAMPLES, case.targets, *case.output_size)
@@ -259,6 +266,7 @@ _CHECKS = (
     _docstring,
     _declared,
     _output_sizes,
+    _high_gain,
     _shapes,
     _pure,
     _examples_independent,

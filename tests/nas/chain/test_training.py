@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.chain.scores import training_scores
-from nas.chain.training import GROWTH, WHITENED, TrainedOperation, training_chain
+from nas.chain.training import GROWTH, WHITENED, TrainedOperation, training_chain, training_flow
 from nas.execution.layers import Layer
 from nas.execution.network import AnytimeNetwork
 from nas.proxies.dtmc import dtmc
@@ -181,12 +181,41 @@ def test_shares_of_the_high_band() -> None:
     assert after.high_signal == pytest.approx((1 - WHITENED) * damped + WHITENED / 2)
 
 
+def test_the_signal_behind_a_stride_is_white() -> None:
+    b = Builder(TASK)
+    x = b.conv(b.input, (8,), after=("norm",))
+    y = b.map((8,))
+    b.add("avg_pool", x, y, kernel=3, stride=1, padding=1)
+    for stride in (1, 2):
+        y = b.conv(y, (8,), stride=stride, after=("norm",))
+    b.head(b.conv(y, (8,), after=("norm",)))
+    _, *after, last, _ = chain(b.architecture(1))
+    assert [t.high_signal for t in after] == pytest.approx([0.1, 0.1])
+    assert last.high_signal == 0.5
+
+
 def test_importances_are_shares() -> None:
     for architecture, _ in WORKED.values():
         trained = chain(architecture)
         assert sum(t.importance for t in trained) == pytest.approx(1)
         roots = [math.sqrt(t.gradient) for t in trained]
         assert [t.importance for t in trained] == pytest.approx([root / sum(roots) for root in roots])
+
+
+@given(architectures())
+@settings(max_examples=40, deadline=None)
+def test_maps_and_operations_of_the_flow_are_those_of_the_chain(architecture: Architecture) -> None:
+    topology, point = architecture.topology, architecture.points[-1]
+    flow, trained = training_flow(topology, point), training_chain(topology, point)
+    maps = {each.map: each for each in flow.maps}
+    total = sum(flow.norms[t.operation] for t in trained)
+    assert sorted(flow.norms) == list(point.operations)
+    for t in trained:
+        source = maps[topology.operations[t.operation].source]
+        assert (source.power, source.high_signal) == (t.power, t.high_signal)
+        assert flow.norms[t.operation] / total == pytest.approx(t.importance)
+    assert (maps[point.output].gradient, maps[point.output].high_gradient) == (1, 0.5)
+    assert (maps[0].power, maps[0].high_signal) == (1, 0.5)
 
 
 # Oracle ----------------------------------------------------------------------------------------------------------
@@ -227,6 +256,7 @@ def dense_chain(architecture: Architecture, level: int) -> dict[int, tuple[float
         signals[o] = power, high = powers(operation.source, starts, reach)
         normed = "norm" in (*operation.before, *operation.after)
         white = (1 - WHITENED) * high + WHITENED / 2 if bent[o] else high
+        white = 0.5 if set(operation.stride) - {1} else white
         starts.append((operation.target, gain[o] * (1 if normed else power**0.5), white))
     gradients, starts = {}, [(point.output, 1.0, 0.5)]
     for o in reversed(learned):
@@ -277,6 +307,40 @@ def test_the_score_does_not_depend_on_the_order_of_operations(architecture: Arch
     points = tuple(replace(p, operations=tuple(sorted(place[o] for o in p.operations))) for p in architecture.points)
     other = replace(architecture, topology=replace(topology, operations=operations), points=points)
     assert training_scores(other) == pytest.approx(training_scores(architecture), rel=1e-9)
+
+
+def with_maps_reordered(architecture: Architecture, random) -> Architecture:
+    """The same network with its maps in another topological order."""
+    topology = architecture.topology
+    sources = [{topology.operations[o].source for o in writers} for writers in topology.incoming]
+    order = [0]
+    while len(order) < len(sources):
+        order.append(random.choice([m for m, read in enumerate(sources) if m not in order and read <= set(order)]))
+    place = {m: index for index, m in enumerate(order)}
+    other = replace(
+        topology,
+        maps=tuple(topology.maps[m] for m in order),
+        operations=tuple(replace(o, source=place[o.source], target=place[o.target]) for o in topology.operations),
+        gated=tuple(
+            replace(module, components=tuple(tuple(sorted(place[m] for m in c)) for c in module.components))
+            for module in topology.gated
+        ),
+    )
+    points = []
+    for point in architecture.points:
+        channels = {place[m]: count for m, count in zip(topology.declared, point.channels)}
+        points.append(replace(point, channels=tuple(channels[m] for m in other.declared), output=place[point.output]))
+    return replace(architecture, topology=other, points=tuple(points))
+
+
+@given(architectures(), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_the_score_does_not_depend_on_the_order_of_maps(architecture: Architecture, random) -> None:
+    other = with_maps_reordered(architecture, random)
+    assert training_scores(other) == pytest.approx(training_scores(architecture), rel=1e-9)
+    for one, two in zip(architecture.points, other.points):
+        trained, again = (sorted(training_chain(a.topology, p)) for a, p in ((architecture, one), (other, two)))
+        assert np.array(trained) == pytest.approx(np.array(again))
 
 
 # Networks with random weights ------------------------------------------------------------------------------------

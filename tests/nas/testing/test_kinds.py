@@ -64,6 +64,13 @@ class WrongSize(Conv):
         return size
 
 
+class Amplifying(Identity):
+    """It amplifies high frequencies."""
+
+    def high_gain(self, operation):
+        return 2.0
+
+
 class Single(Conv):
     """It computes in single precision."""
 
@@ -157,6 +164,7 @@ BROKEN = [
     ("declared", Undeclared, "learned and mixing"),
     ("output_sizes", RefusesAll, "refused all"),
     ("output_sizes", ListOfSizes, "tuple of positive int"),
+    ("high_gain", Amplifying, "at most 1"),
     ("shapes", WrongSize, "must have shape"),
     ("shapes", Single, "torch.float32"),
     ("pure", Noisy, "Equal inputs|Global random state"),
