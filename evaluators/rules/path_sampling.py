@@ -1,7 +1,7 @@
 """Path-sampled training: the largest point, the smallest, and subnetworks sampled by operations and widths.
 
 The four rules differ only in the alternatives that they sample with P ∝ 1 + β instead of P ∝ 1: ``path_sampling``
-favours alternatives that are important in the Markov chain. Its controls: ``uniform_sampling`` favours none,
+favours alternatives that are important in a Markov chain. Its controls: ``uniform_sampling`` favours none,
 ``degree_sampling`` favours alternatives between maps of high degree, ``random_path_sampling`` one random alternative of
 every choice. In a network without alternatives, only widths are sampled, and the four rules are equal.
 
@@ -26,8 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluators.rules.sandwich import targets
-from nas.chain.importance import chain_scores, degree_importance, important_alternatives, random_alternatives
-from nas.chain.walks import WALKS
+from nas.chain.importance import (
+    CHAINS,
+    chain_scores,
+    degree_importance,
+    important_alternatives,
+    random_alternatives,
+)
 from nas.errors import UserError, unknown_name
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
@@ -123,12 +128,13 @@ def path_sampling(
     Parameters
     ----------
     walk
-        The chain's walk, one of :data:`nas.chain.walks.WALKS`.
+        The chain that finds important operations, one of :data:`nas.chain.importance.CHAINS`: a walk, or "training"
+        for operations that receive much of the gradient.
     beta, sampled, soft, widths
         See :class:`SubnetworkSampling`.
     """
-    if walk not in WALKS:
-        raise UserError(unknown_name("walk", walk, WALKS))
+    if walk not in CHAINS:
+        raise UserError(unknown_name("walk", walk, CHAINS))
 
     def important(architecture: Architecture) -> tuple[int, ...]:
         return important_alternatives(architecture, chain_scores(architecture, walk).importance)

@@ -1,1 +1,1 @@
-"""The Markov chain of TIPS: graphs of architectures, random walks over them, scores, and importance of operations."""
+"""The Markov chains: the training chain, random walks over graphs, scores, and importance of operations."""

@@ -101,8 +101,10 @@ def edges_of(operations: Iterable[int]) -> tuple[int, ...]:
     return tuple(e for o in operations for e in (2 * o, 2 * o + 1))
 
 
-def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS) -> Graph:
-    """The graph of :func:`graph_of` with sampled subnetworks G_1..G_T in place of the operating points.
+def sampled_operations(
+    architecture: Architecture, *, subnetworks: int = SUBNETWORKS
+) -> list[tuple[tuple[int, ...], int]]:
+    """Operations and output of the sampled subnetworks G_1..G_T of an architecture.
 
     Parameters
     ----------
@@ -115,8 +117,8 @@ def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS)
 
     Returns
     -------
-    Graph
-        With T ≤ ``subnetworks`` subnetworks.
+    list of (tuple of int, int)
+        T ≤ ``subnetworks`` pairs of live operations and output map.
 
     Raises
     ------
@@ -135,13 +137,31 @@ def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS)
         rng = np.random.default_rng(seed("sampled graph", architecture.network_key))
         sizes = [*map(len, options), len(outputs)]
         combinations = map(tuple, rng.integers(sizes, size=(subnetworks, len(sizes))).tolist())
-    live, sinks = [], []
-    view = graph_of(architecture)
+    sampled = []
     for *picks, exit_ in combinations:
         output = outputs[exit_]
-        live.append(edges_of(topology.live(picked_operations(topology, groups, picks, output), output)))
-        sinks.append(view.map_nodes[output])
-    return replace(view.graph, live=tuple(live), sinks=tuple(sinks))
+        sampled.append((topology.live(picked_operations(topology, groups, picks, output), output), output))
+    return sampled
+
+
+def sampled_graph(architecture: Architecture, *, subnetworks: int = SUBNETWORKS) -> Graph:
+    """The graph of :func:`graph_of` with the subnetworks of :func:`sampled_operations` in place of operating points.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Any architecture.
+    subnetworks : int
+        See :func:`sampled_operations`, also for errors.
+
+    Returns
+    -------
+    Graph
+        With T ≤ ``subnetworks`` subnetworks.
+    """
+    sampled, view = sampled_operations(architecture, subnetworks=subnetworks), graph_of(architecture)
+    live = tuple(edges_of(operations) for operations, _ in sampled)
+    return replace(view.graph, live=live, sinks=tuple(view.map_nodes[output] for _, output in sampled))
 
 
 def to_networkx(architecture: Architecture) -> networkx.MultiDiGraph:

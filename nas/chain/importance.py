@@ -1,11 +1,11 @@
 """Importance of the operations of a supernet, its important alternatives, and its important path.
 
 Training rules, drawings and reports share this definition. It comes from a chain over subnetworks G_1..G_T that are
-sampled from the choice groups (:func:`nas.chain.graph.sampled_graph`). A chain over the operating points could not
-distinguish alternatives if all operations are live at every point. TAS sums to 1 over all nodes, so the path with the
-highest summed TPS passes every map (the trunk of a residual network), and the path with the highest mean TPS takes
-every skip. Therefore alternatives are compared by the importance of their operations, and the structure of the walks
-determines how:
+sampled from the choice groups (:func:`nas.chain.graph.sampled_operations`): one of the walks, or the training chain. A
+chain over the operating points could not distinguish alternatives if all operations are live at every point. TAS sums
+to 1 over all nodes, so the path with the highest summed TPS passes every map (the trunk of a residual network), and the
+path with the highest mean TPS takes every skip. Therefore alternatives are compared by the importance of their
+operations, and the structure of the chains determines how:
 
 - Operations between the same two maps carry the same share of walks, for every walk. They differ only in how often they
   are live, so shares are averaged over the subnetworks in which an operation is live, and learned operations win ties.
@@ -13,6 +13,9 @@ determines how:
   share of the *flow*, so a direct comparison would always drop it. An optional operation is therefore compared with the
   *average optional operation of the supernet*: it is important if its share is larger, otherwise its absence is. So at
   least one optional operation is important, and all are only if all shares are equal.
+- In the *training* chain the gradient takes the place of the walk: it goes back from the output, and the norm that
+  reaches an operation takes the place of the share of walks. A skip receives as much as the body that ends beside it;
+  average poolings receive less, because they damp the high band.
 - The *undirected* walk spends the same time at the node of every operation, so the importance of an operation is the
   mean TAS of its two maps. This is their degree, weighted by how often they are live: expect results like degree.
 - An operation with *exactly* the average share, such as the only optional one, counts as present, but the important
@@ -33,14 +36,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.chain.graph import SUBNETWORKS, edges_of, graph_of, sampled_graph
+from nas.chain.graph import SUBNETWORKS, edges_of, graph_of, sampled_graph, sampled_operations
+from nas.chain.training import training_flow
 from nas.chain.walks import WALKS, Graph, best_path
 from nas.errors import UserError, unknown_name
 from nas.representation.architecture import Architecture
+from nas.representation.elements import Subnetwork
 from nas.representation.kinds import kind
 from nas.representation.supernet import ChoiceGroup, choice_groups
+from nas.representation.topology import Topology
 
 Floats = NDArray[np.float64]
+
+TRAINING = "training"
+"""The name of the training chain among the chains that define importance."""
+CHAINS = (TRAINING, *WALKS)
+"""The names of these chains: the training chain, and the walks."""
+TRAINED_SUBNETWORKS = 512
+"""Largest number of subnetworks for the training chain by default, which takes longer for each than a walk."""
 
 _DECIMALS = 9  # importances that differ only beyond these decimals are equal
 
@@ -52,12 +65,15 @@ class ChainScores:
     Attributes
     ----------
     maps : ndarray, shape (num_maps,)
-        TAS of every map.
+        TAS of every map. For the training chain: its share in the norms of the gradients at all maps and outputs,
+        summed over subnetworks.
     outputs : ndarray, shape (num_operations,)
         TAS of every operation's output. ``maps`` and ``outputs`` together sum to 1.
     importance : ndarray, shape (num_operations,)
         The share of walks through an operation, averaged over the subnetworks in which it is live; 0 if it never is.
-        For the undirected walk: the mean TAS of its source and its target map.
+        For the undirected walk: the mean TAS of its source and its target map. For the training chain: the norm of the
+        gradient at its output, averaged likewise, relative to the sum of these means over learned operations; without
+        alternatives, this is the training importance of a learned operation.
     """
 
     maps: Floats
@@ -85,17 +101,18 @@ class Path:
     mean: float
 
 
-def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks: int = SUBNETWORKS) -> ChainScores:
-    """Scores of all maps and operations by the chain over sampled subnetworks.
+def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks: int | None = None) -> ChainScores:
+    """Scores of all maps and operations by a chain over sampled subnetworks.
 
     Parameters
     ----------
     architecture : Architecture
         Any architecture.
     walk : str
-        A name in :data:`nas.chain.walks.WALKS`.
-    subnetworks : int
-        Largest number T of subnetworks, see :func:`nas.chain.graph.sampled_graph`.
+        A name in :data:`CHAINS`: a walk, or "training" for the gradient of the training chain.
+    subnetworks : int, optional
+        Largest number T of subnetworks, see :func:`nas.chain.graph.sampled_operations`. Default: 4,096 for a walk, 512
+        for the training chain.
 
     Returns
     -------
@@ -105,16 +122,18 @@ def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks
     Raises
     ------
     UserError
-        If there is no walk with this name.
+        If there is no chain with this name.
 
     Notes
     -----
-    O(T (V + E)): 0.2 s for 4,096 subnetworks of 40 operations. The functions below take much less time.
+    O(T (V + E)): some 0.2 s for 40 operations. The functions below take much less time.
     """
-    if walk not in WALKS:
-        raise UserError(unknown_name("walk", walk, WALKS))
+    if walk not in CHAINS:
+        raise UserError(unknown_name("walk", walk, CHAINS))
+    if walk == TRAINING:
+        return _training_scores(architecture, TRAINED_SUBNETWORKS if subnetworks is None else subnetworks)
     view = graph_of(architecture)
-    scores = WALKS[walk](sampled_graph(architecture, subnetworks=subnetworks))
+    scores = WALKS[walk](sampled_graph(architecture, subnetworks=SUBNETWORKS if subnetworks is None else subnetworks))
     maps, outputs = (scores.nodes_N[list(nodes)] for nodes in (view.map_nodes, view.operation_nodes))
     if walk == "undirected":
         importance = np.array([(maps[o.source] + maps[o.target]) / 2 for o in architecture.topology.operations])
@@ -122,6 +141,32 @@ def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks
         shares_TO = scores.visits_TN[:, list(view.operation_nodes)]
         importance = shares_TO.sum(axis=0) / np.maximum(1, (shares_TO > 0).sum(axis=0))
     return ChainScores(maps=maps, outputs=outputs, importance=importance)
+
+
+def _training_scores(architecture: Architecture, subnetworks: int) -> ChainScores:
+    """The scores by the training chain over sampled subnetworks at full width.
+
+    Norms are averaged before they become shares: an alternative with weights enlarges the gradient of everything before
+    it, so that it would have a smaller share than a pooling in its place.
+    """
+    topology = architecture.topology
+    maps, outputs, live = np.zeros(len(topology.maps)), *np.zeros((2, len(topology.operations)))
+    for operations, output in sampled_operations(architecture, subnetworks=subnetworks):
+        flow = training_flow(topology, _at_full_width(topology, operations, output))
+        maps[[trained.map for trained in flow.maps]] += np.sqrt([trained.gradient for trained in flow.maps])
+        outputs[list(flow.norms)] += list(flow.norms.values())
+        live[list(flow.norms)] += 1
+    means = outputs / np.maximum(1, live)
+    learned = sum(mean for mean, o in zip(means, topology.operations) if kind(o.kind).learned)
+    total = maps.sum() + outputs.sum()
+    return ChainScores(maps=maps / total, outputs=outputs / total, importance=means / (learned or 1.0))
+
+
+def _at_full_width(topology: Topology, operations: tuple[int, ...], output: int) -> Subnetwork:
+    """The subnetwork with these live operations; its maps are whole."""
+    used = {0, *(topology.operations[o].target for o in operations)}
+    channels = tuple(topology.maps[m].channels if m in used else 0 for m in topology.declared)
+    return Subnetwork(channels=channels, operations=operations, output=output)
 
 
 def degree_importance(architecture: Architecture) -> Floats:
@@ -184,9 +229,13 @@ def important_operations(architecture: Architecture, importance: Floats) -> tupl
 
 
 def walk_of(architecture: Architecture) -> str:
-    """The name of the walk in the settings of the architecture's training rule; "paths" by default."""
-    walk = dict(architecture.training.settings).get("walk")
-    return walk if isinstance(walk, str) and walk in WALKS else "paths"
+    """The chain that the architecture's training rule uses: its setting ``walk``, by default "paths".
+
+    For rules other than path sampling: the training chain.
+    """
+    training = architecture.training
+    walk = dict(training.settings).get("walk", "paths" if training.rule == "path_sampling" else TRAINING)
+    return walk if isinstance(walk, str) and walk in CHAINS else TRAINING
 
 
 def important_path(architecture: Architecture, scores: ChainScores) -> Path:

@@ -107,7 +107,7 @@ def test_soft_targets_are_the_largest_detached_answers(network):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 3.0])
-@pytest.mark.parametrize("walk", ["paths", "flow", "undirected"])
+@pytest.mark.parametrize("walk", ["training", "paths", "flow", "undirected"])
 def test_path_sampling_favours_what_the_chain_finds_important(walk, beta):
     architecture = supernet()
     best = important_alternatives(architecture, chain_scores(architecture, walk).importance)

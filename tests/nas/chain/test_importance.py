@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from nas.chain.graph import graph_of, sampled_graph
+from nas.chain.graph import graph_of, sampled_graph, sampled_operations
 from nas.chain.importance import (
+    CHAINS,
     ChainScores,
     chain_scores,
     degree_importance,
@@ -19,6 +21,7 @@ from nas.chain.importance import (
     important_path,
     path_score,
 )
+from nas.chain.training import training_chain
 from nas.chain.walks import WALKS
 from nas.errors import UserError
 from nas.representation.architecture import Architecture
@@ -106,6 +109,55 @@ def test_residual_stack_has_its_closed_form():
     assert importance[ends] == pytest.approx(1)
     assert np.delete(importance, ends) == pytest.approx(0.5)
     assert important_operations(architecture, importance) == ()
+
+
+def test_training_importance_is_the_share_of_the_gradient():
+    """Nothing to choose: the chain of the network. An identity passes on as much as the body beside it receives."""
+    architecture = residual_stack()
+    scores = chain_scores(architecture, "training")
+    for trained in training_chain(architecture.topology, architecture.points[-1]):
+        assert scores.importance[trained.operation] == pytest.approx(trained.importance)
+    operations = architecture.topology.operations
+    for o, operation in enumerate(operations):
+        if operation.kind == "identity":
+            beside = [b for b, body in enumerate(operations) if body.target == operation.target and b != o]
+            assert scores.importance[o] == pytest.approx(scores.importance[beside[0]])
+    assert scores.maps.sum() + scores.outputs.sum() == pytest.approx(1)
+
+
+def test_training_importance_is_the_mean_norm_over_subnetworks():
+    architecture = two_blocks()
+    topology, norms = architecture.topology, {}
+    for operations, output in sampled_operations(architecture):
+        point = replace(architecture.points[-1], operations=operations, output=output)
+        for trained in training_chain(topology, point):
+            norms.setdefault(trained.operation, []).append(trained.gradient**0.5)
+    means = {o: np.mean(found) for o, found in norms.items()}
+    assert len(norms[4]) == 2
+    importance = chain_scores(architecture, "training").importance
+    for o, mean in means.items():
+        assert importance[o] == pytest.approx(mean / sum(means.values()))
+
+
+def test_of_parallel_alternatives_training_prefers_the_learned_ones():
+    builder = Builder(TASK)
+    x = builder.conv(builder.input, 8)
+    y = builder.map(8)
+    for name in ("max_pool", "avg_pool", "conv"):
+        builder.add(name, x, y, kernel=3, padding=1, stride=1, optional=True)
+    builder.head(y)
+    architecture = builder.architecture(1)
+    importance = chain_scores(architecture, "training").importance
+    assert important_operations(architecture, importance) == (3,)
+    assert importance[2] < importance[1]
+
+
+@pytest.mark.parametrize("walk", CHAINS)
+def test_tas_sums_to_1(walk):
+    for architecture in proposals("residual", 3):
+        scores = chain_scores(architecture, walk, subnetworks=32)
+        assert scores.maps.sum() + scores.outputs.sum() == pytest.approx(1)
+        assert (scores.importance >= 0).all()
 
 
 def test_early_exits_end_at_their_outputs():
@@ -263,5 +315,5 @@ def test_path_must_hang_together():
 
 
 def test_unknown_walk_lists_the_valid_ones():
-    with pytest.raises(UserError, match="flow, paths, undirected"):
+    with pytest.raises(UserError, match="flow, paths, training, undirected"):
         chain_scores(residual_stack(), "drunk")
