@@ -14,8 +14,9 @@ import results
 from nas.audit.reference import ReferenceScores
 from nas.audit.reliance import relied_on
 from nas.audit.study_audit import StudyAudit
+from nas.chain.summary import PARTS, training_summary
 from nas.config import STORE, Config
-from nas.errors import UserError
+from nas.errors import UserError, unknown_name
 from nas.funnel.preparing.plugin_changes import changed_plugins
 from nas.funnel.state import StudyState
 from nas.plugins import trust_named
@@ -207,6 +208,36 @@ class Study:
         from nas.execution.network import AnytimeNetwork
 
         return AnytimeNetwork.load(self.store.find_network(key or str(self.best().key), self.name, repeat).weights)
+
+    def training_chain(self, key: str | None = None, *, part: str = "stages") -> pd.DataFrame:
+        """The training chain of a candidate as a table: the numbers of its drawing.
+
+        Parameters
+        ----------
+        key
+            Of a candidate of this study, or its first digits; None: the best candidate.
+        part
+            "stages", "maps" or "operations": the rows.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The fields of :class:`nas.chain.summary.StageTraining`, :class:`nas.chain.training.TrainedMap` or
+            :class:`nas.chain.summary.OperationTraining`, as means over operating points.
+
+        Raises
+        ------
+        UserError
+            If the part is unknown, or no candidate has been trained.
+        results.StoreError
+            If the study has no such candidate.
+        """
+        import pandas as pd
+
+        if part not in PARTS:
+            raise UserError(unknown_name("part", part, PARTS))
+        found = self.store.find_candidate(key or str(self.best().key), self.name)
+        return pd.DataFrame(list(getattr(training_summary(self._architecture(found.realised)), part)))
 
     def anytime_accuracy(
         self, split: str = "validation", *, cost: str = "macs", low: float | None = None, high: float | None = None

@@ -108,21 +108,40 @@ def show(
     key: Annotated[str, typer.Argument(help="Key of a candidate or an unambiguous prefix.")],
     study: Study = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the architecture after training as JSON.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw topology and importance: .png, .svg or .pdf.")] = None,
+    chain: Annotated[bool, typer.Option("--chain", help="Print the training chain as JSON.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the topology with its training chain: .png, .svg or .pdf.")
+    ] = None,
+    walk: Annotated[
+        str | None,
+        typer.Option(
+            help="Chain that gives the operations in the drawing their colour: training, flow, paths or undirected. "
+            "Default: the one of path sampling, else training."
+        ),
+    ] = None,
     store: Store = STORE,
 ) -> None:
-    """Show one candidate: choices, results, topology."""
+    """Show one candidate: choices, results, topology, training chain."""
     import results
     from nas.reporting.console import candidate_text
+    from nas.study import stored_architecture
 
+    if as_json and chain:
+        raise UserError("nas show prints one JSON document. Got --json and --chain: give one of them.")
+    if walk is not None and plot is None:
+        raise UserError(f"--walk colours a drawing. Got --walk {walk} without --plot: give a file.")
     opened = results.open(store)
     found = opened.find_candidate(key, study)
     if plot is not None:
         from nas.reporting.topology.plot import draw_topology
-        from nas.study import stored_architecture
 
-        draw_topology(stored_architecture(opened, found.realised), plot)
-    print(json.dumps(opened.architecture(found.realised), indent=1) if as_json else candidate_text(opened, found))
+        draw_topology(stored_architecture(opened, found.realised), plot, walk=walk)
+    if chain:
+        from nas.chain.summary import training_summary
+
+        print(json.dumps(training_summary(stored_architecture(opened, found.realised)).to_json(), indent=1))
+    else:
+        print(json.dumps(opened.architecture(found.realised), indent=1) if as_json else candidate_text(opened, found))
 
 
 @app.command()

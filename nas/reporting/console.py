@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.audit.wording import reliance_line
-from nas.chain.importance import chain_scores, walk_of
+from nas.chain.importance import TRAINING, chain_scores, walk_of
+from nas.chain.summary import TrainingSummary, training_summary
 from nas.config import shown_store, store_option
 from nas.errors import UserError
 from nas.progress import duration
 from nas.reporting.formats import warm_start_text
 from nas.representation.architecture import Architecture
-from nas.representation.elements import Operation
+from nas.representation.elements import Operation, size_text
 from nas.spaces.choices import Primitive
 from nas.study import Study, stored_architecture
 from results.columns import FRAMES, own_columns
@@ -283,7 +284,8 @@ def candidate_text(store: Store, found: StoredCandidate) -> str:
             "Choices: " + ", ".join(f"{name} = {value}" for name, value in short_choices(row.choices)),
             _measurements(points),
         ]
-    return "\n".join([*lines, *_topology_lines(architecture)])
+    summary = training_summary(architecture)
+    return "\n".join([*lines, *_topology_lines(architecture, summary), *_stage_lines(summary)])
 
 
 def short_choices(choices: str) -> list[tuple[str, Primitive]]:
@@ -311,18 +313,43 @@ def _measurements(points: pd.DataFrame) -> str:
     return f"{shown}\n{MEAN_OF_LABELS}" if hierarchy else shown
 
 
-def _topology_lines(architecture: Architecture) -> list[str]:
-    """Every map: channels at each level, topological accumulated score (TAS), incoming operations."""
+def _topology_lines(architecture: Architecture, summary: TrainingSummary) -> list[str]:
+    """Every map: channels at each level, topological accumulated score (TAS), high band, incoming operations."""
     topology = architecture.topology
     walk = walk_of(architecture)
-    lines = [f"Topology (map: channels at every level × size; TAS of the walk {walk!r}; ← incoming operations):"]
+    source = "training chain" if walk == TRAINING else f"walk {walk!r}"
+    lines = [
+        f"Topology (map: channels at every level × size; TAS of the {source}; share of the high band in the signal; "
+        "← incoming operations, with training importance):"
+    ]
     active, score = [topology.active(point) for point in architecture.points], chain_scores(architecture, walk).maps
+    high = {trained.map: trained.high_signal for trained in summary.maps}
+    importance = {each.operation: each.importance for each in summary.operations if each.learned}
     for index, feature_map in enumerate(topology.maps):
-        channels = "/".join(str(counts[index]) for counts in active)
-        size = "×".join(map(str, feature_map.size)) or "vector"
-        incoming = ", ".join(_described(topology.operations[o]) for o in topology.incoming[index]) or "input"
-        lines.append(f"{index:4}: {channels} × {size}  TAS {score[index]:.3f}  ←  {incoming}")
+        channels, size = "/".join(str(counts[index]) for counts in active), size_text(feature_map.size)
+        bands = f"  high {high[index]:3.0%}" if feature_map.size and index in high else ""
+        incoming = ", ".join(
+            _described(topology.operations[o]) + (f" ({importance[o]:.1%})" if o in importance else "")
+            for o in topology.incoming[index]
+        )
+        lines.append(f"{index:4}: {channels} × {size}  TAS {score[index]:.3f}{bands}  ←  {incoming or 'input'}")
     return lines
+
+
+def _stage_lines(summary: TrainingSummary) -> list[str]:
+    """The stages of the training chain as a table, and the part that training reaches least."""
+    if not summary.stages:
+        return []
+    lines = [
+        "Training chain (mean over operating points; high band: share in the signal and in the gradient):",
+        "stage    size       learned operations  gradient  high band",
+    ]
+    for stage in summary.stages:
+        bands = f"{stage.high_signal:4.0%} / {stage.high_gradient:.0%}" if stage.size else "   –"
+        lines.append(
+            f"{stage.stage:5}    {size_text(stage.size):9}  {stage.operations:18}  {stage.gradient:8.1%}  {bands}"
+        )
+    return [*lines, f"Trained like {summary.effective:.1f} equal operations of {summary.learned:g}.", summary.sentence]
 
 
 def _described(operation: Operation) -> str:

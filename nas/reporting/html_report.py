@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.audit import wording
 from nas.audit.reliance import reliance_changes, relied_on
+from nas.chain.summary import training_summary
 from nas.config import store_option
 from nas.errors import UserError
 from nas.plugins import trust_named
@@ -391,7 +392,8 @@ def _networks(
         points = front[front.candidate == key]
         found = study.store.find_candidate(key, study.name)
         realised, repeat = (found.realised, 0) if points.empty else points.iloc[-1][["realised_key", "repeat"]]
-        figure = topology_figure(stored_architecture(study.store, realised))
+        architecture = stored_architecture(study.store, realised)
+        sentence = training_summary(architecture).sentence
         networks.append(
             NetworkDrawing(
                 key=key,
@@ -401,7 +403,8 @@ def _networks(
                 num_front_points=len(points),
                 load_code=load_code(study, key, repeat, absolute=True),
                 picture=Picture(
-                    svg=as_svg(figure), alt=f"Topology of network {key}, with its important path highlighted"
+                    svg=as_svg(topology_figure(architecture)),
+                    alt=f"Topology of network {key} with its training chain. {sentence}".rstrip(),
                 ),
             )
         )

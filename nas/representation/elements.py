@@ -24,6 +24,15 @@ ACTIVATIONS = ("none", *STEPS[1:])
 SCALES = ("none", "mean", "full")
 
 
+def size_text(size: Size) -> str:
+    """A spatial size in words.
+
+    >>> size_text((32, 32)), size_text(())
+    ('32×32', 'vector')
+    """
+    return "×".join(map(str, size)) or "vector"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A classification task.

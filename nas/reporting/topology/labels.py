@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nas.reporting.topology.ranks import Grid
 from nas.representation.architecture import Architecture
-from nas.representation.elements import Operation
+from nas.representation.elements import Operation, size_text
 from nas.representation.gates import gated_maps
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
@@ -91,11 +91,6 @@ def levels_text(levels: Sequence[int], count: int) -> str:
     if len(levels) > 1 and levels == list(range(levels[-1] + 1)):
         return f"≤{levels[-1]}"
     return "@" + ",".join(map(str, levels))
-
-
-def size_text(size: Sequence[int]) -> str:
-    """A spatial size: ``32×32``, or ``vector``."""
-    return "×".join(map(str, size)) or "vector"
 
 
 def live_levels(architecture: Architecture, operation: int) -> list[int]:

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from nas.reporting.topology.labels import map_ends, map_labels, operation_labels, size_text, text_width
+from nas.reporting.topology.labels import map_ends, map_labels, operation_labels, text_width
 from nas.reporting.topology.ranks import Grid, grid_of, panel_starts
 from nas.reporting.topology.routing import LEFT_OF, Lane, LaneRoute
 from nas.representation.architecture import Architecture
+from nas.representation.elements import size_text
 
 Point = tuple[float, float]
 

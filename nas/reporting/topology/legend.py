@@ -1,10 +1,11 @@
-"""The legend of a topology's figure: the colour scale of importance, and the signs that occur."""
+"""The legend of a topology's figure: the colour scales of importance and of the high band, and the signs that occur."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.patches import Rectangle
 from matplotlib.path import Path as Curve
 
@@ -12,9 +13,11 @@ from nas.reporting.topology.labels import live_levels
 from nas.reporting.topology.layout import BAR_PITCH, LABEL_HEIGHT, NODE_HEIGHT, Box, Drawing
 from nas.reporting.topology.marks import (
     BARS,
+    HIGH_BAND,
     IMPORTANCE,
     INK,
     LINE,
+    MOST_HIGH,
     MUTED,
     PATH,
     draw_box,
@@ -25,8 +28,9 @@ from nas.reporting.topology.marks import (
 from nas.representation.kinds import kind
 
 LEGEND_WIDTH = 2.3  # inches
-_FIRST_SIGN = 0.8  # inches below the legend's top
+_SECOND_SCALE, _FIRST_SIGN = 0.88, 1.66  # inches below the legend's top
 _WALKS = {
+    "training": "share of the gradient at their levels",
     "paths": "share of paths at their levels",
     "flow": "share of walks at their levels",
     "undirected": "share of time at their maps",
@@ -72,32 +76,45 @@ def _room(text: str) -> float:
     return 0.3 + 0.1 * text.count("\n")
 
 
-def draw_legend(axes: Axes, signs: Sequence[tuple[str, str]], x: float, walk: str) -> None:
-    """Colour scale and signs, downwards from the top, beside the drawing."""
-    axes.text(x, 0.1, "Importance of operations", fontsize=8.5, weight="bold", va="center")
-    axes.text(x, 0.28, _WALKS.get(walk, walk), fontsize=7.5, color=MUTED, va="center")
-    steps, length = 100, LEGEND_WIDTH - 0.2
-    for n in range(steps):
-        share = (n + 0.5) / steps
-        half = (0.9 + 3.0 * share) / 72 * 1.6
-        place = x + length * n / steps, 0.47 - half
-        axes.add_patch(Rectangle(place, length / steps * 1.05, 2 * half, color=IMPORTANCE(share), linewidth=0))
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        text = f"{share:.0%}"
-        axes.text(
-            x + length * share,
-            0.66,
-            text,
-            fontsize=7,
-            color=MUTED,
-            ha=("left", "center", "right")[(share > 0) + (share == 1)],
-        )
+def draw_legend(axes: Axes, signs: Sequence[tuple[str, str]], x: float, walk: str, top: float) -> None:
+    """Colour scales and signs, downwards from the top, beside the drawing. top: importance at the end of its scale."""
+    _draw_scale(axes, x, 0.1, "Importance of operations", _WALKS.get(walk, walk), IMPORTANCE, top, widens=True)
+    _draw_scale(
+        axes,
+        x,
+        _SECOND_SCALE,
+        "High frequencies in maps",
+        "share of the signal",
+        HIGH_BAND,
+        MOST_HIGH,
+    )
     y = _FIRST_SIGN
     for sign, text in signs:
         middle = y + _room(text) / 2
         _draw_sign(axes, sign, x, middle)
         axes.text(x + 0.72, middle, text, fontsize=7.5, color=INK, va="center", linespacing=1.3)
         y += _room(text)
+
+
+def _draw_scale(
+    axes: Axes, x: float, y: float, title: str, unit: str, colours: Colormap, top: float, *, widens: bool = False
+) -> None:
+    """A colour scale from 0 to ``top`` with its title. widens: it is as wide as the lines of operations are."""
+    axes.text(x, y, title, fontsize=8.5, weight="bold", va="center")
+    axes.text(x, y + 0.18, unit, fontsize=7.5, color=MUTED, va="center")
+    steps, length = 100, LEGEND_WIDTH - 0.2
+    for n in range(steps):
+        share = (n + 0.5) / steps
+        half = (0.9 + 3.0 * (share if widens else 1.0)) / 72 * 1.6
+        place = x + length * n / steps, y + 0.37 - half
+        axes.add_patch(Rectangle(place, length / steps * 1.05, 2 * half, color=colours(share), linewidth=0))
+    if not widens:
+        frame = Rectangle((x, y + 0.37 - half), length, 2 * half, fill=False, edgecolor=LINE, linewidth=0.6)
+        axes.add_patch(frame)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        text = f"{share * top:.0%}" if top > 0.2 else f"{share * top:.1%}"
+        alignment = ("left", "center", "right")[(share > 0) + (share == 1)]
+        axes.text(x + length * share, y + 0.56, text, fontsize=7, color=MUTED, ha=alignment)
 
 
 def _draw_sign(axes: Axes, sign: str, x: float, y: float) -> None:

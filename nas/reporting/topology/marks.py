@@ -14,8 +14,11 @@ from nas.reporting.topology.layout import LABEL_POINTS, Box, Point
 
 INK, MUTED, LINE = "#1b1f24", "#6b7280", "#aab2bd"
 BANDS = ("#f3f5f8", "#e9edf2")
-PATH, BARS = "#f2a541", "#8593a6"
+PATH, BARS = "#f2a541", "#5d6b7e"
 IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#b8c9dc", "#7fa6cd", "#3f78b5", "#24528a", "#132f57"])
+HIGH_BAND = LinearSegmentedColormap.from_list("high band", ["#ffffff", "#c9a6d6"])
+"""Shares of the high band, from 0 to :data:`MOST_HIGH`. Lightness falls along both scales, for colour-blind readers."""
+MOST_HIGH = 0.5  # white noise; no operation has a signal above it
 _WHITE_FROM = 0.45  # share of importance above which white text has more contrast than ink
 
 
@@ -90,7 +93,10 @@ def draw_box(
 
 
 def draw_label(axes: Axes, box: Box, text: str, share: float, learned: bool, won: bool, gid: str | None) -> None:
-    """The label of an operation: filled if it has weights, framed if it won. share: its importance. gid: its SVG id."""
+    """The label of an operation: filled if it has weights, framed if it won. gid: its SVG id.
+
+    share: its importance, relative to the end of the scale.
+    """
     colour = IMPORTANCE(share)
     if won:
         frame = Box(x=box.x, y=box.y, width=box.width + 0.03, height=box.height + 0.03)

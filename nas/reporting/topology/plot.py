@@ -1,11 +1,13 @@
-"""The figure of a topology, with the importance of its operations, from the coordinates of the layout.
+"""The figure of a topology with its training chain, from the coordinates of the layout.
+
+Maps have the colour of the high band in their signal, operations the colour of their importance.
 
 Needs no display and does not use pyplot's global state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from nas.chain.importance import chain_scores, important_operations, important_path, walk_of
+from nas.chain.importance import TRAINING, chain_scores, important_operations, important_path, walk_of
+from nas.chain.summary import training_summary
 from nas.errors import UserError
 from nas.reporting.topology.labels import live_levels, map_ends, text_width
 from nas.reporting.topology.layout import (
@@ -31,9 +34,11 @@ from nas.reporting.topology.legend import LEGEND_WIDTH, draw_legend, legend_heig
 from nas.reporting.topology.marks import (
     BANDS,
     BARS,
+    HIGH_BAND,
     IMPORTANCE,
     INK,
     LINE,
+    MOST_HIGH,
     MUTED,
     PATH,
     draw_arrow_head,
@@ -56,13 +61,13 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "anytime-nas",  # the same figure is the same file
 }
-_EDGE, _HEADER, _GUTTER = 0.3, 0.78, 0.32  # inches
+_EDGE, _HEADER, _GUTTER = 0.3, 0.99, 0.32  # inches
 
 
 def draw_topology(
     architecture: Architecture, path: str | PathLike[str], *, walk: str | None = None, title: str = ""
 ) -> Path:
-    """Draw a topology with the importance of its operations and its important path.
+    """Draw a topology with the high band of its signals, the importance of its operations and its important path.
 
     Parameters
     ----------
@@ -71,8 +76,8 @@ def draw_topology(
     path : path-like
         The file to write; its name ends in one of ENDINGS.
     walk : str, optional
-        The walk that defines the importance, a name in :data:`nas.chain.walks.WALKS`. Default: the walk of the training
-        rule, see :func:`nas.chain.importance.walk_of`.
+        The chain that defines the importance, a name in :data:`nas.chain.importance.CHAINS`. Default: see
+        :func:`nas.chain.importance.walk_of`.
     title : str, optional
         Default: the beginning of the architecture's key.
 
@@ -108,12 +113,18 @@ def topology_figure(architecture: Architecture, *, walk: str | None = None, titl
 def _figure(architecture: Architecture, walk: str, title: str) -> Figure:
     architecture = architecture.canonical
     scores = chain_scores(architecture, walk)
+    summary = training_summary(architecture)
     importance = [float(share) for share in scores.importance]
+    if walk == TRAINING:  # of the operating points: the sampled subnetworks only choose between alternatives
+        trained = {each.operation: each.importance for each in summary.operations}
+        importance = [trained.get(o, 0.0) for o in range(len(importance))]
+    top = max(importance) if walk == TRAINING and any(importance) else 1.0
+    importance = [share / top for share in importance]
     drawing = layout(architecture, margin=(2 * _EDGE + _GUTTER + LEGEND_WIDTH, 2 * _EDGE + _HEADER))
     highlighted = important_path(architecture, scores)
     winners = set(important_operations(architecture, scores.importance))
     signs = legend_signs(drawing, winners)
-    headings = _headings(architecture, title)
+    headings = _headings(architecture, title, summary.sentence)
     width = 2 * _EDGE + max(
         drawing.width + _GUTTER + LEGEND_WIDTH, *(text_width(text, points) for text, points, _ in headings)
     )
@@ -123,18 +134,18 @@ def _figure(architecture: Architecture, walk: str, title: str) -> Figure:
     axes.set_xlim(-_EDGE, width - _EDGE)
     axes.set_ylim(height - _EDGE - _HEADER, -_EDGE - _HEADER)
     axes.axis("off")
-    for (text, points, colour), y in zip(headings, (-0.68, -0.43, -0.22)):
+    for (text, points, colour), y in zip(headings, (-0.89, -0.64, -0.43, -0.22)):
         weight = "bold" if points > 10 else "normal"
         axes.text(0, y, text, fontsize=points, color=colour, weight=weight, va="center")
     _draw_bands(axes, drawing)
     _draw_edges(axes, drawing, importance, set(highlighted.operations))
-    _draw_nodes(axes, drawing, set(highlighted.maps))
+    _draw_nodes(axes, drawing, set(highlighted.maps), {each.map: each.high_signal for each in summary.maps})
     _draw_labels(axes, drawing, importance, winners)
-    draw_legend(axes, signs, drawing.width + _GUTTER, walk)
+    draw_legend(axes, signs, drawing.width + _GUTTER, walk, top)
     return figure
 
 
-def _headings(architecture: Architecture, title: str) -> list[tuple[str, float, str]]:
+def _headings(architecture: Architecture, title: str, sentence: str) -> list[tuple[str, float, str]]:
     """Title and subtitles, as (text, size of type, colour)."""
     topology = architecture.topology
     costs = " · ".join(map(engineering, macs(architecture)))
@@ -144,6 +155,7 @@ def _headings(architecture: Architecture, title: str) -> list[tuple[str, float, 
         (title or f"Network {architecture.key[:8]}", 13, INK),
         (f"{counts}, {points} operating point{'s' * (points > 1)}", 9, MUTED),
         (f"MACs at level {'0' if points == 1 else f'0–{points - 1}'}:  {costs}", 9, MUTED),
+        (sentence, 9, INK),
     ]
 
 
@@ -158,7 +170,7 @@ def _draw_bands(axes: Axes, drawing: Drawing) -> None:
 
 
 def _draw_edges(axes: Axes, drawing: Drawing, importance: Sequence[float], path: set[int]) -> None:
-    """Lines, the most important ones on top; the important path glows."""
+    """Lines, the most important ones on top; the important path glows. importance: relative to the largest value."""
     levels = len(drawing.architecture.points)
     folded = [edge for edge in drawing.edges if len(edge.pieces) > 1]
     folded.sort(key=lambda edge: edge.pieces[0][-1])
@@ -190,14 +202,20 @@ def _draw_tags(axes: Axes, edge: Edge, tag: str, colour: Any) -> None:
         draw_fold_tag(axes, x, y, tag, colour)
 
 
-def _draw_nodes(axes: Axes, drawing: Drawing, path: set[int]) -> None:
-    """Maps: their channels at every level as numbers and, if they differ between levels, as bars."""
+def _draw_nodes(axes: Axes, drawing: Drawing, path: set[int], high: Mapping[int, float]) -> None:
+    """Maps: their channels at every level as numbers and, if they differ between levels, as bars.
+
+    high: map → share of the high band in its signal, which gives its colour; vectors have no bands.
+    """
+    maps = drawing.architecture.topology.maps
     ends = map_ends(drawing.architecture)
     for node in drawing.nodes:
         box = node.box
         solid = node.map in ends
         border, linewidth = (PATH, 1.8) if node.map in path else (LINE, 0.9)
-        draw_box(axes, box, "#39424e" if solid else "white", border, NODE_HEIGHT / 2, linewidth=linewidth)
+        share = high.get(node.map, 0.0) / MOST_HIGH if maps[node.map].size else 0.0
+        face = "#39424e" if solid else HIGH_BAND(share)
+        draw_box(axes, box, face, border, NODE_HEIGHT / 2, linewidth=linewidth)
         bars = 0.0 if solid else bars_width(node.channels)
         start = box.x - (bars + text_width(node.text, NODE_POINTS)) / 2
         tallest = max(node.channels)

@@ -26,6 +26,8 @@ import results
 from nas.cli.commands import app
 from nas.cli.search import settings_from_file
 from nas.cli.stopping import STOPS
+from nas.errors import UserError
+from nas.study import Study
 from results.lookups import check_name
 
 from ..searching import (
@@ -194,6 +196,19 @@ def test_show(cli):
     assert err == ""
     for word in (key, "Anytime accuracy", "dtmc", "width =", "Topology", "conv 3×3"):
         assert word in out
+    for words in ("Training chain", "Trained like", "high "):
+        assert words in out
+    _, out, _ = cli("show", key[:6], "--chain")
+    study = Study("toy", store="nas.db")
+    for part in ("stages", "maps", "operations"):
+        tables = study.training_chain(key, part=part), pd.DataFrame(json.loads(out)[part])
+        assert len({table.round(9).to_json(orient="records") for table in tables}) == 1
+    status, _, err = cli("show", key, "--chain", "--json")
+    assert (status, "give one of them" in err) == (2, True)
+    with pytest.raises(UserError, match="Unknown part 'map'"):
+        study.training_chain(part="map")
+    assert "without --plot" in cli("show", key, "--walk", "flow")[2]
+    assert "Unknown walk 'drunk'" in cli("show", key, "--walk", "drunk", "--plot", "n.svg")[2]
     _, out, _ = cli("show", key[:6], "--json")
     assert json.loads(out) == results.open("nas.db").architecture(key)
     assert cli("show", key, "--plot", "network.svg")[0] == 0

@@ -48,7 +48,7 @@ def test_a_finalist_has_the_points_that_the_final_search_chose(study):
 
 def test_show_displays_the_realised_network(study, cli, tmp_path, monkeypatch):
     proposed, drawn = str(study.best().key), []
-    monkeypatch.setattr(plot, "draw_topology", lambda architecture, path: drawn.append(architecture))
+    monkeypatch.setattr(plot, "draw_topology", lambda architecture, path, walk: drawn.append(architecture))
     network = nas.load(proposed, store=study.url)
     for key in (proposed, network.architecture.key):
         status, out, err = cli("show", key[:12], "--plot", str(tmp_path / "net.png"), "--store", study.url)

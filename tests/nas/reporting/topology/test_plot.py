@@ -8,12 +8,16 @@ import sys
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import FancyBboxPatch
 
+from nas.chain.summary import training_summary
 from nas.errors import UserError
 from nas.reporting.topology.labels import text_width
 from nas.reporting.topology.layout import layout
+from nas.reporting.topology.marks import HIGH_BAND, IMPORTANCE
 from nas.reporting.topology.plot import draw_topology, topology_figure
 
 from ... import hand_built
@@ -27,7 +31,7 @@ def test_drawn_texts_fit_and_do_not_overlap(make):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer, (axes,) = canvas.get_renderer(), figure.axes
-    drawing = layout(make(), margin=(3.22, 1.38))
+    drawing = layout(make(), margin=(3.22, 1.59))
     boxes = {f"map {node.map}": node.box for node in drawing.nodes}
     boxes |= {f"operation {edge.operation}": edge.label for edge in drawing.edges}
     extents = [(text, text.get_window_extent(renderer)) for text in axes.texts]
@@ -53,12 +57,37 @@ def test_pictures(name, tmp_path):
         assert path.stat().st_size > 5000
 
 
-@pytest.mark.parametrize("walk", ["flow", "undirected"])
+@pytest.mark.parametrize("walk", ["paths", "flow", "undirected"])
 def test_other_walks(walk, tmp_path):
     draw_topology(hand_built.cell(), tmp_path / "cell.svg", walk=walk, title="A cell")
     drawn = (tmp_path / "cell.svg").read_text(encoding="utf-8")
     assert "A cell" in drawn
-    assert {"flow": "share of walks", "undirected": "share of time"}[walk] in drawn
+    assert {"paths": "share of paths", "flow": "share of walks", "undirected": "share of time"}[walk] in drawn
+
+
+def test_the_drawing_has_the_numbers_of_the_summary():
+    """Maps by the high band of their signal, operations by training importance, the least trained stage in words."""
+    architecture = sixty()
+    summary = training_summary(architecture.canonical)
+    figure = topology_figure(architecture)
+    (axes,) = figure.axes
+    texts = {text.get_text() for text in axes.texts}
+    assert {summary.sentence, "share of the gradient at their levels", "High frequencies in maps"} <= texts
+    faces = {tuple(patch.get_facecolor()) for patch in axes.patches if isinstance(patch, FancyBboxPatch)}
+    maps = architecture.canonical.topology.maps
+    for each in summary.maps[1:-2]:
+        assert maps[each.map].size
+        assert HIGH_BAND(each.high_signal / 0.5) in faces
+    top = max(each.importance for each in summary.operations)
+    for each in summary.operations:
+        if each.learned:
+            assert IMPORTANCE(each.importance / top) in faces
+
+
+def test_scales_of_colour_become_darker_for_colour_blind_readers():
+    for scale in (HIGH_BAND, IMPORTANCE):
+        lightness = [np.dot(scale(x)[:3], (0.299, 0.587, 0.114)) for x in np.linspace(0, 1, 20)]
+        assert (np.diff(lightness) < 0).all()
 
 
 def test_the_same_architecture_is_the_same_file(tmp_path):
