@@ -75,7 +75,7 @@ class OperationTraining:
 class TrainingSummary:
     """The training chain of a network.
 
-    Attributes
+    Parameters
     ----------
     stages : tuple of StageTraining
         In the order of their first operations.
@@ -133,7 +133,13 @@ class TrainingSummary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers as JSON-serialisable data; NaN becomes None."""
+        """All numbers as JSON-serialisable data.
+
+        Returns
+        -------
+        dict
+            The fields of the summary, each part as a list of dicts, and the sentence as ``least_trained``. NaN is None.
+        """
         parts = {
             "stages": [asdict(stage) for stage in self.stages],
             "maps": [trained._asdict() for trained in self.maps],

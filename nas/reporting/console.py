@@ -349,7 +349,8 @@ def _stage_lines(summary: TrainingSummary) -> list[str]:
         lines.append(
             f"{stage.stage:5}    {size_text(stage.size):9}  {stage.operations:18}  {stage.gradient:8.1%}  {bands}"
         )
-    return [*lines, f"Trained like {summary.effective:.1f} equal operations of {summary.learned:g}.", summary.sentence]
+    trained = f"Trained like {summary.effective:.1f} equal operations of {summary.learned:g}."
+    return [*lines, *filter(None, (trained, summary.sentence))]
 
 
 def _described(operation: Operation) -> str:
