@@ -48,7 +48,7 @@ def screen(space: str, task: Task, strategy: str, size: int, seed: int) -> dict[
     shortlist: Shortlist[Proposal] = Shortlist(capacity=CAPACITY)
     wall, cpu = time.perf_counter(), time.process_time()
     count = feasible = 0
-    for proposal in pool(screening, proposer, size, known=set(), rng=np.random.default_rng(seed)):
+    for proposal in pool(screening, proposer, size, known=set(), history=(), rng=np.random.default_rng(seed)):
         count += 1
         if isinstance(proposal, Proposal):
             feasible += 1

@@ -157,7 +157,9 @@ class StudySettings(RunSettings):
         default="the median cheapest point of random proposals",
     )
     points: int = setting(4, "Operating points per network.", most=32)
-    strategy: str = setting("tpe", "Strategy that proposes candidates: tpe, nsga2, random, guided or a plug-in.")
+    strategy: str = setting(
+        "tpe", "Strategy that proposes candidates: tpe, nsga2, random, guided, evolution or a plug-in."
+    )
     proxy: str = setting("dtmc", "Proxy that orders the training.")
     evaluator: str = setting("training", "Evaluator that trains and measures candidates.")
     rule: str | None = setting(

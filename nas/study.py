@@ -12,7 +12,7 @@ import numpy as np
 
 import results
 from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import relied_on
+from nas.audit.reliance import chosen_by_proxy
 from nas.audit.study_audit import StudyAudit
 from nas.chain.summary import PARTS, training_summary
 from nas.config import STORE, Config
@@ -304,7 +304,7 @@ class Study:
         -------
         pandas.DataFrame
             In order of training. Columns: key, generation, position, control (random, to audit the order), ranked
-            (ordered by the proxy), accuracy (anytime accuracy at this fidelity).
+            (chosen by the proxy), accuracy (anytime accuracy at this fidelity).
 
         Raises
         ------
@@ -320,14 +320,15 @@ class Study:
         trained = candidates[candidates.position.notna() & candidates.key.isin(accuracy.index)].drop_duplicates("key")
         trained = trained.sort_values(["generation", "position"], ignore_index=True)
         control, decisions = trained.control.to_numpy(dtype=bool), self.state.reliance
-        relied = np.array([relied_on(decisions, int(generation)) for generation in trained.generation], dtype=bool)
+        places = zip(trained.generation.astype(int), trained.position.astype(int))
+        ranked = np.array([chosen_by_proxy(decisions, *place) for place in places], dtype=bool)
         return trained[["key", "generation", "position"]].assign(
-            control=control, ranked=relied & ~control, accuracy=accuracy.loc[trained.key].to_numpy()
+            control=control, ranked=ranked & ~control, accuracy=accuracy.loc[trained.key].to_numpy()
         )
 
     @property
     def state(self) -> StudyState:
-        """The progress of the search: generations, seconds, and by generation whether the proxy ordered it."""
+        """The progress of the search: generations, seconds, and by generation the share that the proxy chose."""
         return StudyState.from_json(self.store.memo(self.name))
 
     @property
@@ -390,12 +391,12 @@ class Study:
         )
 
     def audit_lines(self) -> str:
-        """The audit as text: two lines, and a third if the search stopped relying on its proxy.
+        """The audit as text: two lines on the proxy, and a third on its share of the newest generation.
 
         Returns
         -------
         str
-            The verdict on the proxy; ranked candidates against random controls; the last change of the order.
+            The verdict on the proxy; ranked candidates against random controls; the share that the proxy chose.
 
         Raises
         ------

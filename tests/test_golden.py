@@ -88,7 +88,7 @@ def rows_of(name: str) -> dict[str, Any]:
         rows = {
             "state": opened.studies().state.tolist(),
             "score": [score.low, score.high, score.floor],
-            "relied": [[decision.relied, decision.trained] for decision in study.state.reliance.values()],
+            "reliance": [[d.share, d.trained, d.ordered, d.own] for d in study.state.reliance.values()],
             "candidates": [
                 [*row, sha256(json.dumps(json.loads(choices)).encode()).hexdigest()[:8]]
                 for row, choices in zip(_rows(candidates, CANDIDATES), candidates.choices)

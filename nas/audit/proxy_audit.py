@@ -1,8 +1,4 @@
-"""Audits on a study's trained candidates, and the decision whether the search goes on relying on its proxy.
-
-A proxy that knows no more than size costs a search: hundreds of proposals are screened for a worthless order, or a
-harmful one. So the driver audits its proxy before every generation, on the candidates that have been trained by then.
-"""
+"""Audits of proxies on a study's trained candidates."""
 
 from __future__ import annotations
 
@@ -11,76 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nas.audit.audit import FEW, AuditRow, Sample, audit
+from nas.audit.audit import AuditRow, Sample, audit
 from nas.audit.reference import ArchitectureOf, ReferenceScores
-from nas.audit.reliance import Reliance
 from nas.audit.statistics import Floats
-from nas.audit.wording import numbers
 from nas.proxies.contract import Proxy, load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
-
-REFERENCES = 300  # reference architectures of an audit between generations; the audit at the end takes more
-SAVED_SHARE = 0.1
-"""New scores, as a share of all, from which an audit between generations writes them to the file."""
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the name of a proxy, the number of scored architectures, and their total number."""
 
 Scores = tuple[Floats, Floats]  # of trained candidates (N,), and of the reference (R,); NaN if the proxy failed
-
-
-def decide(
-    reference: ReferenceScores,
-    proxy: tuple[str, Proxy],
-    keys: Sequence[str],
-    architecture_of: ArchitectureOf,
-    accuracy: ArrayLike,
-    *,
-    rng_seed: int,
-) -> Reliance:
-    """Decide whether to rely on a proxy.
-
-    Parameters
-    ----------
-    reference : ReferenceScores
-        Of the study.
-    proxy : (str, Proxy)
-        With its name.
-    keys : sequence of str
-        Keys of the N trained candidates, all different.
-    architecture_of : callable
-        From a key of a candidate to its architecture.
-    accuracy : array_like, shape (N,)
-        Their accuracies at one fidelity.
-    rng_seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    Reliance
-        A function of the arguments and of the reference sample. The proxy is relied on with fewer than ``FEW``
-        candidates, and otherwise unless it is worthless or behind one of the sizes: see :func:`nas.audit.audit.audit`.
-    """
-    trained = len(keys)
-    if trained < FEW:
-        return Reliance(relied=True, trained=trained, reason=f"fewer than {FEW} candidates were trained")
-    name, score_of = proxy
-    rows = audit_proxies(
-        reference,
-        {name: score_of},
-        keys,
-        architecture_of,
-        accuracy,
-        references=lambda _: REFERENCES,
-        rng_seed=rng_seed,
-        saved_share=SAVED_SHARE,
-    )
-    if not rows:
-        return Reliance(relied=True, trained=trained, reason="it cannot be audited")
-    (row,) = rows
-    behind = f"surely behind {row.behind} with size removed; " if row.behind else ""
-    relied = row.verdict != "worthless" and not row.behind
-    return Reliance(relied=relied, trained=trained, reason=f"{behind}{numbers(row)}")
 
 
 def audit_proxies(
@@ -93,7 +29,6 @@ def audit_proxies(
     references: Callable[[Proxy], int],
     rng_seed: int,
     on_progress: OnProgress = lambda name, done, total: None,
-    saved_share: float = 0.0,
 ) -> list[AuditRow]:
     """Audit proxies on a study's trained candidates.
 
@@ -116,8 +51,6 @@ def audit_proxies(
         Seed of the bootstrap.
     on_progress : callable
         See ``OnProgress``.
-    saved_share : float
-        New scores, as a share of all, below which the scores are not written to the file.
 
     Returns
     -------
@@ -138,7 +71,7 @@ def audit_proxies(
         sizes_NS = reference.sizes(keys, architecture_of)
         sizes_RS = reference.sizes(sample, reference.architecture)
     finally:
-        reference.save(least_share=saved_share)
+        reference.save()
     rows: dict[str, AuditRow] = {}
     for names in _grouped_by_failures({name: scores[name] for name in proxies}):
         use_N, use_R = (np.flatnonzero(np.isfinite(values)) for values in scores[names[0]])

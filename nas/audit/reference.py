@@ -83,7 +83,7 @@ class ReferenceScores:
         self._version = _digest(json.dumps(sampled_by, sort_keys=True), code, *map(_source, spaces.values()))
         self._stored = self._read()
         self._labels: dict[str, str] = {}
-        self._changes = 0  # sizes and scores that the file does not have
+        self._changed = False  # whether the file lacks anything
 
     def sample(self, count: int) -> list[str]:
         """Keys of the first ``count`` random feasible architectures of the study's spaces, the same at every call.
@@ -101,20 +101,13 @@ class ReferenceScores:
             self._draw(len(self._stored["keys"]))
         return self._architectures[key]
 
-    def note(self, architecture: Architecture, proxies: Mapping[str, Proxy], scores: Mapping[str, float]) -> None:
-        """Take over the scores of an architecture by proxies, so that an audit need not read and score it again."""
-        self.sizes([architecture.key], lambda key: architecture)
-        for name, proxy in proxies.items():
-            self._scores_by(name, proxy)[architecture.key] = scores[name]
-            self._changes += 1
-
     def sizes(self, keys: Sequence[str], architecture_of: ArchitectureOf) -> Floats:
         """Sizes of architectures as the audit defines them, shape (N, 3)."""
         sizes = self._stored["sizes"]
         for key in keys:
             if key not in sizes:
                 sizes[key] = list(sizes_of(architecture_of(key)))
-                self._changes += 1
+                self._changed = True
         return np.array([sizes[key] for key in keys], dtype=float).reshape(-1, 3)
 
     def scores(
@@ -152,28 +145,20 @@ class ReferenceScores:
             if math.isnan(score):
                 try:
                     score = stored[key] = evaluate(architecture_of(key), {name: proxy})[name]
-                    self._changes += 1
+                    self._changed = True
                 except PluginError as error:
                     self.problems.setdefault(name, str(error))
             scores.append(score)
             on_progress(done)
         return np.array(scores, dtype=float)
 
-    def save(self, *, least_share: float = 0.0) -> None:
-        """Write the file, if there is anything new and the folder can be written.
-
-        least_share: changes, as a share of the whole file, below which nothing is written. So the time of all writes of
-        a long search is proportional to its candidates.
-        """
-        if not self._changes or self._changes < least_share * self._size():
+    def save(self) -> None:
+        """Write the file, if there is anything new and the folder can be written."""
+        if not self._changed:
             return
         with suppress(OSError, StoreError):
             replace_text(self._path, json.dumps({"version": self._version} | self._stored))
-            self._changes = 0
-
-    def _size(self) -> int:
-        """Number of stored sizes and scores."""
-        return len(self._stored["sizes"]) + sum(map(len, self._stored["scores"].values()))
+            self._changed = False
 
     def _scores_by(self, name: str, proxy: Proxy) -> dict[str, float]:
         """Stored scores by a proxy: key → score."""
@@ -196,7 +181,7 @@ class ReferenceScores:
                 self._architectures[proposal.key] = proposal.architecture
         if len(keys) > len(self._stored["keys"]) or attempts > self._stored["attempts"]:
             self._stored |= {"keys": keys, "attempts": attempts}
-            self._changes += max(1, self._size())  # the sample is worth a write
+            self._changed = True
 
     def _read(self) -> dict[str, Any]:
         """The content of the file; empty if it is missing or broken, or from another study or version of the code."""

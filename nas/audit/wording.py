@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from nas.audit.audit import FEW, AuditRow
-from nas.audit.reliance import Reliance, reliance_changes
+from nas.audit.reliance import Reliance
 from nas.audit.savings import FEWEST, Comparison, Savings
 
 VERDICTS = {"earned": "earned its keep", "undecided": "undecided", "worthless": "worthless beyond size"}
@@ -81,25 +81,16 @@ def savings_text(savings: Savings) -> str:
 
 
 def reliance_line(proxy: str, decisions: Mapping[int, Reliance]) -> str:
-    """The last change of the order of training, and its reason; empty if every generation was ordered by the proxy.
+    """The share of the newest generation that the proxy chose, with the reason; empty before the first decision.
 
     decisions: by generation, counted from 0.
     """
-    changes = reliance_changes(decisions)
-    if not changes:
-        return ""
-    again = f" This changed {len(changes)} times." if len(changes) > 1 else ""
-    return f"{reliance_sentence(proxy, *changes[-1])}{again}"
+    return reliance_sentence(proxy, max(decisions), decisions[max(decisions)]) if decisions else ""
 
 
 def reliance_sentence(proxy: str, generation: int, decision: Reliance) -> str:
-    """A change of the order of training as a sentence."""
-    if decision.relied:
-        return f"From generation {generation + 1} on, the order was by {proxy} again ({decision.reason})."
-    return (
-        f"From generation {generation + 1} on, the order was the strategy's own: {proxy} did not beat size "
-        f"({decision.reason})."
-    )
+    """A decision as a sentence. generation: counted from 0."""
+    return f"{proxy} chose {decision.share:.0%} of the candidates of generation {generation + 1}: {decision.reason}."
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -86,7 +86,7 @@ class Driver:
         patience = TrialPatience(config, keeper, train_images=info.train_images)
         activity = ActivityRecord(writer, runner.activity, most=config.workers)
         self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display, patience, activity)
-        self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy, progress)
+        self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy)
         self.halving = SuccessiveHalving(config, records, keeper, self.trainer)
         self.finals = Finals(config, records, keeper, self.trainer)
         self.trains_proposals = trains_proposals

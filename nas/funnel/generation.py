@@ -1,42 +1,38 @@
-"""Proposing a generation: a screened pool in order of training, random controls, and whether the proxy is used."""
+"""Proposing a generation: candidates that the proxy chose, candidates that the strategy chose, and random controls."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from nas.audit.proxy_audit import decide
-from nas.audit.reference import ReferenceScores
-from nas.audit.reliance import Reliance, reliance_changes
+from nas.audit.reliance import Reliance, decide
 from nas.audit.wording import reliance_sentence
 from nas.config import Config
-from nas.funnel.ranking import Shortlist, entry_of, with_controls
+from nas.funnel.ranking import TwoOrders, mixed, with_controls
 from nas.funnel.records import Queued, Records
 from nas.funnel.state import StateKeeper
-from nas.progress import Progress
 from nas.proxies.contract import evaluate, load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
 from nas.screening.pool import pool
-from nas.screening.proposals import Proposal, Rejected, duplicate, outranked
+from nas.screening.proposals import Proposal, Rejected, outranked
 from nas.screening.rejections import RejectionCounter
 from nas.screening.screener import Screener
-from nas.screening.strategy_calls import new_strategy, with_strategy_score
+from nas.screening.strategy_calls import new_strategy
 from nas.seeds import seed
-from nas.strategies.contract import Strategy
+from nas.strategies.contract import Strategy, Trial
 from nas.strategies.random import Random
 
 CONTROL_EVERY = 10
-AUDITED = 1_000  # candidates of an audit between generations, at most
-SHORTLIST = 4  # times the number of candidates that a generation trains
 CHUNK = 256  # rejected proposals written at once
 
 
 class GenerationProposer:
     """Fills the generations of a study with candidates.
 
-    strategy: the class of the study's strategy. progress: shows changes in the use of the proxy.
+    strategy: the class of the study's strategy.
     """
 
     def __init__(
@@ -46,17 +42,14 @@ class GenerationProposer:
         keeper: StateKeeper,
         screener: Screener,
         strategy: type[Strategy],
-        progress: Progress,
     ):
         self.config, self.records, self.keeper, self.screener = config, records, keeper, screener
-        self.strategy, self.progress = strategy, progress
+        self.strategy = strategy
         self.proxies = {config.proxy: screener.proxy}
         self.proxies |= {name: load_proxy(name) for name in SIZE_PROXIES if name not in self.proxies}
-        with_low = replace(config, low=records.score.low)
-        self.reference = ReferenceScores(records.files, with_low, screener.task, screener.spaces)
 
     def propose(self, generation: int, limit: float, **changes: Any) -> bool:
-        """Fill a generation, counted from 0: the best proposals of a pool, in order of training, and random controls.
+        """Fill a generation, counted from 0: proposals that the proxy or the strategy chose, and random controls.
 
         limit: candidates of the whole study. changes: of the state, written together with the candidates. Returns False
         if there is no new feasible proposal; the changes are then left out.
@@ -64,22 +57,39 @@ class GenerationProposer:
         started = self.keeper.clock.elapsed()
         self.records.drop_generation(generation)
         ledger = self.records.ledger
-        trained_before, earlier_keys = len(ledger), ledger.keys | self.records.earlier_keys
+        trained_before, known = len(ledger), ledger.keys | self.records.earlier_keys
         count = int(min(self.config.generation, limit - ledger.chosen()))
-        reliance = self._reliance(generation)
-        counter = RejectionCounter(self.keeper.state.rejections)
-        ranked = self._ranked(generation, count, earlier_keys, counter, use_proxy=reliance.relied)
-        excluded_keys = earlier_keys | {proposal.key for proposal in ranked[:count]}
         places = range(trained_before, trained_before + count)
         due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in places)
-        controls, drawn_in_vain = self._controls(generation, due, excluded_keys, counter)
-        chosen = with_controls(ranked, controls, every=CONTROL_EVERY, start=trained_before)[:count]
-        chosen_keys = {proposal.key for proposal, _ in chosen}
-        passed_over = [outranked(p, place) for place, p in enumerate(ranked) if p.key not in chosen_keys]
-        queued = [self._queued(proposal, control=control) for proposal, control in chosen]
+        reliance = self._reliance(generation)
+        rng = np.random.default_rng(seed(self.config.seed, "order", generation))
+        by_proxy = int(reliance.share * (count - due) + rng.random())  # on average, the share
+        counter = RejectionCounter(self.keeper.state.rejections)
+        history = self.records.history(self.screener.domains, with_architecture=self.strategy.reads_architectures)
+        ordered, own = self._ranked(generation, count, by_proxy, history, known, counter)
+        known = known | {proposal.key for proposal in (*ordered[:count], *own[:count])}
+        controls, drawn_in_vain = self._controls(generation, due, history, known, counter)
+        mix = mixed(ordered, own, of_first=by_proxy, count=count - len(controls))
+        picks = [_Pick(proposal, by) for proposal, by in mix]
+        random = [_Pick(proposal, None) for proposal in controls]
+        mixture = with_controls(picks, random, every=CONTROL_EVERY, start=trained_before)
+        chosen = [pick for pick, _ in mixture] or random  # a generation of one may be a control
+        chosen_keys = {pick.proposal.key for pick in chosen}
+        passed_over = {
+            proposal.key: outranked(proposal, place)
+            for proposals in (own, ordered)
+            for place, proposal in enumerate(proposals)
+            if proposal.key not in chosen_keys
+        }
+        queued = [self._queued(pick) for pick in chosen]
+        reliance = replace(
+            reliance,
+            ordered=tuple(position for position, pick in enumerate(chosen) if pick.by_proxy is True),
+            own=tuple(position for position, pick in enumerate(chosen) if pick.by_proxy is False),
+        )
         state = self.keeper.state
         with self.records.transaction():
-            self.records.add_rejected([*passed_over, *drawn_in_vain], generation)
+            self.records.add_rejected([*passed_over.values(), *drawn_in_vain], generation)
             self.records.add_queued(queued, generation)
             self.keeper.update(
                 screening=state.screening + self.keeper.clock.elapsed() - started,
@@ -89,83 +99,87 @@ class GenerationProposer:
             )
         return bool(queued)
 
-    def _queued(self, proposal: Proposal, *, control: bool) -> Queued:
-        """A chosen proposal with the scores of all proxies, which later audits use too."""
-        scores = evaluate(proposal.architecture, self.proxies)
-        self.reference.note(proposal.architecture, self.proxies, scores)
-        return Queued(proposal=proposal, control=control, proxies=scores)
+    def _queued(self, pick: _Pick) -> Queued:
+        """A chosen proposal with the scores of all proxies, which audits use too."""
+        architecture = pick.proposal.architecture
+        scores = evaluate(architecture, self.proxies)
+        return Queued(proposal=pick.proposal, control=pick.by_proxy is None, proxies=scores)
 
     def _reliance(self, generation: int) -> Reliance:
-        """Whether the proxy orders a generation: by the candidates trained before it, the newest, at the first rung."""
-        records, first = self.records, self.records.rung(self.config.rungs()[0])
-        trained = {records.ledger[n].key: n for n in records.ledger.with_result(first, most=AUDITED)}
-        reliance = decide(
-            self.reference,
-            (self.config.proxy, self.proxies[self.config.proxy]),
-            list(trained),
-            lambda key: records.architecture(trained[key]),
-            [records.ledger[number].accuracy[first] for number in trained.values()],
-            rng_seed=seed(self.config.seed, "reliance", generation),
-        )
-        changes = reliance_changes({**self.keeper.state.reliance, generation: reliance})
-        if changes and changes[-1][0] == generation:
-            sentence = reliance_sentence(self.config.proxy, *changes[-1])
-            self.progress.say(sentence)
-            self.records.log(sentence)
-        return reliance
+        """The share of a generation that the proxy chooses: by the candidates before it, at the first rung."""
+        records = self.records
+        first, floor, ledger = records.rung(self.config.rungs()[0]), records.score.floor, records.ledger
+        compared: list[tuple[list[float], list[float]]] = []
+        for earlier, decision in sorted(self.keeper.state.reliance.items(), key=itemgetter(0)):
+            if earlier < generation:
+                entries = [ledger[number] for number in ledger.of_generation(earlier)]
+                values = [floor if e.status == "failed" else e.accuracy.get(first) for e in entries]
+                ordered, own = (
+                    [value for position in group if (value := values[position]) is not None]
+                    for group in (decision.ordered, decision.own)
+                )
+                compared.append((ordered, own))
+        decision = decide(compared, trained=ledger.trained())
+        records.log(reliance_sentence(self.config.proxy, generation, decision))
+        return decision
 
     def _ranked(
-        self, generation: int, count: int, earlier_keys: set[str], counter: RejectionCounter, *, use_proxy: bool
-    ) -> list[Proposal]:
-        """The best feasible proposals of a pool in order of training; store and counter get the rejected ones.
+        self,
+        generation: int,
+        count: int,
+        by_proxy: int,
+        history: list[Trial],
+        known: set[str],
+        counter: RejectionCounter,
+    ) -> tuple[list[Proposal], list[Proposal]]:
+        """The best feasible proposals of a pool: in the order of the proxy, and in the order of the strategy.
 
-        If neither the proxy nor the strategy ranks, this is the order of proposal, and the pool ends after ``count``
-        feasible proposals.
+        Store and counter get the rejected ones. If the proxy chooses none and the strategy does not rank, the pool ends
+        after ``count`` feasible proposals.
         """
         config = self.config
-        history = self.records.history(
-            self.screener.domains, with_proxy=use_proxy, with_architecture=self.strategy.reads_architectures
-        )
         strategy = new_strategy(self.strategy, seed(config.seed, "strategy", generation), history)
         size = min(config.pool, strategy.pool_limit or config.pool)
         rng = np.random.default_rng(seed(config.seed, "mutation", generation))
-        best: Shortlist[Proposal] = Shortlist(capacity=SHORTLIST * count)
-        unranked: list[Proposal] = []
+        orders = TwoOrders(strategy, count, with_proxy=by_proxy > 0)
         rejected: list[Rejected] = []
-        for proposal in pool(self.screener, strategy, size, known=earlier_keys, rng=rng):
+        for proposal in pool(self.screener, strategy, size, known=known, history=history, rng=rng):
             counter.add(proposal)
             if isinstance(proposal, Rejected):
                 rejected.append(proposal)
             else:
-                proposal = with_strategy_score(strategy, proposal, with_proxy=use_proxy)
-                if not (use_proxy or proposal.ranked_by_strategy):
-                    unranked.append(proposal)
-                    if len(unranked) == count:
-                        break
-                    continue
-                rejected += [outranked(dropped.payload) for dropped in best.extend([entry_of(proposal)])]
+                rejected += map(outranked, orders.add(proposal))
+                if orders.complete:
+                    break
             if len(rejected) >= CHUNK:
                 self.records.add_rejected(rejected, generation)
                 rejected.clear()
         self.records.add_rejected(rejected, generation)
-        return unranked or [entry.payload for entry in best.ordered()]
+        return orders.by_proxy(), orders.own()
 
     def _controls(
-        self, generation: int, count: int, excluded_keys: set[str], counter: RejectionCounter
+        self, generation: int, count: int, history: list[Trial], known: set[str], counter: RejectionCounter
     ) -> tuple[list[Proposal], list[Rejected]]:
         """Random feasible proposals, whatever their score, and the rejected ones that were drawn on the way."""
-        decisions = Random(seed=seed(self.config.seed, "controls", generation)).ask()
-        controls: dict[str, Proposal] = {}
+        controls: list[Proposal] = []
         rejected: list[Rejected] = []
-        for _ in range(self.config.pool):
-            if len(controls) == count:
-                break
-            proposal = self.screener.propose(decisions)
-            counter.add(proposal)
-            if isinstance(proposal, Rejected):
-                rejected.append(proposal)
-            elif proposal.key in excluded_keys or proposal.key in controls:
-                rejected.append(duplicate(proposal))
-            else:
-                controls[proposal.key] = proposal
-        return list(controls.values()), rejected
+        if count:
+            strategy = Random(seed=seed(self.config.seed, "controls", generation))
+            rng = np.random.default_rng(seed(self.config.seed, "mutated controls", generation))
+            for proposal in pool(self.screener, strategy, self.config.pool, known=known, history=history, rng=rng):
+                counter.add(proposal)
+                if isinstance(proposal, Rejected):
+                    rejected.append(proposal)
+                    continue
+                controls.append(proposal)
+                if len(controls) == count:
+                    break
+        return controls, rejected
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """A proposal that is trained. by_proxy: whether proxy or strategy chose it; None for a random control."""
+
+    proposal: Proposal
+    by_proxy: bool | None

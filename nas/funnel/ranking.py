@@ -20,9 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas.errors import UserError
 from nas.screening.proposals import Proposal
+from nas.screening.strategy_calls import with_strategy_score
+from nas.strategies.contract import Strategy
 from results.front import crowding, non_dominated_rank
 
 T = TypeVar("T")
+SHORTLIST = 4  # candidates that are remembered for each one that is needed
 
 
 def order_of_training(
@@ -154,11 +157,83 @@ class Shortlist(Generic[T]):
     def __len__(self) -> int:
         return len(self._held)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._held
+
 
 def entry_of(proposal: Proposal) -> Entry[Proposal]:
     """A proposal for the shortlist. Equal costs make a strategy's score the only criterion."""
     cost = 1.0 if proposal.ranked_by_strategy else proposal.macs[-1]
     return Entry(key=proposal.key, score=proposal.score, macs=cost, payload=proposal)
+
+
+class TwoOrders:
+    """The feasible proposals of a pool in the order of the proxy and in the order of the strategy, in constant memory.
+
+    A strategy that scores candidates ranks them by its score: with the proxy's score as an input in the first order,
+    without it in the second. Otherwise the second order is that of the proposals.
+
+    strategy: of the pool. count: candidates that are needed. with_proxy: False leaves the first order empty.
+    """
+
+    def __init__(self, strategy: Strategy, count: int, *, with_proxy: bool):
+        self._strategy, self._count, self._with_proxy = strategy, count, with_proxy
+        self._by_proxy, self._own = (Shortlist[Proposal](capacity=SHORTLIST * count) for _ in range(2))
+        self.complete = False
+        """Whether further proposals cannot change the first ``count`` candidates."""
+
+    def add(self, proposal: Proposal) -> list[Proposal]:
+        """Add a proposal. Returns those that have left both orders."""
+        own = with_strategy_score(self._strategy, proposal, with_proxy=False)
+        if own.ranked_by_strategy:
+            entry = entry_of(own)
+        else:
+            entry = Entry(key=proposal.key, score=-self._own.seen, macs=1.0, payload=proposal)
+        dropped = self._own.extend([entry])
+        if self._with_proxy:
+            dropped += self._by_proxy.extend([entry_of(with_strategy_score(self._strategy, proposal))])
+        self.complete = not self._with_proxy and not own.ranked_by_strategy and len(self._own) >= self._count
+        left = {e.key: e.payload for e in dropped if e.key not in self._own and e.key not in self._by_proxy}
+        return list(left.values())
+
+    def by_proxy(self) -> list[Proposal]:
+        """The order of the proxy."""
+        return [entry.payload for entry in self._by_proxy.ordered()]
+
+    def own(self) -> list[Proposal]:
+        """The order of the strategy."""
+        return [entry.payload for entry in self._own.ordered()]
+
+
+def mixed(
+    first: Sequence[Proposal], second: Sequence[Proposal], *, of_first: int, count: int
+) -> list[tuple[Proposal, bool]]:
+    """The first candidates of two lists, evenly mixed, each candidate once.
+
+    Parameters
+    ----------
+    first, second
+        Two orders of candidates, which may have candidates in common.
+    of_first
+        Candidates from the first list among ``count``. A list that is too short is replaced by the other one.
+    count
+        Length of the result; it is shorter if there are fewer different candidates.
+
+    Returns
+    -------
+    list of (Proposal, bool)
+        The candidates, and whether each was taken from the first list.
+    """
+    remaining = {True: iter(first), False: iter(second)}
+    taken: dict[str, tuple[Proposal, bool]] = {}
+    for place in range(count):
+        from_first = (place + 1) * of_first // count > place * of_first // count
+        for which in (from_first, not from_first):
+            candidate = next((c for c in remaining[which] if c.key not in taken), None)
+            if candidate is not None:
+                taken[candidate.key] = candidate, which
+                break
+    return list(taken.values())
 
 
 def with_controls(

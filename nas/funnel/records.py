@@ -132,13 +132,12 @@ class Records:
         """The proposed architecture of a candidate, read from the store at every call."""
         return Architecture.from_json(self.architectures([number])[number])
 
-    def history(self, domains: Domains, *, with_proxy: bool, with_architecture: bool) -> list[Trial]:
+    def history(self, domains: Domains, *, with_architecture: bool) -> list[Trial]:
         """The trials that a strategy learns from: of all candidates that ended, or of ``HISTORY`` of them.
 
         The candidates of the study that this one started from are among them.
 
-        with_proxy: whether the trials carry the scores of the study's proxy. with_architecture: whether they carry the
-        architectures.
+        with_architecture: whether the trials carry their architectures.
         """
         earlier = self._earlier_trials(domains, with_architecture=with_architecture)
         most = HISTORY - len(earlier)
@@ -151,7 +150,7 @@ class Records:
         if earlier:  # their generations come first
             first = 1 + max(trial.generation for trial in earlier)
             own = [replace(trial, generation=first + trial.generation) for trial in own]
-        return [trial if with_proxy else replace(trial, proxy=None) for trial in (*earlier, *own)]
+        return [*earlier, *own]
 
     def _earlier_trials(self, domains: Domains, *, with_architecture: bool) -> list[Trial]:
         """The trials of the study that this one started from; see :mod:`nas.funnel.warm_start`."""

@@ -29,8 +29,8 @@ class StudyState:
     """The progress of a search.
 
     generations: completed ones. seconds: wall-clock time, earlier runs included; screening: part of it spent on
-    proposing and screening. domains: options of every choice, by name. reliance: by generation, counted from 0: whether
-    its order of training uses the proxy. rejections: of the proposals so far. finals: None before full training.
+    proposing and screening. domains: options of every choice, by name. reliance: by generation, counted from 0: the
+    share that the proxy chose. rejections: of the proposals so far. finals: None before full training.
     slowest_epoch: seconds per image and MAC of the slowest training; 0 before the first.
     """
 
@@ -71,11 +71,19 @@ class StudyState:
             seconds=float(data.get("seconds", 0.0)),
             screening=float(data.get("screening", 0.0)),
             domains=data.get("domains", {}),
-            reliance={int(g): Reliance(**decision) for g, decision in data.get("reliance", {}).items()},
+            reliance={int(g): _reliance(decision) for g, decision in data.get("reliance", {}).items()},
             rejections=RejectionCounts.from_json(data.get("rejections", {})),
             slowest_epoch=float(data.get("slowest_epoch", 0.0)),
             finals=None if finals is None else FinalsPlan(**{**finals, "candidates": tuple(finals["candidates"])}),
         )
+
+
+def _reliance(data: Mapping[str, Any]) -> Reliance:
+    """A decision from JSON data; earlier versions stored whether the proxy ordered all candidates of a generation."""
+    if "relied" in data:
+        return Reliance(share=float(data["relied"]), trained=int(data["trained"]), reason=str(data["reason"]))
+    positions = {name: tuple(data[name]) for name in ("ordered", "own")}
+    return Reliance(share=float(data["share"]), trained=int(data["trained"]), reason=str(data["reason"]), **positions)
 
 
 class StateKeeper:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.audit import wording
-from nas.audit.reliance import reliance_changes, relied_on
 from nas.chain.summary import training_summary
 from nas.config import store_option
 from nas.errors import UserError
@@ -285,7 +284,7 @@ def _funnel(study: Study, candidates: pd.DataFrame) -> Funnel:
             GenerationCount(
                 number=int(generation) + 1,
                 counts=tuple(counts.loc[generation]),
-                relied=relied_on(state.reliance, int(generation)),
+                by_proxy=len(state.reliance[int(generation)].ordered) if int(generation) in state.reliance else None,
             )
             for generation in counts.index
         ),
@@ -351,7 +350,7 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
         return Audit(problem=str(error))
     proxy, rows = study.config.proxy, result.rows
     own = next((row for row in rows if row.proxy == proxy), None)
-    changes = reliance_changes(study.state.reliance)
+    reliance = wording.reliance_line(plugin_name(proxy), study.state.reliance)
     picture = None
     if rows:
         alt = "; ".join(f"{plugin_name(row.proxy)}: {wording.numbers(row)}" for row in rows)
@@ -361,7 +360,7 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
             *(f"Changed since the study: {sentence}" for sentence in study.plugin_changes),
             verdict_sentence(proxy, own),
             *comparison_sentences(*audit.comparison()),
-            *(wording.reliance_sentence(plugin_name(proxy), *change) for change in changes),
+            *filter(None, [reliance]),
         ),
         rows=tuple(rows),
         picture=picture,
@@ -370,7 +369,7 @@ def _audit(study: Study, proxies: Sequence[str], progress: Progress | None) -> A
         decisions=tuple(
             Decision(
                 generation=generation + 1,
-                relied=decision.relied,
+                share=decision.share,
                 trained=decision.trained,
                 reason=decision.reason,
             )

@@ -94,11 +94,14 @@ class StatusCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationCount:
-    """A generation, numbered from 1. counts: candidates by status. relied: whether the proxy ranked it."""
+    """A generation, numbered from 1. counts: candidates by status.
+
+    by_proxy: candidates that the proxy chose; None if unknown.
+    """
 
     number: int
     counts: tuple[int, ...]
-    relied: bool
+    by_proxy: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +134,10 @@ class ProxyFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Whether a generation, numbered from 1, was ranked by the proxy. trained: candidates trained before it."""
+    """The share of a generation, numbered from 1, that the proxy chose. trained: candidates trained before it."""
 
     generation: int
-    relied: bool
+    share: float
     trained: int
     reason: str
 

@@ -31,7 +31,7 @@ class Proposal:
 class Rejected:
     """A proposal that will not be trained.
 
-    status: "invalid", "infeasible", "duplicate", "outranked" or "failed". key: None if there is no architecture.
+    status: "invalid", "infeasible", "outranked" or "failed". key: None if there is no architecture.
     traceback: of a plug-in that failed.
     """
 
@@ -41,17 +41,6 @@ class Rejected:
     reason: str
     key: str | None = None
     traceback: str | None = None
-
-
-def duplicate(proposal: Proposal) -> Rejected:
-    """The rejection of a network that the study has already."""
-    return Rejected(
-        space=proposal.space,
-        choices=proposal.choices,
-        status="duplicate",
-        reason=f"The same network as {proposal.key}.",
-        key=proposal.key,
-    )
 
 
 def outranked(proposal: Proposal, place: int | None = None) -> Rejected:

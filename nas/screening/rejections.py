@@ -16,7 +16,7 @@ _VALUES = re.compile(r"\b[0-9a-f]{8,}\b|\d[\d,.]*")  # keys and numbers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectionCounts:
-    """Numbers of proposals without duplicates, which are asked again and take no place of another proposal.
+    """Numbers of proposals.
 
     proposals: feasible or not. reasons: by reason without its numbers, how many proposals have it, and the last reason.
     """
@@ -50,11 +50,9 @@ class RejectionCounter:
         self._proposals, self._reasons = earlier.proposals, dict(earlier.reasons)
 
     def add(self, proposal: Proposal | Rejected) -> None:
-        """Count a proposal, unless it is a duplicate."""
-        if isinstance(proposal, Proposal):
-            self._proposals += 1
-        elif proposal.status != "duplicate":
-            self._proposals += 1
+        """Count a proposal."""
+        self._proposals += 1
+        if isinstance(proposal, Rejected):
             self.add_reason(proposal.reason)
 
     def add_reason(self, reason: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nas import launch
-from nas.audit import proxy_audit, study_audit
+from nas.audit import study_audit
 from nas.cli import main
 from nas.cli.stopping import STOPS
 from nas.evaluation.jobs import Job
@@ -33,7 +33,6 @@ def in_process(monkeypatch):
     """Searches train in this process: a tenth of a second each."""
     monkeypatch.setattr(launch, "LocalRunner", InProcess)
     monkeypatch.setattr(budgets, "SAMPLE", 16)
-    monkeypatch.setattr(proxy_audit, "REFERENCES", 40)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from sklearn.datasets import load_digits
 import nas
 import results
 from nas import launch
-from nas.audit import proxy_audit
 from nas.reporting.html_report import write_report
 from nas.screening import budgets
 
@@ -41,7 +40,6 @@ def found(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(launch, "LocalRunner", InProcess)
         patched.setattr(budgets, "SAMPLE", 16)
-        patched.setattr(proxy_audit, "REFERENCES", 40)
         return {
             name: nas.search(digits(int(name == "shifted")), study=name, store=str(store), **SETTINGS, **more)
             for name, more in settings.items()

@@ -61,7 +61,7 @@ def metadata(monkeypatch):
 
 def test_shipped_strategies_without_metadata(metadata):
     metadata()
-    assert list(installed(GROUP)) == ["guided", "nsga2", "random", "tpe"]
+    assert list(installed(GROUP)) == ["evolution", "guided", "nsga2", "random", "tpe"]
     from nas.strategies.random import Random
 
     assert load_plugin(GROUP, "random") is Random
@@ -83,7 +83,7 @@ def test_the_checkout_wins_over_a_stale_install(metadata):
         ("mine", "json:dumps", "mine"),
         ("mine", "json:dumps", "copy"),
     )
-    assert list(installed(GROUP)) == ["guided", "mine", "nsga2", "random", "tpe"]
+    assert list(installed(GROUP)) == ["evolution", "guided", "mine", "nsga2", "random", "tpe"]
     assert installed(GROUP)["random"].value == "nas.strategies.random:Random"
     assert load_plugin(GROUP, "mine").__name__ == "dumps"
 
@@ -100,7 +100,8 @@ def test_a_name_that_two_distributions_claim(metadata):
 def test_unknown_name_lists_the_valid_ones():
     for function in (load_plugin, canonical_spec):
         with pytest.raises(
-            PluginError, match=r"Unknown strategy 'rando'. Did you mean 'random'\? Valid: guided, nsga2, random, tpe"
+            PluginError,
+            match=r"Unknown strategy 'rando'. Did you mean 'random'\? Valid: evolution, guided, nsga2, random, tpe",
         ):
             function(GROUP, "rando")
 

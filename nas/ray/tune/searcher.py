@@ -13,13 +13,14 @@ import numpy as np
 from ray import tune
 from ray.tune.search.sample import Domain
 
+from nas.audit.reliance import decide
 from nas.errors import UserError
-from nas.funnel.ranking import Shortlist, entry_of
+from nas.funnel.ranking import TwoOrders, mixed
 from nas.ray.tune.problem import CHOICES, CODE, PROPOSING, SETTINGS, SPACES, TRAINING, Problem, problem_of
 from nas.screening.pool import pool
 from nas.screening.proposals import Proposal
 from nas.screening.screener import Screener
-from nas.screening.strategy_calls import new_strategy, with_strategy_score
+from nas.screening.strategy_calls import new_strategy
 from nas.seeds import seed
 from nas.spaces.choices import Domains, Primitive, replay
 from nas.spaces.loading import Spaces
@@ -28,20 +29,21 @@ from nas.strategies.contract import Trial
 METRIC = "anytime_accuracy"
 PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 """Environment variable of Tune: trials that wait for resources. Without it, a searcher's trials start one by one."""
-SHORTLIST = 4  # times the number of proposals that are used of a pool
 
 
 @dataclass(kw_only=True)
 class _Network:
     """A network that the searcher has proposed.
 
-    accuracy: anytime accuracy by epoch. ended: "", or "finished", "stopped" or "failed".
+    by_proxy: whether the proxy chose it, or the strategy. accuracy: anytime accuracy by epoch. ended: "", or
+    "finished", "stopped" or "failed".
     """
 
     choices: dict[str, Primitive]
     key: str
     generation: int
     proxy: float
+    by_proxy: bool
     accuracy: dict[int, float] = field(default_factory=dict)
     ended: str = ""
 
@@ -70,9 +72,10 @@ class Searcher(tune.search.Searcher):
 
     Notes
     -----
-    As in :func:`nas.search`, a pool is screened and ranked, and its best networks, ``generation`` of them, are proposed
-    in turn, then those of the next pool, which is based on all results by then. Trials that a scheduler stops count as
-    stopped at their last result, failed ones as no better than a constant answer.
+    As in :func:`nas.search`, a pool is screened, and proxy and strategy choose ``generation`` networks of it; the share
+    of the proxy follows from the results of its networks. They are proposed in turn, then those of the next pool, which
+    is based on all results by then. Trials that a scheduler stops count as stopped at their last result, failed
+    ones as no better than a constant answer.
 
     It maximises ``anytime_accuracy``, whatever metric ``tune.TuneConfig`` names for the scheduler and the best result.
     It holds plain data only, so Tune can pickle it, and ``tune.Tuner.restore`` continues it.
@@ -182,15 +185,32 @@ class Searcher(tune.search.Searcher):
         history = [self._trial(network) for network in self._networks.values() if network.ended]
         strategy = new_strategy(self.problem.strategy, seed(config.seed, "strategy", self._pools), history)
         rng = np.random.default_rng(seed(config.seed, "mutation", self._pools))
-        best: Shortlist[Proposal] = Shortlist(capacity=SHORTLIST * config.generation)
+        share = decide(self._comparisons(), trained=len(history)).share
+        order = np.random.default_rng(seed(config.seed, "order", self._pools))
+        by_proxy = int(share * config.generation + order.random())  # on average, the share
+        orders = TwoOrders(strategy, config.generation, with_proxy=by_proxy > 0)
         size = min(config.pool, strategy.pool_limit or config.pool)
-        for proposal in pool(screener, strategy, size, known=known, rng=rng):
+        for proposal in pool(screener, strategy, size, known=known, history=history, rng=rng):
             if isinstance(proposal, Proposal):
-                best.extend([entry_of(with_strategy_score(strategy, proposal))])
+                orders.add(proposal)
+                if orders.complete:
+                    break
+        picks = mixed(orders.by_proxy(), orders.own(), of_first=by_proxy, count=config.generation)
         return [
-            _Network(choices=dict(p.choices), key=p.key, generation=self._pools, proxy=self._proxy(p))
-            for p in (entry.payload for entry in best.ordered()[: config.generation])
+            _Network(choices=dict(p.choices), key=p.key, generation=self._pools, proxy=self._proxy(p), by_proxy=by)
+            for p, by in picks
         ]
+
+    def _comparisons(self) -> list[tuple[list[float], list[float]]]:
+        """By pool: the first accuracies of the networks that the proxy chose, and of those that the strategy chose."""
+        compared: list[tuple[list[float], list[float]]] = [([], []) for _ in range(self._pools)]
+        for network in self._networks.values():
+            group = compared[network.generation][not network.by_proxy]
+            if network.ended == "failed":
+                group.append(self.problem.score.floor)
+            elif network.accuracy:
+                group.append(network.accuracy[min(network.accuracy)])
+        return compared
 
     def _open(self) -> Screener:
         """The screener, with the options of all choices so far."""

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from nas.audit.audit import AuditRow
-from nas.audit.reliance import Reliance, reliance_changes
+from nas.audit.reliance import Reliance
 from nas.audit.savings import candidates_saved, control_comparison
 from nas.audit.wording import audit_summary, number, reliance_line, savings_text, span
 
@@ -80,21 +80,8 @@ def test_nothing_is_minus_zero():
     assert span(-45.2, -0.3, 0) == " [-45, 0]"
 
 
-def decision(relied):
-    return Reliance(relied=relied, trained=27, reason="numbers")
-
-
-def test_changes_of_reliance():
-    decisions = {g: decision(relied) for g, relied in ((10, True), (0, True), (3, False), (4, False), (11, False))}
-    assert [(generation, change.relied) for generation, change in reliance_changes(decisions)] == [
-        (3, False),
-        (10, True),
-        (11, False),
-    ]
-    assert reliance_line("dtmc", {}) == reliance_line("dtmc", {0: decision(True)}) == ""
-    assert reliance_line("dtmc", {3: decision(False)}) == (
-        "From generation 4 on, the order was the strategy's own: dtmc did not beat size (numbers)."
-    )
-    assert reliance_line("dtmc", {3: decision(False), 5: decision(True)}) == (
-        "From generation 6 on, the order was by dtmc again (numbers). This changed 2 times."
-    )
+def test_the_share_of_the_newest_generation_is_named_with_its_reason():
+    shares = {0: 0.5, 10: 0.034, 3: 1.0}
+    decisions = {g: Reliance(share=share, trained=27, reason="numbers") for g, share in shares.items()}
+    assert reliance_line("dtmc", {}) == ""
+    assert reliance_line("dtmc", decisions) == "dtmc chose 3% of the candidates of generation 11: numbers."

@@ -39,7 +39,7 @@ def study(tmp_path_factory):
 
 def test_every_candidate_has_a_status_and_a_reason(study):
     candidates = study.candidates()
-    assert set(candidates.status) <= {"outranked", "stopped", "finished", "infeasible", "duplicate"}
+    assert set(candidates.status) <= {"outranked", "stopped", "finished", "infeasible"}
     assert candidates.reason.notna().all()
     assert candidates.choices.map(json.loads).map(bool).all()
     trained = candidates[candidates.position.notna()]
@@ -60,8 +60,7 @@ def test_controls_are_different_networks(store, in_process, monkeypatch):
     candidates = search(store, train=25, generation=25, pool=60).candidates()
     trained = candidates.dropna(subset="position")
     assert not trained.key.duplicated().any()
-    assert trained.control.sum() <= 1
-    assert (candidates.status == "duplicate").sum() >= 59  # every draw has its row
+    assert trained.control.sum() == 2  # a proposal that repeats itself is changed
 
 
 def test_no_network_is_trained_twice(study):
@@ -326,7 +325,7 @@ def test_death_changes_no_decision_on_the_proxy(tmp_path, in_process, monkeypatc
     fate = Fate(monkeypatch)
     search(tmp_path / "whole.db", **settings)
     whole, decisions = content(tmp_path / "whole.db"), _decisions(tmp_path / "whole.db")
-    assert not decisions["6"]["relied"]
+    assert decisions["5"]["share"] < 0.4 < decisions["0"]["share"]
     for deadly in np.linspace(fate.events // 2, fate.events, 12, dtype=int).tolist():
         store = tmp_path / f"{deadly}.db"
         fate.after(deadly)

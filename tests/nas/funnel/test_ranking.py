@@ -1,12 +1,14 @@
 """The order of training against brute-force dominance; the shortlist against ordering everything at once."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import UserError
-from nas.funnel.ranking import Entry, Shortlist, order_of_training, with_controls
+from nas.funnel.ranking import Entry, Shortlist, mixed, order_of_training, with_controls
 
 POOLS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), max_size=30)
 
@@ -151,3 +153,28 @@ def test_generations_of_eight_share_the_count():
 def test_controls_without_ranked_candidates_are_refused():
     with pytest.raises(UserError, match="every=1"):
         with_controls("ab", "c", every=1)
+
+
+def proposals(keys):
+    """Stand-ins for proposals, of which only the key is read."""
+    return [SimpleNamespace(key=key) for key in keys]
+
+
+@given(st.permutations("abcdef"), st.permutations("abcdef"), st.integers(0, 6), st.integers(0, 8))
+def test_two_orders_are_mixed_evenly_without_repetition(first, second, of_first, count):
+    of_first = min(of_first, count)
+    mix = [(p.key, which) for p, which in mixed(proposals(first), proposals(second), of_first=of_first, count=count)]
+    assert len({key for key, _ in mix}) == len(mix) == min(count, 6)
+    if count <= 6:
+        assert sum(which for _, which in mix) == of_first
+    for length in range(len(mix)):
+        if count <= 6:
+            assert abs(sum(which for _, which in mix[:length]) - length * of_first / max(1, count)) < 1
+    for which, order in ((True, first), (False, second)):
+        places = [order.index(key) for key, by in mix if by is which]
+        assert places == sorted(places)
+
+
+def test_an_order_that_is_too_short_is_filled_by_the_other_one():
+    mix = mixed(proposals("ab"), proposals("bcde"), of_first=3, count=5)
+    assert [(p.key, which) for p, which in mix] == [("b", False), ("a", True), ("c", False), ("d", False), ("e", False)]

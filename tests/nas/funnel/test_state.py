@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nas.audit.reliance import Reliance
+from nas.audit.reliance import Reliance, chosen_by_proxy
 from nas.funnel.state import FinalsPlan, StudyState
 
 COMPLETE = {
@@ -14,8 +14,8 @@ COMPLETE = {
     "domains": {"Small/width": [16, 32], "Small/norm": [None, "batch"]},
     "screening": 1.25,
     "reliance": {
-        "0": {"relied": True, "trained": 0, "reason": "fewer than 20 candidates were trained"},
-        "1": {"relied": False, "trained": 20, "reason": "τ 0.10"},
+        "0": {"share": 0.5, "trained": 0, "reason": "no comparison yet", "ordered": [0, 2], "own": [1, 3]},
+        "1": {"share": 0.25, "trained": 20, "reason": "numbers", "ordered": [], "own": [0]},
     },
     "rejections": {"proposals": 30, "reasons": {"MACs": [20, "too many MACs"]}},
     "generations": 2,
@@ -41,9 +41,21 @@ def test_the_json_of_a_state_is_read_and_written_as_it_is(names):
 
 def test_fields_of_a_state_are_typed():
     state = StudyState.from_json(COMPLETE)
-    assert state.reliance[1] == Reliance(relied=False, trained=20, reason="τ 0.10")
+    assert state.reliance[1] == Reliance(share=0.25, trained=20, reason="numbers", own=(0,))
     assert state.finals == FinalsPlan(generations=2, epochs=5, candidates=(7, 3))
     assert (state.generations, state.seconds, state.screening) == (2, 12.5, 1.25)
+
+
+def test_decisions_of_earlier_versions_are_read():
+    stored = {
+        "reliance": {
+            "0": {"relied": True, "trained": 0, "reason": "few"},
+            "1": {"relied": False, "trained": 20, "reason": "τ 0.10"},
+        }
+    }
+    decisions = StudyState.from_json(stored).reliance
+    assert decisions[1] == Reliance(share=0.0, trained=20, reason="τ 0.10")
+    assert [chosen_by_proxy(decisions, generation, 3) for generation in (0, 1, 2)] == [True, False, True]
 
 
 def test_a_new_study_has_the_initial_state():

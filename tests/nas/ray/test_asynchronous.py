@@ -14,7 +14,6 @@ import pytest
 
 import results
 from nas import launch
-from nas.audit import proxy_audit
 from nas.errors import EnvironmentFault
 from nas.funnel.asynchronous import AsynchronousFunnel
 from nas.ray.job_files import PREFIX
@@ -29,7 +28,6 @@ from ..searching import arguments, config, nas, start, state_of, statuses, toy
 def quick(monkeypatch):
     """Little is measured before the search."""
     monkeypatch.setattr(budgets, "SAMPLE", 16)
-    monkeypatch.setattr(proxy_audit, "REFERENCES", 40)
 
 
 def search(store, scheduler="asha", evaluator="Toy", **settings):

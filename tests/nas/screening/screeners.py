@@ -30,9 +30,10 @@ def screener_over(*names, proxy="count", **settings):
     return Screener(spaces, TASK, proxy=(proxy, load_proxy(proxy)), **settings)
 
 
-def drawn(screener, size, *, known=frozenset(), seed=0):
+def drawn(screener, size, *, known=frozenset(), history=(), seed=0):
     """A pool of random proposals."""
-    return list(pool(screener, Random(seed=seed), size, known=set(known), rng=np.random.default_rng(seed)))
+    rng = np.random.default_rng(seed)
+    return list(pool(screener, Random(seed=seed), size, known=set(known), history=history, rng=rng))
 
 
 def statuses(proposals):

@@ -2,38 +2,96 @@
 
 from __future__ import annotations
 
-from nas.screening import budgets, pool
+import numpy as np
+
+from nas.screening import budgets
+from nas.screening import pool as pools
 from nas.screening.constraints import Constraints
-from nas.screening.pool import GIVE_UP_AFTER, RE_ASKS
-from nas.screening.proposals import Proposal, Rejected
+from nas.screening.pool import ASKS, GIVE_UP_AFTER, pool
+from nas.screening.proposals import Proposal
+from nas.spaces import tried
 from nas.spaces.choices import replay
+from nas.strategies.contract import Strategy, Trial
 
 from .screeners import drawn, screener_over, statuses
 
 
 def test_a_pool_has_no_duplicates_and_as_many_places_as_next_decisions():
     results = drawn(screener_over("Small"), 200)
-    assert statuses(results)["feasible"] == 200
-    keys = [p.key for p in results if isinstance(p, Proposal)]
-    assert len(set(keys)) == 200
-    assert statuses(results)["duplicate"] > 0
-    assert all(p.key in keys for p in results if isinstance(p, Rejected))
+    assert statuses(results) == {"feasible": 200}
+    assert len({p.key for p in results}) == len({repr(p.choices) for p in results}) == 200
 
 
 def test_candidates_of_the_study_are_not_proposed_again():
-    first = [p.key for p in drawn(screener_over("Small"), 100) if isinstance(p, Proposal)]
+    first = [p.key for p in drawn(screener_over("Small"), 100)]
     second = drawn(screener_over("Small"), 100, known=first)
-    assert not set(first) & {p.key for p in second if isinstance(p, Proposal)}
-    assert all(p.reason == f"The same network as {p.key}." for p in second if isinstance(p, Rejected))
+    assert len(second) == 100
+    assert not set(first) & {p.key for p in second}
 
 
-def test_a_small_space_is_proposed_completely_and_then_ends():
+def built(screener, monkeypatch):
+    """The choices that a space was asked for, noted in a list."""
+    noted, propose = [], screener.propose
+
+    def noting(decide, space=None):
+        proposal = propose(decide, space)
+        noted.append(repr(proposal.choices))
+        return proposal
+
+    monkeypatch.setattr(screener, "propose", noting)
+    return noted
+
+
+def test_a_small_space_is_proposed_completely_without_a_repetition(monkeypatch):
+    """Nine choices, which are six networks."""
+    screener = screener_over("Six")
+    choices = built(screener, monkeypatch)
+    results = drawn(screener, 500)
+    assert statuses(results) == {"feasible": 6}
+    assert len(set(choices)) == len(choices) == 9
+    choices.clear()
+    assert drawn(screener, 500, known={p.key for p in results}) == []
+    assert len(choices) == 9
+
+
+def test_choices_of_the_history_are_not_built_again(monkeypatch):
+    screener = screener_over("Six")
+    results = drawn(screener, 500)
+    domains = screener.domains
+    history = [Trial(choices=p.choices, domains=domains.of(p.choices), value=0.5) for p in results[:4]]
+    choices = built(screener, monkeypatch)
+    again = drawn(screener, 500, known={p.key for p in results[:4]}, history=history)
+    assert {p.key for p in again} == {p.key for p in results[4:]}
+    assert len(choices) == 5
+    assert not {repr(p.choices) for p in results[:4]} & set(choices)
+
+
+class Stubborn(Strategy):
+    """Proposes the first option of everything, and counts how often it is asked."""
+
+    reads_architectures = False
+    asked = 0
+
+    def ask(self):
+        self.asked += 1
+        return lambda name, options: 0
+
+
+def test_a_strategy_that_repeats_itself_is_asked_a_few_times_only():
+    strategy, screener = Stubborn(seed=0), screener_over("Small")
+    results = list(pool(screener, strategy, 50, known=set(), history=(), rng=np.random.default_rng(0)))
+    assert statuses(results) == {"feasible": 50}
+    assert strategy.asked <= 50 * ASKS
+
+
+def test_a_pool_of_known_networks_ends(monkeypatch):
+    """Without memory for choices, networks are recognised by their keys."""
+    monkeypatch.setattr(tried, "MOST_NODES", 0)
     results = drawn(screener_over("Six"), 500)
-    assert statuses(results)["feasible"] == 6
-    assert len(results) <= 6 + GIVE_UP_AFTER * 2 * RE_ASKS + 6 * 2 * RE_ASKS
-    everything = {p.key for p in results if isinstance(p, Proposal)}
-    again = drawn(screener_over("Six"), 500, known=everything)
-    assert statuses(again) == {"duplicate": GIVE_UP_AFTER * 2 * RE_ASKS}
+    assert statuses(results) == {"feasible": 6}
+    choices = built(screener := screener_over("Six"), monkeypatch)
+    assert drawn(screener, 500, known={p.key for p in results}) == []
+    assert len(choices) == GIVE_UP_AFTER
 
 
 def test_two_names_of_one_network_are_one():
@@ -59,7 +117,8 @@ def test_a_pool_gives_up_if_nothing_is_feasible(monkeypatch):
 
 
 def test_memory_of_a_pool_is_bounded(monkeypatch):
-    monkeypatch.setattr(pool, "REMEMBERED", 5)
+    monkeypatch.setattr(pools, "REMEMBERED", 5)
+    monkeypatch.setattr(tried, "MOST_NODES", 5)
     results = drawn(screener_over("Small"), 300)
     assert statuses(results)["feasible"] == 300
     assert len({p.key for p in results if isinstance(p, Proposal)}) < 300
