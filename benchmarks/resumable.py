@@ -51,13 +51,13 @@ def parser_of(doc: str, name: str, *, epochs: int, width: int, width_of: str) ->
     return parser
 
 
-def paired_difference(rows: pd.DataFrame, by: str, ours: str, control: str) -> str:
-    """Difference of mean test accuracies over the common seeds, in points, with a 95 % t-interval.
+def paired_difference(rows: pd.DataFrame, by: str, ours: str, control: str, *, value: str = "test_accuracy") -> str:
+    """Difference of mean accuracies over the common seeds, in points, with a 95 % t-interval.
 
-    rows: with ``seed`` and ``test_accuracy``; rows of equal seed are averaged. by: column with the values ``ours`` and
-    ``control``.
+    rows: with ``seed`` and the column ``value``; rows of equal seed are averaged. by: column with the values ``ours``
+    and ``control``.
     """
-    mean = rows.groupby(["seed", by]).test_accuracy.mean().unstack() * 100
+    mean = rows.groupby(["seed", by])[value].mean().unstack() * 100
     if not {ours, control} <= set(mean.columns):
         return "no rows"
     paired = (mean[ours] - mean[control]).dropna()
