@@ -135,7 +135,7 @@ def measures(rows: pd.DataFrame) -> pd.DataFrame:
     """Per training: anytime accuracy, and the negative anytime loss in nats."""
 
     def of(row: Any) -> pd.Series:
-        loss = anytime_accuracy(row.macs, -row.loss, low=LOW, high=HIGH, floor=-math.log(10))
+        loss = anytime_accuracy(row.macs, -row.loss, low=row.low, high=row.high, floor=-math.log(10))
         return pd.Series({"accuracy": row.anytime_accuracy, "-loss": loss})
 
     return rows[["key", "repeat"]].join(rows.apply(of, axis=1))
@@ -235,7 +235,7 @@ def main() -> None:
     options = parser.parse_args()
     names, scores, frame = options.proxy or list(PROXIES), Scores(options.scores), read(options.population)
     seconds = times(names, [a for _, group in frame.groupby("space") for a in group.architecture[:TIMED]])
-    results = pd.DataFrame(rank(frame, names, scores, options.half, seconds))
+    results = pd.DataFrame(rank(frame.assign(low=LOW, high=HIGH), names, scores, options.half, seconds))
     for (space, measure), rows in results.groupby(["space", "measure"], sort=False):
         print(f"\n{space}, {options.half} half, τ with {measure}; n = {rows.n.max():.0f}")
         ahead = f"{names[0]} ahead"
