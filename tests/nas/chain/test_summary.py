@@ -73,6 +73,16 @@ def test_one_stage_has_no_least_trained() -> None:
     assert summary.sentence == ""
 
 
+def test_even_training_has_no_least_trained() -> None:
+    """Without activations every learned operation has the same gradient."""
+    b = Builder(TASK)
+    x = b.conv(b.conv(b.input, 8), 8, stride=2)
+    b.head(x)
+    summary = training_summary(b.architecture(1))
+    assert len([stage for stage in summary.stages if stage.size]) == 2
+    assert summary.least_trained is None
+
+
 def test_json_and_tables() -> None:
     summary = training_summary(staged(1, 1))
     data = json.loads(json.dumps(summary.to_json(), allow_nan=False))
