@@ -112,15 +112,15 @@ class TrainingSummary:
     def least_trained(self) -> StageTraining | None:
         """The stage with the smallest share of the gradient for each of its operations.
 
-        None with less than two stages, or if no stage has less than the average of all learned operations. Vectors do
-        not count: the classifier is behind everything that could enlarge its gradient.
+        None with less than two stages, or if no stage is at least 1 % below the average of all learned operations.
+        Vectors do not count: the classifier is behind everything that could enlarge its gradient.
         """
         spatial = [stage for stage in self.stages if stage.size]
         if len(spatial) < 2:
             return None
         least = min(spatial, key=lambda stage: (stage.gradient / stage.operations, stage.stage))
         count = sum(stage.operations for stage in self.stages)
-        return least if least.gradient * count < least.operations else None
+        return least if least.gradient * count < 0.99 * least.operations else None
 
     @property
     def sentence(self) -> str:
