@@ -158,7 +158,7 @@ class StudySettings(RunSettings):
     )
     points: int = setting(4, "Operating points per network.", most=32)
     strategy: str = setting(
-        "tpe", "Strategy that proposes candidates: tpe, nsga2, random, guided, evolution or a plug-in."
+        "guided", "Strategy that proposes candidates: guided, tpe, nsga2, evolution, random or a plug-in."
     )
     proxy: str = setting("dtmc", "Proxy that orders the training.")
     evaluator: str = setting("training", "Evaluator that trains and measures candidates.")

@@ -41,7 +41,7 @@ COMMANDS = {
     "search": (DATA, "--study=short", "--space=slimmable", "--hours=0.02"),
     "stepping": SHORT,
     "store_scale": ("--candidates=200", "--repeats=1", "--csv=rows.csv"),
-    "strategies": ("--seeds=1", "--after=5", "--limit=8", "--out=rows.csv"),
+    "strategies": ("--seeds=1", "--after=5", "--limit=8", "--strategy=random", "--out=rows.csv"),
     "throttle": ("--seconds=0.01", "--network=resnet, 9 blocks"),
     "throttle_accuracy": (*SHORT, "--method=ungated", "--method=in groups"),
     "workers": ("--repeats=1", "--train=2", "--csv=rows.csv"),
@@ -58,6 +58,7 @@ LIBRARIES = {
     "resumable",
     "score_ideas",
     "step_cost",
+    "tables",
     "timing",
     "waiting",
 }
