@@ -36,6 +36,7 @@ REPEATED = {"spaces": "--space", "penalties": "--penalty", "resources": "--resou
 """Settings with several values → the option of the command line, which may be repeated."""
 KEYWORDS = {"asynchronous": "--async", "warm_start": "--from"}
 """Settings whose option cannot be a name in Python → the option."""
+DEFAULT_FINALISTS = 4
 SCHEDULERS = ("asha", "median", "hyperband")
 """Schedulers of Ray Tune, which stop trainings early in an asynchronous search; the first is the default."""
 CLIENT = "ray://"
@@ -161,7 +162,9 @@ class StudySettings(RunSettings):
         "guided", "Strategy that proposes candidates: guided, tpe, nsga2, evolution, random or a plug-in."
     )
     proxy: str = setting("dtmc", "Proxy that orders the training.")
-    evaluator: str = setting("training", "Evaluator that trains and measures candidates.")
+    evaluator: str = setting(
+        "training", "Evaluator that trains and measures candidates: training, tabular:FILE or a plug-in."
+    )
     rule: str | None = setting(
         None,
         "Training rule with its settings, such as joint or sandwich:sampled=2,soft=true.",
@@ -182,7 +185,9 @@ class StudySettings(RunSettings):
     )
     epochs: int | None = setting(None, "Epochs of partial training.", default="9, small data 21", most=100_000)
     images: int = setting(10_000, "Training images used in partial training.")
-    finalists: int = setting(4, "Candidates trained in full at the end.", most=100_000)
+    finalists: int | None = setting(
+        None, "Candidates trained in full at the end.", default="4, none if trainings are free", most=100_000
+    )
     final_epochs: int | None = setting(
         None, "Upper limit on the epochs of full training.", default="20, small data 42", most=100_000
     )
@@ -288,16 +293,25 @@ class Config(StudySettings):
         """Keyword arguments of the evaluator, beside the data."""
         return {each.name: getattr(self, each.name) for each in settings_of(Config) if description_of(each).evaluator}
 
-    def resolved(self, train_images: int) -> Config:
+    def resolved(self, train_images: int, *, free_epochs: int | None = None) -> Config:
         """Settings without open ones, with epochs for data of this size.
 
         Small data have more epochs; full training has twice as many, at least 20.
 
+        Parameters
+        ----------
+        train_images
+            Number of training images.
+        free_epochs
+            Epochs of full training, if trainings are free: there is no partial training, and no finalist.
+
         Raises
         ------
         UserError
-            Full training would be no longer than partial training.
+            Full training would be no longer than partial training, or a setting has no meaning for free trainings.
         """
+        if free_epochs is not None:
+            return self._resolved_in_full(train_images, free_epochs)
         epochs = self.epochs or min(21, max(9, 90_000 // min(self.images, train_images)))
         full = self.final_epochs or max(20, 2 * epochs)
         share = min(1.0, self.images / train_images)
@@ -309,8 +323,31 @@ class Config(StudySettings):
         waits = not self.asynchronous
         scheduler = None if waits else self.scheduler or SCHEDULERS[0]
         return replace(
-            self, epochs=epochs, final_epochs=full, asynchronous=None if waits else True, scheduler=scheduler
+            self,
+            epochs=epochs,
+            final_epochs=full,
+            finalists=DEFAULT_FINALISTS if self.finalists is None else self.finalists,
+            asynchronous=None if waits else True,
+            scheduler=scheduler,
         )
+
+    def _resolved_in_full(self, train_images: int, epochs: int) -> Config:
+        """Settings of a search without partial training: ``epochs`` epochs on all images."""
+        images = max(self.images, train_images)
+        meant = {"epochs": epochs, "final_epochs": epochs, "images": images}
+        for name in ("epochs", "final_epochs", "finalists", "images", "asynchronous"):
+            value, default = getattr(self, name), getattr(Config, name)
+            if value not in (default, False, meant.get(name)):
+                raise UserError(
+                    f"{option(name)} has no meaning with the evaluator {self.evaluator!r}: its trainings are free, so "
+                    f"every candidate is trained in full at once. Got {value}: leave it out."
+                )
+        return replace(self, epochs=epochs, final_epochs=epochs, images=images, asynchronous=None)
+
+    @property
+    def free(self) -> bool:
+        """Whether every candidate is trained in full, without finalists; resolved."""
+        return self.final_epochs is not None and self.finalists is None
 
     @property
     def full_epochs(self) -> int:
@@ -321,10 +358,14 @@ class Config(StudySettings):
     def rungs(self) -> tuple[int, ...]:
         """Epochs after which all but the best third of the candidates stop; the last is the whole schedule.
 
+        There is one if trainings are free.
+
         >>> Config(epochs=9).rungs(), Config(epochs=2).rungs()
         ((1, 3, 9), (1, 2))
         """
         assert self.epochs is not None, "resolve the settings first"
+        if self.free:
+            return (self.epochs,)
         return tuple(sorted({math.ceil(self.epochs / 9), math.ceil(self.epochs / 3), self.epochs}))
 
 

@@ -305,6 +305,8 @@ def _plan(config: Config) -> str:
     else:
         place = "generation"
     rungs = f"rungs at epochs {config.rungs()}"
+    if config.free:
+        rungs = "trainings are free, so each is in full, and there are no finalists"
     return f"Per {place}: {config.pool} proposals, {config.generation} trained; {rungs}; {workers}."
 
 

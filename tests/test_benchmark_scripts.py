@@ -28,6 +28,7 @@ COMMANDS = {
         "--csv=rows.csv",
         "--folder=runs",
     ),
+    "digits_cells": ("--limit=1", "--csv=rows.csv"),
     "kills": ("--kills=5", "--csv=rows.csv", "--folder=runs"),
     "chain_random_networks": ("--networks=1", "--images=2"),
     "driver_scale": ("--share=0.02", "--csv=rows.csv"),

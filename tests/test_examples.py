@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import runpy
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import nas
 import results
 from evaluators.training import Training
 from nas.evaluation.jobs import Job
-from nas.testing import proxy_checks, search_space_checks
+from nas.testing import TASKS, proxy_checks, search_space_checks
 
 from .nas.searching import TINY
 
@@ -107,3 +109,56 @@ def test_own_rule_trains(tmp_path):
     job = Job(candidate=0, architecture=network.to_json(), seed=0, epochs=3, until=3, images=None, folder=str(tmp_path))
     outcome = Training("digits", device="cpu").evaluate(job, lambda epoch: None)
     assert outcome.points[-1]["accuracy"] > 0.2  # twice the share of a random answer
+
+
+@pytest.fixture(scope="module")
+def benchmark_space():
+    return f"{EXAMPLES}/nasbench201.py:NASBench201"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in search_space_checks(f"{EXAMPLES}/nasbench201.py:NASBench201")])
+def test_public_benchmark_is_a_space_with_one_point(benchmark_space, name):
+    dict(search_space_checks(benchmark_space, TASKS[2:4]))[name]()
+
+
+def test_public_benchmark_is_searched(tmp_path, benchmark_space):
+    example = run_example("nasbench201.py")
+    cells = [*itertools.product(example["OPERATIONS"], repeat=6)]
+    published = pd.DataFrame(
+        {
+            "architecture": ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*cell) for cell in cells],
+            "seed": 777,
+            "valid_accuracy": [60.0 + 5 * cell.count("nor_conv_3x3") for cell in cells],
+            "test_accuracy": [59.0 + 5 * cell.count("nor_conv_3x3") for cell in cells],
+        }
+    )
+    assert example["choices_of"]("|none~0|+|skip_connect~0|none~1|+|none~0|avg_pool_3x3~1|nor_conv_1x1~2|") == {
+        "0 to 1": "none",
+        "0 to 2": "skip_connect",
+        "1 to 2": "none",
+        "0 to 3": "none",
+        "1 to 3": "avg_pool_3x3",
+        "2 to 3": "nor_conv_1x1",
+    }
+    example["table"](published).to_csv(tmp_path / "cells.csv", index=False)
+    study = nas.search(
+        "synthetic:n=300,classes=10,size=32,channels=3",
+        space=benchmark_space,
+        evaluator=f"tabular:{tmp_path / 'cells.csv'}",
+        store=str(tmp_path / "nas.db"),
+        points=1,
+        low=2.5e8,
+        max_macs=3e8,
+        pool=12,
+        generation=6,
+        train=12,
+        workers=1,
+    )
+    points = study.points()
+    assert len(points) == 12
+    assert set(points.fidelity) == {200}
+    # Without a 3×3 convolution, a network has at most 31.4 million MACs.
+    assert (points.accuracy[points.macs > 3.5e7] > 0.6).all()
+    assert (points.macs > 3.5e7).any()
+    front = study.front()
+    assert front.accuracy.max() == points.accuracy.max()

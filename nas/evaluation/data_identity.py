@@ -51,7 +51,8 @@ class DataIdentity:
         names = [name for name in {**self.parts, **other.parts} if self.parts.get(name) != other.parts.get(name)]
         if not (self.parts and other.parts and names):
             return "other data"
-        if EXAMPLES not in names and self.parts.get(EXAMPLES) and "classes" not in names:
+        of_examples = all(name.endswith(("images", "labels")) for name in names)
+        if EXAMPLES not in names and self.parts.get(EXAMPLES) and of_examples:
             return "another split or order of the same examples"
         return f"other {', '.join(name for name in names if name != EXAMPLES)}"
 

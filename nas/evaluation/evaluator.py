@@ -78,7 +78,7 @@ class Evaluator(ABC):
     threads
         Number of CPU threads.
     settings
-        Further settings of the study, as plain data.
+        Further settings of the study, as plain data. An evaluator that :attr:`reads_file` also receives ``file``.
 
     Notes
     -----
@@ -103,6 +103,17 @@ class Evaluator(ABC):
     """Name of the checkpoint in the folder of a job."""
     selects: ClassVar[bool] = False
     """Whether :meth:`evaluate` runs the final search of a job; if not, studies with a final search are rejected."""
+
+    free: ClassVar[bool] = False
+    """Whether trainings take no time, because their results are known, such as from a table.
+
+    A study then trains every candidate in full at once: its jobs use all training images, have ``until`` and ``epochs``
+    equal to :meth:`full_epochs`, and ``test=True``. There are no finalists, so every candidate is on the front.
+    """
+    reads_file: ClassVar[bool] = False
+    """Whether a file follows the name of the evaluator, as in ``tabular:table.csv``; its absolute path is the argument
+    ``file`` of the constructor. Every machine with a worker must have it.
+    """
 
     @abstractmethod
     def __init__(self, data: Any, *, device: str = "auto", threads: int = 1, **settings: Any) -> None: ...
@@ -153,6 +164,21 @@ class Evaluator(ABC):
         nas.errors.EnvironmentFault
             If no candidate can be trained: a device is missing, a server does not answer.
         """
+
+    def full_epochs(self) -> int:
+        """Epochs of full training, if trainings are :attr:`free`; other evaluators are not asked.
+
+        Returns
+        -------
+        int
+            By default 1.
+
+        Raises
+        ------
+        UserError
+            If they cannot be determined.
+        """
+        return 1
 
     def data_in_memory(self) -> LoadedData | None:
         """Return the loaded data, if the constructor accepts them in place of their specification.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,10 @@ class Job:
         :class:`nas.evaluation.operating_points.SelectionSettings`; None: no final search.
     save
         Whether to save the network although the schedule has not ended.
+    space
+        Name of the search space; empty if the architecture was not proposed.
+    choices
+        Choices of the proposal by the names that the space gave them.
     """
 
     candidate: int
@@ -53,6 +57,13 @@ class Job:
     test: bool = False
     selection: dict[str, Any] | None = None
     save: bool = False
+    space: str = ""
+    choices: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Content hash of the architecture, which identifies the candidate in the study."""
+        return self.parsed_architecture.key
 
     @cached_property
     def parsed_architecture(self) -> Architecture:

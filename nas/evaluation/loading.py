@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ def load_evaluator(name: str, data: str | LoadedData, settings: dict[str, Any]) 
     Parameters
     ----------
     name
-        Name of an installed evaluator, or ``path/file.py:Name``.
+        Name of an installed evaluator, ``path/file.py:Name``, or ``NAME:FILE`` for an evaluator that reads a file.
     data
         Data specification; or data in memory, for an evaluator that accepts them.
     settings
@@ -31,11 +32,18 @@ def load_evaluator(name: str, data: str | LoadedData, settings: dict[str, Any]) 
         If the plug-in is not an evaluator, declares invalid measures, or its constructor raises another exception than
         a UserError.
     UserError
-        As raised by the constructor.
+        As raised by the constructor; or if a file is named for an evaluator that reads none, or missing.
     """
-    plugin = load_plugin("nas.evaluators", name)
+    plugin_name, file = split_evaluator(name)
+    plugin = load_plugin("nas.evaluators", plugin_name)
     if not (isinstance(plugin, type) and issubclass(plugin, Evaluator)):
         raise PluginError(f"An evaluator must be a subclass of nas.evaluation.evaluator.Evaluator. Got {plugin!r}.")
+    if plugin.reads_file and not file:
+        raise UserError(f"The evaluator {name!r} reads a file: name it, such as --evaluator {plugin_name}:table.csv.")
+    if file and not plugin.reads_file:
+        raise UserError(f"The evaluator {plugin_name!r} reads no file. Got {name!r}: leave out {':' + file!r}.")
+    if file:
+        settings = {**settings, "file": file}
     try:
         evaluator = plugin(data, **settings)
     except UserError:
@@ -49,6 +57,27 @@ def load_evaluator(name: str, data: str | LoadedData, settings: dict[str, Any]) 
     except StoreError as error:
         raise PluginError(f"The measures of the evaluator {name!r}: {error}") from error
     return evaluator
+
+
+def split_evaluator(name: str) -> tuple[str, str]:
+    """The plug-in of an evaluator's name, and the file that follows it; empty if there is none.
+
+    >>> split_evaluator("tabular:tables/cells.csv"), split_evaluator("own.py:Own")
+    (('tabular', 'tables/cells.csv'), ('own.py:Own', ''))
+    >>> split_evaluator("own.py:Own:table.csv"), split_evaluator("training")
+    (('own.py:Own', 'table.csv'), ('training', ''))
+    """
+    in_file = re.fullmatch(r"(.*?\.py:[^:]*):(.*)", name)
+    if in_file is None and (".py:" in name or name.endswith(".py")):
+        return name, ""
+    plugin, file = in_file.groups() if in_file else name.partition(":")[::2]
+    return plugin, file
+
+
+def absolute_evaluator(name: str) -> str:
+    """The name of an evaluator with absolute paths. Raises PluginError if there is no such plug-in."""
+    plugin, file = split_evaluator(name)
+    return canonical_spec("nas.evaluators", plugin) + (f":{absolute(file)}" if file else "")
 
 
 def absolute_data(spec: str) -> str:

@@ -203,7 +203,7 @@ class AsynchronousFunnel:
         job = self.trainer.job(
             candidate,
             0,
-            self.records.architectures([candidate.id])[candidate.id],
+            self.records.proposed([candidate.id])[candidate.id],
             stage="search",
             epochs=rungs[-1],
             until=rungs[-1],

@@ -42,7 +42,12 @@ class Work:
         if limit:
             candidates = min(limit, (config.generations or math.inf) * config.generation)
             count = math.ceil(candidates / config.generation)
-        self.total = count * per_generation + config.finalists * config.seeds * config.full_epochs
+        self.total = count * per_generation
+        if config.free:
+            self.total *= config.seeds
+        else:
+            assert config.finalists is not None, "resolve the settings first"
+            self.total += config.finalists * config.seeds * config.full_epochs
         self.done = self._before = min(generations * per_generation, self.total)
 
     def add(self, images: int | None) -> None:

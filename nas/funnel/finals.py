@@ -31,7 +31,10 @@ class Finals:
         """Train the finalists. Returns a note on those that failed, or "". generations: trained so far.
 
         The finalists train one after the other if latency is limited, so that no training disturbs the measurement.
+        There are none if trainings are free.
         """
+        if self.config.free:
+            return ""
         plan = self.keeper.state.finals
         if plan is None or plan.generations != generations:
             plan = self._plan(generations)
@@ -68,6 +71,7 @@ class Finals:
     def _plan(self, generations: int) -> FinalsPlan:
         """Choose the finalists, and the epochs that fit into the time left."""
         config = self.config
+        assert config.finalists is not None, "resolve the settings first"
         curves = self.records.curves("finished") or self.records.curves("stopped")
         finalists, epochs = choose_finalists(curves, self.records.score, config.finalists), config.full_epochs
         if config.hours is not None:

@@ -8,16 +8,17 @@ Jamieson & Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from nas.config import Config
-from nas.funnel.records import Records
+from nas.funnel.records import Candidate, Records
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer
 from nas.workers.job_folder import discard
 
 
 class SuccessiveHalving:
-    """Partial training of generations."""
+    """Partial training of generations; training in full, with all repeats, if trainings are free."""
 
     def __init__(self, config: Config, records: Records, keeper: StateKeeper, trainer: CandidateTrainer):
         self.config, self.records, self.keeper, self.trainer = config, records, keeper, trainer
@@ -26,22 +27,34 @@ class SuccessiveHalving:
         """Train a generation, counted from 0, to its last rung; results that the store has are not trained again."""
         rungs = self.config.rungs()
         for epochs in rungs:
-            fidelity = self.records.rung(epochs)
-            missing = [
-                candidate
-                for candidate in self.records.candidates(generation)
-                if candidate.in_training and fidelity not in self.records.ledger[candidate.id].accuracy
-            ]
+            last = epochs == rungs[-1]
             self.trainer.train(
-                [(candidate, 0) for candidate in missing],
+                list(self._missing(generation, epochs)),
                 label=f"generation {generation + 1}: epoch {epochs} of {rungs[-1]}",
                 stage="search",
                 epochs=rungs[-1],
                 until=epochs,
-                images=self.config.images,
-                test=epochs == rungs[-1] and self.config.hours is not None,  # no time may be left for full training
+                images=None if self.config.free else self.config.images,
+                # with a time limit, no time may be left for full training
+                test=last and (self.config.free or self.config.hours is not None),
             )
-            self._decide(generation, epochs, last=epochs == rungs[-1])
+            self._decide(generation, epochs, last=last)
+
+    def _missing(self, generation: int, epochs: int) -> Iterator[tuple[Candidate, int]]:
+        """The trainings of a rung without a result, as pairs of candidate and repeat."""
+        fidelity = self.records.rung(epochs)
+        for candidate in self.records.candidates(generation):
+            if candidate.in_training:
+                if fidelity not in self.records.ledger[candidate.id].accuracy:
+                    yield candidate, 0
+                for repeat in self._repeats[1:]:
+                    if not self.records.is_tested(candidate, fidelity, repeat):
+                        yield candidate, repeat
+
+    @property
+    def _repeats(self) -> range:
+        """The repeats of a training: several only if it is in full."""
+        return range(self.config.seeds if self.config.free else 1)
 
     def _decide(self, generation: int, epochs: int, *, last: bool) -> None:
         """Stop all but the best third at a rung. A decision that is repeated after a resume is the same."""
@@ -60,4 +73,5 @@ class SuccessiveHalving:
             records.set_statuses(changes)
             self.keeper.update()
         for candidate in entered if last else entered[survivors:]:
-            discard(self.trainer.evaluator, records.folder(candidate.key, "search", 0))
+            for repeat in self._repeats:
+                discard(self.trainer.evaluator, records.folder(candidate.key, "search", repeat))

@@ -12,7 +12,7 @@ from nas.funnel.state import StateKeeper
 DEFAULT_TRAIN = 36  # candidates, if there is no limit
 FIRST_FAILURES, MOST_FAILURES = 3, 10
 """Failed candidates, one after the other, that end a search: before the first result, and after it."""
-SEARCH_SHARE = 0.6  # of --hours; the rest is for full training
+SEARCH_SHARE = 0.6  # of --hours; the rest is for full training of the finalists
 
 
 class Limits:
@@ -43,7 +43,8 @@ class Limits:
     def time_used(self, typical: float) -> str | None:
         """The reason why nothing more is trained that takes ``typical`` seconds; None if there is time."""
         hours = self.config.hours
-        if hours is not None and self.keeper.clock.elapsed() + 0.5 * typical > SEARCH_SHARE * hours * 3600:
+        share, ahead = (1.0, typical) if self.config.free else (SEARCH_SHARE, 0.5 * typical)
+        if hours is not None and self.keeper.clock.elapsed() + ahead > share * hours * 3600:
             return f"the search's share of {hours:g} hours was used"
         return None
 

@@ -16,7 +16,7 @@ from nas.evaluation.jobs import Outcome
 from nas.funnel.ledger import Ledger
 from nas.funnel.warm_start import EarlierStudy
 from nas.representation.architecture import Architecture
-from nas.screening.proposals import Proposal, Rejected
+from nas.screening.proposals import Proposal, Rejected, own_choices
 from nas.spaces.choices import Domains
 from nas.strategies.contract import Trial
 from nas.workers.runner import Failure
@@ -58,6 +58,18 @@ class Candidate:
     def in_training(self) -> bool:
         """Whether partial training has not ended."""
         return self.status in ("queued", "training")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedNetwork:
+    """What a candidate's job carries of its proposal.
+
+    architecture: as JSON data. choices: by the names that the space gave them.
+    """
+
+    architecture: dict[str, Any]
+    space: str
+    choices: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +135,21 @@ class Records:
         """The candidates with these ids, in order of proposal."""
         return [Candidate(**row) for row in self._writer.rows(ids=numbers, columns=_COLUMNS)]
 
-    def architectures(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Proposed architectures as JSON data, by id of the candidate, read from the store at every call."""
-        rows = self._writer.rows(ids=numbers, columns=["id", "architecture"])
-        return {row["id"]: row["architecture"] for row in rows}
+    def proposed(self, numbers: Iterable[int]) -> dict[int, ProposedNetwork]:
+        """Proposed networks by id of the candidate, read from the store at every call."""
+        rows = self._writer.rows(ids=numbers, columns=["id", "space", "choices", "architecture"])
+        return {
+            row["id"]: ProposedNetwork(
+                architecture=row["architecture"],
+                space=row["space"],
+                choices=own_choices(row["space"], row["choices"]),
+            )
+            for row in rows
+        }
 
     def architecture(self, number: int) -> Architecture:
         """The proposed architecture of a candidate, read from the store at every call."""
-        return Architecture.from_json(self.architectures([number])[number])
+        return Architecture.from_json(self.proposed([number])[number].architecture)
 
     def history(self, domains: Domains, *, with_architecture: bool) -> list[Trial]:
         """The trials that a strategy learns from: of all candidates that ended, or of ``HISTORY`` of them.

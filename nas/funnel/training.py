@@ -11,13 +11,13 @@ from nas.evaluation.jobs import Job, Outcome
 from nas.funnel.activity import ActivityRecord
 from nas.funnel.eta import Display
 from nas.funnel.patience import TrialPatience
-from nas.funnel.records import Candidate, Records
+from nas.funnel.records import Candidate, ProposedNetwork, Records
 from nas.representation.architecture import Architecture
 from nas.seeds import seed
 from nas.workers.job_folder import discard
 from nas.workers.runner import Failure, Runner
 
-READ_AT_ONCE = 32  # architectures
+READ_AT_ONCE = 32  # networks
 OVERTIME = 1.05  # of --hours: then running training is stopped
 
 
@@ -88,11 +88,11 @@ class CandidateTrainer:
         running: dict[str, tuple[Candidate, int]] = {}
 
         def jobs() -> Iterator[Job]:
-            for (candidate, repeat), architecture in self._with_architectures(repeats):
+            for (candidate, repeat), network in self._with_networks(repeats):
                 job = self.job(
                     candidate,
                     repeat,
-                    architecture,
+                    network,
                     stage=stage,
                     epochs=epochs,
                     until=until,
@@ -124,21 +124,21 @@ class CandidateTrainer:
         self.runner.run(jobs(), done, progress, patience)
         self.activity.ended()
 
-    def _with_architectures(
+    def _with_networks(
         self, repeats: Sequence[tuple[Candidate, int]]
-    ) -> Iterator[tuple[tuple[Candidate, int], dict[str, Any]]]:
-        """Candidates and repeats with the candidate's architecture, of which few are in memory."""
+    ) -> Iterator[tuple[tuple[Candidate, int], ProposedNetwork]]:
+        """Candidates and repeats with the candidate's network, of which few are in memory."""
         for start in range(0, len(repeats), READ_AT_ONCE):
             chunk = repeats[start : start + READ_AT_ONCE]
-            architectures = self.records.architectures(candidate.id for candidate, _ in chunk)
+            networks = self.records.proposed(candidate.id for candidate, _ in chunk)
             for candidate, repeat in chunk:
-                yield (candidate, repeat), architectures[candidate.id]
+                yield (candidate, repeat), networks[candidate.id]
 
     def job(
         self,
         candidate: Candidate,
         repeat: int,
-        architecture: dict[str, Any],
+        network: ProposedNetwork,
         *,
         stage: str,
         epochs: int,
@@ -147,12 +147,12 @@ class CandidateTrainer:
         test: bool,
         selection: Callable[[Architecture], dict[str, Any] | None] = lambda architecture: None,
     ) -> Job:
-        """The job that trains a candidate; see :meth:`train`. architecture: of the candidate, as JSON data."""
-        parsed = Architecture.from_json(architecture)
+        """The job that trains a candidate; see :meth:`train`. network: of the candidate."""
+        parsed = Architecture.from_json(network.architecture)
         return Job.of(
             parsed,
             candidate=candidate.id,
-            architecture=architecture,
+            architecture=network.architecture,
             seed=seed(self.config.seed, parsed.network_key, repeat),
             epochs=epochs,
             until=until,
@@ -160,6 +160,8 @@ class CandidateTrainer:
             folder=self.records.folder(candidate.key, stage, repeat),
             test=test,
             selection=selection(parsed),
+            space=network.space,
+            choices=network.choices,
         )
 
     def record_outcome(self, candidate: Candidate, repeat: int, job: Job, outcome: Outcome) -> None:

@@ -314,7 +314,7 @@ def _stages(study: Study) -> tuple[Stage, ...]:
 
 
 def _is_partial(study: Study, evaluations: pd.DataFrame) -> pd.Series:
-    """Which evaluations are rungs of partial training."""
+    """Which evaluations are rungs of partial training, or the full training of a search without finalists."""
     config = study.config
     return evaluations.epochs.isin(config.rungs()) & (evaluations.images <= config.images) & (evaluations.repeat == 0)
 
@@ -334,7 +334,7 @@ def _progress(study: Study) -> Picture:
         alt=f"Best anytime accuracy after each of {len(shown)} partially trained candidates; "
         f"after the last one {shown.accuracy.max():.2%}",
         caption=f"Each candidate at the last rung that it reached, after {duration(rungs.seconds.max())} of training "
-        "at most. The full training of the finalists is not shown.",
+        f"at most.{'' if study.config.free else ' The full training of the finalists is not shown.'}",
     )
 
 

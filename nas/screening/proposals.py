@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from nas.representation.architecture import Architecture
 from nas.spaces.choices import Primitive
@@ -41,6 +42,16 @@ class Rejected:
     reason: str
     key: str | None = None
     traceback: str | None = None
+
+
+def own_choices(space: str, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices of a proposal by the names that its space gave them.
+
+    >>> own_choices("cells", {"space": "cells", "cells/width": 8})
+    {'width': 8}
+    """
+    prefix = f"{space}/"
+    return {name.removeprefix(prefix): value for name, value in choices.items() if name.startswith(prefix)}
 
 
 def outranked(proposal: Proposal, place: int | None = None) -> Rejected:

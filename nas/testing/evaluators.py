@@ -25,6 +25,8 @@ from results.measures import Measure, check_declaration
 DATA = "synthetic:n=120,classes=3,size=8,channels=1"
 """Data of the checks, a specification as in ``nas data``."""
 EPOCHS = 2
+SPACE, CHOICES = "sample", {"width": 8}
+"""Space and choices of the jobs of the checks."""
 VARYING = ("latency_ms",)
 """Measures of the machine, which differ between equal jobs."""
 
@@ -37,7 +39,9 @@ def evaluator_checks(
     Parameters
     ----------
     evaluator : type or str
-        A subclass of :class:`nas.evaluation.evaluator.Evaluator`, or its name or ``file.py:Name``.
+        A subclass of :class:`nas.evaluation.evaluator.Evaluator`, or its name or ``file.py:Name``. One that reads a
+        file receives it as the setting ``file``. One whose trainings are free must know the trainings of the checks:
+        space :data:`SPACE`, choices :data:`CHOICES`, 1 and 2 epochs.
     data : str
         Small data, as the evaluator takes them.
     varying : sequence of str
@@ -108,6 +112,8 @@ class _Tested:
                 images=None,
                 folder=folder,
                 test=True,
+                space=SPACE,
+                choices=dict(CHOICES),
             )
             yield replace(job, **changes)
 
@@ -216,6 +222,8 @@ def _test_images_only_on_request(tested: _Tested) -> None:
 
 
 def _uses_the_images_of_the_job(tested: _Tested) -> None:
+    if tested.evaluator.free:  # its jobs use all images
+        return
     images = tested.info.train_images // 2
     with tested.job(images=images) as job:
         outcome, _ = tested.evaluate(job)
@@ -295,6 +303,14 @@ def _discards(tested: _Tested) -> None:
     require(not left, f"discard must remove the checkpoint. {evaluator.checkpoint} is still there.")
 
 
+def _full_epochs(tested: _Tested) -> None:
+    if tested.evaluator.free:
+        epochs = tested.new().full_epochs()
+        require(
+            type(epochs) is int and epochs >= 1, f"full_epochs must be a whole number of at least 1. Got {epochs!r}."
+        )
+
+
 def _global_randomness(tested: _Tested) -> None:
     with tested.job() as job, global_randomness_untouched():
         tested.evaluate(job)
@@ -319,5 +335,6 @@ _CHECKS = (
     _continues,
     _saves_the_network,
     _discards,
+    _full_epochs,
     _global_randomness,
 )

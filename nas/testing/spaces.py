@@ -8,6 +8,7 @@ import math
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -37,6 +38,10 @@ refuse some of the tasks, but not all.
 """
 PROPOSALS = 24
 """Random proposals of each check, per task."""
+POINTS = (4, 1, 2, 3)
+"""Numbers of operating points of the proposals, the usual one first. A space may refuse some of them."""
+LARGE_POINTS = (5, 6, 7, 8)
+"""Numbers of which one is tried if a space refuses all of :data:`POINTS`; it may not refuse all of these too."""
 
 
 def search_space_checks(space: Any, tasks: Sequence[Task] = TASKS) -> list[Check]:
@@ -47,7 +52,8 @@ def search_space_checks(space: Any, tasks: Sequence[Task] = TASKS) -> list[Check
     space : object, type or str
         A search space, its class, or its name or ``file.py:Name``.
     tasks : sequence of Task
-        The tasks that proposals are made for. A task that the space refuses with a UserError is skipped.
+        The tasks that proposals are made for. A task that the space refuses with a UserError is skipped, and so is a
+        number of operating points among :data:`POINTS`.
 
     Returns
     -------
@@ -75,7 +81,10 @@ def check_search_space(space: Any, tasks: Sequence[Task] = TASKS) -> None:
 
 @dataclass(frozen=True)
 class _Space:
-    """A search space under test, with the tasks."""
+    """A search space under test, with the tasks.
+
+    The numbers of operating points are found by asking: the space refuses the others with a UserError.
+    """
 
     subject: Subject
     tasks: tuple[Task, ...]
@@ -83,8 +92,29 @@ class _Space:
     def new(self) -> SearchSpace:
         return self.subject.instance()
 
-    def proposals(self, points: int = 4) -> Iterator[tuple[Task, Choices, Architecture | _Invalid]]:
-        """Random proposals for every task that the space accepts; the reason for an architecture that was rejected."""
+    @cached_property
+    def points(self) -> tuple[int, ...]:
+        """The numbers of operating points that the space serves for some task, the usual one first; 4 if none."""
+
+        def serves(points: int) -> bool:
+            return any(self.refusal(task, points) is None for task in self.tasks)
+
+        return tuple(filter(serves, POINTS)) or (next(filter(serves, LARGE_POINTS), POINTS[0]),)
+
+    def refusal(self, task: Task, points: int) -> str | None:
+        """The message with which the space refuses a task or a number of points; None if it serves both."""
+        try:
+            _propose(self.new(), task, points, at_random(np.random.default_rng(0)), Domains())
+        except _Refusal as refusal:
+            return str(refusal)
+        return None
+
+    def proposals(self, points: int | None = None) -> Iterator[tuple[Task, Choices, Architecture | _Invalid]]:
+        """Random proposals for every task that the space accepts; the reason for an architecture that was rejected.
+
+        points: the usual number by default, if the space serves it.
+        """
+        points = points or self.points[0]
         space, rng = self.new(), np.random.default_rng(0)
         for task in self.tasks:
             for _ in range(PROPOSALS):
@@ -93,7 +123,7 @@ class _Space:
                 except _Refusal:
                     break
 
-    def valid(self, points: int = 4) -> list[tuple[Task, Choices, Architecture]]:
+    def valid(self, points: int | None = None) -> list[tuple[Task, Choices, Architecture]]:
         """The random proposals that were not rejected."""
         return [
             (task, choices, network)
@@ -113,7 +143,7 @@ class _Invalid:
 
 
 class _Refusal(Exception):
-    """The space does not serve a task."""
+    """The space does not serve a task or a number of operating points."""
 
 
 def _propose(
@@ -141,14 +171,17 @@ def _constructible(space: _Space) -> None:
 
 
 def _serves_or_refuses(space: _Space) -> None:
-    instance, refusals = space.new(), []
+    refusals = []
     for task in space.tasks:
-        try:
-            _propose(instance, task, 4, at_random(np.random.default_rng(0)), Domains())
-        except _Refusal as refusal:
-            require(str(refusal).strip(), f"A refusal must have a message. Got none for {task.input_shape=}.")
-            refusals.append(str(refusal))
-    require(len(refusals) < len(space.tasks), f"A space must serve some task. It refused all: {refusals[:1]}.")
+        refusal = space.refusal(task, space.points[0])
+        if refusal is not None:
+            require(refusal.strip(), f"A refusal must have a message. Got none for {task.input_shape=}.")
+            refusals.append(refusal)
+    numbers = f"{min(POINTS)} to {max(LARGE_POINTS)}"
+    require(
+        len(refusals) < len(space.tasks),
+        f"A space must serve some task with {numbers} operating points. It refused all: {refusals[:1]}.",
+    )
 
 
 def _returns_architectures(space: _Space) -> None:
@@ -172,10 +205,14 @@ def _few_invalid(space: _Space) -> None:
 
 
 def _points_as_asked(space: _Space) -> None:
-    for points in (1, 2, 3, 4):
+    for points in space.points:
         for _, _, network in space.valid(points):
             got = len(network.points)
-            require(got == points, f"The architecture must have {points} operating points, as requested. Got {got}.")
+            require(
+                got == points,
+                f"The architecture must have {points} operating points, as requested. Got {got}: refuse other numbers "
+                "with a UserError.",
+            )
 
 
 def _options_stay(space: _Space) -> None:
@@ -184,14 +221,14 @@ def _options_stay(space: _Space) -> None:
         domains = Domains()
         with contextlib.suppress(_Refusal):
             for _ in range(PROPOSALS):
-                _propose(instance, task, 4, at_random(rng), domains)
+                _propose(instance, task, space.points[0], at_random(rng), domains)
 
 
 def _deterministic(space: _Space) -> None:
     instance = space.new()
     for task, choices, network in reversed(space.valid()):
         for other, origin in ((instance, "the same object, in another order"), (space.new(), "a new object")):
-            again, repeated = _propose(other, task, 4, replay(choices), Domains())
+            again, repeated = _propose(other, task, space.points[0], replay(choices), Domains())
             same = not isinstance(repeated, _Invalid) and repeated.key == network.key and list(again) == list(choices)
             require(same, f"Equal choices must give an equal architecture. They did not for {origin}: {choices}.")
 
@@ -205,7 +242,7 @@ def _varied(space: _Space) -> None:
 
 
 def _costs_grow(space: _Space) -> None:
-    for points in (1, 4):
+    for points in space.points[:2]:
         for _, choices, network in space.valid(points):
             costs = [subnetwork_macs(network.topology, point) for point in network.points]
             good = costs[0] > 0 and min(params(network)) > 0 and all(a < b for a, b in pairwise(costs))
@@ -230,7 +267,7 @@ def _canonical(space: _Space) -> None:
 def _picklable(space: _Space) -> None:
     copy = pickle.loads(pickle.dumps(space.new()))
     for task, choices, network in space.valid()[:5]:
-        _, again = _propose(copy, task, 4, replay(choices), Domains())
+        _, again = _propose(copy, task, space.points[0], replay(choices), Domains())
         same = not isinstance(again, _Invalid) and again.key == network.key
         require(same, f"A pickled copy must propose the same architecture. It did not for {choices}.")
 
@@ -284,7 +321,7 @@ def _built(space: _Space) -> Iterator[tuple[Task, int, float, list[BuiltReferenc
     if not isinstance(instance, ReferringSpace):
         return
     for task in space.tasks:
-        for points in (1, 4):
+        for points in space.points[:2]:
             try:
                 built = built_references(instance, task, points=points)
             except PluginError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nas.evaluation.data_identity import DataIdentity, checked_evaluator
 from nas.evaluation.faults import fault_of
 from nas.evaluation.jobs import Job
-from nas.evaluation.loading import data_files, load_evaluator
+from nas.evaluation.loading import data_files, load_evaluator, split_evaluator
 from nas.workers.job_folder import job_folder
 from nas.workers.machines import Machine
 from nas.workers.outcome_checks import checked_outcome
@@ -55,7 +55,9 @@ class EvaluatorCall:
     @property
     def files(self) -> tuple[str, ...]:
         """Paths that every machine with a worker must have."""
-        return data_files(self.data, self.settings) if isinstance(self.data, str) else ()
+        _, file = split_evaluator(self.evaluator)
+        of_data = data_files(self.data, self.settings) if isinstance(self.data, str) else ()
+        return (*of_data, *([file] if file else []))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, inverse of :meth:`from_json`, with a data specification."""

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import runpy
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from nas.evaluation.jobs import Diverged, Outcome
 from nas.proxies.contract import proxy
 from nas.representation.architecture import macs, params
 from nas.representation.elements import Task
+from nas.spaces.choices import Domains, Recorder, replay
 from results.measures import Measure, built_in
 
 TASK = Task(input_shape=(1, 8, 8), num_classes=10)
@@ -101,6 +103,26 @@ class Toy(Evaluator):
                 point |= {"test_accuracy": 0.98 * accuracy, "test_loss": 2 - accuracy}
             points.append(point)
         return points
+
+
+class Free(Toy):
+    """Its trainings are free: 7 epochs each."""
+
+    free = True
+
+    def full_epochs(self):
+        return 7
+
+
+class Rebuilds(Toy):
+    """Fails unless the choices of a job lead to its architecture."""
+
+    def evaluate(self, job, report):
+        spaces = runpy.run_path(str(Path(__file__).with_name("spaces.py")))
+        rebuilt = spaces[job.space]().architecture(Recorder(replay(job.choices), Domains()), TASK)
+        if rebuilt.canonical.key != job.key:
+            raise ValueError(f"{job.choices} of {job.space} lead to {rebuilt.key}, and the job has {job.key}.")
+        return super().evaluate(job, report)
 
 
 def chosen(job, share=3):

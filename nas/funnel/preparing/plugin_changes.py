@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.config import Config
 from nas.errors import PluginError
+from nas.evaluation.loading import split_evaluator
 from nas.plugins import identity, installed
 from nas.plugins.code import Plugin
 from nas.screening.proposals import Proposal
@@ -43,7 +44,7 @@ def named_plugins(config: Config, objects: Iterable[str] = ()) -> list[Plugin]:
     plugins += [
         ("nas.strategies", config.strategy),
         ("nas.proxies", config.proxy),
-        ("nas.evaluators", config.evaluator),
+        ("nas.evaluators", split_evaluator(config.evaluator)[0]),
     ]
     if config.rule:
         plugins.append(("nas.training_rules", parse_rule(config.rule).rule))

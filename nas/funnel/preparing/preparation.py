@@ -12,7 +12,7 @@ from nas.config import Config, option, store_option
 from nas.errors import PluginError, UserError
 from nas.evaluation.data_identity import DataIdentity
 from nas.evaluation.evaluator import DataInfo, Evaluator
-from nas.evaluation.loading import absolute_data, check_device, load_evaluator
+from nas.evaluation.loading import absolute_data, absolute_evaluator, check_device, load_evaluator
 from nas.evaluation.training_rules import load_rule
 from nas.files import absolute
 from nas.funnel.driver import StudyParts
@@ -67,7 +67,7 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
         raise UserError(
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
-    config = config.resolved(info.train_images)
+    config = config.resolved(info.train_images, free_epochs=evaluator.full_epochs() if evaluator.free else None)
     screener = screener_of(config, info.task, spaces)
     return StudyParts(config=config, strategy=strategy, evaluator=evaluator, info=info, screener=screener)
 
@@ -168,7 +168,7 @@ def canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         spaces=tuple(s if s in objects else canonical_spec("nas.search_spaces", s) for s in config.spaces),
         strategy=canonical_spec("nas.strategies", config.strategy),
         proxy=canonical_spec("nas.proxies", config.proxy),
-        evaluator=canonical_spec("nas.evaluators", config.evaluator),
+        evaluator=absolute_evaluator(config.evaluator),
         data=absolute_data(config.data),
         hierarchy=config.hierarchy and str(absolute(config.hierarchy)),
         files=config.files and _files_place(config.files),

@@ -113,6 +113,11 @@ def problem_of(data: str, space: Spaces, settings: Mapping[str, Any], valid: Ite
     plugins = named_plugins(config, objects)
     trust_named(*(spec for _, spec in plugins))
     parts = prepared(config, objects)
+    if parts.config.free:
+        raise UserError(
+            f"Trials of Ray Tune train epoch by epoch. Got the evaluator {config.evaluator!r}, whose trainings are "
+            "free: use nas.search, which trains in full at once."
+        )
     measured = budget_range(parts.screener, config.seed)
     check_repeatable(lambda: evaluator_of(config), config.data, parts.info)
     return Problem(

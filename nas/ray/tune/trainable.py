@@ -21,9 +21,8 @@ from nas.evaluation.jobs import Job, Outcome
 from nas.funnel.preparing.preparation import evaluator_of
 from nas.ray.job_files import working_folder
 from nas.ray.tune.problem import CHOICES, CODE, SETTINGS, SPACES, SentCode
-from nas.representation.architecture import Architecture
 from nas.representation.elements import Task
-from nas.screening.proposals import Rejected
+from nas.screening.proposals import Proposal, Rejected, own_choices
 from nas.screening.screener import screener_of
 from nas.seeds import seed
 from nas.spaces.choices import replay
@@ -129,7 +128,8 @@ class Trainable(tune.Trainable):
             identity = DataIdentity(fingerprint=settings["data_fingerprint"])
             self._evaluator, self._info = checked_evaluator(lambda: evaluator_of(resolved), resolved.data, identity)
             self._evaluated = settings
-        architecture = _architecture(resolved, self._info.task, objects, config[CHOICES])
+        proposal = _proposal(resolved, self._info.task, objects, config[CHOICES])
+        architecture = proposal.architecture
         self._score = Score(low=settings["low"], high=settings["high"], floor=settings["floor"])
         self._key, self._epoch = architecture.key, 0
         assert resolved.epochs is not None
@@ -142,6 +142,8 @@ class Trainable(tune.Trainable):
             images=resolved.images,
             folder=self._folder,
             save=True,
+            space=proposal.space,
+            choices=own_choices(proposal.space, proposal.choices),
         )
 
     def _result(self, outcome: Outcome) -> dict[str, Any]:
@@ -160,12 +162,10 @@ def _config(settings: Mapping[str, Any]) -> Config:
     return Config(study="tune", **{**values, "spaces": tuple(settings["spaces"])})
 
 
-def _architecture(
-    config: Config, task: Task, objects: Mapping[str, SearchSpace], choices: Mapping[str, Any]
-) -> Architecture:
-    """The network of stored choices."""
+def _proposal(config: Config, task: Task, objects: Mapping[str, SearchSpace], choices: Mapping[str, Any]) -> Proposal:
+    """The proposal of stored choices."""
     screener = screener_of(replace(config, proxy="macs"), task, load_spaces(config.spaces, objects))
     proposal = screener.propose(replay(choices))
     if isinstance(proposal, Rejected):
         raise PluginError(f"The choices of a trial must give a network, as they did when proposed. {proposal.reason}")
-    return proposal.architecture
+    return proposal

@@ -16,6 +16,9 @@ from nas.representation.architecture import Architecture
 from ..searching import PLUGINS
 from .failing import fails
 
+SAMPLE = Path(__file__).resolve().parents[2] / "evaluators" / "tabular" / "sample.csv"
+NEEDED = {"tabular": {"file": str(SAMPLE)}}
+"""Settings without which an evaluator cannot be made."""
 EXAMPLE = f"{Path(__file__).resolve().parents[3]}/examples/own_evaluator.py:Robust"
 Toy = load_plugin("nas.evaluators", f"{PLUGINS / 'toy.py'}:Toy")
 
@@ -25,7 +28,7 @@ Toy = load_plugin("nas.evaluators", f"{PLUGINS / 'toy.py'}:Toy")
     [
         pytest.param(check, id=f"{name.rpartition('/')[2]}-{check_name}")
         for name in (*installed("nas.evaluators"), EXAMPLE)
-        for check_name, check in testing.evaluator_checks(name)
+        for check_name, check in testing.evaluator_checks(name, **NEEDED.get(name, {}))
     ],
 )
 def test_installed_evaluators_and_the_example(check):
@@ -229,6 +232,15 @@ class Keeps(Good):
         pass
 
 
+class NoEpochs(Good):
+    """Its trainings are free, and have no epochs."""
+
+    free = True
+
+    def full_epochs(self):
+        return 0
+
+
 class Global(Good):
     """It seeds the global generator."""
 
@@ -262,6 +274,7 @@ BROKEN = [
     ("saves_the_network", SavesEarly, "only after the whole schedule"),
     ("saves_the_network", SavesAnother, "the measured points"),
     ("discards", Keeps, "still there"),
+    ("full_epochs", NoEpochs, "at least 1. Got 0"),
     ("global_randomness", Global, "Global random state"),
 ]
 

@@ -95,6 +95,24 @@ class FourPoints(Good):
         return super().architecture(choose, task, points=4)
 
 
+class OnePoint(Good):
+    """It has one operating point, and says so."""
+
+    def architecture(self, choose, task, *, points=4):
+        if points != 1:
+            raise UserError(f"These networks have one operating point. Got {points=}: add --points 1.")
+        return super().architecture(choose, task, points=1)
+
+
+class SixPoints(Good):
+    """It has six operating points, and says so."""
+
+    def architecture(self, choose, task, *, points=4):
+        if points != 6:
+            raise UserError(f"These networks have six operating points. Got {points=}.")
+        return super().architecture(choose, task, points=6)
+
+
 class ShiftingOptions(Good):
     """Options depend on an answer that is not in the name."""
 
