@@ -53,7 +53,7 @@ def training_scores(architecture: Architecture) -> tuple[float, ...]:
             chains[key] = _balance_and_view(topology, chain), len(chain), _associations(topology, point)
         terms, learned, most = chains[key]
         pairs = filter(None, map(min, active_pairs(topology, point), most))
-        levels.append(terms + math.log(math.prod(pairs)) / learned if learned else 0.0)
+        levels.append(terms + sum(map(math.log, pairs)) / learned if learned else 0.0)
     return tuple(levels)
 
 
@@ -67,12 +67,10 @@ def _associations(topology: Topology, point: Subnetwork) -> list[float]:
 def _balance_and_view(topology: Topology, chain: tuple[TrainedOperation, ...]) -> float:
     """The first two terms of :func:`training_scores`."""
     balance = view = 0.0
-    for trained in chain:
-        kernel = topology.operations[trained.operation].kernel
-        reach = (max(kernel, default=1) + 1) / 2
-        bands = math.exp(_entropy(trained.high_signal) + _entropy(trained.high_gradient))
-        balance -= trained.importance * math.log(trained.importance)
-        view += trained.importance * reach * bands
+    for o, _, high_signal, _, high_gradient, importance in chain:
+        reach = (max(topology.operations[o].kernel, default=1) + 1) / 2
+        balance -= importance * math.log(importance)
+        view += importance * reach * math.exp(_entropy(high_signal) + _entropy(high_gradient))
     return balance + math.log(view) if chain else 0.0
 
 

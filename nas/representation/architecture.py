@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any, Literal
@@ -20,9 +20,8 @@ from nas.representation.topology import Topology
 
 NORM_POLICIES = ("shared", "per_point", "recalibrated")
 
-_map_state = attrgetter(*(f.name for f in fields(FeatureMap)))
-_operation_state = attrgetter(*(f.name for f in fields(Operation)))
-_point_state = attrgetter(*(f.name for f in fields(Subnetwork)))
+_values = {cls: attrgetter(*(f.name for f in fields(cls))) for cls in (FeatureMap, Operation, Subnetwork)}
+"""The function that returns the values of an element, as a tuple."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +118,7 @@ class Architecture:
     @cached_property
     def network_key(self) -> str:
         """Content hash without the training rule, 16 hexadecimal digits; it seeds the training."""
-        return hashlib.sha256(repr(self._network_state()).encode()).hexdigest()[:16]
+        return hashlib.sha256(self._network_text().encode()).hexdigest()[:16]
 
     @cached_property
     def key(self) -> str:
@@ -127,17 +126,18 @@ class Architecture:
         state = (self.network_key, self.training.rule, self.training.settings)
         return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
-    def _network_state(self) -> tuple[Any, ...]:
-        """The values that are hashed; their order and number must not change, or stored keys become invalid."""
-        trimmed = self.canonical
-        return (
-            (self.task.input_shape, self.task.num_classes, self.task.hierarchy, self.task.metric),
-            [_map_state(m) for m in trimmed.topology.maps],
-            [_operation_state(o) for o in trimmed.topology.operations],
-            [_point_state(p) for p in trimmed.points],
-            self.norm,
-            *((m.components, m.always) for m in trimmed.topology.gated),
-        )
+    def _network_text(self) -> str:
+        """The text that is hashed: the repr of a tuple of values. It must not change, or stored keys become invalid."""
+        task, trimmed = self.task, self.canonical
+        parts = [
+            repr((task.input_shape, task.num_classes, task.hierarchy, task.metric)),
+            f"[{', '.join(map(_text, trimmed.topology.maps))}]",
+            f"[{', '.join(map(_text, trimmed.topology.operations))}]",
+            repr([_values[Subnetwork](point) for point in trimmed.points]),
+            repr(self.norm),
+            *(repr((module.components, module.always)) for module in trimmed.topology.gated),
+        ]
+        return f"({', '.join(parts)})"
 
     def to_json(self) -> dict[str, Any]:
         """The architecture as plain JSON data; the inverse of :meth:`from_json`.
@@ -248,6 +248,12 @@ def params(architecture: Architecture) -> tuple[int, ...]:
         One per operating point, as of ``network.extract(level)``.
     """
     return tuple(subnetwork_params(architecture.topology, point) for point in architecture.points)
+
+
+@lru_cache(maxsize=16384)  # networks have few different parts
+def _text(part: FeatureMap | Operation) -> str:
+    """The repr of the values of a part."""
+    return repr(_values[type(part)](part))
 
 
 def _to_dict(item: Any) -> dict[str, Any]:

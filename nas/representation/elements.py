@@ -168,6 +168,10 @@ class FeatureMap:
             raise InvalidArchitecture(
                 f"slices must ascend from at least 1 and end at channels={self.channels}. Got {slices=}."
             )
+        if not _are_str((self.merge, self.activation, self.scale)):
+            raise InvalidArchitecture(
+                f"merge, activation and scale must be str. Got {self.merge!r}, {self.activation!r}, {self.scale!r}."
+            )
         if self.merge not in ("sum", "concat"):
             raise InvalidArchitecture(f"merge must be 'sum' or 'concat'. Got {self.merge!r}.")
         if self.merge == "concat" and len(slices) > 1:
@@ -244,11 +248,13 @@ class Operation:
                 "source, target, groups, kernel, stride and padding must be ints. Got "
                 f"{self.source!r}, {self.target!r}, {self.groups!r}, {kernel=}, {stride=}, {padding=}."
             )
-        if not (isinstance(self.kind, str) and type(self.bias) is type(self.optional) is bool):
+        if not _are_str((self.kind, self.wiring, *self.before, *self.after)):
             raise InvalidArchitecture(
-                "kind must be a name, bias and optional must be bool. "
-                f"Got {self.kind!r}, {self.bias!r}, {self.optional!r}."
+                "kind must be a name, wiring and the steps in before and after must be str. "
+                f"Got {self.kind!r}, {self.wiring!r}, {self.before=}, {self.after=}."
             )
+        if not type(self.bias) is type(self.optional) is bool:
+            raise InvalidArchitecture(f"bias and optional must be bool. Got {self.bias!r}, {self.optional!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +366,11 @@ def _are_ints(values: Iterable[object]) -> bool:
     NumPy integers and bools are rejected: they change the content hash, and NumPy integers are not JSON-serialisable.
     """
     return {int}.issuperset(map(type, values))
+
+
+def _are_str(values: Iterable[object]) -> bool:
+    """Whether all values are exactly of type str. NumPy's strings are rejected: they change the content hash."""
+    return {str}.issuperset(map(type, values))
 
 
 def _is_int_tuple(value: Any) -> bool:

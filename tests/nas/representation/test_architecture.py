@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import json
 import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from nas.representation.topology import Topology
 
 from ..hand_built import TASK, residual
 from ..messages import untested
+from ..random_networks import architectures
 from .small import (
     CLASSES,
     CONV,
@@ -208,6 +211,25 @@ def test_keys_tell_apart_all_that_matters() -> None:
     network_keys = {GOOD.network_key} | {other.network_key for other in variants.values()}
     assert len(set(keys.values())) == len(keys) == len(network_keys)
     assert all(len(key) == 16 and int(key, 16) >= 0 for key in keys.values())
+
+
+@given(architectures())
+@settings(max_examples=60, deadline=None)
+def test_keys_are_hashes_of_all_values_that_matter(architecture: Architecture) -> None:
+    trimmed = architecture.canonical
+
+    def values(items: Iterable[Any]) -> list[tuple[Any, ...]]:
+        return [tuple(getattr(item, f.name) for f in fields(item)) for item in items]
+
+    state = (
+        *values([architecture.task]),
+        values(trimmed.topology.maps),
+        values(trimmed.topology.operations),
+        values(trimmed.points),
+        architecture.norm,
+        *values(trimmed.topology.gated),
+    )
+    assert architecture.network_key == hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
 def test_keys_are_a_contract_with_stores_on_disk() -> None:

@@ -49,7 +49,7 @@ REFUSED: dict[str, Any] = {
     "self.channels=()": lambda b: (b.conv(b.input, ()), b.topology()),
     "must be tuples": lambda b: b.conv(b.input, 4, after="norm"),
     "self.after=['norm']": lambda b: b.conv(b.input, 4, after=["norm"]),
-    "Got ['relu']": lambda b: (b.conv(b.input, 4, activation=["relu"]), b.topology()),
+    "Got 'sum', ['relu'], 'none'": lambda b: (b.conv(b.input, 4, activation=["relu"]), b.topology()),
     "kind must be a name": lambda b: b.add(["conv"], b.input, b.map(4), kernel=3),
 }
 

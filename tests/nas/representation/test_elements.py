@@ -72,8 +72,13 @@ INVALID = {
     "self.before='norm'": lambda: replace(CONV, before="norm"),
     "source, target, groups, kernel, stride and padding must be ints": lambda: replace(CONV, groups=2.0),
     "kernel=(3, 3.0)": lambda: replace(CONV, kernel=(3, 3.0)),
-    "kind must be a name, bias and optional must be bool. Got 7": lambda: replace(CONV, kind=7),
-    "must be bool. Got 'conv', 1, False": lambda: replace(CONV, bias=1),
+    "kind must be a name, wiring and the steps in before and after must be str. Got 7": lambda: replace(CONV, kind=7),
+    "after must be str. Got np.str_('conv')": lambda: replace(CONV, kind=np.str_("conv")),
+    "self.after=(np.str_('relu'),)": lambda: replace(CONV, after=(np.str_("relu"),)),
+    "bias and optional must be bool. Got 1, False": lambda: replace(CONV, bias=1),
+    "merge, activation and scale must be str. Got 'sum', np.str_('relu'), 'none'": lambda: replace(
+        HIDDEN, activation=np.str_("relu")
+    ),
     "An operation must lead to a later map. Got 1 -> 1": lambda: replace(CONV, source=1),
     "to a later map. Got -1 -> 1": lambda: replace(CONV, source=-1),
     "groups must be at least 1. Got self.groups=0": lambda: replace(CONV, groups=0),
