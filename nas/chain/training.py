@@ -218,7 +218,7 @@ def _links(topology: Topology, point: Subnetwork) -> list[_Link]:
     factors = _factors(topology, point) if depends_on_widths(topology) else {}
     activated = [feature_map.activation != "none" for feature_map in topology.maps]
     links = []
-    for o in sorted(point.operations, key=lambda o: operations[o].target):
+    for o in sorted(point.operations, key=topology.targets.__getitem__):
         operation = operations[o]
         before, after, factor = operation.before, operation.after, factors.get(o, 1.0)
         if after and not ACTIVATIONS.isdisjoint(after):
