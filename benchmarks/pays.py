@@ -269,11 +269,13 @@ def search(run: Run) -> list[dict[str, Any]]:
     """A search, whose clock is the time of this benchmark."""
     import nas.funnel.eta
 
-    assert hasattr(nas.funnel.eta, "monotonic")
-    nas.funnel.eta.monotonic = run.spent
     settings: dict[str, Any] = {}
     if run.method == "random":
-        settings = {"strategy": "random", "generation": 9, "pool": 9}
+        settings |= {"strategy": "random", "generation": 9, "pool": 9}
+    if run.threads == 1:  # the time is CPU time
+        assert hasattr(nas.funnel.eta, "monotonic")
+        nas.funnel.eta.monotonic = run.spent
+        settings["evaluator"] = f"{Path(__file__).with_name('pays_evaluator.py')}:TrainingInCpuTime"
     study = nas.search(
         run.data,
         study="pays",

@@ -55,6 +55,7 @@ LIBRARIES = {
     "controls",
     "kills_evaluator",
     "matched",
+    "pays_evaluator",
     "public_tables",
     "resumable",
     "score_ideas",
