@@ -1,4 +1,4 @@
-"""Rank correlation of every proxy with the results of training, on the population of population.py.
+"""Rank correlation of every proxy with the results of training, on the population of population.py, and on digits.
 
 Per space and half (even numbers: "tuning", on which the default score was chosen; odd: "report"): Kendall τ of every
 proxy with the anytime accuracy and with the negative anytime loss, raw, with size removed (see nas.audit.audit), and
@@ -8,6 +8,9 @@ to the default score.
 
 The noise ceiling is no upper bound: it compares two trainings, and a score without noise may correlate better with
 their mean. It uses the repeated candidates of both halves.
+
+The table of digits_cells.py is the space `cells`, with all of its networks in the report half, because no score was
+chosen on it. It has only proxies that need no weights.
 
 Scores of expensive proxies are stored in rows/proxy_scores.csv and computed once. Times are measured anew in every run,
 on one thread; on each network, the proxies run in turn. Writes rows/ranking_HALF.csv.
@@ -28,8 +31,11 @@ import numpy as np
 import pandas as pd
 import torch
 from bootstrap import bootstrap_difference, bootstrap_interval
+from digits_cells import DATA, EPOCHS, OPTIONS, enumerated
+from digits_cells import ROWS as DIGITS
 from population import HIGH, LOW, read
 
+from evaluators.training.evaluator import Training
 from nas.audit.audit import Sample, audit, sizes_of
 from nas.audit.statistics import kendall_tau, size_residuals
 from nas.plugins import load_plugin, trust_named
@@ -70,8 +76,43 @@ def named(name: str) -> Proxy:
     return load_proxy(spec)
 
 
+def digits(path: Path) -> pd.DataFrame:
+    """The trained networks of a table of digits_cells.py, in the columns of :func:`population.read`.
+
+    Budgets are between the median cheapest point and the most expensive point.
+    """
+    table = pd.read_csv(path)
+    table = table[table.epochs == EPOCHS[-1]]
+    by_choices = {choices: rows.sort_values("level") for choices, rows in table.groupby([*OPTIONS, "seed"], sort=False)}
+    low, high = table[table.level == 0].macs.median(), table.macs.max()
+    rows = []
+    for number, network in enumerate(enumerated(Training(DATA).info().task)[0]):
+        for repeat in range(2):
+            found = by_choices.get((*network.choices[0].values(), repeat))
+            if found is not None:
+                macs_, accuracy, loss = (found[name].to_numpy(float) for name in ("macs", "accuracy", "loss"))
+                rows.append(
+                    {
+                        "space": "cells",
+                        "group": "free",
+                        "number": 2 * number + 1,
+                        "repeat": repeat,
+                        "key": network.architecture.key,
+                        "macs": macs_,
+                        "loss": loss,
+                        "anytime_accuracy": anytime_accuracy(macs_, accuracy, low=low, high=high, floor=0.1),
+                        "low": low,
+                        "high": high,
+                        "architecture": network.architecture,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
 def references(space: str, task: Task) -> list[Architecture]:
-    """Random architectures of a space within the population's limits, equal in every run."""
+    """Random architectures of a space within the population's limits, equal in every run; all of `cells`."""
+    if space == "cells":
+        return [network.architecture for network in enumerated(task)[0]]
     screener = Screener(
         {space: load_plugin("nas.search_spaces", space)()},
         task,
@@ -229,6 +270,7 @@ def main() -> None:
     """Score, rank, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
+    parser.add_argument("--digits", type=Path, default=DIGITS, help="table of digits_cells.py, if it exists")
     parser.add_argument("--half", choices=("tuning", "report"), default="report")
     parser.add_argument("--proxy", action="append", help="the first is compared with the rest")
     parser.add_argument("--scores", type=Path, default=ROWS / "proxy_scores.csv")
@@ -236,6 +278,10 @@ def main() -> None:
     names, scores, frame = options.proxy or list(PROXIES), Scores(options.scores), read(options.population)
     seconds = times(names, [a for _, group in frame.groupby("space") for a in group.architecture[:TIMED]])
     results = pd.DataFrame(rank(frame.assign(low=LOW, high=HIGH), names, scores, options.half, seconds))
+    if options.half == "report" and options.digits.exists():
+        light = [name for name in names if named(name).needs == "topology"]
+        of_cells = pd.DataFrame(rank(digits(options.digits), light, scores, options.half, seconds))
+        results = pd.concat([results, of_cells], ignore_index=True)
     for (space, measure), rows in results.groupby(["space", "measure"], sort=False):
         print(f"\n{space}, {options.half} half, τ with {measure}; n = {rows.n.max():.0f}")
         ahead = f"{names[0]} ahead"

@@ -4,10 +4,10 @@ Ideas of the training chain (score_ideas.py), and scores of random walks. A scor
 live operation of a level (1, or the logarithm, the root or the number of its weights), sums the values, either expected
 along a walk (flow or paths) or over all paths, and averages over levels. Higher is better for all scores.
 
-Networks: the population of population.py, in which even numbers are for choosing; and public tables of trained networks
-(public_tables.py), if their files are given, in which a hash of the network decides the half. For each score and
-measure: Kendall's τ, τ over pairs with similar MACs (five bins with equal numbers of networks), and τ after size is
-removed.
+Networks: the population of population.py, in which even numbers are for choosing; the table of digits_cells.py, which
+is only reported; and public tables of trained networks (public_tables.py), if their files are given, in which a hash of
+the network decides the half. For each score and measure: Kendall's τ, τ over pairs with similar MACs (five bins with
+equal numbers of networks), and τ after size is removed.
 
 The tuning half prints all scores. The report half prints the chosen score, other candidates and controls with bootstrap
 intervals, and paired differences to the former score and to the number of parameters; on the population also a ridge
@@ -34,7 +34,7 @@ from controls import log_learned_paths
 from numpy.typing import NDArray
 from population import HIGH, LOW, read
 from public_tables import READERS
-from ranking import ROWS, measures, references
+from ranking import DIGITS, ROWS, digits, measures, references
 from score_ideas import BEFORE, CHOSEN, OTHERS, ideas, surrogate
 
 from nas.audit.audit import sizes_of
@@ -106,7 +106,7 @@ def population(frame: pd.DataFrame, half: str) -> Iterator[Source]:
     for space, group in frame[frame.number % 2 == (half == "report")].groupby("space"):
         chosen = group.drop_duplicates("key")
         yield Source(
-            name=str(space),
+            name="cells, digits" if space == "cells" else str(space),
             networks=list(chosen.architecture),
             groups=np.full(len(chosen), ""),
             measured={measure: mean.loc[chosen.key, measure].to_numpy() for measure in mean},
@@ -201,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--half", choices=("tuning", "report"), default="tuning")
     parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
+    parser.add_argument("--digits", type=Path, default=DIGITS, help="table of digits_cells.py, if it exists")
     parser.add_argument("--table", action="append", default=[], help="NAME=FILE, a public table", metavar="NAME=FILE")
     parser.add_argument("--limit", type=int, default=LIMIT, help="largest number of networks of a half of a table")
     options = parser.parse_args()
@@ -208,6 +209,7 @@ def main() -> None:
     frame, more = read(options.population).assign(low=LOW, high=HIGH), {}
     sources = [*population(frame, options.half)]
     if options.half == "report":
+        sources += population(digits(options.digits), options.half) if options.digits.exists() else ()
         for known in population(frame, "tuning"):
             more[known.name] = {FITTED: surrogate(known.networks, known.measured["accuracy"])}
     for name, _, path in (text.partition("=") for text in options.table):
