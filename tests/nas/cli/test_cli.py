@@ -140,7 +140,7 @@ def test_a_search_prints_its_result_and_nothing_else(searched):
         re.fullmatch(r" *[\d,]+ +[\d,]+ +0\.\d{4} +0\.\d{4} +[0-9a-f]{16} +\d", line) for line in lines[1 : 1 + points]
     )
     assert lines[1 + points] == ""
-    anytime, audit, control, stored, next_, *commands = lines[2 + points :]
+    anytime, audit, control, share, stored, next_, *commands = lines[2 + points :]
     assert re.fullmatch(
         r"Anytime accuracy 0\.\d{4} on validation images, 0\.\d{4} on test images, "
         r"for budgets of [\d,]+ to [\d,]+ MACs\.",
@@ -148,6 +148,7 @@ def test_a_search_prints_its_result_and_nothing_else(searched):
     )
     assert audit.startswith("Proxy dtmc")
     assert "anked" in control
+    assert re.match(r"dtmc chose \d+% of the candidates of generation \d: its candidates won \d+%", share)
     assert re.fullmatch(
         r"Stored in /.*/nas\.db as study 'toy': The search ended because 12 candidates were trained\.", stored
     )
