@@ -1,6 +1,7 @@
 """Candidates that a search trains until it is good, by strategy, proxy and order of training.
 
-Simulates searches with the product's own code on the report half of the population, see tables.py. Two goals:
+Simulates searches with the product's own code on a table, see tables.py: the report half of the population, or the
+networks of the space `cells` on digits. Two goals:
 
 - *front*: the hypervolume of the front over all points that random search has after ``--after`` candidates (the median
   of 400 searches);
@@ -13,7 +14,7 @@ installed ones; ``-NAME`` is one with the opposite sign; "constant"; "noise", ra
 Appends a row per search to rows/strategies.csv and skips the searches in that file. Prints the median number of
 candidates over seeds, and its ratio to the same strategy without a proxy, with 95 % bootstrap intervals.
 
-    python benchmarks/strategies.py [--population rows/population.csv] [--seeds 20] [--proxy dtmc] [--strategy tpe] …
+    python benchmarks/strategies.py [--table cells --after 100] [--seeds 20] [--proxy dtmc] [--strategy tpe] …
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from resumable import Rows
-from tables import ALWAYS, NO_ORDER, PRODUCT, ROWS, Hypervolumes, Table, read_population, search
+from tables import ALWAYS, NO_ORDER, PRODUCT, ROWS, Hypervolumes, Table, read_cells, read_population, search
 
 from nas.plugins import load_plugin, trust_named
 from nas.proxies.contract import load_proxy
 from nas.seeds import seed as derived_seed
 
+TABLES = {"population": read_population, "cells": read_cells}
 STRATEGIES = ("random", "tpe", "nsga2", "guided", "evolution")
 PROXIES = ("dtmc", "-dtmc", "noise")
 ORDERS = {"none": NO_ORDER, "share": PRODUCT, "always": ALWAYS}
@@ -148,7 +150,7 @@ def run(table: Table, options: argparse.Namespace) -> pd.DataFrame:
 def main() -> None:
     """Simulate, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--population", type=Path, default=ROWS / "population.csv")
+    parser.add_argument("--table", choices=TABLES, default="population")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--strategy", action="append", help="by default all")
     parser.add_argument("--proxy", action="append", help=f"by default {', '.join(PROXIES)}")
@@ -159,7 +161,7 @@ def main() -> None:
     options = parser.parse_args()
     options.strategy, options.proxy = options.strategy or STRATEGIES, options.proxy or PROXIES
     options.order = options.order or ["share"]
-    table = read_population(options.population)
+    table = TABLES[options.table]()
     if len(table) <= options.after:
         parser.error(f"the table must have more candidates than --after {options.after}; got {len(table)}")
     rows = run(table, options)

@@ -20,7 +20,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import digits_cells
 import numpy as np
+import pandas as pd
 import population
 
 from nas.audit.reliance import Reliance
@@ -32,7 +34,7 @@ from nas.representation.architecture import Architecture
 from nas.screening.proposals import Proposal, Rejected
 from nas.spaces.choices import Domains, Recorder, index_of
 from nas.strategies.contract import Strategy, Trial
-from results.front import hypervolume
+from results.front import anytime_accuracy, hypervolume
 
 ROWS = Path(__file__).parent / "rows"
 POOL, SAMPLE_POOL = 500, 36
@@ -45,7 +47,7 @@ class Table:
 
     choices: of every candidate, in the order of the space. values: anytime accuracies, shape (N,). points: MACs and
     accuracies of every candidate. build: makes the architectures. sample: whether proposals stand for the most similar
-    candidate.
+    candidate. equal: further choices that lead to the network of a candidate, with its index.
     """
 
     name: str
@@ -54,12 +56,13 @@ class Table:
     points: Sequence[tuple[np.ndarray, np.ndarray]]
     build: Sequence[Callable[[], Architecture]]
     sample: bool = False
+    equal: Sequence[tuple[dict[str, Any], int]] = ()
     domains: dict[str, tuple[Any, ...]] = field(init=False)
     _architectures: dict[int, Architecture] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         seen: dict[str, list[Any]] = {}
-        for choices in self.choices:
+        for choices in (*self.choices, *(other for other, _ in self.equal)):
             for name, value in choices.items():
                 if index_of(tuple(seen.setdefault(name, [])), value) < 0:
                     seen[name].append(value)
@@ -92,6 +95,29 @@ def read_population(path: str | Path = ROWS / "population.csv") -> Table:
         points=[(costs, np.mean(list(rows[key].accuracy), axis=0)) for key, costs in zip(first.key, first.macs)],
         build=[partial(_itself, architecture) for architecture in first.architecture],
         sample=True,
+    )
+
+
+def read_cells(path: str | Path = digits_cells.ROWS) -> Table:
+    """The trained networks of `cells`, after the last epoch, by the means of their seeds."""
+    frame = pd.read_csv(path)
+    frame = frame[frame.failed.isna() & (frame.epochs == digits_cells.EPOCHS[-1])]
+    points = {
+        choices: of_choices.groupby("level")[["macs", "accuracy"]].mean()
+        for choices, of_choices in frame.groupby(list(digits_cells.OPTIONS))
+    }
+    networks, _ = digits_cells.enumerated(digits_cells.TASK)
+    networks = [network for network in networks if tuple(network.choices[0].values()) in points]
+    found = [points[tuple(network.choices[0].values())] for network in networks]
+    low = float(np.median([each.macs.min() for each in found]))
+    high = float(max(each.macs.max() for each in found))
+    return Table(
+        name="cells",
+        choices=[network.choices[0] for network in networks],
+        values=np.array([anytime_accuracy(each.macs, each.accuracy, low=low, high=high, floor=0.1) for each in found]),
+        points=[(each.macs.to_numpy(), each.accuracy.to_numpy()) for each in found],
+        build=[partial(_itself, network.architecture) for network in networks],
+        equal=[(other, index) for index, network in enumerate(networks) for other in network.choices[1:]],
     )
 
 
@@ -189,7 +215,7 @@ class _Screener:
         self.table, self.scores, self.domains, self.trained, self.build = table, scores, domains, trained, build
         self.proxy = None
         self._tree: dict[Any, Any] = {}
-        for index, choices in enumerate(table.choices):
+        for choices, index in (*zip(table.choices, range(len(table))), *table.equal):
             node = self._tree
             for name, value in choices.items():
                 node = node.setdefault("name", name) and node.setdefault((type(value), value), {})
