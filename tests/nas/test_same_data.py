@@ -172,7 +172,13 @@ def test_the_data_of_a_finished_study_are_compared_before_they_measure(tmp_path)
     rng = np.random.default_rng(0)
     good = {"x_train": rng.integers(256, size=(400, 8, 8), dtype=np.uint8), "y_train": np.arange(400) % 3}
     np.savez(file, **good)
-    study = nas.search(f"npz:{file}", study="s", space="slimmable", store=store, **TINY | {"train": 1, "pool": 4})
+    study = nas.search(
+        f"npz:{file}",
+        study="s",
+        space="slimmable",
+        store=store,
+        **TINY | {"train": 1, "pool": 4, "seed": 3, "max_macs": 5e5},
+    )
     key = str(study.best().key)
     np.savez(file, **good | {"x_train": 255 - good["x_train"]})
     with pytest.raises(EnvironmentFault, match="other training images, test images"):

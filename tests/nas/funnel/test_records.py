@@ -12,7 +12,6 @@ from nas.funnel.generation import GenerationProposer
 from nas.funnel.ledger import Ledger
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
-from nas.progress import Silent
 from nas.representation.elements import Task
 from nas.screening.screener import screener_of
 from nas.spaces.loading import load_spaces
@@ -44,7 +43,7 @@ class Search:
         self.records, keeper = Records(CONFIG, writer, INFO, SCORE), StateKeeper(writer)
         screener = screener_of(CONFIG, TASK, load_spaces(CONFIG.spaces, {}))
         screener.domains = keeper.domains
-        self.proposer = GenerationProposer(CONFIG, self.records, keeper, screener, strategy, Silent())
+        self.proposer = GenerationProposer(CONFIG, self.records, keeper, screener, strategy)
 
     def go_on(self):
         """One generation, proposed, trained and decided."""
@@ -98,9 +97,8 @@ def test_a_new_search_has_the_ledger_of_the_one_that_went_on(writer):
     assert new.keys == old.keys
     assert [new[number] for number in new.ended()] == [old[number] for number in old.ended()]
     domains = search.proposer.screener.domains
-    settings = {"with_proxy": True, "with_architecture": True}
-    trials = search.records.history(domains, **settings)
-    assert Records(CONFIG, writer, INFO, SCORE).history(domains, **settings) == trials
+    trials = search.records.history(domains, with_architecture=True)
+    assert Records(CONFIG, writer, INFO, SCORE).history(domains, with_architecture=True) == trials
     search.records.drop_generation(2)
     assert search.records.ledger.failed() == []
     assert len(search.records.ledger) == len(Ledger(writer)) == 20
@@ -115,6 +113,6 @@ def test_a_long_history_is_its_newest_half_and_the_best_of_the_rest(writer, monk
     assert search.records.ledger.representative(6) == [*best, *ids[-3:]]
     assert search.records.ledger.representative(100) == ids
     monkeypatch.setattr(module, "HISTORY", 6)
-    trials = search.records.history(search.proposer.screener.domains, with_proxy=False, with_architecture=False)
+    trials = search.records.history(search.proposer.screener.domains, with_architecture=False)
     assert [trial.generation for trial in trials] == [0, 0, 0, 2, 2, 2]
-    assert all(trial.architecture is None and trial.proxy is None for trial in trials)
+    assert all(trial.architecture is None for trial in trials)
