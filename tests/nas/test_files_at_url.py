@@ -244,6 +244,7 @@ def test_files_that_a_job_removes_are_removed(files):
 REAL = TINY | {"data": "digits", "images": 300, "max_macs": 2e5, "study": "real"}
 
 
+@pytest.mark.slow
 def test_trained_networks_are_loaded_from_other_folders(files, store, tmp_path, monkeypatch, cli):
     study = nas.search(**REAL, files=files, store=str(store))
     network = study.network()

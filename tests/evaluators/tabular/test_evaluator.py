@@ -182,6 +182,7 @@ def test_a_preview_says_that_trainings_are_free(tmp_path):
     assert "trainings are free, so each is in full, and there are no finalists" in " ".join(ran.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_changed_table_is_noticed_on_resume(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text(SIX.read_text())

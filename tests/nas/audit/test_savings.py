@@ -25,6 +25,7 @@ def test_the_truth_is_in_the_interval_and_in_the_middle(worth, chosen, controls)
     assert np.median([s.worth for s in samples]) == pytest.approx(worth, rel=0.25)
 
 
+@pytest.mark.slow
 def test_with_many_controls_it_is_exact():
     savings = candidates_saved(*drawn(3, 20_000, 20_000, np.random.default_rng(0)))
     assert savings.worth == pytest.approx(3, rel=0.05)

@@ -63,6 +63,7 @@ def test_show_displays_the_realised_network(study, cli, tmp_path, monkeypatch):
     assert "Trained, it became" in cli("show", proposed, "--store", study.url)[1]
 
 
+@pytest.mark.slow
 def test_repeats_that_chose_points_of_their_own_are_networks_of_their_own(tmp_path):
     """Every point of the front belongs to a network that can be loaded by the key in the front."""
     found = nas.search(
@@ -151,6 +152,7 @@ def test_an_evaluator_without_a_final_search_refuses_one(tmp_path, in_process):
         toy_search(tmp_path / "nas.db", max_latency_ms=5.0)
 
 
+@pytest.mark.slow
 def test_a_latency_limit_turns_the_final_search_on(tmp_path):
     """And the front can be asked for by latency."""
     found = nas.search(

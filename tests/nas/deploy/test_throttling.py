@@ -180,6 +180,7 @@ def test_command_and_function_have_the_same_settings():
             assert description_of(each).help.endswith(".")
 
 
+@pytest.mark.slow
 def test_reports_draw_controllers(study, tmp_path, monkeypatch):
     nas.throttle(str(study.best().key), store=study.url, **FEW)
     drawn, draw = [], html_report.front_figure

@@ -268,6 +268,7 @@ def test_a_lost_training_is_proposed_again_and_nobody_is_charged(store, in_proce
 # Death -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_death_at_any_instant_repeats_nothing(tmp_path, in_process, monkeypatch):
     _survive(tmp_path, monkeypatch, stride=23)
 

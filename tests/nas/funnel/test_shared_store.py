@@ -24,7 +24,7 @@ def alone(tmp_path_factory):
     return results.open(path)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
 def shared(request, tmp_path, monkeypatch):
     """A store that does not exist yet, and a function that restarts its server, if it has one."""
     monkeypatch.chdir(tmp_path)

@@ -56,6 +56,7 @@ def test_schedulers_know_earlier_results(scheduler, stops):
     assert fresh.on_trial_result(None, trial, {METRIC: 0.4, RESOURCE: 1}) == known.CONTINUE
 
 
+@pytest.mark.slow
 def test_a_search_is_interrupted_and_resumed(joined, store, monkeypatch, capfd):
     monkeypatch.setenv("HOME", str(store.parent))
     level = logging.getLogger("ray").level

@@ -5,9 +5,12 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
+@pytest.mark.slow
 def test_the_example_ends_with_a_network(joined, tmp_path, capsys):
     main = runpy.run_path(str(EXAMPLES / "ray_tune.py"))["main"]
     results = main(
