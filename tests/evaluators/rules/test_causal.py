@@ -99,6 +99,7 @@ def test_torch_compile_traces_the_pass_for_all_points() -> None:
             torch.testing.assert_close(got, wanted)
 
 
+@pytest.mark.slow
 def test_torch_compile_takes_the_rule_forward_and_backward() -> None:
     expected, network = _network(), _network()
     for each in (expected, network):

@@ -282,7 +282,9 @@ def test_a_study_is_named_like_its_data(monkeypatch, cli, data, name):
     assert names == [name]
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [*(pytest.param(one, marks=pytest.mark.slow) for one in (">&-", "<&-", "2>&-")), "<&- >&- 2>&-"]
+)
 def test_closed_standard_streams(tmp_path, closed):
     """A file that is opened afterwards, such as the store, must not become standard output."""
     words = f"{shlex.join(command(*arguments('nas.db', train=3, generation=3)))} {closed}"

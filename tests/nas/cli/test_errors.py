@@ -558,6 +558,7 @@ def test_only_one_process_writes_a_study(mistake, tmp_path):
     assert state_of(tmp_path / "nas.db")[0] == "finished"
 
 
+@pytest.mark.slow
 def test_two_studies_may_be_written_at_once(tmp_path):
     both = [start(*arguments(tmp_path / "nas.db", study=name, train=4)) for name in ("one", "two")]
     for process in both:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import warnings
@@ -28,9 +29,19 @@ def served():
         warnings.simplefilter("ignore", ResourceWarning)  # ray leaves the logs of the server open
         cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
+        until(lambda: answers(port), "the client server, which starts after the other processes")
         yield port
     finally:
         cluster.shutdown()
+
+
+def answers(port):
+    """Whether a server listens on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

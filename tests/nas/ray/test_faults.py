@@ -151,7 +151,9 @@ def test_a_killed_driver_leaves_nothing_behind_and_the_same_command_resumes(clus
     assert not evaluated & set(notes.epochs()[before:])
 
 
-@pytest.mark.parametrize(("name", "attempts"), [("Diverges", 1), ("OutOfMemory", 2)])
+@pytest.mark.parametrize(
+    ("name", "attempts"), [("Diverges", 1), pytest.param("OutOfMemory", 2, marks=pytest.mark.slow)]
+)
 def test_failures_of_candidates_are_the_same_as_on_one_machine(joined, tmp_path, in_process, name, attempts):
     settings = {"evaluator": toy(name), "train": 4, **BUDGETS}
     search(tmp_path / "whole.db", **settings)
