@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", default=["equal-time", "workers"], choices=["equal-time", "workers"])
     parser.add_argument("--search", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--seconds", type=float, default=60, help="of each search in equal time")
-    parser.add_argument("--train", type=int, default=18, help="candidates of each real search")
+    parser.add_argument("--train", type=int, default=36, help="candidates of each real search")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "asynchronous.csv"))
     options = parser.parse_args()
