@@ -151,14 +151,17 @@ def ranking(figure: Figure) -> None:
 
 
 def strategies(figure: Figure) -> None:
-    """Candidates trained to reach the hypervolume of random search, by strategy and proxy, on the population."""
-    table = rows("strategies").query("order != 'always'").fillna({"front": np.inf})
-    needed = table.groupby(["strategy", "proxy"]).front.quantile(0.5, interpolation="lower")
+    """Candidates trained to reach the hypervolume of random search, by table, strategy and proxy."""
     names = ("random", "tpe", "nsga2", "guided", "evolution")
-    proxies = {"no proxy": "none", "dtmc": "dtmc", "−dtmc (inverted)": "-dtmc", "random scores": "noise"}
-    axes = figure.subplots()
-    bars(axes, list(names), {label: [needed[name, proxy] for name in names] for label, proxy in proxies.items()})
-    axes.set_xlabel("candidates trained until the hypervolume is reached (median of 20 seeds)")
+    proxies = {"no proxy": "none", "dtmc": "dtmc", "inverted": "-dtmc", "random scores": "noise"}
+    searches = rows("strategies").query("order != 'always'")
+    axes = figure.subplots(1, 2)
+    for (name, table), axis in zip(searches.groupby("table", sort=False), axes):
+        table = table.assign(front=table.front.fillna(table.limit))
+        needed = table.groupby(["strategy", "proxy"]).front.quantile(0.5, interpolation="lower")
+        bars(axis, list(names), {label: [needed[of, proxy] for of in names] for label, proxy in proxies.items()})
+        axis.set_xlabel(f"candidates, {name} (median of 20 seeds)")
+        axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def path_sampling(figure: Figure) -> None:
