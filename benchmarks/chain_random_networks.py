@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 from bootstrap import bootstrap_difference
-from population import read
+from population import HIGH, LOW, read
 from ranking import ROWS, measures
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -362,7 +362,7 @@ def of_networks(frame: pd.DataFrame, count: int, images: int) -> Iterator[dict[s
 
 def of_rankings(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Kendall τ of every rule on the tuning half, and of the adopted one on the report half."""
-    values = measures(frame).groupby("key")[["accuracy", "-loss"]].mean()
+    values = measures(frame.assign(low=LOW, high=HIGH)).groupby("key")[["accuracy", "-loss"]].mean()
     for half, names in (("tuning", tuple(RULES)), ("report", (PLAIN, ADOPTED))):
         for space, group in frame[frame.number % 2 == (half == "report")].groupby("space"):
             chosen = group.drop_duplicates("key")
