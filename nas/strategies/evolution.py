@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from nas.seeds import seed as derived_seed
-from nas.spaces.choices import Decide, Domains, Options, at_random, mutate
-from nas.strategies.contract import Strategy, Trial, trial_order
-from nas.strategies.guided import expected_values
+from nas.spaces.choices import Decide, at_random, mutate
+from nas.strategies.contract import Trial, trial_order
+from nas.strategies.mutating import MutatingStrategy, expected_values
 
 
-class Evolution(Strategy):
+class Evolution(MutatingStrategy):
     """Regularised (ageing) evolution: mutates the best of a few random candidates among the newest ones.
 
     Random search with fewer than 20 trials. Then each proposal draws 5 of the newest 20 trials and changes one choice
@@ -37,29 +35,16 @@ class Evolution(Strategy):
     population: ClassVar[int] = 20
     tournament: ClassVar[int] = 5
 
-    def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
-        super().__init__(seed=seed, history=history)
-        self._domains = Domains()
-        for trial in history:
-            self._note(trial)
-        self._asked = 0
-        self._newest: list[tuple[float, Trial]] | None = None
-
-    def tell(self, trial: Trial) -> None:
-        super().tell(trial)
-        self._note(trial)
-        self._newest = None
-
-    def ask(self) -> Decide:
-        # The seed depends on the number of proposals, not on the calls of tell.
-        rng = np.random.default_rng(derived_seed(self.seed, self._asked))
-        self._asked += 1
+    def propose(self, rng: np.random.Generator) -> Decide:
         if len(self.history) < self.population:
-            return self._checked(at_random(rng))
+            return at_random(rng)
         newest = self._population()
         drawn = rng.choice(len(newest), size=self.tournament, replace=False).tolist()
         _, parent = max((newest[index] for index in drawn), key=lambda member: member[0])
-        return self._checked(mutate(parent.choices, rng, self._domains, rate=0.0))
+        return mutate(parent.choices, rng, self.domains, rate=0.0)
+
+    def forget(self) -> None:
+        self._newest: list[tuple[float, Trial]] | None = None
 
     def _population(self) -> list[tuple[float, Trial]]:
         """The newest trials with their expected values."""
@@ -67,16 +52,3 @@ class Evolution(Strategy):
             trials = sorted(self.history, key=trial_order)
             self._newest = list(zip(expected_values(trials), trials))[-self.population :]
         return self._newest
-
-    def _checked(self, decide: Decide) -> Decide:
-        check = self._domains.check
-
-        def checked(name: str, options: Options) -> int:
-            check(name, options)
-            return decide(name, options)
-
-        return checked
-
-    def _note(self, trial: Trial) -> None:
-        for name, options in trial.domains.items():
-            self._domains.check(name, options)

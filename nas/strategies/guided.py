@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from nas.seeds import seed as derived_seed
-from nas.spaces.choices import Decide, Domains, Options, Primitive, at_random, mutate
-from nas.strategies.contract import Strategy, Trial, trial_order
+from nas.spaces.choices import Decide, Primitive, at_random, mutate
+from nas.strategies.contract import Trial, trial_order
+from nas.strategies.mutating import MutatingStrategy, expected_values
 
 if TYPE_CHECKING:
     from nas.representation.architecture import Architecture
     from nas.strategies.surrogate import Surrogate
 
 
-class Guided(Strategy):
+class Guided(MutatingStrategy):
     """Evolution of the best candidates, with an order of training by a ridge regression on operations and sizes.
 
     Random search with fewer than 10 trials. Then a quarter of the proposals are random. The other proposals take the
@@ -48,26 +47,10 @@ class Guided(Strategy):
     parents: ClassVar[tuple[int, int]] = (5, 20)  # a fifth of the trials, within these bounds
     curiosity: ClassVar[float] = 0.5  # standard deviations that are added to the expectation
 
-    def __init__(self, *, seed: int, history: Sequence[Trial] = ()) -> None:
-        super().__init__(seed=seed, history=history)
-        self._domains = Domains()
-        for trial in history:
-            self._note(trial)
-        self._asked = 0
-        self._forget()
-
-    def tell(self, trial: Trial) -> None:
-        super().tell(trial)
-        self._note(trial)
-        self._forget()
-
-    def ask(self) -> Decide:
-        # The seed depends on the number of proposals, not on the calls of tell.
-        rng = np.random.default_rng(derived_seed(self.seed, self._asked))
-        self._asked += 1
+    def propose(self, rng: np.random.Generator) -> Decide:
         random = at_random(rng)
         if len(self.history) < self.startup or rng.random() < self.random_share:
-            return self._checked(random)
+            return random
         best = self._best()
         first, second = best[int(rng.integers(len(best)))], best[int(rng.integers(len(best)))]
         genes: dict[str, Primitive] = dict(first.choices)
@@ -76,7 +59,7 @@ class Guided(Strategy):
             for name, u in zip(second.choices, rng.random(len(second.choices)).tolist()):
                 if u < 0.5 or name not in genes:
                     genes[name] = second.choices[name]
-        return self._checked(mutate(genes, rng, self._domains, rate=1 / max(1, len(first.choices))))
+        return mutate(genes, rng, self.domains, rate=1 / max(1, len(first.choices)))
 
     def score(self, architecture: Architecture, proxy: float | None) -> float | None:
         """Upper confidence bound of the surrogate for a candidate, or None with fewer than 10 usable trials."""
@@ -88,21 +71,7 @@ class Guided(Strategy):
         mean_N, deviation_N = surrogate.predict([_row(features(architecture), proxy)])
         return float(mean_N[0] + self.curiosity * deviation_N[0])
 
-    def _checked(self, decide: Decide) -> Decide:
-        check = self._domains.check
-
-        def checked(name: str, options: Options) -> int:
-            check(name, options)
-            return decide(name, options)
-
-        return checked
-
-    def _note(self, trial: Trial) -> None:
-        for name, options in trial.domains.items():
-            self._domains.check(name, options)
-
-    def _forget(self) -> None:
-        """Drop the results that are computed from the history at the first need."""
+    def forget(self) -> None:
         self._parents: list[Trial] | None = None
         self._surrogates: dict[bool, Surrogate | None] = {}
 
@@ -134,20 +103,6 @@ class Guided(Strategy):
                 surrogate = Surrogate(rows, not_far_below([value for _, value in usable]))
             self._surrogates[with_proxy] = surrogate
         return self._surrogates[with_proxy]
-
-
-def expected_values(trials: Sequence[Trial]) -> list[float]:
-    """Expected final values of trials: the value of a complete trial, and the value plus a gain of a stopped trial.
-
-    The gain from a step is the mean gain of the complete trials with a report at that step. Complete trials were
-    selected by their value at the step; this does not bias the gain if gains are independent of the value.
-    """
-    complete = [trial for trial in trials if trial.complete]
-    gains: dict[int, float] = {}
-    for step in {trial.last_step for trial in trials if not trial.complete}:
-        seen = [t.value - t.intermediate[step] for t in complete if math.isfinite(t.intermediate.get(step, math.nan))]
-        gains[step] = math.fsum(seen) / len(seen) if seen else 0.0
-    return [trial.value + (0.0 if trial.complete else gains[trial.last_step]) for trial in trials]
 
 
 def not_far_below(values: Sequence[float]) -> list[float]:

@@ -19,7 +19,8 @@ from nas.representation.architecture import macs
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Domains, Recorder
 from nas.strategies.contract import Trial
-from nas.strategies.guided import Guided, expected_values, not_far_below
+from nas.strategies.guided import Guided, not_far_below
+from nas.strategies.mutating import expected_values
 from nas.strategies.random import Random
 from nas.testing import strategy_checks
 
