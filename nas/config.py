@@ -159,7 +159,7 @@ class StudySettings(RunSettings):
     )
     points: int = setting(4, "Operating points per network.", most=32)
     strategy: str = setting(
-        "guided", "Strategy that proposes candidates: guided, tpe, nsga2, evolution, random or a plug-in."
+        "tpe", "Strategy that proposes candidates: tpe, nsga2, evolution, guided, random or a plug-in."
     )
     proxy: str = setting("dtmc", "Proxy that orders the training.")
     evaluator: str = setting(
