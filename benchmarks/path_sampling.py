@@ -151,7 +151,7 @@ def drawn_subnetworks(architecture: Architecture, count: int, number: int) -> li
 
 def measure(trainer: Trainer, network: AnytimeNetwork, points: list[Subnetwork], images: int) -> list[dict[str, Any]]:
     """Accuracy of subnetworks of a trained network on validation and test images, each with its own norms."""
-    calibration = trainer.source.calibration(trainer.source.training_subset(images), 0)
+    calibration = trainer.source.calibration(trainer.source.training_subset(images), 0, share=network.augmented)
     return measure_points(network.with_points(points), trainer.source, calibration, test=True)
 
 

@@ -3,7 +3,8 @@
 The four rules differ only in the alternatives that they sample with P ∝ 1 + β instead of P ∝ 1: ``path_sampling``
 favours alternatives that are important in a Markov chain. Its controls: ``uniform_sampling`` favours none,
 ``degree_sampling`` favours alternatives between maps of high degree, ``random_path_sampling`` one random alternative of
-every choice. In a network without alternatives, only widths are sampled, and the four rules are equal.
+every choice. In a network without alternatives, only widths are sampled, and the four rules would be equal: the
+three that favour some refuse it. :func:`nas.chain.width_schedule` lets importance change its widths.
 
 From the paper: important operations are sampled with higher probability during training. Ours: β, the choices, labels
 as targets at every width (see :class:`evaluators.rules.sandwich.Sandwich`), and the methods of
@@ -84,7 +85,17 @@ class SubnetworkSampling:
         self._cached: tuple[Architecture, tuple[ChoiceGroup, ...]] | None = None
 
     def check(self, architecture: Architecture) -> None:
-        """Raise UserError for a network with a norm per point: sampled subnetworks have no norms of their own."""
+        """Raise UserError for a network that this rule cannot train, or in which it has no effect.
+
+        Sampled subnetworks have no norms of their own, so a norm per point is refused. Without optional operations
+        there is nothing to favour.
+        """
+        if self.important is not None and self.beta > 0 and not choice_groups(architecture.topology):
+            raise UserError(
+                "A rule that favours operations needs a network with optional operations; without them it equals "
+                f"'uniform_sampling'. Got none with beta={self.beta:g}: train with 'uniform_sampling', or let "
+                "importance change the widths by nas.chain.width_schedule."
+            )
         if architecture.norm == "per_point":
             raise UserError(
                 "Sampled subnetworks need norms that are 'shared' or 'recalibrated'. Got norm='per_point': train "

@@ -63,7 +63,7 @@ class Permuted:
         self._order = [torch.from_numpy(channels).to(device) for channels in order]
         old = network.state_dict()
         self.network = AnytimeNetwork(architecture).to(device, next(network.parameters()).dtype)
-        self.network.preprocess = network.preprocess
+        self.network.preprocess, self.network.augmented = network.preprocess, network.augmented
         self._live: dict[str, Tensor] = {}
         for index, (before, after) in enumerate(zip(network.operation_layers, self.network.operation_layers)):
             if before.mask is not None and after.mask is not None:

@@ -71,7 +71,7 @@ class ChainScores:
         TAS of every operation's output. ``maps`` and ``outputs`` together sum to 1.
     importance : ndarray, shape (num_operations,)
         The share of walks through an operation, averaged over the subnetworks in which it is live; 0 if it never is.
-        For the undirected walk: the mean TAS of its source and its target map. For the training chain: the norm of the
+        For the undirected walks: the mean TAS of its source and its target map. For the training chain: the norm of the
         gradient at its output, averaged likewise, relative to the sum of these means over learned operations; without
         alternatives, this is the training importance of a learned operation.
     """
@@ -135,7 +135,7 @@ def chain_scores(architecture: Architecture, walk: str = "paths", *, subnetworks
     view = graph_of(architecture)
     scores = WALKS[walk](sampled_graph(architecture, subnetworks=SUBNETWORKS if subnetworks is None else subnetworks))
     maps, outputs = (scores.nodes_N[list(nodes)] for nodes in (view.map_nodes, view.operation_nodes))
-    if walk == "undirected":
+    if walk in ("undirected", "tips"):
         importance = np.array([(maps[o.source] + maps[o.target]) / 2 for o in architecture.topology.operations])
     else:
         shares_TO = scores.visits_TN[:, list(view.operation_nodes)]

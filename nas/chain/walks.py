@@ -1,12 +1,14 @@
 """Random walks over the subnetworks of a graph, and scores of its nodes, edges and paths.
 
-Three walks have one interface, :class:`Walk`: *flow* (directed, back to the source after the sink), *paths* (every path
-from source to sink has the same probability) and *undirected* (the hyper-adjacency of TIPS). All are computed in closed
-form or by passes in topological order, without matrices and iterations. Suffixes: T subnetworks, N nodes, E edges.
+The walks have one interface, :class:`Walk`: *flow* (directed, back to the source after the sink), *paths* (every path
+from source to sink has the same probability), *undirected* (the hyper-adjacency of TIPS) and *tips* (the same with the
+values of the authors' code). All are computed in closed form or by passes in topological order, without matrices and
+iterations. Suffixes: T subnetworks, N nodes, E edges.
 
 References
 ----------
-Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023.
+Li, Bhardwaj, Yang, Marculescu, TIPS: Topologically Important Path Sampling for Anytime Neural Networks, ICML 2023, and
+    the code that its first author released.
 Kemeny & Snell, Finite Markov Chains, ch. 3.
 Doyle & Snell, Random Walks and Electric Networks, ch. 3 (the stationary distribution is proportional to strength).
 """
@@ -21,7 +23,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.errors import InvalidArchitecture, UserError
+from nas.errors import InvalidArchitecture, UserError, unknown_name
 
 Floats = NDArray[np.float64]
 
@@ -184,7 +186,9 @@ def paths(graph: Graph) -> WalkScores:
     return _directed(graph, [_shares_by_paths(graph, level) for level in range(len(graph.live))])
 
 
-def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False) -> WalkScores:
+def undirected(
+    graph: Graph, coupling: float = 1.0, *, every_copy: bool = False, self_loops: bool = False
+) -> WalkScores:
     """The walk of TIPS: along edges in both directions, and between the copies of a node in different subnetworks.
 
     Parameters
@@ -195,6 +199,8 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
         Weight λ of a step between two copies of a node.
     every_copy : bool
         Couple all copies of a node that is live in some subnetwork. By default only copies that are live are coupled.
+    self_loops : bool
+        Whether the walk may stay at the source and at the sink of a subnetwork, as along an edge of weight 1.
 
     Returns
     -------
@@ -230,6 +236,7 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
             weight = graph.weight(e)
             within_TN[level, graph.edges[e]] += weight
             edges_TE[level, e] = weight
+        within_TN[level, [graph.source, graph.sinks[level]]] += self_loops
     live_TN = within_TN > 0
     if every_copy:
         live_TN = np.broadcast_to(live_TN.any(axis=0), live_TN.shape)
@@ -241,8 +248,17 @@ def undirected(graph: Graph, coupling: float = 1.0, *, every_copy: bool = False)
     )
 
 
-WALKS: Mapping[str, Walk] = {"flow": flow, "paths": paths, "undirected": undirected}
+def tips(graph: Graph) -> WalkScores:
+    """The undirected walk as in the authors' code: coupling 1 between all copies, self-loops at source and sink."""
+    return undirected(graph, every_copy=True, self_loops=True)
+
+
+WALKS: Mapping[str, Walk] = {"flow": flow, "paths": paths, "undirected": undirected, "tips": tips}
 """The walks by name."""
+
+
+COMPARISONS = ("sum", "mean", "fewest")
+"""How :func:`best_path` compares paths."""
 
 
 def best_path(
@@ -252,7 +268,7 @@ def best_path(
     sink: int,
     avoid: Collection[int] = (),
     prefer: Collection[int] = (),
-    mean: bool = False,
+    compare: str = "sum",
 ) -> tuple[int, ...]:
     """The path from source to sink with the highest score.
 
@@ -267,8 +283,9 @@ def best_path(
     avoid, prefer : collection of int
         Nodes to avoid and to prefer. Paths are compared by the number of avoided nodes (fewer is better), then by the
         number of preferred nodes (more is better), then by score.
-    mean : bool
-        The score of a path is the mean of the scores of its nodes. By default it is their sum.
+    compare : {"sum", "mean", "fewest"}
+        The score of a path is the sum or the mean of the scores of its nodes. "fewest": of the paths with the fewest
+        nodes, the one with the largest sum.
 
     Returns
     -------
@@ -279,37 +296,47 @@ def best_path(
     ------
     InvalidArchitecture
         If no path leads to the sink.
+    UserError
+        If ``compare`` is unknown.
 
     Notes
     -----
-    Dynamic programming in topological order, O(E); for the mean once per path length, O(N E). Of paths with equal
-    scores, the path over earlier edges is taken.
+    Dynamic programming in topological order, O(E); for mean and fewest once per path length, O(N E). Of paths with
+    equal scores, the path over earlier edges is taken.
 
     Examples
     --------
     >>> skip = Graph(num_nodes=3, edges=((0, 1), (1, 2), (0, 2)), live=((0, 1, 2),), sinks=(2,))
-    >>> best_path(skip, [0.4, 0.2, 0.4], sink=2), best_path(skip, [0.4, 0.2, 0.4], sink=2, mean=True)
+    >>> best_path(skip, [0.4, 0.2, 0.4], sink=2), best_path(skip, [0.4, 0.2, 0.4], sink=2, compare="mean")
     ((0, 1, 2), (0, 2))
     """
+    if compare not in COMPARISONS:
+        raise UserError(unknown_name("way to compare paths", compare, COMPARISONS))
     values, avoid, prefer = [float(s) for s in scores], frozenset(avoid), frozenset(prefer)
     edges = sorted({graph.edges[e] for live in graph.live for e in live})
+    by_length = compare != "sum"
     # By node and number of steps (always 0 for the sum): (-avoided, preferred, score), and the node before.
     start = (-int(graph.source in avoid), int(graph.source in prefer), values[graph.source])
     best: list[dict[int, tuple[tuple[int, int, float], int]]] = [{} for _ in range(graph.num_nodes)]
     best[graph.source][0] = (start, -1)
     for u, v in edges:
         for steps, ((avoided, preferred, score), _) in best[u].items():
-            key = steps + 1 if mean else 0
+            key = steps + by_length
             candidate = (avoided - (v in avoid), preferred + (v in prefer), score + values[v])
             if key not in best[v] or candidate > best[v][key][0]:
                 best[v][key] = (candidate, u)
     if not best[sink]:
         raise InvalidArchitecture(f"No path leads from node {graph.source} to node {sink}.")
-    steps = max(best[sink], key=lambda n: (*best[sink][n][0][:2], best[sink][n][0][2] / (n + 1)))
+
+    def value(steps: int) -> tuple[float, ...]:
+        avoided, preferred, score = best[sink][steps][0]
+        return avoided, preferred, -steps if compare == "fewest" else score / (steps + 1)
+
+    steps = max(best[sink], key=value)
     path = [sink]
     while path[-1] != graph.source:
         path.append(best[path[-1]][steps][1])
-        steps -= mean
+        steps -= by_length
     return tuple(reversed(path))
 
 

@@ -43,8 +43,8 @@ def training_rule_checks(rule: Any, **settings: Any) -> list[Check]:
 
     Notes
     -----
-    The rule is tried on networks with each norm policy, with gated modules, and with a label hierarchy. It may refuse
-    some of them with a UserError, but not all.
+    The rule is tried on networks with each norm policy, gated modules, optional operations, and a label hierarchy. It
+    may refuse some of them with a UserError, but not all.
     """
     return named(_CHECKS, _Tested(Subject(rule, "nas.training_rules"), settings))
 
@@ -66,7 +66,7 @@ def check_training_rule(rule: Any, **settings: Any) -> None:
 
 
 def rule_architectures() -> dict[str, Architecture]:
-    """Small networks of four operating points: each norm policy, gated modules, and a label hierarchy."""
+    """Small networks of four points: each norm policy, gated modules, optional operations, and a label hierarchy."""
     task = Task(input_shape=(1, 8, 8), num_classes=4)
     hierarchy = Task(input_shape=(1, 8, 8), num_classes=4, hierarchy=((0, 0, 1, 1),))
     return {
@@ -74,14 +74,18 @@ def rule_architectures() -> dict[str, Architecture]:
         "a norm per point": _plain(task, "per_point"),
         "shared norms, causal": _plain(task, "shared", wiring="causal"),
         "gated modules": _gated(task),
+        "optional operations": _plain(task, "recalibrated", optional=True),
         "a label hierarchy": _plain(hierarchy, "recalibrated"),
     }
 
 
-def _plain(task: Task, norm: str, wiring: str = "dense") -> Architecture:
+def _plain(task: Task, norm: str, wiring: str = "dense", *, optional: bool = False) -> Architecture:
     builder, slices = Builder(task), (2, 4, 6, 8)
     x = builder.conv(builder.input, slices, stride=2, after=NR, wiring=wiring)
-    builder.head(builder.conv(x, slices, after=NR, wiring=wiring))
+    y = builder.conv(x, slices, after=NR, wiring=wiring)
+    if optional:
+        builder.identity(x, y, optional=True)
+    builder.head(y)
     return builder.architecture(4, norm=norm)
 
 

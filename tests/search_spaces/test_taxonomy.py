@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from evaluators.rules.causal import Causal
 from evaluators.rules.joint import Joint
-from evaluators.rules.path_sampling import path_sampling
+from evaluators.rules.path_sampling import uniform_sampling
 from evaluators.rules.sandwich import Sandwich
 from nas.errors import InvalidArchitecture
 from nas.execution.network import AnytimeNetwork
@@ -100,7 +100,7 @@ RULES: dict[str, tuple[Any, Callable[..., Architecture]]] = {
     "joint": (Joint(), i_resnext),
     "sandwich": (Sandwich(sampled=2), sparse_resnext),
     "causal": (Causal(), sparse_resnext),
-    "path sampling": (path_sampling(sampled=0), sparse_resnext),
+    "uniform sampling": (uniform_sampling(sampled=0), sparse_resnext),
 }
 
 
@@ -109,7 +109,7 @@ def test_every_level_learns_the_labels_that_it_tells(name: str) -> None:
     rule, make = RULES[name]
     network, (x, labels) = _network(make(**SMALL, task=TASK)).train(), _batch()
     total = sum(rule.losses(network, x, labels, torch.Generator()))
-    levels = (0, 3) if name == "path sampling" else range(4)
+    levels = (0, 3) if name == "uniform sampling" else range(4)
     labels_of = {0: COARSE[labels], 1: COARSE[labels], 2: labels, 3: labels}
     expected = sum(F.cross_entropy(network(x, level), labels_of[level]) for level in levels)
     torch.testing.assert_close(total, expected)
@@ -117,7 +117,7 @@ def test_every_level_learns_the_labels_that_it_tells(name: str) -> None:
 
 def test_sampled_subnetworks_learn_the_labels_that_they_tell() -> None:
     network, (x, labels) = _network(sparse_resnext(**SMALL, task=TASK)).train(), _batch()
-    rule, labels_of = path_sampling(sampled=1), {2: COARSE[labels], 6: labels}
+    rule, labels_of = uniform_sampling(sampled=1), {2: COARSE[labels], 6: labels}
     ran: list[Any] = []
     handle = network.register_forward_hook(lambda _, given, out: ran.append(given[1]))
     drawn = []

@@ -19,7 +19,9 @@ from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture, macs
 from nas.representation.builder import Builder
 from nas.representation.elements import Subnetwork, Task, TrainingSpec
+from nas.representation.supernet import sample_subnetwork
 from search_spaces.slicing import sparse_resnext
+from search_spaces.tips import resnet34
 
 RULES = ("path_sampling", "uniform_sampling", "degree_sampling", "random_path_sampling")
 
@@ -171,7 +173,34 @@ def test_a_norm_for_every_point_is_refused():
 def test_a_shared_norm_is_trained():
     sliced = sparse_resnext(1, 8, 1, 4, 4, task=Task(input_shape=(1, 8, 8), num_classes=10))
     shared = AnytimeNetwork(sliced, generator=torch.Generator().manual_seed(0))
-    assert len(step(path_sampling(), shared)[0]) == 4
+    assert len(step(uniform_sampling(), shared)[0]) == 4
+
+
+@pytest.mark.parametrize("rule", [path_sampling, degree_sampling, random_path_sampling])
+def test_a_rule_without_effect_is_refused(rule):
+    plain = Builder(Task(input_shape=(1, 8, 8), num_classes=10))
+    plain.head(plain.conv(plain.input, (4, 8)))
+    network = plain.architecture(2)
+    with pytest.raises(UserError, match=r"needs a network with optional operations.*Got none with beta=100"):
+        rule(beta=100.0).check(network)
+    rule(beta=0.0).check(network)
+    uniform_sampling().check(network)
+
+
+def test_widths_of_points_are_those_of_the_operating_points():
+    network = resnet34(Task(input_shape=(1, 16, 16), num_classes=4), width=8, depths=(1, 1, 1, 1), points=5)
+    rng, points = np.random.default_rng(0), {point.channels for point in network.points}
+    drawn = {sample_subnetwork(network, (), rng, widths="points").channels for _ in range(100)}
+    assert drawn == points
+    early = Builder(Task(input_shape=(1, 8, 8), num_classes=4))
+    x = early.conv(early.input, (4, 8, 12))
+    first = early.head(x)
+    early.head(early.conv(early.conv(x, (4, 8, 12)), (4, 8, 12)))
+    exits = early.architecture([early.point(0, output=first), early.point(0), early.point(2)])
+    drawn = {sample_subnetwork(exits, (), rng, widths="points").channels for _ in range(100)}
+    assert drawn == {point.channels for point in exits.points}
+    common = {sample_subnetwork(network, (), rng, widths="common").channels for _ in range(100)}
+    assert not common <= points  # maps with two widths are whole at all levels but one
 
 
 @pytest.mark.parametrize("name", RULES)

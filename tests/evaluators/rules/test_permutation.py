@@ -50,6 +50,7 @@ def test_the_permuted_network_is_the_unpermuted_one(norm, seed):
     made, rng = construction(proposal(norm=norm)), np.random.default_rng(seed)
     train(made, range(6))
     network = made.network.double().eval()
+    network.augmented = 0.25
     moved = [np.minimum(owner + rng.integers(0, 3, len(owner)), 3) for owner in made.owners()]
     for owner in moved:
         owner[rng.choice(len(owner), 3, replace=False)] = range(3)
@@ -57,6 +58,7 @@ def test_the_permuted_network_is_the_unpermuted_one(norm, seed):
     owners = {i: o for maps, o in zip(made.groups, _never_back(made.owners(), moved)) for i in maps}
     x = torch.randn(4, 1, 8, 8, dtype=torch.float64)
     permuted.network.eval()
+    assert permuted.network.augmented == 0.25
     with torch.no_grad():
         for level in range(3):
             expected = masked(network, owners, x, level)

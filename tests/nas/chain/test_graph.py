@@ -108,7 +108,7 @@ def test_graph_has_a_node_for_every_map_and_operation():
     assert [len(live) for live in view.graph.live] == [26, 28, 30]
 
 
-@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize("walk", [walk for walk in WALKS if walk != "tips"])  # which couples all copies
 def test_walks_pass_live_operations_only(walk):
     view = graph_of(supernet())
     scores = WALKS[walk](view.graph)

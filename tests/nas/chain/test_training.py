@@ -194,6 +194,20 @@ def test_the_signal_behind_a_stride_is_white() -> None:
     assert last.high_signal == 0.5
 
 
+@pytest.mark.parametrize("pooling", ["max_pool", "avg_pool"])
+def test_a_relu_in_front_of_a_pooling_is_not_read_behind_it(pooling: str) -> None:
+    """Only the steps of an operation, and merge and writers of its source count: docs/evidence/training-chain.md."""
+
+    def gradient(after: tuple[str, ...]) -> float:
+        b = Builder(TASK)
+        x = b.conv(b.input, 8, after=after)
+        pooled = b.add(pooling, x, b.map(8), kernel=2, stride=2, padding=0)
+        b.head(b.conv(pooled, 8, after=NR))
+        return chain(b.architecture(1))[0].gradient
+
+    assert gradient(NR) == gradient(("norm",))
+
+
 def test_importances_are_shares() -> None:
     for architecture, _ in WORKED.values():
         trained = chain(architecture)

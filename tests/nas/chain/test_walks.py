@@ -51,7 +51,7 @@ def graphs(draw, weighted=True):
     return Graph(num_nodes=nodes, edges=edges, live=tuple(live), sinks=tuple(sinks), weights=weights)
 
 
-def hyper_adjacency(graph, coupling, every_copy=False):
+def hyper_adjacency(graph, coupling, every_copy=False, self_loops=False):
     """H of TIPS, written out; state k·N + v."""
     levels, n = len(graph.live), graph.num_nodes
     matrix, alive = np.zeros((levels * n, levels * n)), np.zeros((levels, n), dtype=bool)
@@ -61,6 +61,8 @@ def hyper_adjacency(graph, coupling, every_copy=False):
             matrix[k * n + u, k * n + v] += graph.weight(e)
             matrix[k * n + v, k * n + u] += graph.weight(e)
             alive[k, [u, v]] = True
+        for v in (graph.source, graph.sinks[k]):
+            matrix[k * n + v, k * n + v] += self_loops
     coupled = alive | alive.any(axis=0) if every_copy else alive
     for i in range(levels):
         for j in range(levels):
@@ -280,14 +282,16 @@ def test_best_path_agrees_with_listing_them(graph, data):
     union = nx.DiGraph([graph.edges[e] for live in graph.live for e in live])
     sink = graph.sinks[0]
     listed = list(nx.all_simple_paths(union, 0, sink))
-    for mean in (False, True):
+    for compare in ("sum", "mean", "fewest"):
 
-        def value(path, mean=mean):
+        def value(path, compare=compare):
             total = sum(scores[v] for v in path)
             counted = -sum(v in avoid for v in path), sum(v in prefer for v in path)
-            return counted, total / len(path) if mean else total
+            if compare == "fewest":
+                counted = *counted, -len(path)
+            return counted, total / len(path) if compare == "mean" else total
 
-        path = best_path(graph, scores, sink=sink, avoid=avoid, prefer=prefer, mean=mean)
+        path = best_path(graph, scores, sink=sink, avoid=avoid, prefer=prefer, compare=compare)
         assert list(path) in listed
         best = max(map(value, listed))
         assert value(path)[0] == best[0]

@@ -1,0 +1,118 @@
+"""Do important widths help? Width schedules of a small residual supernet, at equal MACs of every point.
+
+The network is the TIPS ResNet of the space `tips` with uniform widths: no projections, two blocks per stage, four
+operating points. Schedules change the widths of its smaller points: `path` widens what every path must pass, as the
+authors of TIPS do; `inverse` the rest; `random` and `degree` as many groups of maps as `path`; `tas` by accumulated
+scores. All train under the sandwich rule on equal numbers of images. The table gives the accuracy on *test* images per
+operating point, and the difference of the mean over points to uniform widths, paired by seed.
+
+Appends a row per operating point to rows/width_schedules.csv and skips the trainings in that file.
+
+    python benchmarks/width_schedules.py --data npz:cifar10_10k.npz --data npz:fashion_mnist.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from resumable import Rows, name_of, paired_difference
+
+from evaluators.training.evaluator import Training
+from nas.chain import width_schedule
+from nas.evaluation.jobs import Job
+from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
+from nas.seeds import seed as derived_seed
+from nas.spaces.choices import Domains, Recorder, replay
+from nas.spaces.references import Design, sizes_within
+from search_spaces.images import stem_strides
+from search_spaces.tips import WIDTHS, Tips
+
+SCHEDULES = ("uniform", "path", "inverse", "tas", "random", "degree")
+RUN = ("data", "images", "epochs", "width", "beta", "schedule", "seed")
+COLUMNS = (*RUN, "level", "macs", "accuracy", "test_accuracy", "seconds")
+
+
+def network(task: Task, width: int) -> Architecture:
+    """The network with uniform widths."""
+    answers = {"width": width, "spacing": "linear", "smallest fraction": 0.25, "growth": 2.0, "depth": 2}
+    answers |= {"block": "basic", "optional": "none", "schedule": "uniform", "stem stride": stem_strides(task)[-1]}
+    design = Design(name="ResNet", size="", origin="", answers=answers, sizes=[{}])
+    (reference,) = sizes_within(Tips(), [design], task, math.inf)
+    return Tips().architecture(Recorder(replay(reference.choices), Domains()), task)
+
+
+def train(options: argparse.Namespace, run: dict[str, Any], data: str) -> list[dict[str, Any]]:
+    """The rows of one training."""
+    trainer = Training(data, threads=1)
+    architecture = network(trainer.dataset.task, options.width)
+    if run["schedule"] != "uniform":
+        architecture = width_schedule(architecture, run["schedule"], beta=options.beta, draw=run["seed"])
+    shutil.rmtree(options.folder, ignore_errors=True)
+    job = Job(
+        candidate=0,
+        architecture=architecture.to_json(),
+        seed=derived_seed("width schedules", run["seed"]),
+        epochs=options.epochs,
+        until=options.epochs,
+        images=min(options.images, len(trainer.source.training_rows)),
+        folder=str(options.folder),
+        test=True,
+    )
+    started = time.process_time()
+    outcome = trainer.evaluate(job, lambda epoch: None)
+    seconds = round(time.process_time() - started, 1)
+    return [point | {"seconds": seconds} for point in outcome.points]
+
+
+def main() -> None:
+    """Train what is missing, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", action="append", required=True, help="data as for nas search; may be repeated")
+    parser.add_argument("--images", type=int, default=10_000, help="training images of an epoch at most")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--width", type=int, default=16, choices=WIDTHS, help="of the network")
+    parser.add_argument("--beta", type=float, default=1.0)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--schedule", nargs="+", default=list(SCHEDULES[1:3]), choices=SCHEDULES[1:])
+    parser.add_argument("--folder", default="runs/width_schedules", help="trained networks")
+    parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "width_schedules.csv"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = Rows(options.csv, COLUMNS)
+    for seed in range(options.seeds):
+        for data in options.data:
+            for schedule in dict.fromkeys(["uniform", *options.schedule]):
+                run = {name: getattr(options, name) for name in ("images", "epochs", "width", "beta")}
+                run |= {"data": name_of(data), "schedule": schedule, "seed": seed}
+                if rows.of(run).empty:
+                    rows.append(run | row for row in train(options, run, data))
+                    print(*run.values(), flush=True)
+    show(pd.read_csv(options.csv))
+
+
+def show(rows: pd.DataFrame) -> None:
+    """Print the table of each data set."""
+    for values, of_data in rows.groupby(["data", "images", "epochs", "width", "beta"]):
+        table = of_data.pivot_table(index="schedule", columns="level", values="test_accuracy", sort=False) * 100
+        macs = of_data.groupby(["schedule", "level"], sort=False).macs.first().unstack()
+        table["seeds"] = of_data.groupby("schedule").seed.nunique()
+        table["MACs, of uniform"] = [
+            " ".join(f"{ratio:.3f}" for ratio in macs.loc[name] / macs.loc["uniform"]) for name in table.index
+        ]
+        table["− uniform"] = [
+            paired_difference(of_data, "schedule", name, "uniform") if name != "uniform" else "" for name in table.index
+        ]
+        print("\n=== {}, {} images, {} epochs, width {}, beta {}: test accuracy in % by point ===".format(*values))
+        print(table.round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()
