@@ -253,8 +253,13 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], float | None]] = {
     "maximum 2×2, stride 2": (lambda: nn.MaxPool2d(2), 1.0),
     "maximum 3×3, stride 1": (lambda: nn.MaxPool2d(3, 1, 1), 1.0),
     "maximum 3×3, stride 2": (lambda: nn.MaxPool2d(3, 2, 1), 1.0),
+    "ReLU, then average 2×2, stride 2": (lambda: nn.Sequential(nn.ReLU(), averages(2, 2)), 1 / 2),
+    "ReLU, then maximum 2×2, stride 2": (lambda: nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), 1.0),
 }
-"""Operation, and factor of its high amplitude in the chain; None if it draws a new signal."""
+"""Operation, and factor of its high amplitude in the chain; None if it draws a new signal.
+
+In the chain, a ReLU in front of a pooling has no effect.
+"""
 
 
 def of_operations(images: int) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,10 @@
 """How should the winner of partial training go on? Ways to spend equal numbers of images on one network.
 
-Partial training is 9 epochs over 10,000 images. The *total* is a number of passes over all training images; every way
-spends it as a whole, the partial training included:
+Partial training is 9 epochs over 10,000 images each, in the stages of a search. The *total* is a number of passes over
+all training images; every way spends it as a whole, the partial training included:
 
 - `fresh`: the partial training is wasted; a new training with a cosine over the rest of the images, from new weights;
-- `restart`: a cosine over the rest of the images, from the weights after the partial training, whose cosine had ended;
-  `restart, half rate` with half of the learning rate;
+- `restart`: a cosine over the rest of the images, from the weights after the partial training, whose cosines had ended;
 - `constant`: the learning rate stays constant in the partial training and after it; it ends with half a cosine over the
   last third of all images;
 - `whole`: a single cosine over all images, without a partial training: what the others lose.
@@ -21,114 +20,81 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pandas as pd
 import torch
-from resumable import Rows, paired_difference
+from resumable import Rows, paired_difference, scored
 
 from evaluators.training.evaluator import Training
-from evaluators.training.run import TrainingRun
 from evaluators.training.schedule import WARM_UP, schedule
-from nas.evaluation.jobs import Job
+from nas.evaluation.jobs import Job, Outcome, Stage
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
 from nas.seeds import seed as derived_seed
 from nas.spaces.references import built_references
-from results.front import anytime_accuracy
 
 SPACES = ("slicing", "slimmable")
 """Of each, the largest reference of the first design within --max-macs is trained."""
-PARTIAL = {"epochs": 9, "images": 10_000}
+RUNGS, PARTIAL_IMAGES = (1, 3, 9), 10_000
 DECAY = 1 / 3
 """Share of all images over which a constant rate decays in the end."""
-WAYS = ("fresh", "restart", "restart, half rate", "constant", "whole")
-DECADE = 10.0
+WAYS = ("fresh", "restart", "constant", "whole")
 COLUMNS = ("data", "network", "passes", "way", "seed", "level", "macs", "accuracy", "loss", "epochs", "images")
 
 
 def constant(progress: float) -> float:
-    """A schedule: warm-up, then a constant rate."""
-    return min(1.0, progress / WARM_UP)
+    """A schedule: warm-up, then a constant rate that ends with half a cosine to zero."""
+    decayed = max(0.0, (progress - (1 - DECAY)) / DECAY)
+    return min(1.0, progress / WARM_UP, 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
-def decaying(spent: float) -> Callable[[float], float]:
-    """The schedule of the rest: constant, then half a cosine to zero. spent: share of all images before it."""
-
-    def rate(progress: float) -> float:
-        decayed = max(0.0, (spent + progress * (1 - spent) - (1 - DECAY)) / DECAY)
-        return 0.5 * (1 + math.cos(math.pi * decayed))
-
-    return rate
-
-
-@contextmanager
-def rates(factor: Callable[[float], float]) -> Iterator[None]:
-    """Train with another schedule of the learning rate."""
-    with mock.patch("evaluators.training.run.schedule", factor):
-        yield
-
-
-class Ways:
-    """Trainings of one network with one seed and one total."""
-
-    def __init__(self, trainer: Training, architecture: Architecture, passes: float, seed: int, folder: str):
-        self.trainer, self.architecture, self.folder = trainer, architecture, folder
-        self.seed = derived_seed("continuing", seed)
-        self.all = len(trainer.source.training_rows)
-        self.total = passes * self.all
-        self.partial = PARTIAL["epochs"] * min(PARTIAL["images"], self.all)
-        if self.total <= 2 * self.partial:
-            least = 2 * self.partial / self.all
-            raise SystemExit(f"--passes must be more than {least:.2f}, twice the partial training. Got {passes:g}.")
-
-    def points(self, way: str) -> tuple[list[dict[str, Any]], int, int]:
-        """Train in one way; the measured points, and epochs and images of the last stretch of training."""
-        if way == "whole":
-            return self._measured(self._run(self.total))
-        rest = self._run(self.total - self.partial)
-        if way == "fresh":
-            return self._measured(rest)
-        before = constant if way == "constant" else schedule
-        after = decaying(self.partial / self.total) if way == "constant" else schedule
-        partial = self.trainer.start(self._job(**PARTIAL))
-        with rates(before):
-            train(partial)
-        rest.state.load_state_dict(partial.state.state_dict())
-        if way == "restart, half rate":
-            rest.learning_rate /= 2
-        with rates(after):
-            return self._measured(rest)
-
-    def _run(self, images: float) -> TrainingRun:
-        """A training with this many images in all, in epochs of nearly all training images."""
-        epochs = math.ceil(images / self.all)
-        return self.trainer.start(self._job(epochs=epochs, images=min(self.all, round(images / epochs))))
-
-    def _measured(self, run: TrainingRun) -> tuple[list[dict[str, Any]], int, int]:
-        train(run)
-        return run.outcome(lambda: 0.0).points, run.job.epochs, run.images
-
-    def _job(self, *, epochs: int, images: int) -> Job:
-        return Job(
-            candidate=0,
-            architecture=self.architecture.to_json(),
-            seed=self.seed,
-            epochs=epochs,
-            until=epochs,
-            images=images,
-            folder=self.folder,
-        )
+def stages_of(way: str, passes: float, count: int) -> list[Stage]:
+    """The stages of a way to train. count: all training images."""
+    images = min(PARTIAL_IMAGES, count)
+    partial, total = RUNGS[-1] * images, passes * count
+    if total <= 2 * partial:
+        raise SystemExit(f"--passes must be more than {2 * partial / count:.2f}, twice the partial training.")
+    if way == "whole":
+        return [_rest(0, total, count)]
+    if way == "fresh":
+        return [_rest(0, total - partial, count)]
+    if way == "restart":
+        return [*(Stage(end, images) for end in RUNGS), _rest(RUNGS[-1], total - partial, count)]
+    share = partial / total
+    return [
+        Stage(RUNGS[-1], images, 0.0, share),
+        _rest(RUNGS[-1], total - partial, count)._replace(start=share),
+    ]
 
 
-def train(run: TrainingRun) -> None:
-    """All epochs of a training."""
-    for epoch in range(run.job.epochs):
-        run.train_epoch(epoch)
+def _rest(begin: int, images: float, count: int) -> Stage:
+    """A stage with about this number of images, in epochs of nearly all training images."""
+    epochs = math.ceil(images / count)
+    return Stage(begin + epochs, min(count, round(images / epochs)))
+
+
+def trained(
+    trainer: Training, architecture: Architecture, stages: list[Stage], way: str, seed: int, folder: str
+) -> Outcome:
+    """Train a network in one way."""
+    job = Job(
+        candidate=0,
+        architecture=architecture.to_json(),
+        seed=derived_seed("continuing", seed),
+        epochs=stages[-1].end,
+        until=stages[-1].end,
+        images=stages[-1].images,
+        folder=folder,
+        stages=[list(stage) for stage in stages],
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    factor = constant if way == "constant" else schedule
+    with mock.patch("evaluators.training.stages.schedule", factor):
+        return trainer.evaluate(job, lambda epoch: None)
 
 
 def main() -> None:
@@ -152,9 +118,11 @@ def main() -> None:
                 for way in options.way:
                     place = {"data": name, "network": network, "passes": passes, "way": way, "seed": seed}
                     if rows.of(place).empty:
-                        ways = Ways(trainer, architecture, passes, seed, options.folder)
-                        points, epochs, images = ways.points(way)
-                        rows.append([place | point | {"epochs": epochs, "images": images} for point in points])
+                        stages = stages_of(way, passes, len(trainer.source.training_rows))
+                        outcome = trained(trainer, architecture, stages, way, seed, options.folder)
+                        common = {"epochs": outcome.epochs, "images": outcome.images}
+                        rows.append([place | common | point for point in outcome.points])
+                        print(*place.values(), flush=True)
     show(pd.read_csv(options.csv), options.max_macs)
 
 
@@ -171,12 +139,7 @@ def networks(trainer: Training, max_macs: float) -> Iterator[tuple[str, Architec
 def show(rows: pd.DataFrame, max_macs: float) -> None:
     """Print the mean anytime accuracy of each way, and its difference to a fresh training."""
     place = ["data", "passes", "network", "way", "seed"]
-    scores = pd.DataFrame(
-        [
-            dict(zip(place, values)) | {"accuracy": score(points, max_macs)}
-            for values, points in rows.groupby(place, sort=False)
-        ]
-    )
+    scores = scored(rows, place, max_macs)
     lines = []
     for values, found in scores.groupby(place[:3], sort=False):
         for way, of_way in found.groupby("way", sort=False):
@@ -186,13 +149,6 @@ def show(rows: pd.DataFrame, max_macs: float) -> None:
                 dict(zip(place, values)) | {"way": way, "anytime accuracy, %": round(mean, 2), "to fresh": difference}
             )
     print(pd.DataFrame(lines).to_string(index=False))
-
-
-def score(points: pd.DataFrame, max_macs: float) -> float:
-    """Anytime accuracy on validation images over the last decade of MACs."""
-    return anytime_accuracy(
-        points.macs.to_numpy(), points.accuracy.to_numpy(), low=max_macs / DECADE, high=max_macs, floor=0.0
-    )
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def _memory(name: str) -> float:
 
 def study(settings: dict[str, Any]) -> list[dict[str, float]]:
     """Run a study; rows of its generations, and one at the end."""
-    fixed = {"study": "scale", "epochs": 9, "images": 500, "final_epochs": 20, "device": "cpu"}
+    fixed = {"study": "scale", "spaces": ("residual",), "epochs": 9, "images": 500, "final_epochs": 20, "device": "cpu"}
     config = Config(**(fixed | settings))
     parts = StudyParts(
         config=config,

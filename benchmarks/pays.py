@@ -38,10 +38,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import psutil
 import torch
-from resumable import Rows, paired_difference
+from pays_report import FIXED, report
+from resumable import DECADE, Rows, name_of
 
 import nas
 from evaluators.training.evaluator import Training
@@ -54,15 +54,10 @@ from nas.representation.architecture import Architecture
 from nas.representation.elements import Task, TrainingSpec
 from nas.seeds import seed
 from nas.spaces.references import Design, built_references, sizes_within
-from results.front import anytime_accuracy, hypervolume, non_dominated
 from search_spaces.images import stem_strides
 
-FIXED = {"slimmable": "slimmable", "block-triangular": "slicing", "mobile": "mobile"}
-"""Search space of each fixed network; its largest reference within the MACs, of the design that comes first."""
-METHODS = (*FIXED, "search", "random", "supernet")
 MAX_MACS = {1: 3e6, 3: 4.5e6}
 """Default of --max-macs by the number of channels of the images."""
-DECADE = 10.0
 CALIBRATION_SHARE = 0.02
 """Share of the time that may be spent on measuring the seconds of an epoch, about."""
 MEASURED_IMAGES = 1_000
@@ -265,17 +260,19 @@ def supernet_of(task: Task, max_macs: float) -> Architecture:
     return replace(network, training=TrainingSpec(rule="path_sampling"))
 
 
-def search(run: Run) -> list[dict[str, Any]]:
-    """A search, whose clock is the time of this benchmark."""
+def random(run: Run) -> list[dict[str, Any]]:
+    """A search with random proposals that no proxy orders."""
+    return search(run, strategy="random", generation=9, pool=9)
+
+
+def search(run: Run, *, evaluator: str = "TrainingInCpuTime", **settings: Any) -> list[dict[str, Any]]:
+    """A search, whose clock is the time of this benchmark. evaluator: if the time is CPU time."""
     import nas.funnel.eta
 
-    settings: dict[str, Any] = {}
-    if run.method == "random":
-        settings |= {"strategy": "random", "generation": 9, "pool": 9}
     if run.threads == 1:  # the time is CPU time
         assert hasattr(nas.funnel.eta, "monotonic")
         nas.funnel.eta.monotonic = run.spent
-        settings["evaluator"] = f"{Path(__file__).with_name('pays_evaluator.py')}:TrainingInCpuTime"
+        settings["evaluator"] = f"{Path(__file__).with_name('pays_evaluator.py')}:{evaluator}"
     study = nas.search(
         run.data,
         study="pays",
@@ -308,16 +305,18 @@ def search(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+OTHERS: dict[str, Callable[[Run], list[dict[str, Any]]]] = {"search": search, "random": random, "supernet": supernet}
+
 # Runs --------------------------------------------------------------------------------------------------------------
 
 
-def execute(run: Run) -> list[dict[str, Any]]:
-    """The rows of a run, from a process of its own."""
+def execute(run: Run, does: Callable[[Run], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of a run, from a process of its own. does: a function of a module."""
     shutil.rmtree(run.folder, ignore_errors=True)
     Path(run.folder).mkdir(parents=True)
     before = _surroundings()
     receiver, sender = get_context("spawn").Pipe(duplex=False)
-    process = get_context("spawn").Process(target=_child, args=(run, sender))
+    process = get_context("spawn").Process(target=_child, args=(run, does, sender))
     started = time.monotonic()
     process.start()
     sender.close()
@@ -334,9 +333,9 @@ def execute(run: Run) -> list[dict[str, Any]]:
     return [common | row for row in rows]
 
 
-def _child(run: Run, sender: Connection) -> None:
-    does: Callable[[Run], list[dict[str, Any]]]
-    does = fixed if run.method in FIXED else supernet if run.method == "supernet" else search
+def _child(run: Run, does: Callable[[Run], list[dict[str, Any]]], sender: Connection) -> None:
+    if hasattr(os, "sched_setaffinity"):  # a search uses all cores that it finds
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: run.threads])
     rows = does(run)
     sender.send((rows, cpu_seconds(psutil.Process())))
 
@@ -354,69 +353,6 @@ def _surroundings() -> dict[str, float]:
     return {"load": round(os.getloadavg()[0], 2), "probe_ms": round(float(np.median(times)), 2)}
 
 
-# Report ------------------------------------------------------------------------------------------------------------
-
-
-def scores(frame: pd.DataFrame, max_macs: float, floor: float) -> pd.DataFrame:
-    """Per run, in points: anytime accuracy of the best network and of the front, and hypervolume of the front."""
-    low, lines = max_macs / DECADE, []
-    for (method, number), rows in frame.groupby(["method", "seed"], sort=False):
-        best = rows[rows.best.astype(bool)]
-        by = {
-            name: anytime_accuracy(r.macs, r.test_accuracy, low=low, high=max_macs, floor=floor, chosen_by=r.accuracy)
-            for name, r in (("best", best), ("front", rows))
-        }
-        front = rows[non_dominated(rows.macs, rows.accuracy)]
-        volume = hypervolume(
-            np.maximum(low, front.macs), front.test_accuracy, reference_cost=max_macs, reference_accuracy=floor
-        )
-        lines.append(
-            {
-                "method": method,
-                "seed": number,
-                "best": 100 * by["best"],
-                "front": 100 * by["front"],
-                "hypervolume": volume,
-                "seconds": rows.cpu_seconds.iloc[0],
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def report(frame: pd.DataFrame, max_macs: float, floor: float) -> None:
-    """Print the scores of all methods at one time on one data set, and how each compares with the fixed networks."""
-    first, by_run = frame.iloc[0], scores(frame, max_macs, floor)
-    print(
-        f"\n=== {first.data}, {first.minutes:g} minutes, {first.threads} threads: "
-        f"test accuracy in % over {max_macs / DECADE / 1e6:g} to {max_macs / 1e6:g} M MACs ==="
-    )
-    table = by_run.groupby("method", sort=False)[["best", "front", "hypervolume", "seconds"]].mean()
-    table["seeds"] = by_run.groupby("method").size()
-    print(table.round(2).to_string())
-    rivals = by_run[by_run.method.isin(FIXED)]
-    if rivals.empty:
-        return
-    top = rivals.groupby("method").best.mean().idxmax()
-    medians = rivals.groupby("seed").best.median()
-    for method in table.index:
-        if method not in FIXED:
-            both = by_run.rename(columns={"best": "test_accuracy"}).assign(
-                test_accuracy=lambda f: f.test_accuracy / 100
-            )
-            own = by_run[by_run.method == method].set_index("seed").best
-            above = (own > medians.reindex(own.index)).sum()
-            print(
-                f"{method} − {top}, the best fixed network: {paired_difference(both, 'method', method, top)}; "
-                f"above the median fixed network in {above} of {len(own)} seeds"
-            )
-
-
-def name_of(data: str) -> str:
-    """The name of the data in the rows: of a file, its name without folder and ending."""
-    kind, _, path = data.partition(":")
-    return Path(path).stem if kind == "npz" else data
-
-
 def main() -> None:
     """Make the missing runs, then print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -424,7 +360,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--threads", type=int, default=1, help="above 1, the time is the clock's")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--method", action="append", default=[], choices=METHODS, help="default: all")
+    parser.add_argument("--method", action="append", default=[], choices=(*FIXED, *OTHERS), help="default: all")
     parser.add_argument("--max-macs", type=float, help="default: 3e6, for coloured images 4.5e6")
     parser.add_argument("--label", default="", help="added to the method's name, to measure another version too")
     parser.add_argument("--folder", default="runs/pays", help="stores, checkpoints and trained networks")
@@ -445,7 +381,7 @@ def main() -> None:
     suffix = f", {options.label}" if options.label else ""
     for number in range(options.seeds):
         for spec in options.data:
-            for method in options.method or METHODS:
+            for method in options.method or (*FIXED, *OTHERS):
                 key = settings[spec] | {"method": method + suffix, "seed": number}
                 if not rows.of(key).empty:
                     continue
@@ -458,7 +394,7 @@ def main() -> None:
                     max_macs=key["max_macs"],
                     folder=str(Path(options.folder, "-".join(map(str, key.values()))).resolve()),
                 )
-                got = execute(run)
+                got = execute(run, fixed if method in FIXED else OTHERS[method])
                 rows.append(row | key for row in got)
                 print(f"{name_of(spec)}, {method}, seed {number}: {got[0]['cpu_seconds']} s", flush=True)
     for spec in options.data:

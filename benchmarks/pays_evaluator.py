@@ -10,9 +10,17 @@ import time
 from types import SimpleNamespace
 
 import evaluators.training.evaluator as default
+from nas.representation.architecture import Architecture
 
 default.time = SimpleNamespace(monotonic=time.process_time)
 
 
 class TrainingInCpuTime(default.Training):
     """Trains in torch, partially or completely; seconds are CPU time of this process."""
+
+
+class TrainingAnew(TrainingInCpuTime):
+    """Starts each training from new weights: no training continues another one."""
+
+    def continues(self, architecture: Architecture) -> bool:
+        return False

@@ -1,4 +1,4 @@
-"""Common code of the benchmarks that train: rows that are appended after each training, and paired differences."""
+"""Common code of the benchmarks that train: rows that are appended after each training, their scores, differences."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
+
+from results.front import anytime_accuracy
+
+DECADE = 10.0
+"""Range of anytime accuracy: the largest MACs over the smallest."""
 
 
 class Rows:
@@ -49,6 +54,36 @@ def parser_of(doc: str, name: str, *, epochs: int, width: int, width_of: str) ->
     parser.add_argument("--folder", default=f"runs/{name}", help="checkpoints and trained networks")
     parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / f"{name}.csv"))
     return parser
+
+
+def name_of(data: str) -> str:
+    """The name of the data in the rows: of a file, its name without folder and ending."""
+    kind, _, path = data.partition(":")
+    return Path(path).stem if kind == "npz" else data
+
+
+def scored(rows: pd.DataFrame, by: Sequence[str], max_macs: float | None = None) -> pd.DataFrame:
+    """One row for each training: that of its first operating point, whose accuracy is the anytime accuracy, in [0, 1].
+
+    rows: with macs and accuracy, on validation images. by: columns that identify a training. max_macs: upper end of the
+    range of budgets, a decade; None: the column of this name.
+    """
+    lines = []
+    for _, points in rows.groupby(list(by), sort=False):
+        high = float(points.max_macs.iloc[0]) if max_macs is None else max_macs
+        accuracy = anytime_accuracy(
+            points.macs.to_numpy(), points.accuracy.to_numpy(), low=high / DECADE, high=high, floor=0.0
+        )
+        lines.append(points.iloc[0].to_dict() | {"accuracy": accuracy})
+    return pd.DataFrame(lines)
+
+
+def in_points(differences: pd.Series) -> str:
+    """Mean of differences of accuracies, in points, with the half width of its 95 % t-interval; NaN is left out."""
+    found = 100 * differences.dropna()
+    count = len(found)
+    half = student.ppf(0.975, count - 1) * found.std() / np.sqrt(count) if count > 1 else float("nan")
+    return f"{found.mean():+.2f} ± {half:.2f}" if count else ""
 
 
 def paired_difference(rows: pd.DataFrame, by: str, ours: str, control: str, *, value: str = "test_accuracy") -> str:

@@ -7,7 +7,7 @@ an unlimited width, as `dtmc` was before; a network has the mean over its levels
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from population import HIGH, LOW
 from nas.chain import training
 from nas.representation.architecture import Architecture, params
 from nas.representation.elements import Subnetwork
+from nas.representation.topology import Topology
 from nas.representation.wiring import active_pairs
 
 Floats = NDArray[np.float64]
@@ -73,18 +74,48 @@ class Level:
     connectivity: float
 
 
-def levels_of(architecture: Architecture, *, image: float = 0.5, loss: float = 0.5) -> list[Level]:
-    """All levels. image, loss: share of the high band in the image, and in the gradient at the output."""
-    sizes = params(architecture)
-    return [
-        _level(architecture, point, image, loss, architecture.costs[k], sizes[k])
-        for k, point in enumerate(architecture.points)
-    ]
+def levels_of(
+    architecture: Architecture, *, image: float = 0.5, loss: float = 0.5, through: Collection[str] = ()
+) -> list[Level]:
+    """All levels. image, loss: share of the high band in the image, and in the gradient at the output.
+
+    through: kinds of operations without weights behind which an activation still acts.
+    """
+    topology, sizes = architecture.topology, params(architecture)
+    levels = []
+    for point, macs, size in zip(architecture.points, architecture.costs, sizes):
+        links = _carried(topology, training._links(topology, point), through)
+        levels.append(_level(architecture, point, links, image, loss, macs, size))
+    return levels
 
 
-def _level(architecture: Architecture, point: Subnetwork, image: float, loss: float, macs: float, size: float) -> Level:
+def _carried(topology: Topology, links: list[training._Link], kinds: Collection[str]) -> list[training._Link]:
+    """Links that also read through an activation if all operations that write their source carry it on.
+
+    Operations of these kinds carry the activation of their source.
+    """
+    activated = [feature_map.activation != "none" for feature_map in topology.maps]
+    writers: dict[int, list[training._Link]] = {}
+    for link in links:
+        writers.setdefault(link.target, []).append(link)
+    for target, written in writers.items():
+        operations = [topology.operations[link.operation] for link in written]
+        activated[target] |= any(training.ACTIVATIONS & set(operation.after) for operation in operations)
+        activated[target] |= all(o.kind in kinds and activated[o.source] for o in operations)
+    return [link._replace(activated=link.activated or activated[link.source]) for link in links]
+
+
+def _level(
+    architecture: Architecture,
+    point: Subnetwork,
+    links: list[training._Link],
+    image: float,
+    loss: float,
+    macs: float,
+    size: float,
+) -> Level:
     topology = architecture.topology
-    links, maps = training._links(topology, point), len(topology.maps)
+    maps = len(topology.maps)
     forward, backward = training._Waves(maps, start=0), training._Waves(maps, start=point.output)
     forward.high_shares[0], backward.high_shares[0] = image, loss
     signals = training._signals(links, forward)
@@ -417,6 +448,12 @@ SPECTRA = {
     "spectrum: of natural images": {"image": NATURAL},
     "spectrum: of images and loss": {"image": NATURAL, "loss": NATURAL},
 }
+THROUGH = {
+    "activations: act behind identities": ("identity",),
+    "activations: act behind identities and average poolings": ("identity", "avg_pool"),
+    "activations: act behind identities and all poolings": ("identity", "avg_pool", "max_pool"),
+}
+"""Tried with the limit of pairs of ``CHOSEN``."""
 
 
 def terms(architecture: Architecture) -> list[float]:
@@ -448,4 +485,5 @@ def ideas(architecture: Architecture) -> dict[str, float]:
     values |= {name: _mean(of)(levels) for name, of in OF_LEVELS.items()}
     values |= {name: of(levels) for name, of in OF_NETWORKS.items()}
     values |= {name: _mean(score)(levels_of(architecture, **spectrum)) for name, spectrum in SPECTRA.items()}
+    values |= {name: _mean(CAPPED)(levels_of(architecture, through=kinds)) for name, kinds in THROUGH.items()}
     return values

@@ -30,7 +30,6 @@ from nas.evaluation.evaluator import DataInfo
 from nas.funnel.generation import GenerationProposer
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper, StudyState
-from nas.progress import Silent
 from nas.representation.elements import Task
 from nas.screening.proposals import Proposal
 from nas.screening.screener import screener_of
@@ -102,7 +101,7 @@ def propose(url: str, generation: int, count: int) -> range:
         records, keeper = Records(config, writer, INFO, SCORE), StateKeeper(writer)
         screener = screener_of(config, TASK, load_spaces(config.spaces, {}))
         screener.domains = keeper.domains
-        proposer = GenerationProposer(config, records, keeper, screener, Random, Silent())
+        proposer = GenerationProposer(config, records, keeper, screener, Random)
         proposed = range(generation, generation + count)
         for number in proposed:
             proposer.propose(number, math.inf)
@@ -123,7 +122,9 @@ def build(path: Path, candidates: int) -> str:
     drawn = (screener.propose(at_random(rng)) for _ in itertools.count())
     proposals = list(itertools.islice((each for each in drawn if isinstance(each, Proposal)), 16))
     store = results.open(path)
-    settings = Config(proxy="macs", pool=20, epochs=9, final_epochs=20, strategy="random").stored()
+    settings = Config(
+        spaces=("residual",), proxy="macs", pool=20, epochs=9, images=10_000, final_epochs=20, strategy="random"
+    ).stored()
     with store.writer(STUDY, settings | {"data_fingerprint": "none"}) as writer:
         writer.set_score(SCORE)
         state = StudyState(generations=_generations(candidates), domains=dict(screener.domains.options))

@@ -1,7 +1,7 @@
 """Candidates that a search trains until it is good, by strategy, proxy and order of training.
 
-Simulates searches with the product's own code on a table, see tables.py: the report half of the population, or the
-networks of the space `cells` on digits. Two goals:
+Simulates searches with the product's own code on a table, see tables.py: the report half of the population, the
+networks of the space `cells` on digits, or a file of NATS-Bench (public_tables.py). Two goals:
 
 - *front*: the hypervolume of the front over all points that random search has after ``--after`` candidates (the median
   of 400 searches);
@@ -14,7 +14,7 @@ installed ones; ``-NAME`` is one with the opposite sign; "constant"; "noise", ra
 Appends a row per search to rows/strategies.csv and skips the searches in that file. Prints the median number of
 candidates over seeds, and its ratio to the same strategy without a proxy, with 95 % bootstrap intervals.
 
-    python benchmarks/strategies.py [--table cells --after 100] [--seeds 20] [--proxy dtmc] [--strategy tpe] …
+    python benchmarks/strategies.py [--table cells|nats=FILE --after 100] [--seeds 20] [--proxy dtmc] [--strategy tpe] …
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from resumable import Rows
-from tables import ALWAYS, NO_ORDER, PRODUCT, ROWS, Hypervolumes, Table, read_cells, read_population, search
+from tables import ALWAYS, NO_ORDER, PRODUCT, ROWS, Hypervolumes, Table, read_cells, read_nats, read_population, search
 
 from nas.plugins import load_plugin, trust_named
 from nas.proxies.contract import load_proxy
 from nas.seeds import seed as derived_seed
 
-TABLES = {"population": read_population, "cells": read_cells}
+TABLES = {"population": read_population, "cells": read_cells, "nats": read_nats}
 STRATEGIES = ("random", "tpe", "nsga2", "guided", "evolution")
 PROXIES = ("dtmc", "-dtmc", "noise")
 ORDERS = {"none": NO_ORDER, "share": PRODUCT, "always": ALWAYS}
@@ -150,7 +150,7 @@ def run(table: Table, options: argparse.Namespace) -> pd.DataFrame:
 def main() -> None:
     """Simulate, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", choices=TABLES, default="population")
+    parser.add_argument("--table", default="population", help="population, cells, or nats=FILE")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--strategy", action="append", help="by default all")
     parser.add_argument("--proxy", action="append", help=f"by default {', '.join(PROXIES)}")
@@ -161,7 +161,10 @@ def main() -> None:
     options = parser.parse_args()
     options.strategy, options.proxy = options.strategy or STRATEGIES, options.proxy or PROXIES
     options.order = options.order or ["share"]
-    table = TABLES[options.table]()
+    name, _, path = options.table.partition("=")
+    if name not in TABLES or (name == "nats") != Path(path).is_file():
+        parser.error(f"--table takes population, cells, or nats=FILE with an existing file. Got {options.table}.")
+    table = TABLES[name](*filter(None, [path]))
     if len(table) <= options.after:
         parser.error(f"the table must have more candidates than --after {options.after}; got {len(table)}")
     rows = run(table, options)

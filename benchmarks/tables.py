@@ -24,6 +24,7 @@ import digits_cells
 import numpy as np
 import pandas as pd
 import population
+from public_tables import CIFAR10, cell
 
 from nas.audit.reliance import Reliance
 from nas.config import Config
@@ -45,14 +46,16 @@ POOL, SAMPLE_POOL = 500, 36
 class Table:
     """Trained candidates.
 
-    choices: of every candidate, in the order of the space. values: anytime accuracies, shape (N,). points: MACs and
-    accuracies of every candidate. build: makes the architectures. sample: whether proposals stand for the most similar
-    candidate. equal: further choices that lead to the network of a candidate, with its index.
+    choices: of every candidate, in the order of the space. values: anytime accuracies, shape (N,), with budgets from
+    ``low`` on. points: MACs and accuracies of every candidate. build: makes the architectures. sample: whether
+    proposals stand for the most similar candidate. equal: further choices that lead to the network of a candidate, with
+    its index.
     """
 
     name: str
     choices: Sequence[dict[str, Any]]
     values: np.ndarray
+    low: float
     points: Sequence[tuple[np.ndarray, np.ndarray]]
     build: Sequence[Callable[[], Architecture]]
     sample: bool = False
@@ -92,6 +95,7 @@ def read_population(path: str | Path = ROWS / "population.csv") -> Table:
             for space, choices in zip(first.space, first.choices)
         ],
         values=np.array([rows[key].anytime_accuracy.mean() for key in first.key]),
+        low=population.LOW,
         points=[(costs, np.mean(list(rows[key].accuracy), axis=0)) for key, costs in zip(first.key, first.macs)],
         build=[partial(_itself, architecture) for architecture in first.architecture],
         sample=True,
@@ -115,9 +119,34 @@ def read_cells(path: str | Path = digits_cells.ROWS) -> Table:
         name="cells",
         choices=[network.choices[0] for network in networks],
         values=np.array([anytime_accuracy(each.macs, each.accuracy, low=low, high=high, floor=0.1) for each in found]),
+        low=low,
         points=[(each.macs.to_numpy(), each.accuracy.to_numpy()) for each in found],
         build=[partial(_itself, network.architecture) for network in networks],
         equal=[(other, index) for index, network in enumerate(networks) for other in network.choices[1:]],
+    )
+
+
+def read_nats(path: str | Path) -> Table:
+    """The 15,284 connected cells of NATS-Bench (topology) on CIFAR-10 (public_tables.py), by their test accuracy."""
+    frame = pd.read_csv(path, keep_default_na=False)
+    cells = {}
+    for text, accuracy in zip(frame.ArchitectureString, frame.CIFAR10TestAccuracy200Epochs):
+        if (architecture := cell(text, CIFAR10)) is not None:
+            cells[text] = architecture.costs, float(accuracy) / 100
+    return Table(
+        name="nats",
+        choices=[
+            {
+                f"{source} to {target}": kind
+                for target, node in enumerate(text.strip("|").split("|+|"), start=1)
+                for kind, _, source in (entry.partition("~") for entry in node.split("|"))
+            }
+            for text in cells
+        ],
+        values=np.array([accuracy for _, accuracy in cells.values()]),
+        low=min(costs[0] for costs, _ in cells.values()),
+        points=[(np.array(costs), np.array([accuracy])) for costs, accuracy in cells.values()],
+        build=[partial(cell, text, CIFAR10) for text in cells],
     )
 
 
@@ -128,13 +157,12 @@ def _itself(architecture: Architecture) -> Architecture:
 class Hypervolumes:
     """Hypervolume of the front of all points of trained candidates.
 
-    Log MACs from ``low`` to 1 % above the most expensive point. As in the anytime accuracy, points below ``low`` count
-    as points at ``low``, which is the largest cost among the smallest points of all candidates with several points.
+    Log MACs from the table's ``low`` to 1 % above the most expensive point, the budgets of the anytime accuracy. As
+    there, points below ``low`` count as points at ``low``.
     """
 
     def __init__(self, table: Table):
-        low = max((min(costs) for costs, _ in table.points if len(costs) > 1), default=0)
-        self.costs = [np.maximum(low, costs) for costs, _ in table.points]
+        self.costs = [np.maximum(table.low, costs) for costs, _ in table.points]
         self.accuracies = [np.asarray(accuracies) for _, accuracies in table.points]
         self.corner = {
             "reference_cost": 1.01 * max(map(np.max, self.costs)),
@@ -177,7 +205,7 @@ def search(
 
     scores: of the candidates by the proxy.
     """
-    config = Config(seed=seed, pool=SAMPLE_POOL if table.sample else POOL, epochs=9)
+    config = Config(seed=seed, pool=SAMPLE_POOL if table.sample else POOL, epochs=9, images=10_000)
     records = _Records(config, table, scores)
     keeper = StateKeeper(records.writer)
     screener = _Screener(table, scores, keeper.domains, records.trained, strategy.reads_architectures)
@@ -197,7 +225,7 @@ class _Proposer(GenerationProposer):
         self.order = order
 
     def _queued(self, pick: Any) -> Queued:
-        return Queued(proposal=pick.proposal, control=pick.by_proxy is None, proxies={})
+        return Queued(proposal=pick.proposal, control=pick.by == "chance", proxies={})
 
     def _reliance(self, generation: int) -> Reliance:
         if self.order.share is None:

@@ -16,6 +16,7 @@ from nas.funnel.driver import Driver, StudyParts
 from nas.funnel.preparing.checks import checked_search
 from nas.funnel.preparing.plugin_changes import named_plugins
 from nas.funnel.preparing.preparation import canonical, default_workers, worker_call
+from nas.funnel.preparing.stored_defaults import budgets_sentence, left_out_sentences
 from nas.funnel.training import OutOfTime
 from nas.plugins import trust_named
 from nas.progress import Progress, Silent
@@ -34,7 +35,7 @@ class _SearchArguments(StudySettings):
 
     data: Any = field(default="digits", kw_only=False)
     study: str | None = None
-    space: Spaces = "residual"
+    space: Spaces = ()
     store: str = STORE
     accept_plugin_change: bool = False
     progress: Progress | None = None
@@ -57,7 +58,7 @@ def search(
     data: Any = "digits",
     *,
     study: str | None = None,
-    space: Spaces = "residual",
+    space: Spaces = (),
     store: str = STORE,
     accept_plugin_change: bool = False,
     progress: Progress | None = None,
@@ -75,7 +76,8 @@ def search(
         Name of the study. By default the name of the data: of the file or the Dataset, for arrays without a name
         "arrays-" and the first digits of their content hash.
     space
-        One or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
+        One or more names, ``file.py:Name``, classes or objects with a method ``architecture``. By default all
+        installed spaces that suit the data and the settings.
     store
         URL or path of the results store.
     accept_plugin_change
@@ -271,7 +273,6 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
     stored = opened.settings(config.study) if older is None and opened.holds(config.study) else {}
     checked = checked_search(config, opened, stored, {}, Silent(), accept_changes=accept_plugin_change)
     config, info, score, earlier = checked.parts.config, checked.parts.info, checked.score, checked.earlier
-    medians = checked.budgets.medians if checked.budgets else {}
     majority = checked.budgets.rejections.majority() if checked.budgets else None
     shape = "×".join(map(str, info.task.input_shape))
     return "\n".join(
@@ -282,12 +283,10 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             f"{''.join(f' in {n} groups' for n in info.task.label_counts[1:])}; "
             f"always the same answer scores {info.floor:.4f}.",
             *([f"Augmentation ({config.augment}): {info.augmentation}."] if info.augmentation else []),
-            *(
-                f"Space {name}: the cheapest point has {median:,.0f} MACs in the median."
-                for name, median in medians.items()
-            ),
+            f"Spaces: {', '.join(checked.parts.screener.spaces)}.",
+            *left_out_sentences(checked.settings),
             *([f"Warm start from {config.warm_start}: {len(earlier.rows)} trained candidates."] if earlier else []),
-            f"Budgets: {score.low:,.0f} to {score.high:,.0f} MACs.",
+            budgets_sentence(score, checked.settings),
             *([f"Random proposals: {majority}"] if majority else []),
             _plan(config),
             f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
@@ -304,7 +303,7 @@ def _plan(config: Config) -> str:
         place, workers = "pool, without barriers", f"stopped early by {config.scheduler}; {workers}"
     else:
         place = "generation"
-    rungs = f"rungs at epochs {config.rungs()}"
+    rungs = f"rungs at epochs {config.rungs()} of at most {config.partial_images:,} images"
     if config.free:
         rungs = "trainings are free, so each is in full, and there are no finalists"
     return f"Per {place}: {config.pool} proposals, {config.generation} trained; {rungs}; {workers}."

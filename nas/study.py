@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.execution.network import AnytimeNetwork
+    from results.reading.best import AgainstReference
     from results.store import Store
 
 
@@ -161,7 +162,10 @@ class Study:
         return score
 
     def best(self) -> pd.Series:
-        """The candidate with the best anytime accuracy at the highest fidelity of the study.
+        """The best candidate: a saved network if there is one, with the largest anytime accuracy.
+
+        Each candidate counts at the largest fidelity that it reached itself, so that interrupted training of a finalist
+        does not hide better ones. Among equals, the larger fidelity is better.
 
         Returns
         -------
@@ -172,15 +176,26 @@ class Study:
         ------
         UserError
             If no candidate has been trained.
+
+        See Also
+        --------
+        results.store.Store.best : The same candidate in a few numbers.
         """
-        candidates = self.store.candidates(self.name, columns=["key", "fidelity", "anytime_accuracy"])
-        trained = candidates[candidates.anytime_accuracy.notna()]
-        if trained.empty:
+        best = self.store.best(self.name)
+        if best is None:
             raise self._untrained()
-        top = trained[trained.fidelity == trained.fidelity.max()]
-        key = str(top.key[top.anytime_accuracy.idxmax()])
-        rows = self.store.candidates(self.name, key=key)
-        return rows[(rows.key == key) & rows.anytime_accuracy.notna()].iloc[0]
+        rows = self.store.candidates(self.name, key=best.key)
+        return rows[(rows.key == best.key) & rows.anytime_accuracy.notna()].iloc[0]
+
+    def against_reference(self) -> AgainstReference | None:
+        """The best candidate against the best reference architecture of the study, after trainings of equal length.
+
+        Returns
+        -------
+        AgainstReference or None
+            None without a trained reference, or if no training of it is as long as one of the best candidate.
+        """
+        return self.store.against_reference(self.name)
 
     def network(self, key: str | None = None, *, repeat: int | None = None) -> AnytimeNetwork:
         """A trained network of the study.
@@ -303,8 +318,9 @@ class Study:
         Returns
         -------
         pandas.DataFrame
-            In order of training. Columns: key, generation, position, control (random, to audit the order), ranked
-            (chosen by the proxy), accuracy (anytime accuracy at this fidelity).
+            In order of training. Columns: key, generation, position, reference (its name, if it is a reference
+            architecture), control (random, to audit the order), ranked (chosen by the proxy), accuracy (anytime
+            accuracy at this fidelity).
 
         Raises
         ------
@@ -316,14 +332,17 @@ class Study:
             raise self._untrained()
         lowest = trainings[(trainings.repeat == 0) & (trainings.fidelity == trainings.fidelity.min())]
         accuracy = lowest.set_index("candidate").score
-        candidates = self.store.candidates(self.name, columns=["key", "generation", "position", "control"])
+        columns = ["key", "generation", "position", "reference"]
+        candidates = self.store.candidates(self.name, columns=[*columns, "control"])
         trained = candidates[candidates.position.notna() & candidates.key.isin(accuracy.index)].drop_duplicates("key")
         trained = trained.sort_values(["generation", "position"], ignore_index=True)
         control, decisions = trained.control.to_numpy(dtype=bool), self.state.reliance
         places = zip(trained.generation.astype(int), trained.position.astype(int))
         ranked = np.array([chosen_by_proxy(decisions, *place) for place in places], dtype=bool)
-        return trained[["key", "generation", "position"]].assign(
-            control=control, ranked=ranked & ~control, accuracy=accuracy.loc[trained.key].to_numpy()
+        return trained[columns].assign(
+            control=control,
+            ranked=ranked & ~control & trained.reference.isna(),
+            accuracy=accuracy.loc[trained.key].to_numpy(),
         )
 
     @property

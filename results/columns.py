@@ -107,7 +107,8 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         *(replace(column, type="time") for column in _of(studies, "created_at", "updated_at")),
     ),
     "candidates": (
-        *_of(candidates, "key", "space", "status", "reason", "generation", "position", "control", "attempts"),
+        *_of(candidates, "key", "space", "status", "reason", "generation", "position", "control", "reference"),
+        *_of(candidates, "attempts"),
         *_computed(
             ("proxy_NAME", "real", "score of the proxy NAME, one column per proxy; larger is better"),
             ("fidelity", "real", "largest fidelity reached", PASSES),
@@ -140,6 +141,7 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         *_LEVEL,
         *_STUDY,
         *_SPACE,
+        *_of(candidates, "reference"),
         _POINT_MEASURES["latency_ms"],
         *_computed(
             ("accuracy_sd", "real", "standard deviation of accuracy over repeats; missing for one", "fraction"),

@@ -198,7 +198,7 @@ def engine(location: Location, *, writing: bool) -> sa.Engine:
     Raises StoreError if PostgreSQL's driver is missing.
     """
     if location.file is None:
-        return _postgresql_engine(location)
+        return _postgresql_engine(location, writing=writing)
     file, connect = location.file, _connect_for_writing if writing else _connect_for_reading
     created = sa.create_engine("sqlite://", creator=lambda: connect(file), poolclass=NullPool)
     begin = "BEGIN IMMEDIATE" if writing else "BEGIN"  # a reader's snapshot could not be upgraded to write
@@ -210,12 +210,18 @@ def engine(location: Location, *, writing: bool) -> sa.Engine:
     return created
 
 
-def _postgresql_engine(location: Location) -> sa.Engine:
+def _postgresql_engine(location: Location, *, writing: bool) -> sa.Engine:
+    """A reader's transaction is one snapshot: by PostgreSQL's default, each of its queries would see another state."""
     assert location.url is not None
     name = f"process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL keeps 63 bytes
     options = {"application_name": name} | {k: v for k, v in _NETWORK.items() if k not in location.url.query}
     try:
-        return sa.create_engine(location.url, poolclass=NullPool, connect_args=options)
+        return sa.create_engine(
+            location.url,
+            poolclass=NullPool,
+            connect_args=options,
+            isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
+        )
     except ImportError as error:
         raise StoreError(
             f"The store {location.label} needs PostgreSQL's driver: pip install 'anytime-nas[postgresql]'."

@@ -104,7 +104,7 @@ MUST_BE_DECLARED = ("accuracy", "loss", "test_accuracy")
 """Built-in measures that every evaluator returns."""
 LABELS = (
     *("study", "candidate", "candidate_id", "realised_key", "space", "level", "fidelity", "repeat"),
-    *("repeats", "accuracy_sd", "data", "name", "value", "id"),
+    *("reference", "repeats", "accuracy_sd", "data", "name", "value", "id"),
 )
 """Columns beside the measures: names that no measure may have."""
 

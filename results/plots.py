@@ -134,9 +134,9 @@ def front_figure(
 def progress_figure(trained: pd.DataFrame) -> Figure:
     """The best anytime accuracy after each trained candidate, and the accuracy of each candidate.
 
-    trained: in the order of training: accuracy (anytime accuracy), control (drawn at random), generation, finished
-    (trained to the last rung; others were stopped before). At most 500 candidates are drawn, evenly spaced, and all
-    improvements.
+    trained: in the order of training: accuracy (anytime accuracy), reference (name of the reference architecture, if it
+    is one), control (drawn at random), generation, finished (trained to the last rung; others were stopped before). At
+    most 500 candidates are drawn, evenly spaced, and all improvements.
     """
     place = np.arange(1, len(trained) + 1)
     drawn = np.zeros(len(trained), dtype=bool)
@@ -152,9 +152,12 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
         axes.plot(
             place[steps], best[steps], drawstyle="steps-post", color=INK, linewidth=2, zorder=2, label="best so far"
         )
+        reference = trained["reference"].notna()
+        proposed = ~trained["control"] & ~reference
         kinds: list[tuple[str, pd.Series, str, dict[str, Any]]] = [
-            ("finished the last rung", ~trained["control"] & trained["finished"], "o", {"color": _COLOURS[0]}),
-            ("stopped early", ~trained["control"] & ~trained["finished"], "o", {"color": _COLOURS[0], "alpha": 0.35}),
+            ("finished the last rung", proposed & trained["finished"], "o", {"color": _COLOURS[0]}),
+            ("stopped early", proposed & ~trained["finished"], "o", {"color": _COLOURS[0], "alpha": 0.35}),
+            ("reference", reference, "^", {"color": _COLOURS[2]}),
             ("random control", trained["control"], "D", {"facecolors": "white", "edgecolors": _COLOURS[1]}),
         ]
         for label, mask, marker, look in kinds:

@@ -227,6 +227,7 @@ candidates = sa.Table(  # long columns last, because SQLite reads a row from its
     sa.Column("generation", Whole, nullable=False, doc="Number of the generation, from 0."),
     sa.Column("position", Whole, doc="Place in the order of training; NULL if not chosen."),
     sa.Column("control", sa.Boolean, nullable=False, doc="Drawn at random, to audit the order."),
+    sa.Column("reference", Name, doc="Design and size of the reference architecture; NULL for other candidates."),
     sa.Column("status", Name(20), nullable=False, doc=f"One of {', '.join(STATUSES)}."),
     sa.Column("attempts", Whole, nullable=False, doc="Trainings started after failures."),
     sa.Column("reason", Text, doc="Why it was rejected, stopped or failed."),

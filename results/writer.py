@@ -56,7 +56,7 @@ class StudyWriter(StudySession):
         ----------
         rows : iterable of mapping
             Each needs space, generation and status (one of STATUSES), and may have key (hex), position, control,
-            reason, choices, architecture and proxies (JSON data), attempts, traceback.
+            reference, reason, choices, architecture and proxies (JSON data), attempts, traceback.
 
         Returns
         -------
@@ -266,23 +266,23 @@ class StudyWriter(StudySession):
         with self._reading() as connection:
             return [dict(row) for each in queries for row in connection.execute(each).mappings()]
 
-    def scores(self) -> list[tuple[int, float, float]]:
+    def scores(self) -> list[tuple[int, float, float, float | None]]:
         """Scores of the first repeats of all trainings.
 
         Returns
         -------
-        list of (int, float, float)
-            Id of the candidate, fidelity and score, in the order of ids and fidelities.
+        list of (int, float, float, float or None)
+            Id of the candidate, fidelity, score, and seconds of the training, in the order of ids and fidelities.
         """
         training = evaluations.c
         query = (
-            sa.select(training.candidate_id, training.fidelity, training.score)
+            sa.select(training.candidate_id, training.fidelity, training.score, training.seconds)
             .join_from(evaluations, candidates)
             .where(candidates.c.study_id == self._number, training.repeat == 0, training.score.is_not(None))
             .order_by(training.candidate_id, training.fidelity)
         )
         with self._reading() as connection:
-            return [(row.candidate_id, row.fidelity, row.score) for row in connection.execute(query)]
+            return [tuple(row) for row in connection.execute(query)]
 
     def first_points(self, status: str) -> list[dict[str, Any]]:
         """Points of the first repeats of all candidates with a status.

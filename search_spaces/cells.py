@@ -38,6 +38,8 @@ class Cells:
     operation after an unused middle node, have the same architecture.
     """
 
+    by_name_only = True
+
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:
         """See :class:`nas.spaces.contract.SearchSpace`."""
         check_task("cells", task, points)

@@ -33,6 +33,7 @@ COMMON: dict[str, Any] = {
     "points": 4,
     "pool": 20,
     "generation": 5,
+    "references": False,
     "train": 15,
     "epochs": 9,
     "images": 500,

@@ -77,7 +77,8 @@ def missing_parameters(thing, documented):
     """Parameters without an entry; ``settings`` and ``limits`` stand for many."""
     names = {part.strip(" *`") for parameter in documented for part in parameter.name.split(",")}
     parameters = inspect.signature(thing).parameters.values()
-    missing = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD} - names - {"self", "cls"}
+    own = (each.name for each in parameters if each.kind is not each.VAR_KEYWORD)
+    missing = {name for name in own if not name.startswith("_")} - names - {"self", "cls"}  # Ray adds private ones
     return set() if names & {"settings", "limits"} else missing
 
 

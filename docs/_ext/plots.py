@@ -18,9 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 
+from results.front import anytime_accuracy
 from results.plots import STYLE
 
 ROWS = Path(__file__).resolve().parents[2] / "benchmarks" / "rows"
+NAMES = {"cifar10_10k": "CIFAR-10", "fashion_mnist": "Fashion-MNIST"}
 DATA = {"npz:cifar10_10k.npz": "CIFAR-10", "npz:fashion_mnist.npz": "Fashion-MNIST"}
 Draw = Callable[[Figure], None]
 
@@ -98,6 +100,23 @@ def workers(figure: Figure) -> None:
     axes.set_xlabel("seconds of the search after its first batch")
 
 
+def recipe(figure: Figure) -> None:
+    """Recipes: anytime accuracy on validation images against that with all images shifted, by data set and passes."""
+    keys = ["data", "passes", "network", "seed", "recipe", "max_macs"]
+    found = {
+        values[:-1]: anytime_accuracy(points.macs, points.accuracy, low=values[-1] / 10, high=values[-1], floor=0.0)
+        for values, points in rows("recipe").groupby(keys)
+    }
+    accuracy = pd.Series(found).rename_axis(keys[:-1]).unstack("recipe")
+    gains = accuracy.sub(accuracy["all images shifted"], axis=0).groupby(["data", "passes"]).mean() * 100
+    shown = ["no augmentation", "half of the images shifted", "no shifts in the last quarter"]
+    axes = figure.subplots()
+    names = [f"{NAMES[data]}, {passes} passes" for data, passes in gains.index]
+    bars(axes, names, {name: gains[name].to_numpy() for name in shown})
+    axes.axvline(0, color="0.5", linewidth=0.8)
+    axes.set_xlabel("gain over shifting all images, points of anytime accuracy, validation")
+
+
 def asynchronous(figure: Figure) -> None:
     """Searches with and without barriers in equal time: trained candidates, and seconds of training."""
     equal = rows("asynchronous").query("part == 'equal-time'").groupby("search", sort=False)
@@ -155,13 +174,16 @@ def strategies(figure: Figure) -> None:
     names = ("random", "tpe", "nsga2", "guided", "evolution")
     proxies = {"no proxy": "none", "dtmc": "dtmc", "inverted": "-dtmc", "random scores": "noise"}
     searches = rows("strategies").query("order != 'always'")
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, 3)
     for (name, table), axis in zip(searches.groupby("table", sort=False), axes):
         table = table.assign(front=table.front.fillna(table.limit))
         needed = table.groupby(["strategy", "proxy"]).front.quantile(0.5, interpolation="lower")
-        bars(axis, list(names), {label: [needed[of, proxy] for of in names] for label, proxy in proxies.items()})
-        axis.set_xlabel(f"candidates, {name} (median of 20 seeds)")
-        axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+        present = [of for of in names if (of, "none") in needed.index]
+        known = {label: proxy for label, proxy in proxies.items() if (present[0], proxy) in needed.index}
+        bars(axis, present, {label: [needed[of, proxy] for of in present] for label, proxy in known.items()})
+        axis.set_xlabel(f"candidates, {name}")
+        axis.get_legend().remove()
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=len(proxies))
 
 
 def path_sampling(figure: Figure) -> None:
@@ -253,6 +275,7 @@ def throttling_accuracy(figure: Figure) -> None:
 
 
 PLOTS: dict[str, Draw] = {
+    "recipe": recipe,
     "screening": screening,
     "store-scale": store_scale,
     "kills": kills,
@@ -290,7 +313,8 @@ def draw_all(app: Sphinx) -> None:
         path = folder / f"{name}.svg"
         if not path.exists() or path.stat().st_mtime < newest:
             draw(name, path)
-    shutil.copy2(ROWS / "fashion_front.png", folder)
+    for name in ("fashion_front", "pays"):  # drawn by benchmarks
+        shutil.copy2(ROWS / f"{name}.png", folder)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class _ControllerTrainer:
     def _images(self, labels_N: np.ndarray) -> Batches:
         """The images to learn from, augmented, with these labels."""
         images = self.source.validation_data[0][self.learning]
-        return self.source.batches(images, labels_N, size=self._batch_size, augmented=True)
+        return self.source.batches(images, labels_N, size=self._batch_size, share=1.0)
 
     def _top_log_probabilities(self, labels_N: np.ndarray) -> Batches:
         """The input of a controller that sees logits, for the images to learn from without augmentation."""

@@ -44,7 +44,7 @@ class Batches:
     @property
     def steps(self) -> int:
         """Number of batches in one epoch of `train`."""
-        return len(self._training_sizes())
+        return len(training_sizes(len(self), self.size))
 
     def train(self, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """One epoch in random order, augmented.
@@ -68,7 +68,7 @@ class Batches:
         """
         import torch
 
-        sizes = self._training_sizes()
+        sizes = training_sizes(len(self), self.size)
         order = torch.randperm(len(self.rows), generator=generator, device=generator.device).to(self.rows.device)
         for x, y in self._read(self.rows[order[: sum(sizes)]].split(sizes)):
             yield self.preprocessing(x if self.augment is None else self.augment(x, generator)), y
@@ -78,18 +78,18 @@ class Batches:
         for x, y in self._read(self.rows.split(self.size)):
             yield self.preprocessing(x), y
 
-    def _training_sizes(self) -> list[int]:
-        size = min(self.size, len(self.rows))
-        if size < 2:
-            raise DataError(
-                f"Training batches need 2 examples or more, for batch norm. Got {self.size=}, {len(self)=}."
-            )
-        full, rest = divmod(len(self.rows), size)
-        return [size] * full + [rest] * (rest >= max(2, size / 2))
-
     def _read(self, order: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for x, y in self.source.read(order):
             yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+
+def training_sizes(examples: int, size: int) -> list[int]:
+    """The number of examples in each training batch of an epoch, see :meth:`Batches.train`."""
+    smaller = min(size, examples)
+    if smaller < 2:
+        raise DataError(f"Training batches need 2 examples or more, for batch norm. Got {size=}, {examples=}.")
+    full, rest = divmod(examples, smaller)
+    return [smaller] * full + [rest] * (rest >= max(2, smaller / 2))
 
 
 def channels_last(module: torch.nn.Module, input_shape: tuple[int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,40 +100,51 @@ class ImageSource:
         """Standardisation by the statistics of the training images, without the validation images."""
         return Preprocessing.fit(self.dataset.x_train, rows=self.training_rows)
 
-    def training_subset(self, images: int | None) -> np.ndarray:
-        """Indices of a stratified subset of the training images, contained in larger subsets; None: all."""
-        rows = self.training_rows
-        if images is None or images >= len(rows):
-            return rows
-        return rows[subset(self.dataset.y_train[rows], size=images, seed=SPLIT_SEED)]
+    def training_subset(self, images: int | None, part: int = 0) -> np.ndarray:
+        """Indices of a stratified subset of the training images; None: all.
 
-    def training(self, rows: np.ndarray, size: int, *, augmented: bool = True) -> Batches:
-        """Batches of these images, augmented when iterated by ``train``."""
-        return self.batches(self.dataset.x_train, self.dataset.y_train, rows=rows, size=size, augmented=augmented)
+        The first part is contained in larger first parts; each part has the images that follow those of the one before.
+        """
+        return _subset(self.training_rows, self.dataset.y_train, images, part)
+
+    def validation_subset(self, images: int | None) -> np.ndarray:
+        """Indices of a stratified subset of the validation images, contained in larger subsets; None: all."""
+        return _subset(self.validation_rows, self.validation_data[1], images)
+
+    def training(self, rows: np.ndarray, size: int, *, share: float = 1.0) -> Batches:
+        """Batches of these images, of which ``train`` augments a share."""
+        return self.batches(self.dataset.x_train, self.dataset.y_train, rows=rows, size=size, share=share)
 
     def validation(self, rows: np.ndarray | None = None) -> Batches:
         """Batches of the validation images, or of these rows of :attr:`validation_data`, for evaluation."""
         rows = self.validation_rows if rows is None else rows
-        return self.batches(*self.validation_data, rows=rows, size=EVALUATION_BATCH, augmented=False)
+        return self.batches(*self.validation_data, rows=rows, size=EVALUATION_BATCH, share=0.0)
 
     def test(self, rows: np.ndarray | None = None) -> Batches:
         """Batches of the test images, or of some of them, for evaluation."""
         data = self.dataset
-        return self.batches(data.x_test, data.y_test, rows=rows, size=EVALUATION_BATCH, augmented=False)
+        return self.batches(data.x_test, data.y_test, rows=rows, size=EVALUATION_BATCH, share=0.0)
 
-    def calibration(self, rows: np.ndarray, seed: int, *, images: int = CALIBRATION_IMAGES) -> Batches:
+    def calibration(self, rows: np.ndarray, seed: int, *, share: float, images: int = CALIBRATION_IMAGES) -> Batches:
         """Random training images of these rows, on which the statistics of norms are estimated.
 
-        They are augmented as in training, because the weights are adapted to the statistics of augmented images.
+        share: of the images that were augmented in training. The weights are adapted to the statistics of such images.
         """
         drawn = np.random.default_rng(derived_seed(seed, "calibration")).permutation(len(rows))[:images]
-        return self.training(rows[drawn], CALIBRATION_BATCH)
+        return self.training(rows[drawn], CALIBRATION_BATCH, share=share)
 
     def batches(
-        self, x_NCS: np.ndarray, y_N: np.ndarray, *, size: int, augmented: bool, rows: np.ndarray | None = None
+        self, x_NCS: np.ndarray, y_N: np.ndarray, *, size: int, share: float, rows: np.ndarray | None = None
     ) -> Batches:
-        """Batches of raw images with any labels, standardised and augmented as the training images."""
-        change = self.augmentation if augmented else None
+        """Batches of raw images with any labels, standardised as the training images. share: that is augmented."""
+        change = partial(self.augmentation, share=share) if share else None
         return batches(
             x_NCS, y_N, size=size, rows=rows, preprocessing=self.preprocessing, augment=change, device=self.device
         )
+
+
+def _subset(rows: np.ndarray, labels: np.ndarray, images: int | None, part: int = 0) -> np.ndarray:
+    """Some of these rows of the labelled images; None, or too many: all."""
+    if images is None or images >= len(rows):
+        return rows
+    return rows[subset(labels[rows], size=images, seed=SPLIT_SEED, part=part)]

@@ -52,8 +52,8 @@ def split_keeping(labels_N: np.ndarray, *, fraction: float, seed: int, keep: int
     return np.flatnonzero(~held_out_N), np.flatnonzero(held_out_N)
 
 
-def subset(labels_N: np.ndarray, *, size: int, seed: int) -> np.ndarray:
-    """Stratified subset that contains every class. Subsets of equal seed are nested.
+def subset(labels_N: np.ndarray, *, size: int, seed: int, part: int = 0) -> np.ndarray:
+    """Stratified subset. The first part contains every class; first parts of equal seed are nested.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ def subset(labels_N: np.ndarray, *, size: int, seed: int) -> np.ndarray:
         Number of examples, from the number of classes to N.
     seed
         Equal seeds give nested subsets.
+    part
+        Which subset, counted from 0: each begins where the one before it ended, and the first example follows the last.
 
     Returns
     -------
@@ -79,7 +81,8 @@ def subset(labels_N: np.ndarray, *, size: int, seed: int) -> np.ndarray:
         raise DataError(f"A subset must have {len(counts)} (one a class) to {len(class_N)} examples. Got {size=}.")
     # Every prefix of this order has the classes in proportion; one example of each class comes first.
     position_N = np.where(rank_N == 0, -1.0, (rank_N + 0.5) / counts[class_N])
-    return np.sort(np.lexsort((class_N, position_N))[:size])
+    order_N = np.lexsort((class_N, position_N))
+    return np.sort(order_N[np.arange(part * size, (part + 1) * size) % len(order_N)])
 
 
 def _shuffled_ranks(labels_N: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

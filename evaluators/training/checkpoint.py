@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nas.errors import EnvironmentFault
-from nas.evaluation.jobs import Job, Outcome
+from nas.evaluation.jobs import Job, Outcome, Stage
 from nas.representation.architecture import Architecture
 
 _NETWORK, _MOMENTUM = "network.", "momentum."
@@ -36,7 +36,9 @@ class Checkpoint:
         Momentum of the parameters, by their index in the optimiser.
     outcome
         The measured outcome, if it was measured after this epoch.
-    test, selection
+    stages
+        Stages of the training.
+    test, selection, measured_images
         Settings with which the outcome was measured.
     """
 
@@ -47,12 +49,20 @@ class Checkpoint:
     network: dict[str, Tensor]
     momentum: dict[int, Tensor]
     outcome: Outcome | None
+    stages: tuple[Stage, ...]
     test: bool
     selection: dict[str, Any] | None
+    measured_images: int | None
+
+    def begins(self, stages: tuple[Stage, ...]) -> bool:
+        """Whether a training with these stages was the same up to the checkpoint; later stages may differ."""
+        before = sum(stage.end < self.epoch for stage in self.stages) + 1
+        return self.stages[:before] == stages[:before]
 
     def measured_for(self, job: Job) -> Outcome | None:
         """The outcome, if it is the outcome of this job."""
-        same = (self.epoch, self.test, self.selection) == (job.until, job.test, job.selection)
+        own = self.epoch, self.test, self.selection, self.measured_images
+        same = own == (job.until, job.test, job.selection, job.measured_images)
         if self.outcome is None or (job.save and not self.outcome.saved):
             return None
         return self.outcome if same else None
@@ -70,8 +80,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": checkpoint.seconds,
         "architecture": checkpoint.architecture.to_json(),
         "outcome": checkpoint.outcome.to_json() if checkpoint.outcome else None,
+        "stages": checkpoint.stages,
         "test": checkpoint.test,
         "selection": checkpoint.selection,
+        "measured_images": checkpoint.measured_images,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -102,8 +114,10 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint | None:
             network={n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)},
             momentum={int(n.removeprefix(_MOMENTUM)): t for n, t in tensors.items() if n.startswith(_MOMENTUM)},
             outcome=Outcome(**metadata["outcome"]) if metadata["outcome"] else None,
+            stages=tuple(Stage(*stage) for stage in metadata["stages"]),
             test=metadata["test"],
             selection=metadata["selection"],
+            measured_images=metadata["measured_images"],
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None

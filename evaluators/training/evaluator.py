@@ -31,7 +31,7 @@ from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Job, Outcome
 from nas.evaluation.loading import check_device
 from nas.evaluation.operating_points import SelectionResult, SelectionSettings
-from nas.evaluation.training_rules import load_rule
+from nas.evaluation.training_rules import ConstructingRule, load_rule
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
 from results.measures import built_in
@@ -156,7 +156,7 @@ class Training(Evaluator):
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:
         started = time.monotonic()
         path = Path(job.folder, self.checkpoint)
-        with _torch_threads(self.threads):
+        with _torch_threads(job.threads or self.threads):
             run = self.start(job)
             saved = read_checkpoint(path, self.device)
             if saved is not None and not run.resume(saved):
@@ -193,7 +193,8 @@ class Training(Evaluator):
             selected, measured, search = select_points(
                 source, network.to(self.device), selection, images=None, seed=seed, report=report
             )
-            rows = measure_points(selected, source, source.calibration(source.training_rows, seed), test=True)
+            calibration = source.calibration(source.training_rows, seed, share=network.augmented)
+            rows = measure_points(selected, source, calibration, test=True)
             shape = selected.architecture.task.input_shape
             for level, row in enumerate(rows):
                 latency = measured[level].latency_ms
@@ -210,6 +211,9 @@ class Training(Evaluator):
     ) -> ControllerResult:
         with _torch_threads(self.threads):
             return train_controllers(self.source, network, settings, seed=seed, report=report)
+
+    def continues(self, architecture: Architecture) -> bool:
+        return not isinstance(load_rule(architecture.training), ConstructingRule)  # its schedule depends on all steps
 
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         return getattr(load_rule(architecture.training), "samples_subnetworks", False)

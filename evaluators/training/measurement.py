@@ -23,7 +23,12 @@ def calibrate(network: AnytimeNetwork, images: Batches) -> None:
 
 @torch.no_grad()
 def measure_points(
-    network: AnytimeNetwork, source: ImageSource, calibration: Batches, *, test: bool
+    network: AnytimeNetwork,
+    source: ImageSource,
+    calibration: Batches,
+    *,
+    test: bool,
+    images: int | None = None,
 ) -> list[dict[str, Any]]:
     """Recalibrate the norms if the architecture's policy requires it, and measure every operating point.
 
@@ -37,6 +42,8 @@ def measure_points(
         Training images for the norms, see :meth:`evaluators.data.source.ImageSource.calibration`.
     test
         Measure on the test images, too.
+    images
+        Validation images to measure on, at most; None: all.
 
     Returns
     -------
@@ -57,11 +64,11 @@ def measure_points(
         {"level": k, "macs": network.macs[k], "params": network.params[k], "nonzero_macs": nonzero}
         for k, nonzero in enumerate(network.nonzero_macs)
     ]
-    parts = {"": source.validation()}
+    parts = {"": source.validation(source.validation_subset(images))}
     if test:
         parts["test_"] = source.test()
-    for prefix, images in parts.items():
-        for point, (accuracies, loss) in zip(points, _accuracies_and_losses(network, images)):
+    for prefix, part in parts.items():
+        for point, (accuracies, loss) in zip(points, _accuracies_and_losses(network, part)):
             if not math.isfinite(loss):
                 raise Diverged(f"The {prefix}loss of level {point['level']} is {loss} after training.")
             point |= {f"{prefix}{name}": value for name, value in accuracies.items()} | {f"{prefix}loss": loss}

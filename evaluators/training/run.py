@@ -13,14 +13,9 @@ from evaluators.data.batches import channels_last
 from evaluators.data.source import ImageSource
 from evaluators.training.checkpoint import Checkpoint
 from evaluators.training.measurement import measure_points
-from evaluators.training.schedule import (
-    Optimisation,
-    default_batch_size,
-    default_learning_rate,
-    schedule,
-    split_by_decay,
-)
+from evaluators.training.schedule import Optimisation, split_by_decay
 from evaluators.training.selection import select_points
+from evaluators.training.stages import StageInSteps, in_steps
 from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings
 from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule, check_accepts, load_rule
@@ -55,24 +50,19 @@ class TrainingRun:
         architecture = job.parsed_architecture
         self.rule = load_rule(architecture.training)
         check_accepts(self.rule, architecture)
-        rows = source.training_subset(job.images)
-        self.images = len(rows)
-        self.batch_size = optimisation.batch_size or default_batch_size(len(rows))
-        self.batches = source.training(rows, self.batch_size)
-        self.calibration = source.calibration(rows, job.seed)
-        self.learning_rate = optimisation.learning_rate or default_learning_rate(self.batch_size, architecture)
+        self.stages = in_steps(job.all_stages, optimisation, architecture, len(source.training_rows))
+        self.augmented = source.augmentation.share(self._stage_after(job.until - 1).passes)
+        self.calibration = source.calibration(source.training_rows, job.seed, share=self.augmented)
         self._start(architecture)
         self._autocast = optimisation.autocast(self.device)
         self._identity = {
             "architecture": architecture.key,
             "seed": job.seed,
-            "epochs": job.epochs,
             **data_settings,
             "weight_decay": optimisation.weight_decay,
             "precision": optimisation.precision,
-            "images": self.images,
-            "batch": self.batch_size,
-            "rate": self.learning_rate,
+            "batch": optimisation.batch_size,
+            "rate": optimisation.learning_rate,
         }
 
     def train_epoch(self, epoch: int) -> None:
@@ -82,14 +72,16 @@ class TrainingRun:
         """
         generator = torch.Generator().manual_seed(seed(self.job.seed, "epoch", epoch))
         self.state.train()
-        steps = self.job.epochs * self.batches.steps
-        for step, (x, y) in enumerate(self.batches.train(generator), start=epoch * self.batches.steps):
+        stage = self._stage_after(epoch)
+        share = self.source.augmentation.share(stage.passes)
+        batches = self.source.training(self.source.training_subset(stage.images, epoch), stage.batch_size, share=share)
+        for step, (x, y) in enumerate(batches.train(generator), start=stage.first_step(epoch)):
             for group in self.optimiser.param_groups:
-                group["lr"] = self.learning_rate * schedule(step / steps)
+                group["lr"] = stage.rate(step)
             self.optimiser.zero_grad(set_to_none=True)
             total_loss = torch.zeros((), device=x.device)
             if hasattr(self.rule, "progress"):
-                self.rule.progress = step / steps
+                self.rule.progress = step / self.stages[-1].after
             for loss in self._losses(step, x, y, generator):
                 loss.backward()
                 total_loss += loss.detach()
@@ -117,7 +109,7 @@ class TrainingRun:
                 seed=job.seed,
                 report=lambda done, total: alive(),
             )
-        points = measure_points(network, self.source, self.calibration, test=job.test)
+        points = measure_points(network, self.source, self.calibration, test=job.test, images=job.measured_images)
         for point, measured in zip(points, selected):
             if measured.latency_ms is not None:  # the latency by which the point was selected
                 point["latency_ms"] = measured.latency_ms
@@ -127,7 +119,7 @@ class TrainingRun:
         return Outcome(
             points=points,
             epochs=job.until,
-            images=self.images,
+            images=self._stage_after(job.until - 1).images,
             seconds=seconds(),
             realised=network.architecture.to_json() if job.selection or self.construction is not None else None,
             saved=save,
@@ -137,7 +129,7 @@ class TrainingRun:
         """The network to measure now: if a construction is not finished, a copy within the budgets."""
         if self.construction is None:
             return self.network
-        steps = self.job.until * self.batches.steps
+        steps = self._stage_after(self.job.until - 1).first_step(self.job.until)
         generator = torch.Generator().manual_seed(seed(self.job.seed, "finished", steps))
         images = (x for x, _ in self.calibration.train(torch.Generator().manual_seed(0)))
         return self.construction.finished(steps, images, generator)
@@ -153,8 +145,10 @@ class TrainingRun:
             network=self.state.state_dict(),
             momentum={index: tensor for index, tensor in momentum.items() if tensor is not None},
             outcome=outcome,
+            stages=self.job.all_stages,
             test=self.job.test,
             selection=self.job.selection,
+            measured_images=self.job.measured_images,
         )
 
     def resume(self, checkpoint: Checkpoint) -> bool:
@@ -162,7 +156,8 @@ class TrainingRun:
 
         The state is then as before: training from the start gives the same result.
         """
-        if checkpoint.job != self._identity or not 0 < checkpoint.epoch <= self.job.until:
+        same = checkpoint.job == self._identity and checkpoint.begins(self.job.all_stages)
+        if not (same and 0 < checkpoint.epoch <= self.job.until):
             return False
         if self.construction is not None:
             self.construction.restore(checkpoint.architecture)
@@ -181,8 +176,7 @@ class TrainingRun:
         generator = torch.Generator().manual_seed(seed(self.job.seed, "weights"))
         self.construction: Construction | None = None
         if isinstance(self.rule, ConstructingRule):
-            steps = self.job.epochs * self.batches.steps
-            self.construction = self.rule.construct(architecture, steps=steps, generator=generator)
+            self.construction = self.rule.construct(architecture, steps=self.stages[-1].after, generator=generator)
         else:
             self.network = AnytimeNetwork(architecture, generator=generator)
         self._adopt()
@@ -192,7 +186,7 @@ class TrainingRun:
         if self.construction is not None:
             self.network = self.construction.network
         self.state = cast(torch.nn.Module, self.construction or self.network)
-        self.network.preprocess = self.source.preprocessing
+        self.network.preprocess, self.network.augmented = self.source.preprocessing, self.augmented
         self.state.to(self.device)
         channels_last(self.state, self.network.architecture.task.input_shape)
         groups: list[dict[str, Any]] = []
@@ -200,7 +194,11 @@ class TrainingRun:
             decayed, others = split_by_decay(module)
             groups.append({"params": decayed, "weight_decay": self.optimisation.weight_decay})
             groups.append({"params": others, "weight_decay": 0.0})
-        self.optimiser = torch.optim.SGD(groups, lr=self.learning_rate, momentum=MOMENTUM, nesterov=True)
+        self.optimiser = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)  # the rate is set at each step
+
+    def _stage_after(self, epoch: int) -> StageInSteps:
+        """The stage of the epoch that follows this number of epochs."""
+        return next(stage for stage in self.stages if epoch < stage.stage.end)
 
     def _trained_modules(self) -> list[torch.nn.Module]:
         """The trained modules; the gradients of each are clipped separately."""

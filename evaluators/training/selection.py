@@ -116,10 +116,11 @@ def _measures(
     timed = selection.max_latency_ms is not None
     rows, validation = source.training_subset(images), source.validation_rows
     part = subset(source.validation_labels, size=min(QUICK_VALIDATION, len(validation)), seed=0)
-    calibration = source.calibration(rows, seed, images=QUICK_CALIBRATION)
+    share = network.augmented
+    calibration = source.calibration(rows, seed, share=share, images=QUICK_CALIBRATION)
     return (
         _SubnetworkMeasure(calibration, source.validation(validation[part]), network, timed),
-        _SubnetworkMeasure(source.calibration(rows, seed), source.validation(), network, timed),
+        _SubnetworkMeasure(source.calibration(rows, seed, share=share), source.validation(), network, timed),
     )
 
 

@@ -193,6 +193,23 @@ class Evaluator(ABC):
         """
         return None
 
+    def continues(self, architecture: Architecture) -> bool:
+        """Whether trainings of this architecture follow :attr:`nas.evaluation.jobs.Job.stages`.
+
+        A finalist then continues its partial training in the same folder; otherwise it is trained anew.
+
+        Parameters
+        ----------
+        architecture
+            Of a candidate, with its training rule.
+
+        Returns
+        -------
+        bool
+            By default False.
+        """
+        return False
+
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         """Whether training samples subnetworks of the supernet, beyond its operating points.
 

@@ -5,12 +5,67 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.representation.architecture import Architecture
 
 if TYPE_CHECKING:
     from results.measures import Measure
+
+
+class Stage(NamedTuple):
+    """A part of a training with epochs of equal length, in which the learning rate follows a part of its schedule.
+
+    The schedule is a warm-up and half a cosine to zero. A stage from 0 to 1 passes through all of it, so that stages
+    after each other are warm restarts.
+
+    Attributes
+    ----------
+    end : int
+        Epochs of the whole training at the end of the stage.
+    images : int or None
+        Training images of an epoch; None: all.
+    start, stop : float
+        Share of the schedule that has passed at the beginning and at the end of the stage.
+
+    References
+    ----------
+    Loshchilov & Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017.
+    """
+
+    end: int
+    images: int | None
+    start: float = 0.0
+    stop: float = 1.0
+
+
+def images_seen(stages: Iterable[Stage], until: int, train_images: int) -> int:
+    """Training images seen after an epoch.
+
+    Parameters
+    ----------
+    stages
+        Of the training, in order.
+    until
+        The epoch.
+    train_images
+        Number of all training images.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> images_seen([Stage(2, 10), Stage(5, None)], 3, 100)
+    120
+    """
+    total = begin = 0
+    for stage in stages:
+        images = train_images if stage.images is None else min(stage.images, train_images)
+        total += max(0, min(until, stage.end) - begin) * images
+        begin = stage.end
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +81,11 @@ class Job:
     seed
         Determines all random numbers of this training.
     epochs
-        Length of the schedule.
+        Length of the training.
     until
         Last epoch of this stretch.
     images
-        Number of training images; None: all.
+        Training images of an epoch, in the last stage; None: all.
     folder
         Absolute path for the checkpoint and the trained network. Evaluators receive a folder of their machine also with
         ``--files URL``; the driver has the URL.
@@ -45,6 +100,13 @@ class Job:
         Name of the search space; empty if the architecture was not proposed.
     choices
         Choices of the proposal by the names that the space gave them.
+    stages
+        Stages of the training, as lists of the fields of :class:`Stage`, if the evaluator says that it ``continues``
+        trainings of this architecture. Empty: one stage of ``epochs`` epochs.
+    measured_images
+        Validation images to measure on, at most; None: all.
+    threads
+        Threads on a CPU; None: as the evaluator was constructed.
     """
 
     candidate: int
@@ -59,6 +121,14 @@ class Job:
     save: bool = False
     space: str = ""
     choices: dict[str, Any] = field(default_factory=dict)
+    stages: list[list[Any]] = field(default_factory=list)
+    measured_images: int | None = None
+    threads: int | None = None
+
+    @property
+    def all_stages(self) -> tuple[Stage, ...]:
+        """The stages of the training, at least one."""
+        return tuple(Stage(*stage) for stage in self.stages) or (Stage(self.epochs, self.images),)
 
     @property
     def key(self) -> str:
@@ -112,7 +182,7 @@ class Outcome:
     epochs
         Epochs of the training so far.
     images
-        Number of training images of an epoch, the same after every epoch.
+        Number of training images of an epoch, the same after every epoch of a stage.
     seconds
         Duration of training and evaluation so far, on this machine.
     realised

@@ -40,6 +40,8 @@ class AnytimeNetwork(NetworkPasses):
         Multiply-accumulates of one example, and number of parameters, of each level.
     preprocess : Preprocessing or None
         Converts raw images to the input of the network.
+    augmented : float
+        Share of the training images that were augmented. Norms are estimated on such images.
     calibrated : torch.Tensor
         Boolean: whether the statistics of the norms are valid. Part of the state.
 
@@ -283,7 +285,7 @@ class AnytimeNetwork(NetworkPasses):
         other.load_state_dict({**new, **shared})
         if self.architecture.norm == "recalibrated":
             other._set_calibrated(False)
-        other.preprocess = self.preprocess
+        other.preprocess, other.augmented = self.preprocess, self.augmented
         other.to(self.calibrated.device)
         return other.train(self.training)
 
@@ -312,7 +314,7 @@ class AnytimeNetwork(NetworkPasses):
         mapping of str to callable
             Relative name of each file → function that writes it to a path.
         """
-        return network_files(self.architecture, self.preprocess, self.state_dict())
+        return network_files(self.architecture, self.preprocess, self.state_dict(), augmented=self.augmented)
 
     @staticmethod
     def load(folder: str | Place) -> AnytimeNetwork:
@@ -336,9 +338,9 @@ class AnytimeNetwork(NetworkPasses):
             If the URL cannot be used.
         """
         with local_folder(folder) as local:
-            architecture, preprocess = read_network(local)
+            architecture, preprocess, augmented = read_network(local)
             network = AnytimeNetwork(architecture)
-            network.preprocess = preprocess
+            network.preprocess, network.augmented = preprocess, augmented
             network.read_weights(local / WEIGHTS)
         return network.eval()
 

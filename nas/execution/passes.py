@@ -31,6 +31,7 @@ class NetworkPasses(nn.Module):
         self.architecture = architecture
         self.macs, self.params = macs(architecture), params(architecture)
         self.preprocess: Preprocessing | None = None
+        self.augmented = 0.0
         levels = len(architecture.points)
         rows = {
             "affine_rows": levels if architecture.norm == "per_point" else 1,

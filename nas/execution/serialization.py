@@ -21,14 +21,15 @@ T = TypeVar("T")
 
 
 def network_files(
-    architecture: Architecture, preprocessing: Preprocessing | None, state: Mapping[str, Tensor]
+    architecture: Architecture, preprocessing: Preprocessing | None, state: Mapping[str, Tensor], *, augmented: float
 ) -> Files:
-    """The files of a network, for :func:`nas.files.write_folder`."""
+    """The files of a network, for :func:`nas.files.write_folder`. augmented: share of its training images."""
     from safetensors.torch import save_file
 
     description = {
         "architecture": architecture.to_json(),
         "preprocessing": preprocessing.to_json() if preprocessing else None,
+        "augmented": augmented,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     return {
@@ -37,14 +38,15 @@ def network_files(
     }
 
 
-def read_network(folder: str | Path) -> tuple[Architecture, Preprocessing | None]:
-    """Read architecture and preprocessing from a folder. Raises UserError if it contains no network."""
+def read_network(folder: str | Path) -> tuple[Architecture, Preprocessing | None, float]:
+    """Read architecture, preprocessing and the share of augmented images. Raises UserError if there is no network."""
     path = Path(folder)
     try:
         description = json.loads((path / NETWORK).read_text())
         architecture = Architecture.from_json(description["architecture"])
         preprocessing = description["preprocessing"]
-        return architecture, Preprocessing.from_json(preprocessing) if preprocessing else None
+        parsed = Preprocessing.from_json(preprocessing) if preprocessing else None
+        return architecture, parsed, float(description.get("augmented", 1.0))  # of earlier versions: all
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} must be a folder that network.save wrote: {_summary(error)}") from error
 

@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 from nas.evaluation.faults import Fault
 from nas.evaluation.jobs import Job, Outcome
 from nas.funnel.generation import GenerationProposer
+from nas.funnel.leaders import Leaders
 from nas.funnel.limits import Limits, check_that_training_works
 from nas.funnel.records import Candidate
+from nas.funnel.rungs import partial_stages
 from nas.funnel.state import StateKeeper
-from nas.funnel.training import CandidateTrainer
+from nas.funnel.training import CandidateTrainer, Stretch
 from nas.workers.activity import Activity, RunningJob
-from nas.workers.job_folder import discard
 from nas.workers.job_queue import JobQueue
 
 NOTHING_NEW = "no feasible candidate was found that the study has not seen"
@@ -61,7 +62,7 @@ class Training:
 
     def stretch(self, epochs: int) -> Job:
         """The job that trains up to a rung; it continues from the checkpoint of the one before."""
-        return replace(self.job, until=epochs, test=self.job.test and epochs == self.rungs[-1])
+        return replace(self.job, until=epochs)
 
 
 class AsynchronousFunnel:
@@ -91,11 +92,12 @@ class AsynchronousFunnel:
         keeper: StateKeeper,
         proposer: GenerationProposer,
         limits: Limits,
+        leaders: Leaders,
         *,
         refilled: Callable[[], None] = lambda: None,
     ):
         self.config, self.records, self.trainer = trainer.config, trainer.records, trainer
-        self.keeper, self.proposer, self.limits = keeper, proposer, limits
+        self.keeper, self.proposer, self.limits, self.leaders = keeper, proposer, limits, leaders
         self.reason = ""
         """Why the search ended; "" before."""
         self.places: Callable[[], Mapping[int, str]] = lambda: dict.fromkeys(self._in_flight, "")
@@ -185,7 +187,7 @@ class AsynchronousFunnel:
         if self._queued:
             return None
         pool = self.keeper.state.generations
-        if (reason := self.limits.counts_reached(pool)) is not None:
+        if (reason := self.limits.counts_reached(pool) or self.limits.proposals_end()) is not None:
             return reason
         ended = len(self.records.ledger.ended())
         if ended == self._exhausted_after:
@@ -204,11 +206,13 @@ class AsynchronousFunnel:
             candidate,
             0,
             self.records.proposed([candidate.id])[candidate.id],
-            stage="search",
-            epochs=rungs[-1],
-            until=rungs[-1],
-            images=config.images,
-            test=config.hours is not None,  # no time may be left for full training
+            Stretch(
+                part="search",
+                epochs=rungs[-1],
+                until=rungs[-1],
+                images=config.images,
+                stages=partial_stages(config),
+            ),
         )
         return Training(key=candidate.key, job=job, rungs=rungs, known=self.records.reached(candidate.id))
 
@@ -319,7 +323,7 @@ class AsynchronousFunnel:
             self.keeper.update()
         del self._in_flight[candidate]
         self._ended, self._seconds = self._ended + 1, self._seconds + self.keeper.clock.elapsed() - flight.started
-        discard(self.trainer.evaluator, flight.training.job.folder)
+        self.leaders.ended([candidate])
         self._show()
 
     def _show(self) -> None:

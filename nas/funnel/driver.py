@@ -19,9 +19,10 @@ from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.funnel.activity import ActivityRecord
 from nas.funnel.asynchronous import NOTHING_NEW, AsynchronousFunnel, TrainsProposals
 from nas.funnel.eta import Display, Work
-from nas.funnel.finals import Finals
+from nas.funnel.full.finals import Finals
 from nas.funnel.generation import GenerationProposer
 from nas.funnel.halving import SuccessiveHalving
+from nas.funnel.leaders import Leaders
 from nas.funnel.limits import Limits, check_that_training_works
 from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Records
@@ -77,7 +78,7 @@ class Driver:
         self.records = records = Records(config, writer, info, score)
         if earlier is not None:
             self._start_from(earlier)
-        self.limits = Limits(config, records, keeper)
+        self.limits = Limits(config, records, keeper, slots=runner.slots)
         self._exported: set[int] = set()
         work = None
         if config.hours is None:
@@ -87,7 +88,8 @@ class Driver:
         activity = ActivityRecord(writer, runner.activity, most=config.workers)
         self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display, patience, activity)
         self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy)
-        self.halving = SuccessiveHalving(config, records, keeper, self.trainer)
+        self.leaders = Leaders(records, self.trainer, self.limits)
+        self.halving = SuccessiveHalving(config, records, keeper, self.trainer, self.limits, self.leaders)
         self.finals = Finals(config, records, keeper, self.trainer)
         self.trains_proposals = trains_proposals
 
@@ -112,7 +114,9 @@ class Driver:
             reason = self._by_generations() if self.trains_proposals is None else self._asynchronously()
             if not self.records.ledger.trained():
                 check_that_training_works(self.records, least=1)
-            return f"{reason}{self.finals.run(self.keeper.state.generations)}"
+            note = self.finals.run(self.keeper.state.generations)
+            self.leaders.end()
+            return f"{reason}{note}"
         finally:
             with suppress(StoreError):  # do not hide the first error
                 self.keeper.update()
@@ -140,7 +144,9 @@ class Driver:
     def _asynchronously(self) -> str:
         """Search without barriers. Returns the reason for the end."""
         assert self.trains_proposals is not None
-        funnel = AsynchronousFunnel(self.trainer, self.keeper, self.proposer, self.limits, refilled=self._export)
+        funnel = AsynchronousFunnel(
+            self.trainer, self.keeper, self.proposer, self.limits, self.leaders, refilled=self._export
+        )
         self.trains_proposals(funnel)
         self._export()
         return funnel.reason
@@ -156,7 +162,7 @@ class Driver:
         """Copy the trained candidates to Optuna. A failure is shown; the next call repeats the copy."""
         if self.config.optuna:
             try:
-                new = [number for number in self.records.ledger.ended() if number not in self._exported]
+                new = [number for number in self.records.ledger.judged() if number not in self._exported]
                 export(
                     self.records.trials(new, self.screener.domains, with_architecture=False),
                     self.config.optuna,
@@ -170,4 +176,5 @@ class Driver:
     def _limit_reached(self, done: int) -> str | None:
         """The reason why no generation follows after ``done`` of them; None if one does."""
         typical = self.keeper.clock.elapsed() / done if done else 0.0
-        return self.limits.counts_reached(done) or self.limits.time_used(typical)
+        limits = self.limits
+        return limits.counts_reached(done) or limits.time_used(typical) or limits.proposals_end()

@@ -32,7 +32,7 @@ class Work:
 
     def __init__(self, config: Config, train_images: int, *, limit: float, generations: int):
         self.train_images = train_images
-        share = min(1.0, config.images / train_images)
+        share = min(1.0, config.partial_images / train_images)
         ends, entrants, epochs = config.rungs(), config.generation, 0.0
         for start, end in zip((0, *ends), ends):
             epochs += entrants * (end - start)
@@ -47,12 +47,18 @@ class Work:
             self.total *= config.seeds
         else:
             assert config.finalists is not None, "resolve the settings first"
-            self.total += config.finalists * config.seeds * config.full_epochs
+            self._of_finalist, self._finalists = config.seeds * config.full_epochs, config.finalists
+            self.total += self._finalists * self._of_finalist
         self.done = self._before = min(generations * per_generation, self.total)
 
     def add(self, images: int | None) -> None:
         """Count one epoch. images: training images in it; None: all."""
         self.done = min(self.total, self.done + min(1.0, (images or self.train_images) / self.train_images))
+
+    def plan_finalists(self, count: int) -> None:
+        """Expect this number of finalists."""
+        self.total += (count - self._finalists) * self._of_finalist
+        self._finalists = count
 
     def seconds_left(self, elapsed: float) -> float | None:
         """Estimated seconds to come. elapsed: seconds since this start. None before the first epoch is done."""
@@ -74,6 +80,11 @@ class Display:
         """Count one epoch. images: training images in it; None: all."""
         if self.work is not None:
             self.work.add(images)
+
+    def plan_finalists(self, count: int) -> None:
+        """Expect this number of finalists."""
+        if self.work is not None:
+            self.work.plan_finalists(count)
 
     def show(self, stage: str, *, trained: int, best: float | None) -> None:
         """Show the stage, the candidates trained, and the best anytime accuracy so far."""

@@ -1,4 +1,8 @@
-"""Proposing a generation: candidates that the proxy chose, candidates that the strategy chose, and random controls."""
+"""Proposing a generation: references, candidates that proxy and strategy chose, and random controls.
+
+The first generation begins with the references of the spaces: one of each design, then other sizes. Later ones begin
+with other sizes of the leading design.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,19 @@ from nas.proxies.contract import evaluate, load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
 from nas.screening.pool import pool
 from nas.screening.proposals import Proposal, Rejected, outranked
+from nas.screening.references import FeasibleReference, feasible_references
 from nas.screening.rejections import RejectionCounter
 from nas.screening.screener import Screener
 from nas.screening.strategy_calls import new_strategy
 from nas.seeds import seed
+from nas.spaces.references import design_of
 from nas.strategies.contract import Strategy, Trial
 from nas.strategies.random import Random
 
 CONTROL_EVERY = 10
 CHUNK = 256  # rejected proposals written at once
+TIMED_FIRST = 3  # times --generation references in the first generation, if the time is limited
+OTHER_SIZES = 3  # one in so many candidates of a later generation may be another size of the leading design
 
 
 class GenerationProposer:
@@ -45,11 +53,12 @@ class GenerationProposer:
     ):
         self.config, self.records, self.keeper, self.screener = config, records, keeper, screener
         self.strategy = strategy
+        self._built: list[FeasibleReference] | None = None
         self.proxies = {config.proxy: screener.proxy}
         self.proxies |= {name: load_proxy(name) for name in SIZE_PROXIES if name not in self.proxies}
 
     def propose(self, generation: int, limit: float, **changes: Any) -> bool:
-        """Fill a generation, counted from 0: proposals that the proxy or the strategy chose, and random controls.
+        """Fill a generation, counted from 0.
 
         limit: candidates of the whole study. changes: of the state, written together with the candidates. Returns False
         if there is no new feasible proposal; the changes are then left out.
@@ -59,6 +68,9 @@ class GenerationProposer:
         ledger = self.records.ledger
         trained_before, known = len(ledger), ledger.keys | self.records.earlier_keys
         count = int(min(self.config.generation, limit - ledger.chosen()))
+        references = self._references(generation, count, limit - ledger.chosen(), known)
+        known = known | {pick.proposal.key for pick in references}
+        count, trained_before = max(0, count - len(references)), trained_before + len(references)
         places = range(trained_before, trained_before + count)
         due = sum(place % CONTROL_EVERY == CONTROL_EVERY - 1 for place in places)
         reliance = self._reliance(generation)
@@ -66,14 +78,14 @@ class GenerationProposer:
         by_proxy = int(reliance.share * (count - due) + rng.random())  # on average, the share
         counter = RejectionCounter(self.keeper.state.rejections)
         history = self.records.history(self.screener.domains, with_architecture=self.strategy.reads_architectures)
-        ordered, own = self._ranked(generation, count, by_proxy, history, known, counter)
+        ordered, own = self._ranked(generation, count, by_proxy, history, known, counter) if count else ([], [])
         known = known | {proposal.key for proposal in (*ordered[:count], *own[:count])}
         controls, drawn_in_vain = self._controls(generation, due, history, known, counter)
         mix = mixed(ordered, own, of_first=by_proxy, count=count - len(controls))
-        picks = [_Pick(proposal, by) for proposal, by in mix]
-        random = [_Pick(proposal, None) for proposal in controls]
+        picks = [_Pick(proposal, "proxy" if by_proxy else "strategy") for proposal, by_proxy in mix]
+        random = [_Pick(proposal, "chance") for proposal in controls]
         mixture = with_controls(picks, random, every=CONTROL_EVERY, start=trained_before)
-        chosen = [pick for pick, _ in mixture] or random  # a generation of one may be a control
+        chosen = references + ([pick for pick, _ in mixture] or random)  # a generation of one may be a control
         chosen_keys = {pick.proposal.key for pick in chosen}
         passed_over = {
             proposal.key: outranked(proposal, place)
@@ -84,8 +96,8 @@ class GenerationProposer:
         queued = [self._queued(pick) for pick in chosen]
         reliance = replace(
             reliance,
-            ordered=tuple(position for position, pick in enumerate(chosen) if pick.by_proxy is True),
-            own=tuple(position for position, pick in enumerate(chosen) if pick.by_proxy is False),
+            ordered=tuple(position for position, pick in enumerate(chosen) if pick.by == "proxy"),
+            own=tuple(position for position, pick in enumerate(chosen) if pick.by == "strategy"),
         )
         state = self.keeper.state
         with self.records.transaction():
@@ -103,7 +115,28 @@ class GenerationProposer:
         """A chosen proposal with the scores of all proxies, which audits use too."""
         architecture = pick.proposal.architecture
         scores = evaluate(architecture, self.proxies)
-        return Queued(proposal=pick.proposal, control=pick.by_proxy is None, proxies=scores)
+        return Queued(proposal=pick.proposal, control=pick.by == "chance", reference=pick.reference, proxies=scores)
+
+    def _references(self, generation: int, count: int, most: float, known: set[str]) -> list[_Pick]:
+        """The references that a generation begins with.
+
+        count: of the generation. With a time limit, the first has more, of which as many are trained as there is time
+        for. most: that the limits allow. known: keys that are not proposed again.
+        """
+        if self._built is None:
+            self._built = feasible_references(self.screener, self.records.score.high) if self.config.references else []
+        new = [reference for reference in self._built if reference.proposal.key not in known]
+        if generation:
+            ledger = self.records.ledger
+            tried = [n for n in ledger.ended() if ledger[n].reference is not None and self.records.reached(n)]
+            if not tried:
+                return []
+            leader = max(tried, key=lambda n: max(ledger[n].accuracy.items()))  # the longest training, then the best
+            new = [each for each in new if each.design == design_of(ledger[leader].reference or "")]
+            count = count // OTHER_SIZES
+        elif self.config.hours is not None:
+            count = TIMED_FIRST * count
+        return [_Pick(each.proposal, "reference", each.name) for each in new[: int(min(count, most))]]
 
     def _reliance(self, generation: int) -> Reliance:
         """The share of a generation that the proxy chooses: by the candidates before it, at the first rung."""
@@ -179,7 +212,8 @@ class GenerationProposer:
 
 @dataclass(frozen=True, slots=True)
 class _Pick:
-    """A proposal that is trained. by_proxy: whether proxy or strategy chose it; None for a random control."""
+    """A proposal that is trained. by: proxy, strategy, chance (a random control) or reference, with its name."""
 
     proposal: Proposal
-    by_proxy: bool | None
+    by: str
+    reference: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import nlargest
@@ -21,13 +22,17 @@ ENDED = ("stopped", "finished", "failed")
 class Entry:
     """A candidate that was chosen for training.
 
-    accuracy: anytime accuracy of the first repeat by fidelity, in passes over all training images.
+    reference: name of the reference architecture that it is, if any.
+    accuracy, seconds: anytime accuracy of the first repeat, and duration up to it, by fidelity, in passes over all
+    training images.
     """
 
     key: str
     generation: int
     status: str
+    reference: str | None = None
     accuracy: dict[float, float] = field(default_factory=dict)
+    seconds: dict[float, float] = field(default_factory=dict)
 
 
 class Ledger:
@@ -42,14 +47,14 @@ class Ledger:
         self._generations: dict[int, list[int]] = {}
         self._with_result: set[int] = set()
         self._failed: set[int] = set()
-        self._best: float | None = None
-        names = ("id", "key", "generation", "status", "position")
+        self._best: tuple[float, int] | None = None  # with the candidate
+        names = ("id", "key", "generation", "status", "position", "reference")
         for row in writer.rows(TRAINED, columns=names):
             if row["position"] is not None:  # others failed as proposals
-                self.add(row["id"], row["key"], row["generation"], row["status"])
-        for number, fidelity, accuracy in writer.scores():
+                self.add(row["id"], row["key"], row["generation"], row["status"], reference=row["reference"])
+        for number, fidelity, accuracy, seconds in writer.scores():
             if number in self._entries:
-                self.set_accuracy(number, fidelity, accuracy)
+                self.set_accuracy(number, fidelity, accuracy, seconds)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,9 +62,11 @@ class Ledger:
     def __getitem__(self, number: int) -> Entry:
         return self._entries[number]
 
-    def add(self, number: int, key: str, generation: int, status: str = "queued") -> None:
-        """Add a candidate."""
-        self._entries[number] = Entry(key=key, generation=generation, status=status)
+    def add(
+        self, number: int, key: str, generation: int, status: str = "queued", *, reference: str | None = None
+    ) -> None:
+        """Add a candidate. reference: name of the reference architecture that it is, if any."""
+        self._entries[number] = Entry(key=key, generation=generation, status=status, reference=reference)
         self._generations.setdefault(generation, []).append(number)
         self.keys.add(key)
         self.set_status(number, status)
@@ -79,11 +86,21 @@ class Ledger:
         else:
             self._failed.discard(number)
 
-    def set_accuracy(self, number: int, fidelity: float, accuracy: float) -> None:
-        """Note a result, in place of an earlier one at the same fidelity."""
-        self._entries[number].accuracy[fidelity] = accuracy
+    def set_accuracy(self, number: int, fidelity: float, accuracy: float, seconds: float | None = None) -> None:
+        """Note a result, in place of an earlier one at the same fidelity. seconds: of the training so far."""
+        entry = self._entries[number]
+        entry.accuracy[fidelity], entry.seconds[fidelity] = accuracy, math.nan if seconds is None else seconds
         self._with_result.add(number)
-        self._best = accuracy if self._best is None else max(self._best, accuracy)
+        latest = self._latest(number), number
+        if self._best is not None and self._best[1] == number and latest < self._best:  # another may be the best now
+            self._best = max((self._latest(each), each) for each in self._with_result)
+        else:
+            self._best = latest if self._best is None else max(self._best, latest)
+
+    def _latest(self, number: int) -> float:
+        """The anytime accuracy of a candidate at the largest fidelity that it reached."""
+        accuracy = self._entries[number].accuracy
+        return accuracy[max(accuracy)]
 
     # Counts ------------------------------------------------------------------------------------------------------
 
@@ -94,6 +111,10 @@ class Ledger:
     def trained(self) -> int:
         """Number of candidates with a result that have not failed."""
         return len(self._with_result) - len(self._with_result & self._failed)
+
+    def finished(self) -> bool:
+        """Whether a candidate has finished partial training."""
+        return any(entry.status == "finished" for entry in self._entries.values())
 
     def failed(self) -> list[int]:
         """Candidates whose partial training failed."""
@@ -108,8 +129,8 @@ class Ledger:
         return [*takewhile(self._failed.__contains__, known)][::-1]
 
     def best(self) -> float | None:
-        """The best anytime accuracy so far, at any fidelity."""
-        return self._best
+        """The best anytime accuracy so far, of each candidate at the largest fidelity that it reached."""
+        return None if self._best is None else self._best[0]
 
     # Choices -----------------------------------------------------------------------------------------------------
 
@@ -120,6 +141,10 @@ class Ledger:
     def ended(self) -> list[int]:
         """Candidates whose partial training has ended, in order of proposal."""
         return [number for number, entry in self._entries.items() if entry.status in ENDED]
+
+    def judged(self) -> list[int]:
+        """Candidates that ended with a result or failed: not those for which there was no time."""
+        return [n for n in self.ended() if self._entries[n].accuracy or self._entries[n].status == "failed"]
 
     def unfinished(self) -> list[int]:
         """Candidates whose partial training has not ended, in order of proposal."""
@@ -135,17 +160,17 @@ class Ledger:
         return there[-most:]
 
     def representative(self, most: int) -> list[int]:
-        """The candidates that ended, in order of proposal; of more than ``most``, the newest half and the best others.
+        """The judged candidates, in order of proposal; of more than ``most``, the newest half and the best others.
 
         Candidates that finished are better than those that were stopped; among equals, the first proposed.
         """
 
         def worth(number: int) -> tuple[bool, float]:
             entry = self._entries[number]
-            value = entry.accuracy[max(entry.accuracy)] if entry.accuracy and entry.status != "failed" else 0.0
+            value = self._latest(number) if entry.accuracy and entry.status != "failed" else 0.0
             return entry.status == "finished", value
 
-        return newest_and_best(self.ended(), most, worth)
+        return newest_and_best(self.judged(), most, worth)
 
 
 def newest_and_best(numbers: list[int], most: int, worth: Callable[[int], tuple[bool, float]]) -> list[int]:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from nas.config import Config
 from nas.evaluation.evaluator import DataInfo
-from nas.evaluation.jobs import Outcome
+from nas.evaluation.jobs import Job, Outcome, Stage, images_seen
+from nas.funnel.forecast import LearningCurve, typical_slope
 from nas.funnel.ledger import Ledger
+from nas.funnel.rungs import MEASURED_IMAGES
 from nas.funnel.warm_start import EarlierStudy
 from nas.representation.architecture import Architecture
 from nas.screening.proposals import Proposal, Rejected, own_choices
@@ -34,11 +36,15 @@ HISTORY = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """A proposal chosen for training. control: a random control. proxies: scores by name."""
+    """A proposal chosen for training.
+
+    control: a random control. proxies: scores by name. reference: name of the reference architecture that it is.
+    """
 
     proposal: Proposal
     control: bool
     proxies: Mapping[str, float]
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +82,14 @@ class ProposedNetwork:
 class Curve:
     """The results of a candidate at the highest fidelity of its partial training.
 
-    macs, accuracy: of its operating points. seconds_per_image: training and evaluation, per training image.
+    macs, accuracy: of its operating points. images: training images seen.
     """
 
     candidate: int
     key: str
     macs: tuple[int, ...]
     accuracy: tuple[float, ...]
-    seconds_per_image: float
+    images: float
 
 
 _COLUMNS = ("id", "key", "status", "reason", "traceback")
@@ -112,14 +118,18 @@ class Records:
 
     # Fidelities and folders --------------------------------------------------------------------------------------
 
-    def fidelity(self, epochs: int, images: int | None) -> float:
-        """Passes over all training images in ``epochs`` epochs over ``images`` of them (None: all)."""
-        share = 1.0 if images is None else min(1.0, images / self.info.train_images)
-        return round(epochs * share, 6)
+    def fidelity(self, job: Job) -> float:
+        """Passes over all training images at the end of a job."""
+        return self.passes(job.all_stages, job.until)
+
+    def passes(self, stages: Sequence[Stage], until: int) -> float:
+        """Passes over all training images after ``until`` epochs of a training with these stages."""
+        count = self.info.train_images
+        return round(images_seen(stages, until, count) / count, 6)
 
     def rung(self, epochs: int) -> float:
         """The fidelity of partial training after ``epochs`` epochs."""
-        return self.fidelity(epochs, self.config.images)
+        return self.passes([Stage(epochs, self.config.images)], epochs)
 
     def folder(self, key: str, stage: str, repeat: int) -> str:
         """Folder of a training: its checkpoint and its network; a path or a URL."""
@@ -223,23 +233,42 @@ class Records:
         for number, of_candidate in groupby(points, key=itemgetter("candidate_id")):
             last = list(of_candidate)
             last = [row for row in last if row["fidelity"] == last[-1]["fidelity"]]
-            seconds = math.nan if last[0]["seconds"] is None else last[0]["seconds"]
             curves.append(
                 Curve(
                     candidate=number,
                     key=self.ledger[number].key,
                     macs=tuple(row["macs"] for row in last),
                     accuracy=tuple(row["accuracy"] for row in last),
-                    seconds_per_image=seconds / (last[0]["fidelity"] * self.info.train_images),
+                    images=last[0]["fidelity"] * self.info.train_images,
                 )
             )
         return curves
 
-    def is_tested(self, candidate: Candidate, fidelity: float, repeat: int) -> bool:
-        """Whether the store has the test accuracies of a training."""
+    def is_measured(self, candidate: Candidate, fidelity: float, repeat: int, *, test: bool) -> bool:
+        """Whether the store has the result of a training. test: with test accuracies."""
         rows = self._writer.points_of(candidate.id)
         points = [row for row in rows if row["fidelity"] == fidelity and row["repeat"] == repeat]
-        return bool(points) and all(point["test_accuracy"] is not None for point in points)
+        return bool(points) and all(not test or point["test_accuracy"] is not None for point in points)
+
+    def learning_curve(self, number: int) -> LearningCurve:
+        """The results of a candidate in partial training."""
+        entry, count = self.ledger[number], self.info.train_images
+        reached = {
+            (fidelity := self.rung(epochs)) * count: (accuracy, entry.seconds[fidelity])
+            for epochs, accuracy in self.reached(number).items()
+        }
+        (before, earlier), (after, later) = [(0.0, 0.0), *((n, s) for n, (_, s) in reached.items())][-2:]
+        return LearningCurve(
+            results={round(images): accuracy for images, (accuracy, _) in reached.items()},
+            seconds_per_image=(later - earlier) / (after - before),
+            noise=0.5 / math.sqrt(max(1, min(MEASURED_IMAGES, self.info.validation_images))),
+            train_images=count,
+        )
+
+    def typical_slope(self) -> float:
+        """The exponent of the learning curves of this study, see :mod:`nas.funnel.forecast`."""
+        trained = [number for number in self.ledger.ended() if self.reached(number)]
+        return typical_slope(map(self.learning_curve, trained))
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -272,6 +301,7 @@ class Records:
                 "generation": generation,
                 "position": position,
                 "control": candidate.control,
+                "reference": candidate.reference,
                 "status": "queued",
                 "choices": dict(candidate.proposal.choices),
                 "architecture": candidate.proposal.architecture.to_json(),
@@ -280,7 +310,7 @@ class Records:
             for position, candidate in enumerate(queued)
         )
         for number, candidate in zip(numbers, queued):
-            self.ledger.add(number, candidate.proposal.key, generation)
+            self.ledger.add(number, candidate.proposal.key, generation, reference=candidate.reference)
 
     def drop_generation(self, generation: int) -> None:
         """Remove the candidates of a generation that was not screened completely."""
@@ -312,7 +342,7 @@ class Records:
         )
         if repeat == 0:
             costs, accuracies = ([point[name] for point in outcome.points] for name in ("macs", "accuracy"))
-            self.ledger.set_accuracy(candidate.id, fidelity, self.score(costs, accuracies))
+            self.ledger.set_accuracy(candidate.id, fidelity, self.score(costs, accuracies), outcome.seconds)
 
     def add_failure(self, candidate: Candidate, failure: Failure, *, ends: bool) -> None:
         """Write a failure with its traceback. ends: whether the candidate's status becomes "failed"."""

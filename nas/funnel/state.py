@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from nas.audit.reliance import Reliance
 from nas.funnel.eta import Clock
+from nas.funnel.full.plan import FinalsPlan
 from nas.screening.rejections import RejectionCounts
 from nas.spaces.choices import Domains, Primitive
 
 if TYPE_CHECKING:
     from results.writer import StudyWriter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinalsPlan:
-    """The plan of full training: candidate ids and epochs. generations: trained when the plan was made."""
-
-    generations: int
-    epochs: int
-    candidates: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +51,7 @@ class StudyState:
         if self.slowest_epoch:
             data["slowest_epoch"] = self.slowest_epoch
         if self.finals is not None:
-            data["finals"] = asdict(self.finals) | {"candidates": list(self.finals.candidates)}
+            data["finals"] = asdict(self.finals)
         return data
 
     @staticmethod
@@ -74,7 +66,7 @@ class StudyState:
             reliance={int(g): _reliance(decision) for g, decision in data.get("reliance", {}).items()},
             rejections=RejectionCounts.from_json(data.get("rejections", {})),
             slowest_epoch=float(data.get("slowest_epoch", 0.0)),
-            finals=None if finals is None else FinalsPlan(**{**finals, "candidates": tuple(finals["candidates"])}),
+            finals=None if finals is None else FinalsPlan.from_json(finals),
         )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from nas.config import Config
 from nas.evaluation.evaluator import Evaluator
-from nas.evaluation.jobs import Job, Outcome
+from nas.evaluation.jobs import Job, Outcome, Stage
 from nas.funnel.activity import ActivityRecord
 from nas.funnel.eta import Display
 from nas.funnel.patience import TrialPatience
@@ -17,8 +18,28 @@ from nas.seeds import seed
 from nas.workers.job_folder import discard
 from nas.workers.runner import Failure, Runner
 
-READ_AT_ONCE = 32  # networks
 OVERTIME = 1.05  # of --hours: then running training is stopped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A stretch of trainings, the same for several candidates.
+
+    part: "search" or "full", in the name of the folder; a failure in full training does not change the candidate's
+    status. epochs, until: length of the training, and the epoch to stop after. stages: of the training, followed where
+    the evaluator continues trainings; elsewhere, the training is one stage with ``images`` images an epoch (None: all).
+    test, save, measured_images, threads: see :class:`nas.evaluation.jobs.Job`.
+    """
+
+    part: str
+    epochs: int
+    until: int
+    images: int | None
+    stages: tuple[Stage, ...] = ()
+    test: bool = False
+    save: bool = False
+    measured_images: int | None = None
+    threads: int | None = None
 
 
 class OutOfTime(Exception):
@@ -48,35 +69,27 @@ class CandidateTrainer:
 
     def train(
         self,
-        repeats: Sequence[tuple[Candidate, int]],
+        repeats: Iterable[tuple[Candidate, int]],
+        stretch: Stretch,
         *,
         label: str,
-        stage: str,
-        epochs: int,
-        until: int,
-        images: int | None,
-        test: bool = False,
         selection: Callable[[Architecture], dict[str, Any] | None] = lambda architecture: None,
+        more: Callable[[Candidate], bool] = lambda candidate: True,
     ) -> None:
         """Train candidates side by side.
 
         Parameters
         ----------
         repeats
-            Pairs of candidate and repeat, counted from 0.
+            Pairs of candidate and repeat, counted from 0. Each is taken when there is room for its training.
+        stretch
+            What is trained and measured.
         label
             Stage of the search for the display.
-        stage
-            "search" (partial training) or "full": part of the folder's name. A failure in full training does not
-            change the candidate's status.
-        epochs, until
-            Length of the schedule, and the epoch to stop after.
-        images
-            Training images of an epoch; None: all.
-        test
-            Whether to measure on the test images.
         selection
             Settings of the final search by architecture; None for none.
+        more
+            Whether to begin the training of a candidate; otherwise it and the remaining ones are left out.
 
         Raises
         ------
@@ -88,25 +101,18 @@ class CandidateTrainer:
         running: dict[str, tuple[Candidate, int]] = {}
 
         def jobs() -> Iterator[Job]:
-            for (candidate, repeat), network in self._with_networks(repeats):
-                job = self.job(
-                    candidate,
-                    repeat,
-                    network,
-                    stage=stage,
-                    epochs=epochs,
-                    until=until,
-                    images=images,
-                    test=test,
-                    selection=selection,
-                )
+            for candidate, repeat in repeats:
+                if not more(candidate):
+                    return
+                network = self.records.proposed([candidate.id])[candidate.id]
+                job = self.job(candidate, repeat, network, stretch, selection=selection)
                 running[job.folder] = candidate, repeat
                 yield job
 
         def done(job: Job, outcome: Outcome | Failure) -> None:
             candidate, repeat = running.pop(job.folder)
             if isinstance(outcome, Failure):
-                self.record_failure(candidate, job, outcome, ends=stage == "search")
+                self.record_failure(candidate, job, outcome, ends=stretch.part == "search")
             else:
                 self.record_outcome(candidate, repeat, job, outcome)
             self.show(label)
@@ -124,50 +130,41 @@ class CandidateTrainer:
         self.runner.run(jobs(), done, progress, patience)
         self.activity.ended()
 
-    def _with_networks(
-        self, repeats: Sequence[tuple[Candidate, int]]
-    ) -> Iterator[tuple[tuple[Candidate, int], ProposedNetwork]]:
-        """Candidates and repeats with the candidate's network, of which few are in memory."""
-        for start in range(0, len(repeats), READ_AT_ONCE):
-            chunk = repeats[start : start + READ_AT_ONCE]
-            networks = self.records.proposed(candidate.id for candidate, _ in chunk)
-            for candidate, repeat in chunk:
-                yield (candidate, repeat), networks[candidate.id]
-
     def job(
         self,
         candidate: Candidate,
         repeat: int,
         network: ProposedNetwork,
+        stretch: Stretch,
         *,
-        stage: str,
-        epochs: int,
-        until: int,
-        images: int | None,
-        test: bool,
         selection: Callable[[Architecture], dict[str, Any] | None] = lambda architecture: None,
     ) -> Job:
         """The job that trains a candidate; see :meth:`train`. network: of the candidate."""
         parsed = Architecture.from_json(network.architecture)
+        continues = bool(stretch.stages) and self.evaluator.continues(parsed)
         return Job.of(
             parsed,
             candidate=candidate.id,
             architecture=network.architecture,
             seed=seed(self.config.seed, parsed.network_key, repeat),
-            epochs=epochs,
-            until=until,
-            images=images,
-            folder=self.records.folder(candidate.key, stage, repeat),
-            test=test,
+            epochs=stretch.epochs,
+            until=stretch.until,
+            images=stretch.images,
+            folder=self.records.folder(candidate.key, stretch.part, repeat),
+            test=stretch.test,
             selection=selection(parsed),
+            save=stretch.save,
             space=network.space,
             choices=network.choices,
+            stages=[list(stage) for stage in stretch.stages] if continues else [],
+            measured_images=stretch.measured_images,
+            threads=stretch.threads,
         )
 
     def record_outcome(self, candidate: Candidate, repeat: int, job: Job, outcome: Outcome) -> None:
         """Write the outcome of a job."""
         self.patience.observe(job, outcome)
-        fidelity = self.records.fidelity(job.until, job.images)
+        fidelity = self.records.fidelity(job)
         self.records.add_outcome(candidate, repeat, outcome, fidelity=fidelity, folder=job.folder)
 
     def record_failure(self, candidate: Candidate, job: Job, failure: Failure, *, ends: bool) -> None:

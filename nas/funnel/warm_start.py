@@ -139,7 +139,7 @@ def earlier_study(config: Config, store: Store, info: DataInfo, screener: Screen
 
 def _rungs(config: Config, info: DataInfo, scores: Mapping[float, float]) -> list[tuple[int, float]]:
     """Epochs and score at each rung that a candidate reached. scores: by fidelity."""
-    share = min(1.0, config.images / info.train_images)
+    share = min(1.0, config.partial_images / info.train_images)
     fidelities = {epochs: round(epochs * share, 6) for epochs in config.rungs()}
     return [(epochs, scores[fidelity]) for epochs, fidelity in fidelities.items() if fidelity in scores]
 

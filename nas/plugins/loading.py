@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -184,13 +184,21 @@ def _candidates(group: str) -> dict[str, list[EntryPoint]]:
     """The entry points that claim each name; more than one only if distributions disagree."""
     candidates: dict[str, list[EntryPoint]] = {entry.name: [entry] for entry in _checkout_entry_points(group)}
     in_checkout = bool(checkout_tables())
-    for entry in sorted(entry_points(group=group), key=lambda one: (one.dist.name if one.dist else "", one.value)):
+    for entry in _installed_entry_points(entry_points, tuple(sys.path), group):
         if in_checkout and entry.dist is not None and entry.dist.name == DISTRIBUTION:
             continue  # metadata of an installation, which may be older than the checkout
         claims = candidates.setdefault(entry.name, [])
         if entry.value not in {one.value for one in claims}:
             claims.append(entry)
     return candidates
+
+
+@cache
+def _installed_entry_points(
+    read: Callable[..., Iterable[EntryPoint]], _path: tuple[str, ...], group: str
+) -> tuple[EntryPoint, ...]:
+    """The entry points of installed distributions, read once: it takes 10 ms, and a search asks a hundred times."""
+    return tuple(sorted(read(group=group), key=lambda one: (one.dist.name if one.dist else "", one.value)))
 
 
 def _checkout_entry_points(group: str) -> Iterable[EntryPoint]:

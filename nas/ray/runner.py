@@ -136,7 +136,7 @@ class RayRunner:
         if (first := waiting.first) is None:
             return
         self._checked, self._unfit_since = time.monotonic(), None
-        while waiting or self._running():
+        while self._running() or waiting:
             if self._head.answers:
                 self._start(waiting)
             self.check_fit(running=self._running() > 0)
@@ -399,7 +399,7 @@ def request_of(config: Config) -> Request:
     if gpus is None:
         has_gpus = any(node.resources.get("GPU", 0) for node in living_nodes())
         gpus = 1.0 if config.device.startswith("cuda") or (config.device == "auto" and has_gpus) else 0.0
-    return Request(cpus=config.cpus_per_trial or config.threads, gpus=gpus, custom=config.custom_resources())
+    return Request(cpus=config.cpus_per_trial or config.least_threads, gpus=gpus, custom=config.custom_resources())
 
 
 def worker_device(device: str, request: Request) -> str:

@@ -15,13 +15,15 @@ from nas.chain.importance import TRAINING, chain_scores, walk_of
 from nas.chain.summary import TrainingSummary, training_summary
 from nas.config import shown_store, store_option
 from nas.errors import UserError
+from nas.funnel.preparing.stored_defaults import budgets_sentence, left_out_sentences
 from nas.progress import duration
-from nas.reporting.formats import warm_start_text
+from nas.reporting.formats import reference_mark, reference_text, warm_start_text
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Operation, size_text
 from nas.spaces.choices import Primitive
 from nas.study import Study, stored_architecture
 from results.columns import FRAMES, own_columns
+from results.errors import StoreError
 from results.measures import WHOLE_UNITS
 
 if TYPE_CHECKING:
@@ -52,24 +54,36 @@ def summary(study: Study) -> str:
     option = store_option(study.store.label)
     if front.empty:
         return f"No candidate has been trained. See why: nas status {study.name}{option}"
-    score, best = study.score(), front.iloc[-1]
+    score, best = study.score(), study.store.best(study.name)
+    assert best is not None, "there are points, and the score is known"
     test = ""
     if front.test_accuracy.notna().all():
         test = f", {study.anytime_accuracy('test'):.4f} on test images"
-    command = f"import nas; print({load_code(study, best.candidate[:8], best['repeat'])}.macs)"
+    command = f"import nas; print({load_code(study, best.key[:8], 0)}.macs)"
+    comparison = study.against_reference()
     lines = [
         front_table(front),
         "",
         f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{test}, "
         f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
+        *([reference_text(comparison)] if comparison else []),
         study.audit_lines(),
         f"Stored in {study.store.label} as study {study.name!r}: {study.store.ending(study.name)[1]}",
         "Next:",
         f"  nas front {study.name} --plot front.png{option}",
-        f"  nas show {best.candidate[:8]} --study {study.name}{option}",
-        f"  python -c {shlex.quote(command)}",
+        f"  nas show {best.key[:8]} --study {study.name}{option}",
+        *([f"  python -c {shlex.quote(command)}"] if best.saved else []),
     ]
     return "\n".join(lines)
+
+
+def keeps_weights(study: Study, key: str, repeat: int) -> bool:
+    """Whether the weights of a training can be loaded. A table of results, for example, has none."""
+    try:
+        study.store.find_network(key, study.name, repeat)
+    except StoreError:
+        return False
+    return True
 
 
 def load_code(study: Study, key: str, repeat: int, *, absolute: bool = False) -> str:
@@ -95,6 +109,8 @@ def front_table(front: pd.DataFrame) -> str:
         columns += ["accuracy_sd", "repeats"]
     if front.groupby("candidate").realised_key.nunique().max() > 1:
         columns.append("realised_key")
+    if front.reference.notna().any():
+        columns.append("reference")
     if front.study.nunique() > 1:
         columns.append("study")
     if "store" in front:
@@ -211,14 +227,19 @@ def study_status(study: Study) -> str:
     if origin := warm_start_text(study):
         lines.append(f"{origin[0].upper()}{origin[1:]}, which are not counted below.")
     if score is not None:
-        lines.append(f"Budgets {score.low:,.0f} to {score.high:,.0f} MACs, floor {score.floor:.4f}")
+        stored = study.store.settings(study.name)
+        lines.append(f"{budgets_sentence(score, stored)} Floor: {score.floor:.4f}.")
+        lines += left_out_sentences(stored)
     for group in progress.statuses:
         example = f"  e.g. {group.reason}" if group.reason else ""
         lines.append(f"{group.candidates:8,} {group.status:11}{example}")
-    if (top := progress.best) is not None:
+    if (top := study.store.best(study.name)) is not None:
         lines.append(
-            f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} ({top.space}), fidelity {top.fidelity:g}"
+            f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} "
+            f"({top.space}{reference_mark(top.reference)}), fidelity {top.fidelity:g}"
         )
+        if comparison := study.against_reference():
+            lines.append(reference_text(comparison))
         lines.append(f"Training: {progress.seconds:,.0f} s summed over workers, {progress.scored:,} candidates.")
     if state.seconds:
         share = state.screening / state.seconds
@@ -278,7 +299,8 @@ def candidate_text(store: Store, found: StoredCandidate) -> str:
     if not points.empty:
         row = candidates[(candidates.key == key) & candidates.anytime_accuracy.notna()].iloc[0]
         lines += [
-            f"Study {study}, space {row.space}, generation {row.generation}, {row.status}: {row.reason}",
+            f"Study {study}, space {row.space}{reference_mark(row.reference)}, generation {row.generation}, "
+            f"{row.status}: {row.reason}",
             f"Anytime accuracy {row.anytime_accuracy:.4f}; "
             + ", ".join(f"{name.removeprefix('proxy_')} {row[name]:.4g}" for name in row.index if "proxy_" in name),
             "Choices: " + ", ".join(f"{name} = {value}" for name, value in short_choices(row.choices)),

@@ -28,7 +28,14 @@ from nas.proxies.contract import load_proxy
 from nas.reporting import formats
 from nas.reporting.audit_plot import audit_figure
 from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
-from nas.reporting.console import MEAN_OF_LABELS, hierarchy_columns, load_code, own_measures, short_choices
+from nas.reporting.console import (
+    MEAN_OF_LABELS,
+    hierarchy_columns,
+    keeps_weights,
+    load_code,
+    own_measures,
+    short_choices,
+)
 from nas.reporting.formats import plugin_name, warm_start_text
 from nas.reporting.report_content import (
     Audit,
@@ -165,6 +172,7 @@ def render(report: ReportContent) -> str:
         "measured": formats.measured,
         "percent": formats.percent,
         "plugin_name": plugin_name,
+        "reference_mark": formats.reference_mark,
         "tau": wording.number,
         "verdict": short_verdict,
         "whole": formats.whole,
@@ -225,7 +233,7 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
 
 
 def _headline(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> Headline:
-    score, best = study.score(), study.best()
+    score, best, comparison = study.score(), study.best(), study.against_reference()
     return Headline(
         anytime_accuracy=study.anytime_accuracy(),
         test_anytime_accuracy=study.anytime_accuracy("test") if front.test_accuracy.notna().all() else None,
@@ -235,6 +243,7 @@ def _headline(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> He
         high=score.high,
         trained=int((candidates.position.notna() & (candidates.status != "failed")).sum()),
         proposed=len(candidates),
+        against_reference=formats.reference_text(comparison) if comparison else "",
     )
 
 
@@ -254,6 +263,7 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -
             candidate=point.candidate,
             level=point.level,
             space=point.space,
+            reference=point.reference,
             study=point.study,
         )
         for point in front.head(MAX_FRONT_ROWS).itertuples()
@@ -397,10 +407,11 @@ def _networks(
             NetworkDrawing(
                 key=key,
                 space=candidate.space,
+                reference=candidate.reference,
                 anytime_accuracy=candidate.anytime_accuracy,
                 choices=tuple(short_choices(candidate.choices)),
                 num_front_points=len(points),
-                load_code=load_code(study, key, repeat, absolute=True),
+                load_code=load_code(study, key, repeat, absolute=True) if keeps_weights(study, key, repeat) else "",
                 picture=Picture(
                     svg=as_svg(topology_figure(architecture)),
                     alt=f"Topology of network {key} with its training chain. {sentence}".rstrip(),

@@ -27,7 +27,8 @@ class Picture:
 class FrontPoint:
     """An operating point of a front. Accuracies are fractions; NaN if not measured.
 
-    measures: in the order of `Front.measures`. candidate: key of the proposed architecture.
+    measures: in the order of `Front.measures`. candidate: key of the proposed architecture. reference: name of the
+    reference architecture that it is, if any.
     """
 
     macs: int
@@ -39,6 +40,7 @@ class FrontPoint:
     candidate: str
     level: int
     space: str
+    reference: str | None
     study: str
 
 
@@ -61,7 +63,10 @@ class Front:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The main results of a search. Accuracies are fractions; low, high: range of budgets in MACs."""
+    """The main results of a search. Accuracies are fractions; low, high: range of budgets in MACs.
+
+    against_reference: the comparison with a reference architecture in words; empty without one.
+    """
 
     anytime_accuracy: float
     test_anytime_accuracy: float | None
@@ -71,6 +76,7 @@ class Headline:
     high: float
     trained: int
     proposed: int
+    against_reference: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,11 +168,13 @@ class Audit:
 class NetworkDrawing:
     """A network of the front. choices: (name, option) pairs. num_front_points: its operating points on the front.
 
-    load_code: the Python expression that loads it.
+    reference: name of the reference architecture that it is, if any. load_code: the Python expression that loads it;
+    empty if its weights were not kept.
     """
 
     key: str
     space: str
+    reference: str | None
     anytime_accuracy: float
     choices: tuple[tuple[str, Any], ...]
     num_front_points: int

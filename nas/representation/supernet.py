@@ -30,8 +30,8 @@ from nas.representation.elements import Subnetwork
 from nas.representation.liveness import trim_point
 from nas.representation.topology import Topology
 
-WIDTHS = ("common", "independent")
-"""How widths are drawn: one level for all maps, or one for each coupling group."""
+WIDTHS = ("common", "independent", "points")
+"""How widths are drawn: one level for all maps, one for each coupling group, or those of an operating point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +145,9 @@ def draw(
     groups : sequence of ChoiceGroup
         From :func:`choice_groups` or :func:`favour`.
     rng : numpy.random.Generator
-    widths : {"common", "independent"}
-        "common": one uniformly drawn level for all maps. "independent": one for each of the coupling groups.
+    widths : {"common", "independent", "points"}
+        "common": one uniformly drawn level for all maps. "independent": one for each of the coupling groups. "points":
+        widths and output of one operating point, for networks whose maps have different numbers of widths.
 
     Returns
     -------
@@ -164,6 +165,8 @@ def draw(
     coupled, levels = len(coupling_groups(architecture.topology)), width_levels(architecture.topology)
     if widths == "independent":
         drawn = rng.integers(levels, size=coupled).tolist()
+    elif widths == "points":
+        drawn = levels_of(architecture, architecture.points[exit_])
     else:
         drawn = rng.integers(levels, size=1).tolist() * coupled
     return Draw(tuple(_pick(group, u) for group, u in zip(groups, uniforms)), tuple(drawn), exit_)
@@ -192,21 +195,26 @@ def draw_of(architecture: Architecture, groups: Sequence[ChoiceGroup], point: Su
 
     If the maps of a coupling group have different widths, which no draw produces, the widest one is taken.
     """
-    topology = architecture.topology
-    live, width = set(point.operations), dict(zip(topology.declared, point.channels))
+    live = set(point.operations)
     picks = []
     for group in groups:
         running = [i for i, o in enumerate(group.alternatives) if o in live]
         absent = [i for i, o in enumerate(group.alternatives) if o is None]
         picks.append(([*running, *absent] or [0])[0])
-    levels = []
+    outputs = [p.output for p in architecture.points]
+    return Draw(tuple(picks), tuple(levels_of(architecture, point)), outputs.index(point.output))
+
+
+def levels_of(architecture: Architecture, point: Subnetwork) -> list[int]:
+    """The levels of a draw with the widths of a subnetwork: the widest in each coupling group."""
+    topology = architecture.topology
+    width, levels = dict(zip(topology.declared, point.channels)), []
     for maps in coupling_groups(topology):
         slices = [(topology.maps[index].slices, width[index]) for index in maps if width[index]]
         levels.append(
             max((s.index(channels) for s, channels in slices if len(s) > 1), default=width_levels(topology) - 1)
         )
-    outputs = [p.output for p in architecture.points]
-    return Draw(tuple(picks), tuple(levels), outputs.index(point.output))
+    return levels
 
 
 def _pick(group: ChoiceGroup, uniform: float) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 from nas.screening.proposals import Proposal, Rejected
 
-FEW = 10  # proposals, below which a majority means nothing
-REMEMBERED = 64  # different reasons that are counted; a majority is among the first
+FEW = 10  # proposals, below which a share means nothing
+REMEMBERED = 64  # different reasons that are counted; a frequent one is among the first
 _VALUES = re.compile(r"\b[0-9a-f]{8,}\b|\d[\d,.]*")  # keys and numbers
 
 
@@ -25,9 +25,12 @@ class RejectionCounts:
     reasons: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     def majority(self) -> str | None:
-        """A sentence on the reason that rejects more than half of the proposals; None if there is none."""
+        """A sentence on the reason that rejects more than nine in ten proposals; None if there is none.
+
+        Not of half: constraints and the lowest budget are meant to reject the larger networks of a space.
+        """
         count, last = max(self.reasons.values(), default=(0, ""))
-        if self.proposals < FEW or 2 * count <= self.proposals:
+        if self.proposals < FEW or 10 * count <= 9 * self.proposals:
             return None
         return f"{count:,} of {self.proposals:,} proposals were rejected for one reason, the last: {last:.400}"
 

@@ -29,6 +29,10 @@ class SearchSpace(Protocol):
 
     A space may have a second method, :meth:`nas.spaces.references.ReferringSpace.references`, that names known good
     designs among its networks; `nas references` lists them.
+
+    A search without named spaces covers all installed ones that suit its data. A space that is made for another
+    purpose, such as one whose networks are enumerated in a table, sets the attribute ``by_name_only = True``: a search
+    covers it only if the user names it.
     """
 
     def architecture(self, choose: Choose, task: Task, *, points: int = 4) -> Architecture:

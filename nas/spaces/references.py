@@ -26,7 +26,7 @@ class Reference:
     Parameters
     ----------
     design : str
-        Name of the design in one line, for example "ResNet-8".
+        Name of the design in one line without ", ", for example "ResNet-8".
     size : str
         Its size, for example "width 16". Design and size together are distinct within a space.
     origin : str
@@ -42,8 +42,13 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Design and size."""
+        """Design and size; :func:`design_of` is the way back."""
         return f"{self.design}, {self.size}"
+
+
+def design_of(name: str) -> str:
+    """The design in the name of a reference."""
+    return name.partition(", ")[0]
 
 
 @runtime_checkable
@@ -117,6 +122,8 @@ def built_references(
 def _built(space: Any, reference: Any, task: Task, max_macs: float, points: int) -> BuiltReference:
     if not isinstance(reference, Reference):
         raise PluginError(f"references(…) must return objects of class nas.Reference. Got {reference!r:.200}.")
+    if design_of(reference.name) != reference.design:
+        raise PluginError(f"The design of a reference must not contain ', '. Got {reference.design!r}.")
     recorder = Recorder(replay(reference.choices), Domains())
     try:
         architecture = space.architecture(recorder, task, points=points)

@@ -24,8 +24,9 @@ class Guided(MutatingStrategy):
     one choice.
 
     From 10 trials on, candidates are ordered by their expected anytime accuracy plus half of its standard deviation
-    (see :mod:`nas.strategies.surrogate`). The score by the study's proxy is one of the features of the regression, so
-    that its weight follows from its worth among the trained candidates.
+    (see :mod:`nas.strategies.surrogate`). Counts of operations weigh less than sizes if this predicts better. The score
+    by the study's proxy is one of the features of the regression, so that its weight follows from its worth among the
+    trained candidates.
 
     Notes
     -----
@@ -88,7 +89,7 @@ class Guided(MutatingStrategy):
 
     def _surrogate(self, with_proxy: bool) -> Surrogate | None:
         """Fitted on the trials with an architecture, and a score by the proxy if required; None if they are few."""
-        from nas.strategies.surrogate import Surrogate
+        from nas.strategies.surrogate import COUNTS, Surrogate
 
         if with_proxy not in self._surrogates:
             trials = sorted(self.history, key=trial_order)
@@ -100,7 +101,8 @@ class Guided(MutatingStrategy):
             surrogate = None
             if len(usable) >= self.startup:
                 rows = [_row(_features(t), t.proxy if with_proxy else None) for t, _ in usable]
-                surrogate = Surrogate(rows, not_far_below([value for _, value in usable]))
+                values = not_far_below([value for _, value in usable])
+                surrogate = Surrogate(rows, values, may_shrink=COUNTS)
             self._surrogates[with_proxy] = surrogate
         return self._surrogates[with_proxy]
 

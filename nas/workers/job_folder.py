@@ -6,7 +6,9 @@ and then, because an epoch may be shorter than a transfer, and all of them at th
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from nas.errors import EnvironmentFault
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Job
 from nas.files import MANIFEST, listed, manifest_text
-from results.files.places import OWNER, FilesUnreachable, RemotePath, is_url
+from results.files.places import OWNER, FilesUnreachable, RemotePath, is_url, place
 from results.files.scratch import scratch_folder
 
 SECONDS = 10.0
@@ -133,6 +135,27 @@ class CopiedFolder(JobFolder):
         paths = [path for path in self._local.rglob("*") if path.is_file()]
         stats = {str(path.relative_to(self._local)): path.stat() for path in paths}
         return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
+
+
+def hand_over(checkpoint: str, source: str, target: str) -> None:
+    """Copy the checkpoint of a folder into another one, in which a training continues; both paths or both URLs.
+
+    checkpoint: name of the file. Nothing is done if the target has it, or if the source has none: the training then
+    begins anew, with equal results.
+
+    Raises FilesUnreachable if a place does not answer.
+    """
+    files, copies = place(source), place(target)
+    if (copies / checkpoint).exists() or not (files / checkpoint).exists():
+        return
+    copies.mkdir(parents=True, exist_ok=True)
+    if isinstance(files, RemotePath) or isinstance(copies, RemotePath):
+        with scratch_folder() as scratch:
+            RemotePath(f"{source}/{checkpoint}").fetch(scratch / checkpoint)
+            RemotePath(f"{target}/{checkpoint}").send(scratch / checkpoint)
+    else:
+        shutil.copyfile(files / checkpoint, copies / f"{checkpoint}.tmp")
+        os.replace(copies / f"{checkpoint}.tmp", copies / checkpoint)
 
 
 def discard(evaluator: Evaluator, folder: str) -> None:

@@ -16,7 +16,10 @@ ATTEMPTS = 2
 
 
 class JobQueue:
-    """The jobs of a batch. They are made when they are taken, so that a large batch takes no memory.
+    """The jobs of a batch.
+
+    They are made when there is room for them or a caller must know whether there are more: a large batch takes no
+    memory, and the results of earlier jobs can decide which is next.
 
     Parameters
     ----------
@@ -26,17 +29,18 @@ class JobQueue:
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._left = iter(jobs)
-        self._waiting = deque(islice(self._left, 1))  # empty only if no job is left
+        self._waiting: deque[Job] = deque()  # made, but not taken
         self._suspects: deque[Job] = deque()
         self._failed_once: set[str] = set()
 
     def __bool__(self) -> bool:
         """Whether a job waits."""
-        return bool(self._waiting or self._suspects)
+        return self.first is not None or bool(self._suspects)
 
     @property
     def first(self) -> Job | None:
         """The next job that has not failed; None if none is left."""
+        self._make(1)
         return self._waiting[0] if self._waiting else None
 
     @property
@@ -46,18 +50,21 @@ class JobQueue:
 
     def startable(self, *, running: int, most: int) -> int:
         """Number of jobs that may start beside this number of running jobs, counted up to ``most``."""
-        self._waiting.extend(islice(self._left, max(0, most - len(self._waiting))))
+        self._make(most)
         return min(most, len(self._waiting)) or (1 if self._suspects and running == 0 else 0)
 
     def take(self, *, running: int) -> Job | None:
         """The next job, if one may start beside this number of running jobs. Jobs that are repeated run alone."""
+        self._make(1)
         if self._waiting:
-            job = self._waiting.popleft()
-            self._waiting.extend(islice(self._left, 0 if self._waiting else 1))
-            return job
+            return self._waiting.popleft()
         if self._suspects and running == 0:
             return self._suspects.popleft()
         return None
+
+    def _make(self, count: int) -> None:
+        """Make jobs until this number waits."""
+        self._waiting.extend(islice(self._left, max(0, count - len(self._waiting))))
 
     def is_repeated(self, job: Job) -> bool:
         """Whether a job from :meth:`take` has failed before and must be alone."""

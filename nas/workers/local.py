@@ -93,7 +93,7 @@ class LocalRunner:
         """Run jobs; return when each of them has a result. See :meth:`nas.workers.runner.Runner.run`."""
         waiting = JobQueue(jobs)
         self._checked = time.monotonic()
-        while waiting or self._running():
+        while self._running() or waiting:
             self._start(waiting)
             for worker in self._hanging(patience):
                 self._failed(worker, worker.hang(), waiting, done)

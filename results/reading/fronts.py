@@ -101,7 +101,9 @@ def _best(
             frame[measure.name] = math.nan
     reached = frame["study"].map({name: at[number] for name, number in _numbers(source.connection, at).items()})
     frame = frame[frame["fidelity"] == reached]
-    return _on_front(_mean_over_repeats(frame, measures), cost, limits, measures)
+    front = _on_front(_mean_over_repeats(frame, measures), cost, limits, measures)
+    named = _references(source.connection, source.numbers)
+    return front.assign(reference=pd.Series(map(named.get, front["candidate_id"]), index=front.index, dtype=object))
 
 
 def _points(connection: sa.Connection, numbers: Sequence[int], ids: Sequence[int]) -> pd.DataFrame:
@@ -115,6 +117,13 @@ def _numbers(connection: sa.Connection, numbers: Iterable[int]) -> dict[str, int
     """The names of studies with their numbers."""
     query = sa.select(studies.c.name, studies.c.id).where(studies.c.id.in_(list(numbers))).order_by(studies.c.id)
     return {row.name: row.id for row in connection.execute(query)}
+
+
+def _references(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, str]:
+    """Names of the reference architectures among the candidates of studies, by id."""
+    row = candidates.c
+    named = sa.select(row.id, row.reference).where(row.study_id.in_(numbers), row.reference.is_not(None))
+    return {each.id: each.reference for each in connection.execute(named)}
 
 
 def _fidelities(sources: Sequence[Source], fidelity: float | None) -> dict[str, dict[int, float]]:

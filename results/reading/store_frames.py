@@ -14,6 +14,7 @@ from results.reading.store_reader import StoreReader
 if TYPE_CHECKING:
     import pandas as pd
 
+    from results.reading.best import AgainstReference, BestCandidate
     from results.reading.curves import Curves
     from results.reading.summary import StudySummary
 
@@ -129,7 +130,7 @@ class StoreFrames(StoreReader):
             return curves.curves_of(connection, numbers, cost)
 
     def summary(self, study: str) -> StudySummary:
-        """The progress of a study: candidates by status, the best one, the time of training.
+        """The progress of a study: candidates by status, the time of training.
 
         Parameters
         ----------
@@ -145,6 +146,42 @@ class StoreFrames(StoreReader):
 
         with self._reading() as connection:
             return summary.summary_of(connection, study_row(connection, study).id)
+
+    def best(self, study: str) -> BestCandidate | None:
+        """The best candidate of a study, each judged at the largest fidelity that it reached itself.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        BestCandidate or None
+            None if no candidate has an anytime accuracy.
+        """
+        from results.reading.best import best_candidate
+
+        with self._reading() as connection:
+            return best_candidate(connection, study_row(connection, study).id)
+
+    def against_reference(self, study: str) -> AgainstReference | None:
+        """The best candidate of a study against its best reference architecture, after trainings of equal length.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        AgainstReference or None
+            None without a trained reference, or if no training of it is as long as one of the best candidate.
+        """
+        from results.reading.best import against_reference
+
+        with self._reading() as connection:
+            return against_reference(connection, study_row(connection, study).id)
 
     def evaluations(self, study: str | Sequence[str]) -> pd.DataFrame:
         """One row per candidate, fidelity and repeat, of one study or several.

@@ -31,26 +31,6 @@ class StatusCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BestCandidate:
-    """The candidate with the best anytime accuracy, whatever its fidelity; the first proposed of several.
-
-    Parameters
-    ----------
-    key, space : str
-        Of the candidate.
-    fidelity : float
-        The largest that it reached, in passes over all training images.
-    anytime_accuracy : float
-        Mean over repeats at that fidelity.
-    """
-
-    key: str
-    space: str
-    fidelity: float
-    anytime_accuracy: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StudySummary:
     """The progress of a study.
 
@@ -62,14 +42,11 @@ class StudySummary:
         Number of candidates with an anytime accuracy.
     seconds : float
         Training and evaluation of these candidates, summed over workers.
-    best : BestCandidate or None
-        None if no candidate has an anytime accuracy.
     """
 
     statuses: tuple[StatusCount, ...]
     scored: int
     seconds: float
-    best: BestCandidate | None
 
 
 def summary_of(connection: sa.Connection, number: int) -> StudySummary:
@@ -81,18 +58,10 @@ def summary_of(connection: sa.Connection, number: int) -> StudySummary:
             sa.join(results, seconds, results.c.candidate_id == seconds.c.candidate_id)
         )
     ).one()
-    row = candidates.c
-    best = connection.execute(
-        sa.select(row.key, row.space, results.c.fidelity, results.c.anytime_accuracy)
-        .join_from(results, candidates, row.id == results.c.candidate_id)
-        .order_by(results.c.anytime_accuracy.desc(), row.id)
-        .limit(1)
-    ).first()
     return StudySummary(
         statuses=_statuses(connection, number),
         scored=totals[0],
         seconds=totals[1] or 0.0,
-        best=None if best is None else BestCandidate(**best._mapping),
     )
 
 

@@ -127,11 +127,19 @@ class LastingConnection:
                 self._note_lost(error)
 
     def abandon(self) -> None:
-        """Undo all transactions, and stop waiting for a server that does not answer."""
+        """Undo all transactions, and stop waiting for a server that does not answer.
+
+        The driver is asked, too: a signal may come after a transaction has begun there and before SQLAlchemy knows it.
+        """
         self.patience = 0.0
         del self._savepoints[:]
         with suppress(SQLAlchemyError):
             self.rollback()
+        with suppress(SQLAlchemyError, self._connection.dialect.loaded_dbapi.Error):
+            if not (self._connection.closed or self._connection.invalidated):
+                driver = self._connection.connection.dbapi_connection
+                assert driver is not None
+                driver.rollback()
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> sa.CursorResult[Any]:
         """Execute a statement in the current transaction."""

@@ -13,7 +13,7 @@ from results.front import anytime_accuracy
 
 from .scripts import script
 
-pays = script("pays")
+pays, report, resumable = script("pays"), script("pays_report"), script("resumable")
 
 
 @given(st.floats(0.01, 300), st.integers(1_000, 60_000))
@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_best_network_and_of_the_front():
         _rows("search", 0, "a", True, [(0.5e6, 0.5, 0.5), (math.sqrt(10) * 1e6, 0.8, 0.8)])
         + _rows("search", 0, "b", False, [(2e6, 0.7, 0.7), (9e6, 0.75, 0.99)])
     )
-    (line,) = pays.scores(frame, 10e6, 0.1).to_dict("records")
+    (line,) = report.scores(frame, 10e6, 0.1).to_dict("records")
     of_two = (math.log10(2) * 0.5 + (0.5 - math.log10(2)) * 0.7 + 0.5 * 0.8) * 100
     assert line["best"] == pytest.approx(65.0)
     assert line["front"] == pytest.approx(of_two)
@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_best_network_and_of_the_front():
 
 def test_a_run_without_a_trained_network_scores_as_the_best_constant_answer():
     frame = pd.DataFrame(_rows("search", 0, "none", True, [(3e6, math.nan, math.nan)]))
-    (line,) = pays.scores(frame, 3e6, 0.1).to_dict("records")
+    (line,) = report.scores(frame, 3e6, 0.1).to_dict("records")
     assert (line["best"], line["front"], line["hypervolume"]) == pytest.approx((10.0, 10.0, 0.0))
     assert anytime_accuracy([1.0], [math.nan], low=0.5, high=2.0, floor=0.1) == pytest.approx(0.1)
 
@@ -71,4 +71,25 @@ def test_the_supernet_has_alternatives_and_starts_within_the_range(shape, most):
 
 
 def test_names_of_data_have_no_folder():
-    assert [pays.name_of(data) for data in ("npz:/a/b/images.npz", "digits")] == ["images", "digits"]
+    assert [resumable.name_of(data) for data in ("npz:/a/b/images.npz", "digits")] == ["images", "digits"]
+
+
+def test_a_training_scores_over_the_last_decade():
+    """0.5 from 1 M and 0.8 from √10 M; a second training has points below the range only."""
+    rows = pd.DataFrame(
+        [
+            {"way": way, "max_macs": 10e6, "macs": macs, "accuracy": accuracy, "seconds": 3.0}
+            for way, macs, accuracy in [("a", 0.5e6, 0.5), ("a", math.sqrt(10) * 1e6, 0.8), ("b", 0.9e6, 0.4)]
+        ]
+    )
+    for scored in (resumable.scored(rows, ["way"]), resumable.scored(rows, ["way"], 10e6)):
+        assert list(scored.way) == ["a", "b"]
+        assert list(scored.accuracy) == pytest.approx([0.65, 0.4])
+        assert list(scored.seconds) == [3.0, 3.0]
+    assert resumable.scored(rows, ["way"], 1e6).accuracy.iloc[0] < 0.5
+
+
+def test_differences_are_in_points_with_an_interval():
+    assert resumable.in_points(pd.Series([0.01, 0.03, math.nan])) == "+2.00 ± 12.71"  # t of one degree of freedom
+    assert resumable.in_points(pd.Series([-0.01])) == "-1.00 ± nan"
+    assert resumable.in_points(pd.Series([math.nan])) == ""

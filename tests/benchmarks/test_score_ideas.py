@@ -38,6 +38,20 @@ def test_a_plain_chain_has_one_path():
     assert ideas.harmonic(ideas.score)([level, level]) == pytest.approx(ideas.score(level))
 
 
+def test_an_identity_that_carries_an_activation_changes_nothing():
+    def score(identity):
+        builder = Builder(Task(input_shape=(3, 8, 8), num_classes=10))
+        x = builder.conv(builder.input, 8, after=("norm", "relu"))
+        if identity:
+            x = builder.identity(x, builder.map(8))
+        builder.head(builder.conv(x, 8, after=("norm", "relu")))
+        return ideas.ideas(builder.architecture(1))
+
+    carried, chosen = "activations: act behind identities", ideas.CHOSEN
+    assert score(True)[carried] == score(False)[carried] == score(False)[chosen]
+    assert score(True)[chosen] != score(False)[chosen]
+
+
 @pytest.mark.parametrize(
     ("build", "macs", "params"),
     [

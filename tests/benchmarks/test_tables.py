@@ -36,6 +36,7 @@ def table(tables):
         name="synthetic",
         choices=[dict(zip("abcd", answers)) for answers in options.tolist()],
         values=values,
+        low=1e6,
         points=[(np.array([1e6]), np.array([value])) for value in values],
         build=[],
     )
@@ -71,6 +72,7 @@ def test_a_search_trains_each_candidate_of_a_table_once(tables, table):
         name="small",
         choices=table.choices[:30],
         values=table.values[:30],
+        low=1e6,
         points=table.points[:30],
         build=[],
     )

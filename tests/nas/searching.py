@@ -55,6 +55,8 @@ TINY: dict[str, Any] = {
     "finalists": 1,
     "workers": 1,
     "device": "cpu",
+    "threads": 1,
+    "references": False,
 }
 """Settings of a search that trains for real, of seconds on small data."""
 
@@ -83,7 +85,10 @@ def arguments(store: Path | str, *more: str, **settings: Any) -> list[str]:
     """The same search as arguments of the command line."""
     values = {"evaluator": toy(), "space": space()} | SETTINGS | settings
     study = values.pop("study")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
+    switches = {name: value for name, value in values.items() if isinstance(value, bool)}
+    options = [f"--{'' if value else 'no-'}{name.replace('_', '-')}" for name, value in switches.items()]
+    others = {name: value for name, value in values.items() if value is not None and name not in switches}
+    options += [f"--{name.replace('_', '-')}={value}" for name, value in others.items()]
     return ["search", study, "--store", str(store), *options, *more]
 
 

@@ -49,7 +49,7 @@ def found(tmp_path_factory):
 @pytest.fixture(scope="module")
 def key(found):
     """A candidate that all studies trained in full."""
-    keys = [set(study.points().query("fidelity == 3").candidate) for study in found.values()]
+    keys = [set(study.points().query("fidelity == 5").candidate) for study in found.values()]
     return min(set.intersection(*keys))
 
 
@@ -59,7 +59,7 @@ def accuracy(network, images, labels):
 
 
 def stored_accuracy(study, key):
-    return study.points().query("candidate == @key and fidelity == 3").test_accuracy.iloc[-1]
+    return study.points().query("candidate == @key and fidelity == 5").test_accuracy.iloc[-1]
 
 
 def first_weights(network):

@@ -60,7 +60,7 @@ def test_a_search_writes_there_and_nothing_elsewhere(files, store, tmp_path, mon
     assert "study.json" in written
     assert not [name for name in written if name.endswith("checkpoint.json") and "/search-" in name]
     networks = [name for name in written if name.endswith("/full-0/network.json")]
-    assert len(networks) == 2
+    assert networks
     assert not (store.parent / "nas.db.files" / "toy").exists()
     assert str(study.store.files("toy")) == f"{files}/toy"
     assert list((tmp_path / "scratch").glob("anytime-nas-*")) == []
@@ -241,7 +241,7 @@ def test_files_that_a_job_removes_are_removed(files):
     assert names(f"{files}/a") == ["1"]
 
 
-REAL = TINY | {"data": "digits", "images": 300, "max_macs": 2e5, "study": "real"}
+REAL = TINY | {"data": "digits", "space": "residual", "images": 300, "max_macs": 2e5, "study": "real"}
 
 
 @pytest.mark.slow
@@ -267,6 +267,7 @@ def test_trained_networks_are_loaded_from_other_folders(files, store, tmp_path, 
 def test_networks_at_a_url_are_selected_from_and_throttled(files, store, cli, command):
     study = nas.search(**REAL, files=files, store=str(store))
     key = str(study.best().key)
+    assert study.network().architecture.norm == "recalibrated"  # others may have no other operating points
     status, _, err = cli(command, key, "net", "--study", "real", "--store", store, "--device", "cpu", "--quiet")
     assert (status, err) == (0, "")
     assert len(nas.load("net").macs) >= 1

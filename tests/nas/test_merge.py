@@ -10,8 +10,9 @@ from sklearn.datasets import load_digits
 
 import nas
 import results
+from nas.funnel.full.plan import FinalsPlan, whole
 from nas.funnel.preparing.plugin_changes import BUILT_FROM
-from nas.funnel.state import FinalsPlan, StudyState
+from nas.funnel.state import StudyState
 from results.merging import rows
 from results.writer import StudyWriter
 
@@ -123,7 +124,7 @@ def test_networks_and_data_in_memory(elsewhere, tmp_path, in_process, monkeypatc
 
 
 def test_ids_of_candidates_in_the_state_of_a_search_are_the_ones_that_a_merge_renumbers():
-    plan = FinalsPlan(generations=1, epochs=2, candidates=(5, 6))
+    plan = FinalsPlan(generations=1, stages=whole(2), candidates=(5, 6))
     settings, memo = rows.with_new_ids({BUILT_FROM: 6}, StudyState(finals=plan).to_json(), {5: 15, 6: 18})
     assert StudyState.from_json(memo).finals.candidates == (15, 18)
     assert settings == {BUILT_FROM: 16}

@@ -88,7 +88,7 @@ def test_a_function_that_needs_a_seed_starts_no_study(mistake, function, name, w
 @pytest.mark.usefixtures("in_process")
 def test_a_study_that_was_started_without_a_seed_is_told_so(mistake, store, function):
     settings = {"evaluator": DESCRIBED, "data": function("unseeded")}
-    parts = prepared(config(**settings), {})
+    parts, _ = prepared(config(**settings), {})
     with results.open(store).writer("toy", stored_settings(parts.config, parts.info)) as writer:
         writer.set_score(Score(low=1e4, high=1e6, floor=0.1))
     line = mistake(*arguments(store, **settings), writes=True)

@@ -28,6 +28,7 @@ from .searching import nas as program
 
 SETTINGS = {
     "max_macs": 1e6,
+    "low": 1e5,
     "pool": 40,
     "generation": 3,
     "train": 6,
@@ -36,6 +37,7 @@ SETTINGS = {
     "finalists": 2,
     "images": 400,
     "device": "cpu",
+    "threads": 1,
 }
 
 
@@ -50,10 +52,15 @@ def study(url):
     return nas.search("digits", space=["residual", "mobile"], store=url, study="real", **SETTINGS)
 
 
+def in_full(study):
+    """Passes of the finalists over all training images, those of partial training among them."""
+    return study.points().fidelity.max()
+
+
 def test_the_front_is_of_trained_and_tested_points(study):
     front = study.front()
     assert len(front) >= 3
-    assert set(front.fidelity) == {3}
+    assert set(front.fidelity) == {in_full(study)}
     assert front.macs.is_monotonic_increasing
     assert front.accuracy.is_monotonic_increasing
     assert front.test_accuracy.between(0.11, 1).all()
@@ -67,7 +74,7 @@ def test_loaded_networks_have_exactly_the_stored_accuracies(study, url):
     evaluator = Training("digits", device="cpu")
     x, y = evaluator.dataset.x_train, evaluator.dataset.y_train
     rows = evaluator.source.validation_rows
-    for key, points in study.points().query("fidelity == 3").groupby("candidate"):
+    for key, points in study.points().query("fidelity == @in_full(@study)").groupby("candidate"):
         network = nas.load(key, store=url)
         assert not network.training
         for images, labels, name in (
@@ -87,7 +94,7 @@ def test_loaded_networks_have_exactly_the_stored_accuracies(study, url):
 
 
 def test_costs_in_the_store_are_those_of_the_architecture(study):
-    for key, points in study.points().query("fidelity == 3").groupby("candidate"):
+    for key, points in study.points().query("fidelity == @in_full(@study)").groupby("candidate"):
         architecture = Architecture.from_json(study.store.architecture(key))
         assert architecture.key == key
         assert nas.macs(architecture) == tuple(points.macs)
@@ -102,14 +109,15 @@ def test_a_job_that_is_trained_again_gives_the_same_numbers(study, tmp_path):
         candidate=0,
         architecture=architecture,
         seed=seed(0, Architecture.from_json(architecture).network_key, 0),
-        epochs=3,
-        until=3,
+        epochs=5,
+        until=5,
         images=None,
         folder=str(tmp_path),
         test=True,
+        stages=[[1, 400], [2, 400], [3, None, 0.0, 1 / 3], [5, None, 1 / 3, 1.0]],
     )
     outcome = Training("digits", device="cpu", threads=1).evaluate(job, lambda epoch: None)
-    stored = study.points().query("fidelity == 3 and candidate == @best.key")
+    stored = study.points().query("fidelity == @in_full(@study) and candidate == @best.key")
     for point, row in zip(outcome.points, stored.to_dict("records")):
         assert point == {name: row[name] for name in point}
 
@@ -117,7 +125,7 @@ def test_a_job_that_is_trained_again_gives_the_same_numbers(study, tmp_path):
 def test_the_best_candidate_and_its_network(study, url):
     best = study.best()
     found = study.candidates()
-    assert best.anytime_accuracy == found[found.fidelity == 3].anytime_accuracy.max()
+    assert best.anytime_accuracy == found[found.fidelity == in_full(study)].anytime_accuracy.max()
     network = study.network()
     assert network.architecture.key == best.key
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)

@@ -6,8 +6,11 @@ import itertools
 from pathlib import Path
 
 from nas.errors import InvalidArchitecture, UserError
+from nas.representation.architecture import macs
 from nas.representation.builder import Builder, widths
 from nas.representation.elements import Task
+from nas.spaces.choices import Domains, Recorder, replay
+from nas.spaces.references import Reference
 
 
 class Small:
@@ -163,3 +166,34 @@ class UnknownRule(Small):
         builder = Builder(task)
         builder.head(builder.conv(builder.input, tuple(4 * (k + 1) for k in range(points))))
         return builder.architecture(points, rule="hypnosis")
+
+
+class Referring:
+    """Chains of one or two convolutions, with two designs as references."""
+
+    SIZES = (16, 24, 32, 48)
+
+    def architecture(self, choose, task, *, points=4):
+        width = choose("width", tuple(range(8, 49, 2)))
+        kernels = [choose(f"kernel {layer}", (1, 3, 5)) for layer in range(choose("depth", (1, 2)))]
+        slices = widths(width, [(k + 1) / points for k in range(points)], divisor=1)
+        builder = Builder(task)
+        x = builder.input
+        for kernel in kernels:
+            x = builder.conv(x, slices, kernel=kernel, after=("norm", "relu"))
+        builder.head(x)
+        return builder.architecture(points)
+
+    def references(self, task, max_macs, *, points=4):
+        designs = {"Flat": {"depth": 1, "kernel 0": 3}, "Deep": {"depth": 2, "kernel 0": 3, "kernel 1": 3}}
+        return [
+            Reference(design=name, size=f"width {width}", origin="a test", choices={"width": width} | choices)
+            for name, choices in designs.items()
+            for width in self.SIZES
+            if built(self, {"width": width} | choices, task, points) <= max_macs
+        ]
+
+
+def built(space, choices, task, points):
+    """MACs of the network of these choices."""
+    return macs(space.architecture(Recorder(replay(choices), Domains()), task, points=points))[-1]

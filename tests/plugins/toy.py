@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nas.errors import DataError
 from nas.evaluation.evaluator import DataInfo, Evaluator
-from nas.evaluation.jobs import Diverged, Outcome
+from nas.evaluation.jobs import Diverged, Outcome, images_seen
 from nas.proxies.contract import proxy
 from nas.representation.architecture import macs, params
 from nas.representation.elements import Task
@@ -55,13 +55,14 @@ class Toy(Evaluator):
 
     def evaluate(self, job, report):
         path = Path(job.folder, self.checkpoint)
-        known = json.loads(path.read_text()) if path.exists() else {"epoch": 0, "state": f"{job.seed} {job.images}"}
+        known = json.loads(path.read_text()) if path.exists() else {"epoch": 0, "state": self.start(job)}
         if "outcome" in known and known["epoch"] == job.until:
             return Outcome(**known["outcome"])
         for epoch in range(known["epoch"], job.until):
             time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
             self.epoch(job, epoch)
-            known = {"epoch": epoch + 1, "state": sha256(f"{known['state']} {epoch} {job.epochs}".encode()).hexdigest()}
+            state = sha256(f"{known['state']} {epoch} {self.schedule(job, epoch)}".encode()).hexdigest()
+            known = {"epoch": epoch + 1, "state": state}
             if epoch + 1 < job.until:
                 self.write(path, known)
             report(epoch + 1)
@@ -75,6 +76,14 @@ class Toy(Evaluator):
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(known))
         os.replace(partial, path)
+
+    def start(self, job):
+        """What the first state depends on."""
+        return f"{job.seed} {job.images}"
+
+    def schedule(self, job, epoch):
+        """What the state after an epoch depends on."""
+        return job.epochs
 
     def epoch(self, job, epoch):
         """What else happens in an epoch."""
@@ -102,6 +111,46 @@ class Toy(Evaluator):
             if job.test:
                 point |= {"test_accuracy": 0.98 * accuracy, "test_loss": 2 - accuracy}
             points.append(point)
+        return points
+
+
+class Continues(Toy):
+    """Follows the stages of a job, and no later ones; accuracy grows with the images seen."""
+
+    def continues(self, architecture):
+        return True
+
+    def start(self, job):
+        return job.seed
+
+    def schedule(self, job, epoch):
+        return next(stage for stage in job.all_stages if epoch < stage.end)
+
+    def outcome(self, job, state):
+        stage = self.schedule(job, job.until - 1)
+        saved = job.save or job.until == job.epochs
+        if saved:
+            self.write(Path(job.folder, "network.json"), {"state": state})
+        return Outcome(
+            points=self.points(job, state),
+            epochs=job.until,
+            images=min(stage.images or 1000, 1000),
+            seconds=self.duration(job),
+            saved=saved,
+        )
+
+    def duration(self, job):
+        """Seconds of the training so far, as of simulated time."""
+        return 2e-6 * images_seen(job.all_stages, job.until, 1000)
+
+    def points(self, job, state):
+        learned = 1 - (1 + images_seen(job.all_stages, job.until, 1000) / 500) ** -0.3
+        points = super().points(job, state)
+        for level, point in enumerate(points):
+            luck = int(job.key[:4], 16) / 2**16
+            point["accuracy"] = 0.1 + learned * (0.6 + 0.1 * level) * (0.9 + 0.1 * luck)
+            if job.test:
+                point["test_accuracy"] = 0.98 * point["accuracy"]
         return points
 
 

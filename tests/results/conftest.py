@@ -5,6 +5,7 @@ import pytest
 import results
 from results.front import Score
 
+DESIGN = "MobileNetV2, width 24, expansion 3"
 SCORE = Score(low=1e6, high=16e6, floor=0.1)
 
 
@@ -43,14 +44,17 @@ def points():
 
 @pytest.fixture
 def filled(store):
-    """Study 'fashion': aaaa… in two repeats, bbbb… with a realised key and weights, cccc… stopped, one infeasible."""
+    """Study 'fashion': aaaa… in two repeats, bbbb… with a realised key and weights, cccc… stopped, one infeasible.
+
+    cccc… is a reference.
+    """
     with store.writer("fashion", {"epochs": 10, "_version": "1"}) as writer:
         writer.set_score(SCORE)
         a, b, c, _ = writer.add_candidates(
             [
                 candidate("aaaa0001", status="finished", architecture={"maps": [1]}, proxies={"dtmc": 1.5, "count": 3}),
                 candidate("bbbb0002", status="finished", architecture={"maps": [2]}, position=1, control=True),
-                candidate("cccc0003", status="stopped", architecture={"maps": [3]}, space="mobile"),
+                candidate("cccc0003", status="stopped", architecture={"maps": [3]}, space="mobile", reference=DESIGN),
                 candidate(status="infeasible", reason="too large", choices={"depth": 9}, generation=1),
             ]
         )

@@ -58,14 +58,14 @@ def test_an_older_store_is_upgraded_in_place(old, caplog, version):
 
 
 AUGMENTED = {
-    "grey": ("auto", [1, 28, 28], "auto", "shifts of at most 3×3 pixels, not mirrored"),
+    "grey": ("auto", [1, 28, 28], "crop", "shifts of at most 3×3 pixels, not mirrored"),
     "colour": ("auto", [3, 32, 32], "crop+flip", "shifts of at most 4×4 pixels, mirrored at random"),
-    "signals": ("auto", [1, 1, 64], "auto", "shifts of at most 1×8 pixels, not mirrored"),
+    "signals": ("auto", [1, 1, 64], "crop", "shifts of at most 1×8 pixels, not mirrored"),
     "video": ("crop", [3, 8, 16, 24], "crop", "shifts of at most 2×3 pixels, not mirrored"),
     "mirrored": ("flip", [1, 28, 28], "flip", "no shifts, mirrored at random"),
     "plain": ("none", [3, 32, 32], "none", "none"),
 }
-"""Study → augment and shape of its images in schema 4; augment and the augmentation in words in schema 5."""
+"""Study → augment and shape of its images in schema 4; augment, and the augmentation in words, in schema 7."""
 
 
 def test_studies_keep_the_augmentation_that_they_were_started_with(old):
@@ -143,7 +143,7 @@ def test_an_upgrade_that_fails_changes_nothing(old, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setitem(migrations.UPGRADES, migrations.OLDEST + 1, fails)
-        with pytest.raises(results.StoreError, match=r"must be upgraded to schema 6 .*its disk is full"):
+        with pytest.raises(results.StoreError, match=r"must be upgraded to schema 7 .*its disk is full"):
             results.open(path).studies()
     assert rows(path).keys() == before.keys()
     assert results.open(path).holds("fashion")
@@ -162,7 +162,7 @@ def test_a_read_only_store_that_needs_an_upgrade_is_refused(old, monkeypatch):
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [("99", r"newer version.*schema 99; .*reads 3 to 6\. Update"), ("2", r"older version.*schema 2; .*another store")],
+    [("99", r"newer version.*schema 99; .*reads 3 to 7\. Update"), ("2", r"older version.*schema 2; .*another store")],
 )
 def test_other_versions_are_refused(sqlite_store, tmp_path, version, message):
     sqlite_store.writer("s", {}).close()

@@ -64,6 +64,7 @@ def test_progress_of_any_length(count):
         {
             "accuracy": [0.1 + 0.02 * (n % 7) for n in range(count)],
             "generation": [n // 9 for n in range(count)],
+            "reference": ["ResNet-8, width 16" if n % 10 == 0 else None for n in range(count)],
             "control": [n % 10 == 9 for n in range(count)],
             "finished": [n % 9 == 0 for n in range(count)],
         }

@@ -12,6 +12,7 @@ import pytest
 import results
 from results import StoreError
 from results.front import Score
+from results.reading import frames
 
 SCORE = Score(low=1e6, high=16e6, floor=0.1)
 
@@ -41,6 +42,7 @@ def test_candidates_are_summed_up_at_their_largest_fidelity(filled):
     assert b["control"]
     assert c["anytime_accuracy"] == pytest.approx(0.1)
     assert c["fidelity"] == 0.5
+    assert frame["reference"].dropna().to_dict() == {"cccc0003": "MobileNetV2, width 24, expansion 3"}
     rejected = frame.iloc[3]
     assert rejected[["status", "reason", "generation", "choices"]].tolist() == [
         "infeasible",
@@ -334,6 +336,20 @@ def test_files_without_tables_hold_no_study_and_others_are_refused(tmp_path):
     assert not results.open(tmp_path / "bare.db").holds("fashion")
     with pytest.raises(results.StoreError, match="must be a SQLite database"):
         results.open(tmp_path / "letter.db").holds("fashion")
+
+
+def test_a_frame_is_one_state_of_the_store(filled, monkeypatch):
+    """A study that a writer adds between the queries of a frame is not in the frame."""
+    before, counts = filled.studies(), frames._counts
+
+    def slow_counts(*arguments):
+        if not filled.holds("meanwhile"):
+            filled.writer("meanwhile", {}).close()
+        return counts(*arguments)
+
+    monkeypatch.setattr(frames, "_counts", slow_counts)
+    pd.testing.assert_frame_equal(filled.studies(), before)
+    assert filled.studies().study.tolist() == [*before.study, "meanwhile"]
 
 
 def test_policies_are_kept_apart_from_points(filled):

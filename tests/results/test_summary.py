@@ -43,11 +43,11 @@ def many(store, rows, points):
 
 
 def test_a_summary_counts_what_the_frames_hold(many):
-    summary, frame = many.summary("s"), many.candidates("s")
+    summary, found, frame = many.summary("s"), many.best("s"), many.candidates("s")
     measured = frame[frame.anytime_accuracy.notna()]
     best = measured.loc[measured.anytime_accuracy.idxmax()]
-    assert (summary.best.key, summary.best.fidelity) == (best.key, best.fidelity)
-    assert summary.best.anytime_accuracy == pytest.approx(best.anytime_accuracy)
+    assert (found.key, found.fidelity) == (best.key, best.fidelity)
+    assert found.anytime_accuracy == pytest.approx(best.anytime_accuracy)
     assert summary.scored == len(measured)
     assert summary.seconds == pytest.approx(measured.seconds.sum())
     for group, (status, of_status) in zip(summary.statuses, frame.groupby("status", sort=False), strict=True):
@@ -67,7 +67,7 @@ def test_scores_in_the_store_are_those_of_the_points(many):
     other = Score(low=1e4, high=1e6, floor=0.2)
     with many.writer("s", {}) as writer:
         writer.set_score(other)
-        for number, fidelity, score in writer.scores():
+        for number, fidelity, score, _ in writer.scores():
             rows = [r for r in writer.points_of(number) if (r["fidelity"], r["repeat"]) == (fidelity, 0)]
             assert score == score_of(other, rows)
         writer.finish()
@@ -91,7 +91,7 @@ def test_a_front_is_the_one_of_all_means(many, limits):
 def test_a_study_without_candidates_has_an_empty_summary(store):
     store.writer("s", {}).close()
     summary = store.summary("s")
-    assert (summary.statuses, summary.scored, summary.seconds, summary.best) == ((), 0, 0.0, None)
+    assert (summary.statuses, summary.scored, summary.seconds) == ((), 0, 0.0)
     assert store.curves("s").rows.empty
     with pytest.raises(results.StoreError, match="Got 'other'"):
         store.summary("other")

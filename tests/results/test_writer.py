@@ -334,8 +334,11 @@ def test_thousands_of_candidates_take_few_statements(sqlite_store, rows):
     assert len(statements) < 100
 
 
-def test_a_signal_between_the_begin_of_a_transaction_and_its_body_leaves_an_interrupted_study(store, monkeypatch):
-    begin = Connection.begin
+@pytest.mark.parametrize("begin", [Connection.begin, lambda connection: connection.connection.execute("BEGIN")])
+def test_a_signal_between_the_begin_of_a_transaction_and_its_body_leaves_an_interrupted_study(
+    store, monkeypatch, begin
+):
+    """SQLAlchemy knows the transaction, or only the driver."""
 
     def interrupted(connection):
         begin(connection)

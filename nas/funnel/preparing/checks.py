@@ -12,6 +12,7 @@ from nas.config import Config, store_option
 from nas.errors import UserError
 from nas.evaluation.data_identity import check_repeatable
 from nas.funnel.driver import StudyParts
+from nas.funnel.preparing.default_spaces import with_stored_spaces
 from nas.funnel.preparing.plugin_changes import (
     BUILT_FROM,
     REPLAYED,
@@ -28,6 +29,7 @@ from nas.funnel.preparing.preparation import (
     prepared,
     stored_settings,
 )
+from nas.funnel.preparing.stored_defaults import BUDGETS_FROM, LEFT_OUT, left_out_sentences
 from nas.funnel.state import StudyState
 from nas.funnel.warm_start import EarlierStudy, earlier_study
 from nas.plugins import trust_named
@@ -71,10 +73,18 @@ def checked_search(
     stored: the settings of the study in the store; empty for a new study.
     """
     study = config.study
+    config = with_stored_spaces(config, stored)
+    if config.references is None:  # studies of earlier versions have none
+        config = replace(config, references=stored.get("references") if stored else True)
+    if config.images is None:  # hours determine them only when the first study begins
+        begun = stored or (opened.settings(config.warm_start) if config.warm_start is not None else {})
+        config = replace(config, images=begun.get("images"))
+    if config.threads is None and stored:
+        config = replace(config, threads=stored.get("threads"))
     command = f"nas resume {study}{store_option(opened.label)} --accept-plugin-change"
     check_plugins(config, spaces, stored, command, accept_changes=accept_changes)
     progress.show(State(stage="loading the data", done=0, total=1, trained=0))
-    parts = prepared(config, spaces)
+    parts, left_out = prepared(config, spaces)
     config, info = parts.config, parts.info
     check_augmentation(stored, info)
     settings = stored_settings(config, info)
@@ -93,15 +103,35 @@ def checked_search(
     if score is None:
         progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
         measured = budgets.budget_range(parts.screener, config.seed)
-        score = earlier.score if earlier else Score(low=measured.low, high=measured.high, floor=info.floor)
+        score = earlier.score if earlier else Score(low=measured.low.macs, high=measured.high.macs, floor=info.floor)
         check_repeatable(lambda: evaluator_of(config), config.data, info)
-        if sentence := measured.rejections.majority():
-            progress.say(f"Random proposals: {sentence}")
     used = versions([*named_plugins(config, spaces), *parts.screener.plugins], stored.get(SETTING, {}))
     if config.optuna:
         check_optuna(config.optuna, study, opened.url, opened.identity(study) if stored else None)
-    settings |= {SETTING: used, BUILT_FROM: built_from}
+    settings |= {SETTING: used, BUILT_FROM: built_from} | _origins(config, stored, left_out, measured)
+    if measured is not None:
+        for line in left_out_sentences(settings):
+            progress.say(line)
+        if sentence := measured.rejections.majority():
+            progress.say(f"Random proposals: {sentence}")
     return CheckedSearch(parts=parts, settings=settings, score=score, budgets=measured, earlier=earlier)
+
+
+def _origins(
+    config: Config,
+    stored: Mapping[str, Any],
+    left_out: Mapping[str, str] | None,
+    measured: budgets.BudgetRange | None,
+) -> dict[str, Any]:
+    """Facts for the store on the defaults of a study: the spaces that are left out, and where the budgets come from."""
+    facts = {name: stored[name] for name in (LEFT_OUT, BUDGETS_FROM) if name in stored}
+    if left_out is not None:
+        facts[LEFT_OUT] = dict(left_out)
+    if measured is not None and config.warm_start is not None:
+        facts[BUDGETS_FROM] = dict.fromkeys(("low", "high"), f"the study {config.warm_start}")
+    elif measured is not None:
+        facts[BUDGETS_FROM] = {"low": measured.low.origin, "high": measured.high.origin}
+    return facts
 
 
 def check_plugins(

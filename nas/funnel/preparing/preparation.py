@@ -16,6 +16,7 @@ from nas.evaluation.loading import absolute_data, absolute_evaluator, check_devi
 from nas.evaluation.training_rules import load_rule
 from nas.files import absolute
 from nas.funnel.driver import StudyParts
+from nas.funnel.preparing.default_spaces import default_spaces
 from nas.plugins import canonical_spec, load_plugin
 from nas.screening.rule import parse_rule
 from nas.screening.screener import screener_of
@@ -27,20 +28,22 @@ from nas.workers.session import EvaluatorCall
 from results.files.places import place
 
 
-def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
+def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[StudyParts, dict[str, str] | None]:
     """Check settings as far as possible without training and without a store, and load the plug-ins.
 
     Parameters
     ----------
     config
-        The settings.
+        The settings. Without spaces, those that suit are taken.
     objects
         Classes and objects among the spaces, by name.
 
     Returns
     -------
-    StudyParts
+    parts
         With all open settings resolved.
+    left_out
+        By name, the reasons why installed spaces are not among the default; None if the settings name spaces.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
         raise PluginError(f"A strategy must be a subclass of nas.strategies.contract.Strategy. Got {strategy!r}.")
     if config.rule:
         load_rule(parse_rule(config.rule))
-    spaces = load_spaces(config.spaces, objects)
+    spaces = load_spaces(config.spaces, objects)  # before the data, so that a wrong name is noticed at once
     evaluator = evaluator_of(config)
     if (config.final_search or config.max_latency_ms) and not evaluator.selects:
         raise UserError(
@@ -63,13 +66,19 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> StudyParts:
             f"{config.evaluator!r} does not: use the evaluator 'training', or leave them out."
         )
     info = _info(config, evaluator)
-    if config.images < info.task.num_classes:
+    if config.images is not None and config.images < info.task.num_classes:
         raise UserError(
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
-    config = config.resolved(info.train_images, free_epochs=evaluator.full_epochs() if evaluator.free else None)
+    free_epochs = evaluator.full_epochs() if evaluator.free else None
+    config = config.resolved(info.train_images, classes=info.task.num_classes, free_epochs=free_epochs)
+    left_out = None
+    if not spaces:
+        spaces, left_out = default_spaces(config, info.task)
+        config = replace(config, spaces=tuple(spaces))
     screener = screener_of(config, info.task, spaces)
-    return StudyParts(config=config, strategy=strategy, evaluator=evaluator, info=info, screener=screener)
+    parts = StudyParts(config=config, strategy=strategy, evaluator=evaluator, info=info, screener=screener)
+    return parts, left_out
 
 
 def evaluator_of(config: Config) -> Evaluator:
@@ -158,7 +167,7 @@ def default_workers(config: Config) -> int:
         return len(gpus)
     if config.device not in ("auto", "cpu"):
         return 1
-    return max(1, len(os.sched_getaffinity(0)) // config.threads if hasattr(os, "sched_getaffinity") else 1)
+    return max(1, len(os.sched_getaffinity(0)) // config.least_threads if hasattr(os, "sched_getaffinity") else 1)
 
 
 def canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:

@@ -110,9 +110,8 @@ def problem_of(data: str, space: Spaces, settings: Mapping[str, Any], valid: Ite
         )
     names, objects = named_spaces(space)
     config = canonical(Config(study="tune", spaces=names, data=data, **settings), objects)
-    plugins = named_plugins(config, objects)
-    trust_named(*(spec for _, spec in plugins))
-    parts = prepared(config, objects)
+    trust_named(*(spec for _, spec in named_plugins(config, objects)))
+    parts, _ = prepared(config, objects)
     if parts.config.free:
         raise UserError(
             f"Trials of Ray Tune train epoch by epoch. Got the evaluator {config.evaluator!r}, whose trainings are "
@@ -125,9 +124,9 @@ def problem_of(data: str, space: Spaces, settings: Mapping[str, Any], valid: Ite
         strategy=parts.strategy,
         objects=objects,
         task=parts.info.task,
-        score=Score(low=measured.low, high=measured.high, floor=parts.info.floor),
+        score=Score(low=measured.low.macs, high=measured.high.macs, floor=parts.info.floor),
         identity=DataIdentity.of(parts.info),
-        code=code_of({*plugins, *parts.screener.plugins}),
+        code=code_of({*named_plugins(parts.config, objects), *parts.screener.plugins}),
     )
 
 

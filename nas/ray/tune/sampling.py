@@ -16,7 +16,7 @@ from nas.spaces.choices import at_random
 from nas.spaces.loading import Spaces
 
 
-def param_space(data: str = "digits", *, space: Spaces = "residual", **settings: Any) -> dict[str, Any]:
+def param_space(data: str = "digits", *, space: Spaces = (), **settings: Any) -> dict[str, Any]:
     """The configurations of trials, for ``tune.Tuner(nas.tune.Trainable, param_space=…)``.
 
     Without a searcher, Tune draws random networks within the limits; :class:`nas.tune.Searcher` chooses them in its
@@ -27,7 +27,8 @@ def param_space(data: str = "digits", *, space: Spaces = "residual", **settings:
     data
         Data specification, which the workers load: a name, or a path that exists on all nodes.
     space
-        One or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
+        One or more names, ``file.py:Name``, classes or objects with a method ``architecture``. By default all
+        installed spaces that suit the data and the settings.
     **settings
         Settings of :func:`nas.search` with their defaults: max_macs, max_params, low, points, evaluator, rule, epochs,
         images, seed, device, threads, layout, hierarchy, validation, batch_size, learning_rate, augment and precision.

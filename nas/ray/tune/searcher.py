@@ -60,7 +60,8 @@ class Searcher(tune.search.Searcher):
     data
         Data specification, which the workers load: a name, or a path that exists on all nodes.
     space
-        One or more names, ``file.py:Name``, classes or objects with a method ``architecture``.
+        One or more names, ``file.py:Name``, classes or objects with a method ``architecture``. By default all
+        installed spaces that suit the data and the settings.
     **settings
         Settings of :func:`nas.search` with their defaults: strategy, proxy, pool and generation, which determine the
         proposals, and the settings of :func:`nas.tune.param_space`.
@@ -93,7 +94,7 @@ class Searcher(tune.search.Searcher):
     ... )  # doctest: +SKIP
     """
 
-    def __init__(self, data: str = "digits", *, space: Spaces = "residual", **settings: Any) -> None:
+    def __init__(self, data: str = "digits", *, space: Spaces = (), **settings: Any) -> None:
         super().__init__(metric=METRIC, mode="max")
         self.problem: Problem = problem_of(data, space, settings, (*TRAINING, *PROPOSING))
         self._networks: dict[str, _Network] = {}  # by id of the trial, in order of proposal

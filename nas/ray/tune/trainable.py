@@ -65,7 +65,7 @@ class Trainable(tune.Trainable):
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """See :class:`ray.tune.Trainable`: one CPU per thread, and perhaps a GPU."""
         settings = config[SETTINGS]
-        bundle = {"CPU": float(settings["threads"])}
+        bundle = {"CPU": float(settings.get("threads") or 1)}
         device = settings["device"]
         if device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1):
             bundle["GPU"] = 1.0

@@ -34,6 +34,7 @@ _WALKS = {
     "paths": "share of paths at their levels",
     "flow": "share of walks at their levels",
     "undirected": "share of time at their maps",
+    "tips": "share of time at their maps",
 }
 
 

@@ -78,7 +78,7 @@ def network(trainer: Training) -> AnytimeNetwork:
     """Trained a little: it separates some images, and more of them at larger utilizations."""
     architecture = vgg(8, (1, 1), 4, task=trainer.dataset.task)
     made = AnytimeNetwork(architecture, generator=_generator())
-    loader = trainer.source.training(trainer.source.training_rows, 64, augmented=False)
+    loader = trainer.source.training(trainer.source.training_rows, 64, share=0.0)
     optimiser = torch.optim.SGD(made.parameters(), lr=0.1, momentum=0.9)
     for _ in range(2):
         for x, y in loader.train(_generator(1)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.data.augmentation import NAMES, Augmentation, augmentation
+from evaluators.data.augmentation import ALL_PASSES, IMAGES, NAMES, NONE, Augmentation, augmentation
 from evaluators.data.datasets import Dataset
 from nas.errors import DataError
 
@@ -82,15 +82,19 @@ def images(shape, low=0, high=255, **settings):
     return Dataset(name="images", num_classes=2, **data, **settings)
 
 
+PASSES = ALL_PASSES * math.sqrt(6 / IMAGES)
+"""From which on all of six images are changed."""
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "expected"),
     [
-        ("auto", (3, 32, 32), Augmentation(pad=(4, 4))),
-        ("auto", (1, 28, 28), Augmentation(pad=(3, 3))),
-        ("auto", (3, 8, 64, 32), Augmentation(pad=(8, 4))),
-        ("auto", (1, 1, 64), Augmentation(pad=(0, 8))),
-        ("auto", (1, 64, 7), Augmentation(pad=(8, 0))),
-        ("auto", (2, 5, 5), Augmentation()),
+        ("auto", (3, 32, 32), Augmentation(pad=(4, 4), all_passes=PASSES)),
+        ("auto", (1, 28, 28), Augmentation(pad=(3, 3), all_passes=PASSES)),
+        ("auto", (3, 8, 64, 32), Augmentation(pad=(8, 4), all_passes=PASSES)),
+        ("auto", (1, 1, 64), Augmentation(pad=(0, 8), all_passes=PASSES)),
+        ("auto", (1, 64, 7), Augmentation(pad=(8, 0), all_passes=PASSES)),
+        ("auto", (2, 5, 5), Augmentation(all_passes=PASSES)),
         ("none", (3, 32, 32), Augmentation()),
         ("crop", (3, 9, 5), Augmentation(pad=(1, 0))),
         ("flip", (1, 32, 32), Augmentation(flip=True)),
@@ -103,8 +107,24 @@ def test_names(name, shape, expected):
 
 
 def test_only_data_that_keep_their_class_are_mirrored_without_request():
-    assert augmentation("auto", images((3, 32, 32), mirror_invariant=True)) == Augmentation(pad=(4, 4), flip=True)
+    assert augmentation("auto", images((3, 32, 32), mirror_invariant=True)).flip
     assert not augmentation("crop", images((3, 32, 32), mirror_invariant=True)).flip
+
+
+def test_a_share_of_the_images_is_changed():
+    images = torch.arange(4000 * 8, dtype=torch.float32).reshape(4000, 1, 1, 8)
+    kept = images.clone()
+    changed = (Augmentation(flip=True)(images, generator(), share=0.5) != kept).flatten(1).any(1)
+    assert torch.equal(images, kept)  # the caller's images
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.03)  # every other one of half of them is mirrored
+    assert torch.equal(Augmentation(flip=True)(images, generator(), share=0.0), kept)
+
+
+def test_the_share_grows_with_the_passes_if_it_is_gradual():
+    gradual, constant = Augmentation(flip=True, all_passes=20.0), Augmentation(flip=True)
+    passes = [0.0, 0.1, NONE * 20, math.sqrt(NONE) * 20, 20, 200]
+    assert [gradual.share(each) for each in passes] == pytest.approx([0, 0, 0, 0.5, 1, 1])
+    assert {constant.share(each) for each in passes} == {1.0}
 
 
 @pytest.mark.parametrize(("low", "high", "fill"), [(-1, 1, 0), (1000, 4000, 1000), (-9, -3, -3)])
@@ -121,6 +141,10 @@ def test_float_images_are_padded_with_a_value_of_their_range(low, high, fill):
         (Augmentation(), "none"),
         (Augmentation(pad=(0, 8)), "shifts of at most 0×8 pixels, not mirrored"),
         (Augmentation(flip=True), "no shifts, mirrored at random"),
+        (
+            Augmentation(flip=True, all_passes=20.0),
+            "no shifts, mirrored at random; of no image in up to 5 passes over the data, of all in 20 or more",
+        ),
     ],
 )
 def test_changes_in_words(change, words):

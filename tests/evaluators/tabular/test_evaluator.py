@@ -134,7 +134,7 @@ def test_free_trainings_are_resolved_once():
     assert (resolved.free, resolved.rungs(), resolved.images) == (True, (3,), 50_000)
     assert resolved.resolved(50_000, free_epochs=3) == resolved
     ordinary = Config().resolved(50_000)
-    assert (ordinary.free, ordinary.finalists) == (False, 4)
+    assert (ordinary.free, ordinary.finalists) == (False, 2)
 
 
 def nas_in(folder: Path, *arguments: str):
@@ -171,10 +171,15 @@ def test_a_search_on_a_table_puts_every_candidate_on_the_front(tmp_path):
     evaluations = results.open(str(tmp_path / "nas.db")).evaluations("six")
     assert (evaluations.seconds == 6.5).all()
 
+    assert "nas show" in ran.stdout
+    assert "nas.load" not in ran.stdout  # a table has no weights
+
     shown = nas_in(tmp_path, "status", "six", "--store", "nas.db")
     assert "4 finished" in " ".join(shown.stdout.split())
     study.report(tmp_path / "report.html")
-    assert "finalists" not in (tmp_path / "report.html").read_text()
+    report = (tmp_path / "report.html").read_text()
+    assert "finalists" not in report
+    assert "nas.load" not in report
 
 
 def test_a_preview_says_that_trainings_are_free(tmp_path):

@@ -7,10 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import nas
+from evaluators.data import augmentation
+from evaluators.data.augmentation import Augmentation
+from evaluators.data.source import ImageSource
 from evaluators.training.evaluator import Training
+from nas.evaluation.operating_points import SelectionSettings
+from nas.execution.network import AnytimeNetwork
 from nas.representation.elements import Task
 
-from .jobs import job, run, small
+from .jobs import DATA, job, run, small
 
 COUNT = 240
 
@@ -54,3 +60,48 @@ def test_the_default_changes_no_class(tmp_path, data, task, harmful):
         accuracy[augment] = run(Training(spec, augment=augment), wanted).points[-1]["test_accuracy"]
     assert accuracy["auto"] > 0.95
     assert accuracy.get(harmful, 0) < 0.8
+
+
+@pytest.mark.parametrize(
+    ("augment", "epochs", "share"), [("auto", 6, 0.0), ("auto", 12, 0.5), ("auto", 24, 1.0), ("crop", 1, 1.0)]
+)
+def test_long_trainings_change_more_images(tmp_path, monkeypatch, augment, epochs, share):
+    """The network is calibrated on such images, too, and keeps the share for other operating points."""
+    shares = []
+    monkeypatch.setattr(augmentation, "IMAGES", len(Training(DATA).dataset.x_train))
+    change = Augmentation.__call__
+
+    def spy(self, images, generator, *, share=1.0):
+        shares.append(share)
+        return change(self, images, generator, share=share)
+
+    monkeypatch.setattr(Augmentation, "__call__", spy)
+    run(Training(DATA, augment=augment), job(tmp_path, epochs=epochs, until=epochs))
+    assert bool(shares) == (share > 0)
+    assert shares == pytest.approx([share] * len(shares))
+    network = nas.load(tmp_path)
+    assert network.augmented == network.with_points(network.architecture.points[1:]).augmented == pytest.approx(share)
+
+
+def test_norms_of_other_points_are_estimated_on_images_as_in_training(monkeypatch):
+    """The share is that of the network, which the present evaluator may not have trained."""
+    shares = []
+    share_of = ImageSource.calibration
+
+    def spy(self, rows, seed, *, share, **settings):
+        shares.append(share)
+        return share_of(self, rows, seed, share=share, **settings)
+
+    monkeypatch.setattr(ImageSource, "calibration", spy)
+    network = AnytimeNetwork(small())
+    network.augmented = 0.25
+    Training(DATA).select(network, SelectionSettings(evaluations=4))
+    assert shares == [0.25] * 3  # of the search, its exact measurement, and the result
+
+
+def test_each_stage_changes_images_by_the_passes_until_its_end(tmp_path):
+    stages = [[6, 70], [28, None]]
+    training = Training(DATA)
+    count = len(training.source.training_rows)
+    planned = training.start(job(tmp_path, stages=stages, epochs=28, until=28)).stages
+    assert [stage.passes for stage in planned] == pytest.approx([6 * 70 / count, 6 * 70 / count + 22])

@@ -133,7 +133,7 @@ def test_a_foreign_checkpoint_is_not_continued(settings: Training, tmp_path: Pat
 
 def test_bfloat16_passes_learn_as_well(tmp_path: Path) -> None:
     precise, fast = (
-        run(Training(DATA, precision=precision), job(tmp_path / precision, until=4)).points[-1]["loss"]
+        run(Training(DATA, precision=precision), job(tmp_path / precision, epochs=4, until=4)).points[-1]["loss"]
         for precision in ("float32", "bfloat16")
     )
     assert fast != precise

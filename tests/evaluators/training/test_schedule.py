@@ -11,6 +11,7 @@ import torch
 
 from evaluators.training.evaluator import Training
 from evaluators.training.schedule import default_batch_size, default_learning_rate, schedule, split_by_decay
+from nas.evaluation.jobs import Stage, images_seen
 from nas.execution.network import AnytimeNetwork
 from nas.representation.elements import Task
 
@@ -57,9 +58,46 @@ def test_the_schedule_is_over_the_whole_training_and_not_a_rung(
     monkeypatch.setattr(torch.optim.SGD, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self))[1])
     for until in (1, 2, 3):
         run(settings, job(tmp_path, until=until))
-    run_ = settings.start(job(tmp_path / "other"))
-    total = 3 * run_.batches.steps
-    assert rates == [run_.learning_rate * schedule(n / total) for n in range(total)]
+    (stage,) = settings.start(job(tmp_path / "other")).stages
+    total = 3 * stage.steps
+    assert rates == [stage.learning_rate * schedule(n / total) for n in range(total)]
+
+
+def test_each_stage_has_its_part_of_the_schedule_and_images(settings: Training, tmp_path: Path, monkeypatch) -> None:
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self))[1])
+    stages = [[1, 64, 0.0, 1.0], [3, 96, 0.0, 0.5], [4, 64, 0.5, 1.0]]
+    outcome = run(settings, job(tmp_path, epochs=4, until=4, images=64, stages=stages))
+    peak = settings.start(job(tmp_path / "other", stages=stages)).stages[0].learning_rate
+    passed = [[0, 0.5], np.arange(6) / 12, [0.5, 0.75]]
+    assert rates == pytest.approx([peak * schedule(p) for p in np.concatenate(passed)])
+    assert (outcome.epochs, outcome.images) == (4, 64)
+    assert images_seen([Stage(*stage) for stage in stages], 4, 1000) == 64 + 192 + 64
+
+
+def test_a_training_goes_on_with_other_stages_than_it_began_with(settings: Training, tmp_path: Path) -> None:
+    """The checkpoint of partial training is that of the longer training, whose later stages were not known before."""
+    partial = [[1, 64, 0.0, 1.0], [2, 64, 0.0, 1.0]]
+    longer = [*partial, [4, 96, 0.0, 1.0]]
+    at_once = run(settings, job(tmp_path / "at once", epochs=4, until=4, stages=longer))
+    run(settings, job(tmp_path / "parts", epochs=2, until=2, stages=partial))
+    reported: list[int] = []
+    continued = settings.evaluate(job(tmp_path / "parts", epochs=4, until=4, stages=longer), reported.append)
+    assert reported == [3, 4]
+    assert continued.points == at_once.points
+    other = [[2, 64, 0.0, 1.0], [4, 96, 0.0, 1.0]]  # another beginning: not continued
+    run(settings, job(tmp_path / "other", epochs=2, until=2, stages=partial))
+    reported.clear()
+    settings.evaluate(job(tmp_path / "other", epochs=4, until=4, stages=other), reported.append)
+    assert reported == [1, 2, 3, 4]
+
+
+def test_fewer_images_are_measured_on_request(settings: Training, tmp_path: Path) -> None:
+    every, few = (run(settings, job(tmp_path / str(n), until=1, measured_images=n)).points for n in (None, 40))
+    assert {point["accuracy"] * 40 % 1 for point in few} == {0.0}
+    assert [point["macs"] for point in few] == [point["macs"] for point in every]
+    assert [point["accuracy"] for point in few] != [point["accuracy"] for point in every]
 
 
 @pytest.mark.parametrize(("images", "batch"), [(100, 32), (1999, 32), (2000, 64), (19_999, 64), (20_000, 128)])

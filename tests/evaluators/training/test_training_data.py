@@ -91,13 +91,13 @@ def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
 def test_the_norms_of_data_sorted_by_class_are_calibrated_on_all_classes() -> None:
     trainer = Training("synthetic:n=5000,classes=3,size=8,channels=1", device="cpu")
     rows = np.sort(trainer.source.training_rows)
-    chosen = trainer.source.calibration(rows, 3).rows.numpy()
+    chosen = trainer.source.calibration(rows, 3, share=1.0).rows.numpy()
     assert len(chosen) == len(set(chosen.tolist())) == 2048
     assert set(chosen.tolist()) <= set(rows.tolist())
     for batch in np.split(chosen, 8):
         assert abs(np.mean(batch) - rows.mean()) < 300
-    assert np.array_equal(chosen, trainer.source.calibration(rows, 3).rows)
-    assert not np.array_equal(chosen, trainer.source.calibration(rows, 4).rows)
+    assert np.array_equal(chosen, trainer.source.calibration(rows, 3, share=1.0).rows)
+    assert not np.array_equal(chosen, trainer.source.calibration(rows, 4, share=1.0).rows)
 
 
 def test_norms_are_calibrated_on_images_changed_as_in_training() -> None:
@@ -107,7 +107,7 @@ def test_norms_are_calibrated_on_images_changed_as_in_training() -> None:
     networks = []
     for trainer in (plain, changed, changed):
         network = AnytimeNetwork(small()).train()
-        calibrate(network, trainer.source.calibration(trainer.source.training_rows, 0))
+        calibrate(network, trainer.source.calibration(trainer.source.training_rows, 0, share=1.0))
         networks.append(network.state_dict())
     means = [name for name in networks[0] if name.endswith("mean")]
     assert any(not torch.allclose(networks[0][name], networks[1][name], atol=1e-3) for name in means)

@@ -238,7 +238,7 @@ def test_the_store_may_be_named_by_the_environment(cli, monkeypatch):
 def test_a_dry_run_shows_and_writes_nothing(cli, tmp_path):
     status, out, err = cli(*arguments("nas.db"), "--dry-run")
     assert (status, err) == (0, "")
-    for word in ("Data nothing", "1,000 training", "Space Small", "Budgets:", "12 proposals, 4 trained", "(1, 3, 9)"):
+    for word in ("Data nothing", "1,000 training", "Spaces: Small", "Budgets:", "12 proposals, 4 trained", "(1, 3, 9)"):
         assert word in out
     assert not list(tmp_path.iterdir())
 
@@ -350,7 +350,7 @@ def test_on_a_terminal_progress_is_shown(tmp_path):
     assert process.returncode == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert re.search(r"generation 1: epoch \d of 9 .* \d+% \d trained · best 0\.\d{4} · ETA \d+ s", text)
-    assert re.search(r"2 finalists: 5 epochs .* 8 trained · best 0\.\d{4} · ETA", text)
+    assert re.search(r"1 finalist: epoch 5 of 5 .* 8 trained · best 0\.\d{4} · ETA", text)
     assert out.split()[0] == "macs"
 
 

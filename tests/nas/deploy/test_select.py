@@ -35,13 +35,13 @@ def study(tmp_path_factory):
 
 def test_a_finalist_has_the_points_that_the_final_search_chose(study):
     points = study.points()
-    full = points[points.fidelity == 3]
+    full = points[points.fidelity == 5]
     (proposed,), (realised,) = full.candidate.unique(), full.realised_key.unique()
     assert realised != proposed
     network = nas.load(proposed, store=study.url)
     assert network.architecture.key == realised == nas.load(realised, store=study.url).architecture.key
     assert full.macs.tolist() == list(network.macs)
-    part = points[(points.fidelity < 3) & (points.candidate == proposed)]
+    part = points[(points.fidelity <= 2) & (points.candidate == proposed)]
     assert set(part.macs) == set(nas.macs(nas.Architecture.from_json(study.store.architecture(proposed))))
     assert set(study.front().realised_key) == {realised}
 
@@ -80,8 +80,9 @@ def test_repeats_that_chose_points_of_their_own_are_networks_of_their_own(tmp_pa
         finalists=1,
         seeds=2,
         workers=1,
+        references=False,
     )
-    full = found.points()[lambda points: points.fidelity == 2]
+    full = found.points()[lambda points: points.fidelity == 2]  # each is trained anew
     assert full.realised_key.nunique() == full.repeat.nunique() == 2
     front = found.front()
     for point in front.itertuples():
@@ -93,7 +94,13 @@ def test_repeats_that_chose_points_of_their_own_are_networks_of_their_own(tmp_pa
 
 
 def test_a_rule_that_samples_trains_nothing_with_norms_of_its_own(tmp_path):
-    settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "sampled", "finalists": 1}
+    settings = {
+        "space": "slimmable",
+        "store": str(tmp_path / "nas.db"),
+        "study": "sampled",
+        "finalists": 1,
+        "references": False,
+    }
     settings |= {"train": 2, "pool": 12, "epochs": 1, "final_epochs": 2, "final_search": 0, "workers": 1}
     candidates = nas.search(DATA, rule="uniform_sampling", **settings).candidates()
     assert candidates[candidates.status == "infeasible"].reason.str.contains("Sampled subnetworks need norms").any()
@@ -167,15 +174,22 @@ def test_a_latency_limit_turns_the_final_search_on(tmp_path):
         final_epochs=2,
         finalists=1,
         workers=1,
+        references=False,
     )
-    full = found.points()[lambda points: points.fidelity == 2]
+    full = found.points()[lambda points: points.fidelity == 3]
     assert (full.latency_ms > 0).all()
     assert not results.open(found.url).front("quick", cost="latency_ms").empty
 
 
 def test_finalists_with_a_failed_final_search_are_reported_and_kept(tmp_path):
     """The limit is kept by nothing: each is tried once, the study says so, and its checkpoint stays."""
-    settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "slow", "finalists": 1}
+    settings = {
+        "space": "slimmable",
+        "store": str(tmp_path / "nas.db"),
+        "study": "slow",
+        "finalists": 1,
+        "references": False,
+    }
     settings |= {"train": 1, "pool": 4, "epochs": 1, "final_epochs": 2, "final_search": 4, "workers": 1}
     found = nas.search(DATA, max_latency_ms=1e-7, **settings)
     reason = found.store.studies().set_index("study").reason["slow"]
@@ -185,7 +199,13 @@ def test_finalists_with_a_failed_final_search_are_reported_and_kept(tmp_path):
 
 
 def test_under_a_latency_limit_nothing_with_norms_of_its_own_is_trained(tmp_path):
-    settings = {"space": "slimmable", "store": str(tmp_path / "nas.db"), "study": "slow", "finalists": 1}
+    settings = {
+        "space": "slimmable",
+        "store": str(tmp_path / "nas.db"),
+        "study": "slow",
+        "finalists": 1,
+        "references": False,
+    }
     settings |= {"train": 2, "pool": 12, "epochs": 1, "final_epochs": 2, "final_search": 4, "workers": 1}
     found = nas.search(DATA, max_latency_ms=1e4, **settings)
     candidates = found.candidates()

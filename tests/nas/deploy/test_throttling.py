@@ -234,7 +234,9 @@ def test_an_evaluator_without_controllers_refuses(study):
 
 
 def test_gate_policies_are_recorded_by_utilization(study, tmp_path):
-    key = str(study.best().key)
+    evaluations = study.store.evaluations("s")
+    saved = evaluations.candidate[evaluations.weights.notna()].unique()
+    key = next(key for key in saved if study.network(key).architecture.norm == "shared")
     made = nas.throttle(key, store=study.url, learner="gates", penalties=(3.0,), epochs=2, shape="distance", power=2)
     found = study.store.policies("s")
     found = found[found.learner == "gates"]

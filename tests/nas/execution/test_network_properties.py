@@ -15,7 +15,8 @@ import nas
 from nas.execution.layers import Layer, Norm
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
-from nas.representation.elements import FeatureMap, Operation, TrainingSpec
+from nas.representation.builder import Builder
+from nas.representation.elements import FeatureMap, Operation, Task, TrainingSpec
 from nas.representation.liveness import UsedParts, trim_point
 from nas.representation.reuse import stable_maps
 from nas.representation.topology import Topology
@@ -73,8 +74,36 @@ def test_a_level_has_gradients_for_its_weights_only(architecture: Architecture) 
         for o, layer in enumerate(network.operation_layers):
             if o not in point.operations:
                 assert all(p.grad is None for p in layer.parameters())
+            elif layer.weight is not None and layer.weight.grad is None:
+                assert not _has_influence(network, layer, x, level)
             elif layer.weight is not None and layer.mask is not None:
                 assert torch.equal(layer.weight.grad * layer.mask, layer.weight.grad)
+
+
+def _has_influence(network: AnytimeNetwork, layer: Layer, x: torch.Tensor, level: int) -> bool:
+    """Whether logits depend on the weight of a live operation.
+
+    They do not if an aligned operation behind it drops all channels that it writes, because liveness follows maps.
+    """
+    with torch.no_grad():
+        before = network(x, level)
+        layer.weight.add_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(1)))
+        return not torch.equal(before, network(x, level))
+
+
+def test_a_weight_has_no_gradient_if_an_aligned_operation_drops_its_channels() -> None:
+    builder = Builder(Task(input_shape=(3, 4, 4), num_classes=2))
+    first, second = builder.conv(builder.input, 2), builder.conv(builder.input, 2)
+    both = builder.concat([first, second])
+    builder.head(builder.identity(both, builder.map(2)))  # the last two of four channels have no place
+    network = random_network(builder.architecture(1), dtype=torch.float64).train()
+    images = random_images(network)
+    network(images).square().sum().backward()
+    kept, dropped = network.operation_layers[:2]
+    assert kept.weight.grad.any()
+    assert _has_influence(network, kept, images, 0)
+    assert dropped.weight.grad is None or not dropped.weight.grad.any()
+    assert not _has_influence(network, dropped, images, 0)
 
 
 @given(architectures())

@@ -25,7 +25,7 @@ PREPROCESSING = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), scale=1
 @pytest.fixture
 def saved(tmp_path) -> Path:
     network = random_statistics(random_network(ALL["residual"]())).eval()
-    network.preprocess = PREPROCESSING
+    network.preprocess, network.augmented = PREPROCESSING, 0.25
     network.save(tmp_path / "some" / "net")
     return tmp_path / "some" / "net"
 
@@ -43,12 +43,12 @@ def test_a_loaded_network_equals_the_saved_network(name: str, tmp_path) -> None:
 
 def test_a_folder_contains_json_and_tensors_only(saved: Path) -> None:
     assert sorted(p.name for p in saved.iterdir()) == ["manifest.json", "network.json", "weights.safetensors"]
-    assert set(json.loads((saved / "network.json").read_text())) == {"architecture", "preprocessing"}
+    assert set(json.loads((saved / "network.json").read_text())) == {"architecture", "augmented", "preprocessing"}
 
 
 def test_preprocessing_comes_back(saved: Path) -> None:
     network = nas.load(str(saved))
-    assert network.preprocess == PREPROCESSING
+    assert (network.preprocess, network.augmented) == (PREPROCESSING, 0.25)
     raw = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     assert torch.equal(network(network.preprocess(raw)), network.extract(2)(PREPROCESSING(raw)))
     assert network.extract(0).preprocess == PREPROCESSING

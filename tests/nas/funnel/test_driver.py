@@ -14,7 +14,8 @@ import results
 from nas import launch
 from nas.audit.reliance import WINS
 from nas.errors import UserError
-from nas.funnel import finals, generation
+from nas.funnel import generation
+from nas.funnel.full import finals
 from nas.funnel.training import CandidateTrainer
 from nas.launch import resume
 from nas.plugins import installed, load_plugin
@@ -99,7 +100,7 @@ def _equal_points(self, job, state):
 def test_finalists_are_trained_in_full_on_all_images_and_measured_on_the_test_images(study):
     evaluations = study.store.evaluations("toy")
     full = evaluations[evaluations.fidelity == 5]
-    assert len(full) == 3
+    assert 1 <= len(full) <= 3  # each adds to the front of those before it
     assert set(full.images) == {1000}
     points = study.points()
     assert points[points.fidelity == 5].test_accuracy.notna().all()
@@ -126,9 +127,10 @@ def test_finalists_are_repeated_with_other_seeds(store, in_process):
 def test_checkpoints_are_gone_and_networks_are_kept(study):
     files = study.store.files("toy")
     assert not list(files.rglob("checkpoint*"))
-    weights = study.store.evaluations("toy").weights.dropna()
-    assert len(weights) == 8 + 3  # a finished one a generation, and the finalists
-    assert all((files / folder / "network.json").exists() for folder in weights)
+    evaluations = study.store.evaluations("toy")
+    saved = evaluations[evaluations.weights.notna()]
+    assert all((files / folder / "network.json").exists() for folder in saved.weights)
+    assert set(evaluations.candidate[evaluations.fidelity >= 4.5]) <= set(saved.candidate)  # finished, and finalists
 
 
 def test_the_range_of_budgets_bounds_every_trained_candidate(study):
@@ -187,7 +189,7 @@ def test_hours_leave_time_for_full_training(store, in_process, monkeypatch):
     assert state == "finished"
     assert "share of" in reason
     assert study.front().test_accuracy.notna().all()
-    assert 0.12 < study.store.memo("toy")["seconds"] < 0.2
+    assert study.store.memo("toy")["seconds"] == pytest.approx(0.2, rel=0.1)
 
 
 def test_a_study_without_time_has_an_empty_front(store, in_process):
@@ -196,32 +198,29 @@ def test_a_study_without_time_has_an_empty_front(store, in_process):
     assert state_of(store)[0] == "finished"
 
 
-def test_a_front_has_test_accuracies_when_no_time_is_left_for_full_training(store, in_process, monkeypatch):
-    monkeypatch.setattr(finals, "epochs_within", lambda finalists, **_: (finalists[:1], 1))
+def test_without_time_for_full_training_there_is_none(store, in_process, monkeypatch):
+    monkeypatch.setattr(finals, "images_within", lambda *_, **__: 1000.0)  # partial training has 4,500
     study = search(store, train=4, hours=1.0)
-    front = study.front()
-    assert set(front.fidelity) == {4.5}
-    assert front.test_accuracy.notna().all()
-    assert not (study.points().fidelity == 1).any()
+    assert set(study.front().fidelity) == {4.5}
 
 
 def test_a_plan_of_full_training_outlives_its_driver(store, in_process, monkeypatch):
-    monkeypatch.setattr(finals, "epochs_within", lambda finalists, **_: (finalists[:2], 5))
+    monkeypatch.setattr(finals, "images_within", lambda *_, **__: 6000.0)
     monkeypatch.setattr(CandidateTrainer, "train", _until_full_training(CandidateTrainer.train))
     with pytest.raises(Killed):
         search(store, train=4, hours=1.0, final_epochs=20)
     monkeypatch.undo()
-    monkeypatch.setattr(finals, "epochs_within", lambda finalists, **_: (finalists[:1], 9))
+    monkeypatch.setattr(finals, "images_within", lambda *_, **__: 9000.0)
     monkeypatch.setattr(launch, "LocalRunner", InProcess)
     study = resume("toy", store=str(store))
-    assert study.points().fidelity.max() == 5
+    assert study.points().fidelity.max() == 6
 
 
 def _until_full_training(train):
-    def killed(trainer, repeats, *, stage, **settings):
-        if stage == "full":
+    def killed(trainer, repeats, stretch, **settings):
+        if stretch.part == "full":
             raise Killed
-        train(trainer, repeats, stage=stage, **settings)
+        train(trainer, repeats, stretch, **settings)
 
     return killed
 
@@ -407,7 +406,7 @@ def test_a_failure_in_full_training_leaves_the_partial_results(store, in_process
     study = search(store, evaluator=toy("RaisesInFull"))
     candidates = study.candidates()
     assert not (candidates.status == "failed").any()
-    assert candidates.reason.str.contains("too long").sum() == 2
+    assert candidates.reason.str.contains("too long").sum() >= 1
     assert not study.front().empty
 
 

@@ -53,7 +53,7 @@ def test_work_is_the_sum_of_the_epochs_that_will_be_trained(epochs, generation, 
 
 
 def test_time_left_counts_from_this_start():
-    config = Config(epochs=9, final_epochs=20, finalists=1, generation=9)
+    config = Config(epochs=9, images=1000, final_epochs=20, finalists=1, generation=9)
     work = Work(config, 1000, limit=18, generations=1)
     assert work.seconds_left(5.0) is None
     generation = 9 * 1 + 3 * 2 + 1 * 6
@@ -64,7 +64,7 @@ def test_time_left_counts_from_this_start():
 
 
 def test_work_is_limited_by_what_ends_first():
-    config = Config(epochs=1, final_epochs=1, generation=10, finalists=1, generations=2)
+    config = Config(epochs=1, images=1000, final_epochs=1, generation=10, finalists=1, generations=2)
     assert Work(config, 1000, limit=100, generations=0).total == 2 * 10 + 1
     assert Work(config, 1000, limit=15, generations=0).total == 2 * 10 + 1
     assert Work(config, 1000, limit=10, generations=0).total == 10 + 1

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
 from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.funnel.finals import choose_finalists, epochs_within
+from nas.evaluation.jobs import Stage, images_seen
+from nas.funnel.full.finals import choose_finalists
+from nas.funnel.full.plan import FinalsPlan, halves, images_within, second_half
 from nas.funnel.records import Curve
 from results.front import Score
 
 SCORE = Score(low=10, high=1000, floor=0.1)
-SECONDS = st.floats(1e-5, 1.0)
+SECONDS = st.lists(st.floats(1e-5, 1.0), min_size=1, max_size=6)
 
 
 @st.composite
@@ -29,7 +34,7 @@ def curves(draw, least=1, most=6):
                 key=f"{number:04x}",
                 macs=tuple(macs),
                 accuracy=tuple(accuracy),
-                seconds_per_image=draw(SECONDS),
+                images=100,
             )
         )
     return candidates
@@ -61,9 +66,7 @@ def test_greedy_is_near_the_best_pair(candidates):
 
 
 def test_the_best_comes_first_and_ties_go_by_key():
-    a, b = (
-        Curve(candidate=n, key=k, macs=(20,), accuracy=(0.5,), seconds_per_image=1) for n, k in ((0, "b"), (1, "a"))
-    )
+    a, b = (Curve(candidate=n, key=k, macs=(20,), accuracy=(0.5,), images=1) for n, k in ((0, "b"), (1, "a")))
     assert [c.key for c in choose_finalists([a, b], SCORE, 2)] == ["a", "b"]
     assert choose_finalists([], SCORE, 3) == []
 
@@ -72,47 +75,44 @@ def test_candidates_without_gain_within_the_budgets_are_chosen_by_hypervolume():
     """Both rivals add nothing above low; one is good below it, and the front of all points sees that."""
 
     def curve(key, macs, accuracy):
-        return Curve(candidate=int(key), key=key, macs=macs, accuracy=accuracy, seconds_per_image=1)
+        return Curve(candidate=int(key), key=key, macs=macs, accuracy=accuracy, images=1)
 
     best = curve("1", (8, 100), (0.3, 0.9))
     dull, thrifty = curve("2", (9, 500), (0.3, 0.8)), curve("3", (2, 500), (0.3, 0.7))
     assert choose_finalists([dull, thrifty, best], SCORE, 2) == [best, thrifty]
 
 
-@given(
-    curves(),
-    st.floats(0, 1e5),
-    st.integers(1, 10_000),
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.integers(1, 100),
-    st.integers(1, 100),
-)
-def test_planned_final_trainings_fit_into_the_time(candidates, seconds, images, workers, repeats, most, least):
-    finalists, epochs = epochs_within(
-        candidates, seconds=seconds, images=images, workers=workers, repeats=repeats, most=most, least=least
-    )
-    assert finalists == candidates[: len(finalists)]
-    assert finalists
-    assert 1 <= epochs <= most
-    jobs = sorted((c.seconds_per_image * images * epochs for c in finalists for _ in range(repeats)), reverse=True)
-    if epochs > 1 or sum(jobs) <= seconds:
-        assert sum(jobs) / workers <= seconds * (1 + 1e-9)
-        assert max(jobs) <= seconds * (1 + 1e-9)
-    if len(finalists) > 1:
-        assert epochs >= min(least, epochs)
-        assert epochs >= least or most < least
-    if seconds >= 2 * sum(c.seconds_per_image * images * repeats * most for c in candidates) and most >= least:
-        assert (finalists, epochs) == (candidates, most)
+@given(SECONDS, st.floats(1e-3, 1e5), st.integers(1, 4), st.integers(1, 3), st.floats(0, 1000))
+def test_planned_final_trainings_fit_into_the_time(costs, seconds, workers, repeats, extra):
+    """The longest first, each to the worker that is free first: all end in time, and the last just in time."""
+    images = images_within(costs, seconds=seconds, workers=workers, repeats=repeats, extra=extra)
+    free = [0.0] * workers
+    for cost in sorted(costs * repeats, reverse=True):
+        free[free.index(min(free))] += cost * (images + extra)
+    if images:
+        assert max(free) == pytest.approx(seconds)
+    else:
+        assert max(free) >= seconds * (1 - 1e-9)
 
 
-def test_one_worker_trains_one_after_the_other():
-    candidates = [Curve(candidate=n, key=str(n), macs=(1,), accuracy=(1,), seconds_per_image=0.01) for n in range(4)]
-    settings = {"images": 100, "workers": 1, "repeats": 1, "most": 50, "least": 3}
-    assert epochs_within(candidates, seconds=40, **settings) == (candidates, 10)  # a second an epoch
-    assert epochs_within(candidates, seconds=10, **settings) == (candidates[:3], 3)
-    assert epochs_within(candidates, seconds=2, **settings) == (candidates[:1], 2)
-    assert epochs_within(candidates, seconds=0, **settings) == (candidates[:1], 1)
-    assert epochs_within(candidates, seconds=40, **settings | {"workers": 4}) == (candidates, 40)
-    assert epochs_within(candidates, seconds=40, **settings | {"repeats": 2}) == (candidates, 5)
-    assert epochs_within(candidates, seconds=1e9, **settings) == (candidates, 50)
+def test_unknown_costs_allow_any_number_of_images():
+    assert images_within([0.1, math.nan], seconds=10, workers=1, repeats=1) == math.inf
+
+
+@given(st.floats(0, 1e6), st.integers(300, 60_000), st.integers(0, 25))
+def test_full_training_is_half_warm_and_sees_the_planned_images(images, count, partial_epochs):
+    first, second = halves(images, count)
+    assert (first.start, first.stop, second.start, second.stop) == (0, 0.5, 0.5, 1)
+    assert second.end == 2 * first.end
+    seen = images_seen([first, second], second.end, count)
+    assert min(images, count * (images // count)) - second.end - 512 <= seen
+    assert seen <= max(images, 512) + count * 1e-6 + 1
+    again = second_half(first, images / 2, count)
+    assert again == second
+    plan = FinalsPlan(generations=1, candidates=(1,), stages=(first, second))
+    assert plan.marks()[-1] == plan.epochs == second.end
+    assert first.end in plan.marks()
+    partial = [Stage(partial_epochs, 100)] if partial_epochs else []
+    stages = plan.after(partial)
+    assert stages[-1].end == partial_epochs + plan.epochs
+    assert FinalsPlan.from_json(json.loads(json.dumps(asdict(plan)))) == plan

@@ -13,6 +13,7 @@ from nas.funnel.ledger import Ledger
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
 from nas.representation.elements import Task
+from nas.screening.proposals import Proposal
 from nas.screening.screener import screener_of
 from nas.spaces.loading import load_spaces
 from nas.strategies.guided import Guided
@@ -102,6 +103,36 @@ def test_a_new_search_has_the_ledger_of_the_one_that_went_on(writer):
     search.records.drop_generation(2)
     assert search.records.ledger.failed() == []
     assert len(search.records.ledger) == len(Ledger(writer)) == 20
+
+
+def test_references_are_marked_in_the_store_and_in_the_ledger(writer):
+    search = Search(writer, Random)
+    first = search.go_on()[0]
+    (known,) = search.records.proposed([first]).values()
+    proposal = Proposal(
+        space=known.space,
+        choices=known.choices,
+        architecture=search.records.architecture(first),
+        key="abcd",
+        macs=(10_000, 20_000),
+        score=1.0,
+    )
+    reference = module.Queued(proposal=proposal, control=False, proxies={}, reference="a design, width 3")
+    search.records.add_queued([reference], 1)
+    (number,) = search.records.ledger.of_generation(1)
+    assert [row["id"] for row in writer.rows() if row["reference"] == "a design, width 3"] == [number]
+    for ledger in (search.records.ledger, Ledger(writer)):
+        assert (ledger[first].reference, ledger[number].reference) == (None, "a design, width 3")
+
+
+def test_candidates_for_which_there_was_no_time_are_not_in_the_history(writer):
+    search = Search(writer, Random)
+    trained = search.go_on()
+    ledger = search.records.ledger
+    ledger.add(10_000, "late", 0, "stopped")
+    ledger.add(10_001, "broken", 0, "failed")
+    assert {10_000, 10_001} <= set(ledger.ended())
+    assert ledger.judged() == [*trained, 10_001] == ledger.representative(100)
 
 
 def test_a_long_history_is_its_newest_half_and_the_best_of_the_rest(writer, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import traceback
 from contextlib import contextmanager
 
 import pandas as pd
@@ -70,7 +71,7 @@ class Reader(threading.Thread):
             except results.StoreError as error:
                 self.refused.append(str(error))
             except Exception as error:
-                self.errors.append(error)
+                self.errors.append("".join(traceback.format_exception(error)))
                 self.ended.set()
             if min(self.trained.values()) >= 2:
                 self.advanced.set()

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from nas.audit.reliance import Reliance, chosen_by_proxy
-from nas.funnel.state import FinalsPlan, StudyState
+from nas.evaluation.jobs import Stage
+from nas.funnel.full.plan import FinalsPlan
+from nas.funnel.state import StudyState
 
 COMPLETE = {
     "seconds": 12.5,
@@ -20,7 +22,14 @@ COMPLETE = {
     "rejections": {"proposals": 30, "reasons": {"MACs": [20, "too many MACs"]}},
     "generations": 2,
     "slowest_epoch": 1e-09,
-    "finals": {"generations": 2, "epochs": 5, "candidates": [7, 3]},
+    "finals": {
+        "generations": 2,
+        "candidates": [7, 3],
+        "stages": [[2, 80, 0.0, 0.5], [4, None, 0.5, 1.0]],
+        "fitted": True,
+        "continues": True,
+        "reason": "because",
+    },
 }
 
 
@@ -42,8 +51,14 @@ def test_the_json_of_a_state_is_read_and_written_as_it_is(names):
 def test_fields_of_a_state_are_typed():
     state = StudyState.from_json(COMPLETE)
     assert state.reliance[1] == Reliance(share=0.25, trained=20, reason="numbers", own=(0,))
-    assert state.finals == FinalsPlan(generations=2, epochs=5, candidates=(7, 3))
+    stages = Stage(2, 80, 0.0, 0.5), Stage(4, None, 0.5, 1.0)
+    assert state.finals == FinalsPlan(generations=2, candidates=(7, 3), stages=stages, fitted=True, reason="because")
     assert (state.generations, state.seconds, state.screening) == (2, 12.5, 1.25)
+
+
+def test_plans_of_earlier_versions_are_read():
+    plan = FinalsPlan.from_json({"generations": 2, "epochs": 5, "candidates": [7, 3]})
+    assert (plan.candidates, plan.epochs, plan.fitted) == ((7, 3), 5, True)
 
 
 def test_decisions_of_earlier_versions_are_read():

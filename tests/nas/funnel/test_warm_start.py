@@ -146,6 +146,17 @@ def test_candidates_that_the_spaces_do_not_build_are_left_out(store):
     assert search(store, **SECOND).store.transferred_count("second") == 11
 
 
+def test_the_images_of_partial_training_are_those_of_the_study_that_began(store):
+    """By default, short searches have fewer; other hours, and a warm start, change nothing."""
+    timed = FIRST | {"study": "timed", "images": None, "final_epochs": None, "hours": 0.01, "train": 4}
+    search(store, **timed)
+    search(store, **timed | {"hours": 1.0, "train": 6})
+    resume("timed", store=str(store), hours=2.0, train=8)
+    search(store, **SECOND | {"warm_start": "timed", "images": None, "final_epochs": None, "train": 4})
+    opened = results.open(store)
+    assert [opened.settings(study)["images"] for study in ("timed", "second")] == [2_000, 2_000]
+
+
 def test_the_command_line_starts_from_a_study(store):
     done = nas("search", "second", "--store", str(store), "--from", "none", "--evaluator", toy(), "--space", space())
     assert (done.returncode, done.stdout) == (2, "")

@@ -118,7 +118,7 @@ def test_a_worker_that_dies_is_repeated_once_alone(joined, store):
 
 @pytest.mark.slow
 def test_a_training_that_hangs_is_ended(joined, store):
-    trained = candidates(search(store, evaluator="Hangs", trial_timeout=5.0, train=3))
+    trained = candidates(search(store, evaluator="Hangs", trial_timeout=5.0, train=4))
     failed = trained[trained.status == "failed"]
     assert set(failed.attempts) == {2}
     assert failed.reason.str.contains("completed no epoch within").all()

@@ -206,4 +206,7 @@ def test_resume_on_this_machine_after_ray(tmp_path):
     search(tmp_path / "nas.db", ray=True, train=4)
     launch.resume("toy", store=str(tmp_path / "nas.db"), train=8, ray=False, workers=2)
     search(tmp_path / "local.db")
-    assert_same(content(tmp_path / "nas.db"), content(tmp_path / "local.db"), settings=False)
+    moved, local = content(tmp_path / "nas.db"), content(tmp_path / "local.db")
+    assert_same({"candidates": moved["candidates"]}, {"candidates": local["candidates"]})
+    partial = [rows["points"][rows["points"].fidelity < 5].reset_index(drop=True) for rows in (moved, local)]
+    assert_same({"points": partial[0]}, {"points": partial[1]})  # the finalists after four candidates may be others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -13,6 +14,8 @@ import results
 from nas.config import store_option
 from nas.errors import UserError
 from nas.reporting.console import MEAN_OF_LABELS, front_table, load_code, write_frame
+from nas.reporting.formats import reference_text
+from results.reading.best import AgainstReference, BestCandidate
 
 POINT = {
     "study": "toy",
@@ -25,6 +28,7 @@ POINT = {
     "accuracy_sd": math.nan,
     "test_accuracy": 0.25,
     "level": 0,
+    "reference": None,
     "repeats": 1,
 }
 HIERARCHY = {
@@ -52,7 +56,59 @@ def test_a_front_has_the_columns_that_hold_values():
         "accuracy_sd", "repeats", "realised_key", "study",
     ]  # fmt: skip
     assert "1.500" in front_table(measured)
+    marked = front({"reference": "ResNet-8, width 16"}, {})
+    assert header(front_table(marked))[-1] == "reference"
+    assert front_table(marked).splitlines()[1].endswith("ResNet-8, width 16")
     assert "–" in front_table(measured)
+
+
+REFERENCE = BestCandidate(
+    key="aaaa0001",
+    space="mobile",
+    reference="MobileNetV2, width 24",
+    fidelity=9.0,
+    anytime_accuracy=0.8,
+    saved=True,
+)
+BEST = replace(REFERENCE, key="bbbb0002", reference=None)
+COMPARISON = AgainstReference(
+    best=BEST,
+    reference=REFERENCE,
+    fidelity=9.0,
+    repeats=1,
+    difference=0.0181,
+    low=math.nan,
+    high=math.nan,
+    test_difference=math.nan,
+    macs_ratio=2.1,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {},
+            "This search against its reference MobileNetV2, width 24: +1.8 points of anytime accuracy, 2.1 × fewer "
+            "MACs at equal accuracy. Both were trained for 9 passes over the training images.",
+        ),
+        (
+            {"repeats": 3, "low": 0.009, "high": 0.027, "test_difference": 0.012, "macs_ratio": math.nan},
+            "This search against its reference MobileNetV2, width 24: +1.8 [0.9, 2.7] points of anytime accuracy (mean "
+            "of 3 repeats), +1.2 on test images. Both were trained for 9 passes over the training images.",
+        ),
+        (
+            {"repeats": 2, "difference": -0.02, "low": -0.05, "high": 0.01, "macs_ratio": 0.5, "fidelity": 1.0},
+            "This search is behind its reference MobileNetV2, width 24: -2.0 [-5.0, 1.0] points of anytime accuracy "
+            "(mean of 2 repeats, no clear difference), 2.0 × more MACs at equal accuracy. Both were trained for 1 pass "
+            "over the training images.",
+        ),
+        ({"macs_ratio": 0.97}, "equal MACs at equal accuracy"),
+        ({"best": REFERENCE}, "The best network is the reference MobileNetV2, width 24."),
+    ],
+)
+def test_the_comparison_with_a_reference_is_a_sentence(changes, sentence):
+    assert sentence in reference_text(replace(COMPARISON, **changes))
 
 
 def test_accuracies_of_a_hierarchy_are_on_test_images_if_all_points_have_them():

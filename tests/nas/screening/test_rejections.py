@@ -26,11 +26,11 @@ def counted(proposals, earlier=None):
 
 
 def test_reasons_that_differ_in_numbers_and_keys_are_one():
-    reasons = [*rejected("The smallest point has {k},000 MACs.", 6), *rejected("Proxy failed on 0123456789a{k}.", 5)]
+    reasons = [*rejected("The smallest point has {k},000 MACs.", 10), *rejected("Proxy failed on 0123456789a{k}.", 1)]
     feasible = next(p for p in drawn(screener_over("Small"), 4) if isinstance(p, Proposal))
     counts = counted(reasons)
     assert counts.majority() == (
-        "6 of 11 proposals were rejected for one reason, the last: The smallest point has 5,000 MACs."
+        "10 of 11 proposals were rejected for one reason, the last: The smallest point has 9,000 MACs."
     )
     assert counted([feasible], counts).majority() is None
     assert RejectionCounts.from_json(json.loads(json.dumps(counts.to_json()))) == counts
@@ -47,7 +47,7 @@ def test_few_proposals_have_no_majority_and_rare_reasons_are_not_kept():
     ("settings", "words"),
     [
         ({"points": 1, "low": 6e4, "max_macs": 1e9}, "(--low)."),
-        ({"max_params": 4_000, "low": 2e5}, "above --max-params 4,000."),
+        ({"max_params": 1_500, "low": 1e8, "max_macs": 1e9}, "above --max-params 1,500."),
     ],
 )
 @pytest.mark.usefixtures("in_process")

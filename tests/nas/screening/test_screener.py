@@ -125,7 +125,7 @@ def test_settings_of_the_same_rule_override_the_space():
     ("space", "rule", "words"),
     [
         ("slicing", "causal:distill=1", "Results cannot be reused: feature map"),
-        ("slicing", "path_sampling", "Sampled subnetworks need norms that are 'shared' or 'recalibrated'"),
+        ("slicing", "uniform_sampling", "Sampled subnetworks need norms that are 'shared' or 'recalibrated'"),
     ],
 )
 def test_a_rule_rejects_the_architectures_that_it_does_not_accept(space, rule, words):

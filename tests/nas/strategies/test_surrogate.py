@@ -141,7 +141,9 @@ def test_features_by_hand():
         ("global_avg_pool", "linear"): 1,
     }
     assert blocks["sizes"]["depth"] == 3
-    assert blocks["sizes"]["log largest macs"] == pytest.approx(math.log(macs(builder.architecture(2))[-1]))
+    largest = math.log(macs(builder.architecture(2))[-1])
+    assert blocks["sizes"]["log largest macs"] == pytest.approx(largest)
+    assert blocks["squares"]["log largest macs"] == pytest.approx(largest**2)
 
 
 def test_an_operation_counts_by_the_points_that_run_it():
@@ -181,7 +183,7 @@ def test_surrogate_is_a_ridge_on_standardised_blocks(population):
     rows, y = [features(a) for a, _ in pairs[:80]], [worth(a) for a, _ in pairs[:80]]
     surrogate = Surrogate(rows, y)
     scaled = []
-    for block in ("sizes", "operations", "pairs"):
+    for block in ("sizes", "squares", "operations", "pairs"):
         names = sorted({name for row in rows for name in row[block]}, key=repr)
         x = np.array([[row[block].get(name, 0.0) for name in names] for row in rows])
         x = x[:, x.std(axis=0) > 1e-9]
@@ -190,6 +192,24 @@ def test_surrogate_is_a_ridge_on_standardised_blocks(population):
     np.testing.assert_allclose(
         surrogate.predict(rows)[0], fit_ridge(np.hstack(scaled), y).predict(np.hstack(scaled))[0]
     )
+
+
+def test_counts_shrink_if_results_follow_the_size():
+    """In the first trials, many counts hide a best size between the extremes."""
+    rng = np.random.default_rng(0)
+    size_N, counts_NP = rng.normal(10, 1, size=220), rng.poisson(2.0, size=(220, 12))
+    rows = [
+        {"sizes": {"s": s}, "squares": {"s": s**2}, "operations": {p: float(c) for p, c in enumerate(counts)}}
+        for s, counts in zip(size_N, counts_NP)
+    ]
+    for values_N, shrinks in ((-((size_N - 10) ** 2), True), (counts_NP @ rng.normal(size=12), False)):
+        whole = Surrogate(rows[:20], values_N[:20])
+        free = Surrogate(rows[:20], values_N[:20], may_shrink=["operations"])
+        errors = [np.abs(each.predict(rows[20:])[0] - values_N[20:]).mean() for each in (free, whole)]
+        assert errors[0] < 0.8 * errors[1] if shrinks else errors[0] == errors[1]
+        strange = {**rows[0], "operations": {**rows[0]["operations"], "attention": 2.0}}
+        _, deviation = free.predict([rows[0], strange])
+        assert deviation[1] > deviation[0]  # unseen operations stay uncertain
 
 
 def test_surrogate_predicts_unseen_architectures(population):

@@ -59,6 +59,22 @@ def run(evaluator, jobs, folder, *, workers=2, progress=None, data="nothing", pa
     return ended, epochs
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_is_made_when_there_is_room_for_it(jobs, tmp_path, workers):
+    """So that the results of all earlier ones can decide which it is."""
+    made, ended = [], []
+
+    def in_turn():
+        for job in jobs:
+            made.append((job.candidate, len(ended)))
+            yield job
+
+    with LocalRunner(call(), workers=workers, log=str(tmp_path / "log.txt")) as runner:
+        runner.run(in_turn(), lambda job, outcome: ended.append(job), lambda job, epoch: None, patient)
+    assert all(place - before < workers for place, (_, before) in enumerate(made))
+    assert len(ended) == len(jobs)
+
+
 def without_seconds(outcome):
     """An outcome as data that can be compared."""
     assert isinstance(outcome, Outcome), outcome
@@ -138,15 +154,19 @@ def test_nan_is_an_outcome(jobs, tmp_path):
 
 @pytest.mark.parametrize("evaluator", ["DiesOnce", "Crowded", "HangsOnce", "Prints", "Moving"])
 def test_disturbances_do_not_change_outcomes(jobs, tmp_path, evaluator):
-    ended_as_hung = set()
+    reached, ended_as_hung = set(), set()
 
     def patience(job):
-        if Path(job.folder, "hung").exists() and job.candidate not in ended_as_hung:
+        """Without end until the first epoch is read and the worker hangs in the second."""
+        hangs = Path(job.folder, "hung").exists() and job.candidate in reached
+        if hangs and job.candidate not in ended_as_hung:
             ended_as_hung.add(job.candidate)
             return 0.0
         return math.inf
 
-    ended, epochs = run(evaluator, jobs, tmp_path, patience=patience)
+    ended, epochs = run(
+        evaluator, jobs, tmp_path, patience=patience, progress=lambda job, epoch: reached.add(job.candidate)
+    )
     assert len(ended_as_hung) == (len(jobs) if evaluator == "HangsOnce" else 0)
     good = undisturbed(jobs)
     for number, result in ended.items():

@@ -1,79 +1,32 @@
 """The settings of a search, each defined once: type, default, help, limits, and whether it may change on resuming.
 
 The command line, the signatures of :func:`nas.search` and :func:`nas.resume`, the TOML file and the documentation are
-made from the fields of :class:`Config`. The settings of :func:`nas.select` and :func:`nas.throttle` are described in
-the same way, beside the contract of evaluators.
+made from the fields of :class:`Config`; see :mod:`nas.config.description`.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
-import shlex
-import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
-from functools import cache, reduce
-from hashlib import sha256
-from operator import or_
-from pathlib import Path
-from types import UnionType
-from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from nas.errors import UserError, unknown_name
+from nas.config.description import check_settings, description_of, option, setting, settings_of
+from nas.errors import UserError
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-STORE = "sqlite:///nas.db"
-"""The default results store: a file in the working directory."""
-UNNAMED = "arrays"
-"""The name of data without a name."""
-LARGEST = 2**63 - 1
-"""Largest whole number that a database stores."""
-REPEATED = {"spaces": "--space", "penalties": "--penalty", "resources": "--resource"}
-"""Settings with several values → the option of the command line, which may be repeated."""
-KEYWORDS = {"asynchronous": "--async", "warm_start": "--from"}
-"""Settings whose option cannot be a name in Python → the option."""
-DEFAULT_FINALISTS = 4
+DEFAULT_FINALISTS = 2
+MOST_PASSES = 200
+"""Longest full training, in passes over the training images, if only the time limits it."""
+PARTIAL_IMAGES, FEWEST_PARTIAL_IMAGES = 10_000, 2_000
+"""Images of an epoch of partial training: by default, and least in a short search."""
+LONG_HOURS = 1 / 3
+"""Hours of a search from which on there are so many."""
 SCHEDULERS = ("asha", "median", "hyperband")
 """Schedulers of Ray Tune, which stop trainings early in an asynchronous search; the first is the default."""
 CLIENT = "ray://"
 """The beginning of addresses of clusters that the search does not run on."""
 RAY_ADDRESS = re.compile(r"auto|local|(ray://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d+")
 """Addresses of Ray clusters; local: a new one on this machine, also inside a Ray job."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Description of a setting, in the metadata of a field of a dataclass.
-
-    Parameters
-    ----------
-    help
-        One line for the command line and the documentation, without the default.
-    default
-        The default in words, for defaults that depend on the data; None if the default of the field says it.
-    least, most
-        Limits of a whole number. Real numbers must be positive and finite.
-    valid
-        Valid names; empty: any text.
-    evaluator
-        Whether the setting is passed to the evaluator.
-    """
-
-    help: str
-    default: str | None = None
-    least: int = 1
-    most: int = LARGEST
-    valid: tuple[str, ...] = ()
-    evaluator: bool = False
-
-
-def setting(value: Any, help: str, /, **description: Any) -> Any:
-    """A field of a dataclass of settings, with its default and the description of a :class:`Setting`."""
-    return field(default=value, metadata={"setting": Setting(help=help, **description)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +108,11 @@ class StudySettings(RunSettings):
     low: float | None = setting(
         None,
         "Lowest budget in MACs at which a network must answer.",
-        default="the median cheapest point of random proposals",
+        default="the smallest points of small references of the spaces",
     )
     points: int = setting(4, "Operating points per network.", most=32)
     strategy: str = setting(
-        "tpe", "Strategy that proposes candidates: tpe, nsga2, evolution, guided, random or a plug-in."
+        "guided", "Strategy that proposes candidates: guided, tpe, nsga2, evolution, random or a plug-in."
     )
     proxy: str = setting("dtmc", "Proxy that orders the training.")
     evaluator: str = setting(
@@ -174,6 +127,9 @@ class StudySettings(RunSettings):
     generation: int = setting(
         9, "Candidates trained per generation; in an asynchronous search, per pool of proposals.", most=100_000
     )
+    references: bool | None = setting(
+        None, "Train the reference architectures of the spaces first, see `nas references`.", default="yes"
+    )
     asynchronous: bool | None = setting(
         None, "On Ray: train the next candidate as soon as a slot is free, without generations.", default="no"
     )
@@ -184,12 +140,22 @@ class StudySettings(RunSettings):
         valid=SCHEDULERS,
     )
     epochs: int | None = setting(None, "Epochs of partial training.", default="9, small data 21", most=100_000)
-    images: int = setting(10_000, "Training images used in partial training.")
+    images: int | None = setting(
+        None,
+        "Training images of an epoch of partial training.",
+        default=f"{PARTIAL_IMAGES:,}, with --hours below 0.33 fewer in proportion",
+    )
     finalists: int | None = setting(
-        None, "Candidates trained in full at the end.", default="4, none if trainings are free", most=100_000
+        None,
+        "Candidates trained in full at the end, at most: another one must add to the front.",
+        default="2, none if trainings are free",
+        most=100_000,
     )
     final_epochs: int | None = setting(
-        None, "Upper limit on the epochs of full training.", default="20, small data 42", most=100_000
+        None,
+        "Upper limit on the epochs of full training.",
+        default="20, small data 42; with --hours, as many as there is time for",
+        most=100_000,
     )
     final_search: int | None = setting(
         None,
@@ -204,7 +170,13 @@ class StudySettings(RunSettings):
         None, "Start from the trained candidates of this study in the store: they inform the strategy."
     )
     device: str = setting("auto", "Device of the training: auto, cpu, cuda, …", evaluator=True)
-    threads: int = setting(1, "Threads of one training.", most=1_000, evaluator=True)
+    threads: int | None = setting(
+        None,
+        "Threads of one training.",
+        default="the cores, shared by the trainings of a rung; on Ray 1",
+        most=1_000,
+        evaluator=True,
+    )
     layout: str | None = setting(None, "Axes of the images, if their shape is ambiguous.", evaluator=True)
     hierarchy: str | None = setting(
         None,
@@ -259,14 +231,16 @@ class Config(StudySettings):
     """
 
     study: str = setting("search", "Name of the study.", default="the name of the data")
-    spaces: tuple[str, ...] = setting(("residual",), "Search space: a name or file.py:Name; may be repeated.")
+    spaces: tuple[str, ...] = setting(
+        (),
+        "Search space: a name or file.py:Name; may be repeated.",
+        default="all installed spaces that suit the data and the settings",
+    )
     data: str = setting("digits", "Data specification, see `nas data`.")
 
     def __post_init__(self) -> None:
         if not (isinstance(self.spaces, tuple) and all(isinstance(name, str) for name in self.spaces)):
             raise UserError(f"Spaces must be names or file.py:Name. Got {self.spaces!r}.")
-        if not self.spaces:
-            raise UserError("A search needs at least one space. Name one with --space.")
         if len(set(self.spaces)) != len(self.spaces):
             raise UserError(f"Each space must be named once. Got {', '.join(self.spaces)}.")
         super().__post_init__()
@@ -291,17 +265,26 @@ class Config(StudySettings):
 
     def evaluator_settings(self) -> dict[str, Any]:
         """Keyword arguments of the evaluator, beside the data."""
-        return {each.name: getattr(self, each.name) for each in settings_of(Config) if description_of(each).evaluator}
+        values = {each.name: getattr(self, each.name) for each in settings_of(Config) if description_of(each).evaluator}
+        return values | {"threads": self.least_threads}
 
-    def resolved(self, train_images: int, *, free_epochs: int | None = None) -> Config:
+    @property
+    def least_threads(self) -> int:
+        """Threads of one training among many."""
+        return self.threads or 1
+
+    def resolved(self, train_images: int, *, classes: int = 2, free_epochs: int | None = None) -> Config:
         """Settings without open ones, with epochs for data of this size.
 
-        Small data have more epochs; full training has twice as many, at least 20.
+        Small data have more epochs. Short searches have shorter epochs of partial training, so that several candidates
+        are compared before the time belongs to the winner.
 
         Parameters
         ----------
         train_images
             Number of training images.
+        classes
+            Number of classes.
         free_epochs
             Epochs of full training, if trainings are free: there is no partial training, and no finalist.
 
@@ -312,20 +295,20 @@ class Config(StudySettings):
         """
         if free_epochs is not None:
             return self._resolved_in_full(train_images, free_epochs)
-        epochs = self.epochs or min(21, max(9, 90_000 // min(self.images, train_images)))
-        full = self.final_epochs or max(20, 2 * epochs)
-        share = min(1.0, self.images / train_images)
-        if full <= epochs * share:
+        epochs = self.epochs or min(21, max(9, 90_000 // min(self.images or PARTIAL_IMAGES, train_images)))
+        images = self.images or max(classes, _partial_images(self.hours))
+        share = min(1.0, images / train_images)
+        if self.final_epochs is not None and self.final_epochs <= epochs * share:
             raise UserError(
-                f"Full training must be longer than partial training, which is {epochs} epochs over {self.images:,} "
-                f"images: {epochs * share:g} passes over all images. Got --final-epochs {full}."
+                f"Full training must be longer than partial training, which is {epochs} epochs over {images:,} "
+                f"images: {epochs * share:g} passes over all images. Got --final-epochs {self.final_epochs}."
             )
         waits = not self.asynchronous
         scheduler = None if waits else self.scheduler or SCHEDULERS[0]
         return replace(
             self,
             epochs=epochs,
-            final_epochs=full,
+            images=images,
             finalists=DEFAULT_FINALISTS if self.finalists is None else self.finalists,
             asynchronous=None if waits else True,
             scheduler=scheduler,
@@ -333,7 +316,7 @@ class Config(StudySettings):
 
     def _resolved_in_full(self, train_images: int, epochs: int) -> Config:
         """Settings of a search without partial training: ``epochs`` epochs on all images."""
-        images = max(self.images, train_images)
+        images = max(self.images or PARTIAL_IMAGES, train_images)
         meant = {"epochs": epochs, "final_epochs": epochs, "images": images}
         for name in ("epochs", "final_epochs", "finalists", "images", "asynchronous"):
             value, default = getattr(self, name), getattr(Config, name)
@@ -345,15 +328,26 @@ class Config(StudySettings):
         return replace(self, epochs=epochs, final_epochs=epochs, images=images, asynchronous=None)
 
     @property
+    def partial_images(self) -> int:
+        """Training images of an epoch of partial training, resolved; data may have fewer."""
+        assert self.images is not None, "resolve the settings first"
+        return self.images
+
+    @property
     def free(self) -> bool:
         """Whether every candidate is trained in full, without finalists; resolved."""
         return self.final_epochs is not None and self.finalists is None
 
     @property
     def full_epochs(self) -> int:
-        """Epochs of full training, resolved."""
-        assert self.final_epochs is not None, "resolve the settings first"
-        return self.final_epochs
+        """Epochs of full training without a time limit, resolved: by default twice those of partial training."""
+        assert self.epochs is not None, "resolve the settings first"
+        return self.final_epochs or max(20, 2 * self.epochs)
+
+    @property
+    def most_passes(self) -> float:
+        """Upper limit on the passes over the training images in full training with a time limit."""
+        return self.final_epochs or MOST_PASSES
 
     def rungs(self) -> tuple[int, ...]:
         """Epochs after which all but the best third of the candidates stop; the last is the whole schedule.
@@ -369,169 +363,18 @@ class Config(StudySettings):
         return tuple(sorted({math.ceil(self.epochs / 9), math.ceil(self.epochs / 3), self.epochs}))
 
 
-FACTS = ("data_fingerprint", "_data_parts", "_augmentation", "_plugins", "_built_from")
+FACTS = (
+    "data_fingerprint",
+    "_data_parts",
+    "_augmentation",
+    "_plugins",
+    "_built_from",
+    "_spaces_left_out",
+    "_budgets_from",
+)
 """Names among the stored settings that are no settings: facts about the data and their use."""
 CHANGEABLE = tuple(each.name for each in fields(RunSettings))
 """Names of the settings that resuming may change."""
-
-
-def settings_of(definition: type[Any]) -> list[Any]:
-    """The fields that are settings, in the order of the command line: study, spaces and data first, limits last."""
-    described = [each for each in fields(definition) if "setting" in each.metadata]
-    return sorted(described, key=lambda each: (each.name in CHANGEABLE, each.name not in ("study", "spaces", "data")))
-
-
-def description_of(each: Any) -> Setting:
-    """The description of a setting."""
-    description = each.metadata["setting"]
-    assert isinstance(description, Setting)
-    return description
-
-
-def default_of(each: Any) -> str | None:
-    """The default of a setting in words, None if there is none."""
-    if (text := description_of(each).default) is not None:
-        return text
-    if each.default is None:
-        return None
-    return ", ".join(map(str, each.default)) if isinstance(each.default, tuple) else str(each.default)
-
-
-def study_name(data: Any) -> str:
-    """The default name of a study: the name of its data; UNNAMED for arrays without a name.
-
-    >>> study_name("npz:images/fashion_mnist.npz"), study_name("own_data.py:gratings"), study_name("npz:données.npz")
-    ('fashion_mnist', 'own_data', 'donnees')
-    """
-    if isinstance(data, str):
-        kind, _, rest = data.partition(":")
-        if kind.endswith(".py"):
-            name = Path(kind).stem
-        elif kind in ("npz", "npy"):
-            name = Path(rest or kind).stem
-        else:
-            name = rest or kind
-    else:
-        name = str(getattr(data, "name", UNNAMED))
-    return _valid_study_name(name)
-
-
-def _valid_study_name(name: str) -> str:
-    """A name that the store accepts: letters without accents, other characters as hyphens, at most 100 of them.
-
-    If nothing remains, "data-" and digits that depend on the name; "search" for an empty name.
-    """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    valid = re.sub("[^A-Za-z0-9._-]", "-", plain)[:100].strip("-.")
-    if valid or not name:
-        return valid or "search"
-    return f"data-{sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
-
-
-def option(name: str) -> str:
-    """The option of the command line for a setting.
-
-    >>> option("max_macs")
-    '--max-macs'
-    """
-    return (REPEATED | KEYWORDS).get(name, "--" + name.replace("_", "-"))
-
-
-def store_option(label: str, *, absolute: bool = False) -> str:
-    """The option that names a store in a command, because the same command elsewhere would read another store.
-
-    Parameters
-    ----------
-    label
-        The label of a store: an absolute path, or a URL.
-    absolute
-        Whether the command may be read in another working directory.
-    """
-    return f" --store {shlex.quote(shown_store(label, absolute=absolute))}"
-
-
-def shown_store(label: str, *, absolute: bool = False) -> str:
-    """The label of a store as a user would type it: relative if its file is below the working directory."""
-    path = Path(label)
-    if absolute or not path.is_absolute() or not path.is_relative_to(Path.cwd()):
-        return label
-    return str(path.relative_to(Path.cwd()))
-
-
-def takes(definition: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Give a function the signature of a dataclass: for type checkers, for help() and for the documentation."""
-
-    def decorate(function: Callable[..., R]) -> Callable[P, R]:
-        parameters = inspect.signature(function).parameters.values()
-        explicit = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        names = {p.name for p in explicit}
-        kinds = inspect.Parameter
-        added = [
-            kinds(each.name, kinds.KEYWORD_ONLY, default=each.default, annotation=each.type)
-            for each in settings_of(definition)  # type: ignore[arg-type]
-            if each.name not in names
-        ]
-        first = [p for p in explicit if p.kind is not kinds.KEYWORD_ONLY]
-        rest = [p for p in explicit if p.kind is kinds.KEYWORD_ONLY]
-        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*first, *rest, *added], return_annotation=inspect.signature(function).return_annotation
-        )
-        return function
-
-    return decorate
-
-
-def check_settings(settings: Any) -> None:
-    """Check the settings of a dataclass; None is valid if it is the default.
-
-    Raises UserError for a value of another type or outside of its limits.
-    """
-    own: Any = type(settings)
-    types = _types(own)
-    for each in settings_of(own):
-        value = getattr(settings, each.name)
-        if value is not None or each.default is not None:
-            _check(each.name, value, types[each.name], description_of(each))
-
-
-def check_names(definition: type[Any], names: Iterable[str]) -> None:
-    """Raise UserError for a name that is no setting of a dataclass."""
-    valid = {each.name for each in settings_of(definition)}
-    for name in names:
-        if name not in valid:
-            raise UserError(unknown_name("setting", name, valid))
-
-
-@cache
-def _types(definition: type) -> dict[str, Any]:
-    """The type of each setting, without None."""
-    return {name: _without_none(hint) for name, hint in get_type_hints(definition).items()}
-
-
-def _without_none(hint: Any) -> Any:
-    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return reduce(or_, [member for member in members if member is not type(None)])
-
-
-def _check(name: str, value: Any, type_: Any, description: Setting) -> None:
-    """Raise UserError unless a value is of the type of its setting and within its limits."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if type_ is str and not (isinstance(value, str) and value):
-        raise UserError(f"{option(name)} must be text that is not empty. Got {value!r}.")
-    if type_ == (bool | str) and not isinstance(value, bool | str):
-        raise UserError(f"{option(name)} must be true, false or an address. Got {value!r}.")
-    if type_ is bool and not isinstance(value, bool):
-        raise UserError(f"{option(name)} must be true or false. Got {value!r}.")
-    if type_ == tuple[str, ...] and not (isinstance(value, tuple) and all(isinstance(each, str) for each in value)):
-        raise UserError(f"{option(name)} must be texts. Got {value!r}.")
-    if description.valid and value not in description.valid:
-        raise UserError(unknown_name(option(name), value, description.valid))
-    if type_ is int and not (number and isinstance(value, int) and description.least <= value <= description.most):
-        raise UserError(
-            f"{option(name)} must be a whole number from {description.least:,} to {description.most:,}. Got {value!r}."
-        )
-    if type_ is float and not (number and 0 < value < math.inf):
-        raise UserError(f"{option(name)} must be a positive, finite number. Got {value!r}.")
 
 
 def not_on_a_node(address: str) -> UserError:
@@ -540,3 +383,9 @@ def not_on_a_node(address: str) -> UserError:
         f"An asynchronous search runs on a node of its cluster. Got the address {address}: start it there with "
         "--ray-address auto, such as by `ray job submit`, or leave out --async."
     )
+
+
+def _partial_images(hours: float | None) -> int:
+    """The default images of an epoch of partial training."""
+    share = 1.0 if hours is None else hours / LONG_HOURS
+    return round(min(PARTIAL_IMAGES, max(FEWEST_PARTIAL_IMAGES, share * PARTIAL_IMAGES)))

@@ -126,6 +126,17 @@ def test_what_is_left_open_is_found_from_the_size_of_the_data(epochs, images, tr
     assert Config(epochs=epochs, images=images).resolved(train_images).full_epochs == max(20, 2 * epochs)
 
 
+@given(st.floats(1e-6, 100), st.integers(2, 5_000), st.integers(1_000, 100_000))
+def test_short_searches_have_shorter_epochs_of_partial_training(hours, classes, train_images):
+    short = Config(hours=hours).resolved(train_images, classes=classes)
+    long = Config().resolved(train_images, classes=classes)
+    assert max(classes, 2_000) <= short.images <= long.images == 10_000
+    assert short.images in (classes, 2_000) or short.images == pytest.approx(min(10_000, 30_000 * hours), abs=1)
+    assert short.epochs == long.epochs
+    assert short == short.resolved(train_images, classes=classes)
+    assert Config(hours=hours, images=7_000).resolved(train_images).images == 7_000
+
+
 @given(st.integers(1, 1000))
 def test_rungs(epochs):
     rungs = Config(epochs=epochs).rungs()
@@ -166,8 +177,7 @@ def test_stored_settings_come_back_and_tell_limits_apart():
 
 
 def test_spaces():
-    with pytest.raises(UserError, match="at least one space"):
-        Config(spaces=())
+    assert Config().spaces == Config(spaces=()).spaces == ()  # those that suit
     with pytest.raises(UserError, match="named once"):
         Config(spaces=("a", "a"))
     with pytest.raises(UserError, match="Spaces must be names"):

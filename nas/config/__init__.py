@@ -1,0 +1,40 @@
+"""The settings of a search, their descriptions, and the default names of studies and stores."""
+
+from nas.config.description import (
+    KEYWORDS,
+    REPEATED,
+    check_names,
+    check_settings,
+    default_of,
+    description_of,
+    option,
+    setting,
+    settings_of,
+    takes,
+)
+from nas.config.naming import STORE, UNNAMED, shown_store, store_option, study_name
+from nas.config.settings import CHANGEABLE, CLIENT, Config, RunSettings, StudySettings, not_on_a_node
+
+__all__ = [
+    "CHANGEABLE",
+    "CLIENT",
+    "KEYWORDS",
+    "REPEATED",
+    "STORE",
+    "UNNAMED",
+    "Config",
+    "RunSettings",
+    "StudySettings",
+    "check_names",
+    "check_settings",
+    "default_of",
+    "description_of",
+    "not_on_a_node",
+    "option",
+    "setting",
+    "settings_of",
+    "shown_store",
+    "store_option",
+    "study_name",
+    "takes",
+]

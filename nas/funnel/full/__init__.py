@@ -1,0 +1,1 @@
+"""Full training of the finalists: the plan, and its execution."""
