@@ -48,7 +48,7 @@ def test_each_candidate_is_judged_at_the_largest_fidelity_that_it_reached(study)
     store = study(
         aaaa={"trained": {(1, 0): (0.5, 0.9), (4, 0): (0.4, 0.8)}},  # a finalist halfway
         bbbb={"trained": {(1, 0): (0.5, 0.8)}},
-        cccc={"trained": {(1, 0): (0.5, 0.8), (2, 0): (0.6, 0.7)}},
+        cccc={"trained": {(1, 0): (0.4, 0.7), (2, 0): (0.5, 0.8)}},
         dddd={"trained": {(1, 0): (math.nan, math.nan)}},
     )
     best = store.best("s")
