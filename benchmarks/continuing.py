@@ -30,7 +30,7 @@ import torch
 from resumable import Rows, paired_difference, scored
 
 from evaluators.training.evaluator import Training
-from evaluators.training.schedule import WARM_UP, schedule
+from nas.config.recipes import Recipe
 from nas.evaluation.jobs import Job, Outcome, Stage
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
@@ -49,7 +49,7 @@ COLUMNS = ("data", "network", "passes", "way", "seed", "level", "macs", "accurac
 def constant(progress: float) -> float:
     """A schedule: warm-up, then a constant rate that ends with half a cosine to zero."""
     decayed = max(0.0, (progress - (1 - DECAY)) / DECAY)
-    return min(1.0, progress / WARM_UP, 0.5 * (1 + math.cos(math.pi * decayed)))
+    return min(1.0, progress / Recipe().warm_up, 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
 def stages_of(way: str, passes: float, count: int) -> list[Stage]:
@@ -92,8 +92,8 @@ def trained(
         stages=[list(stage) for stage in stages],
     )
     shutil.rmtree(folder, ignore_errors=True)
-    factor = constant if way == "constant" else schedule
-    with mock.patch("evaluators.training.stages.schedule", factor):
+    factor = (lambda recipe, progress: constant(progress)) if way == "constant" else Recipe.factor
+    with mock.patch.object(Recipe, "factor", factor):
         return trainer.evaluate(job, lambda epoch: None)
 
 

@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,15 +25,15 @@ from unittest import mock
 import pandas as pd
 import torch
 from resumable import Rows, in_points, name_of, scored
-from torch.nn import functional as F
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from evaluators.data.augmentation import Augmentation
 from evaluators.training.evaluator import Training
 from evaluators.training.run import TrainingRun
 from evaluators.training.schedule import default_batch_size, default_learning_rate
+from nas.config.recipes import parse_recipe
 from nas.evaluation.jobs import Job
 from nas.plugins import load_plugin
+from nas.representation.architecture import Architecture
 from nas.seeds import seed as derived_seed
 from nas.spaces.references import BuiltReference, built_references
 
@@ -49,10 +50,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "twice the batch": {"batch": 2.0},
     "half the rate": {"rate": 0.5},
     "twice the rate": {"rate": 2.0},
-    "decay 1e-4": {"weight_decay": 1e-4},
-    "decay 1e-3": {"weight_decay": 1e-3},
-    "label smoothing 0.1": {"smoothing": 0.1},
-    "moving average": {"average": 0.99},
+    "decay 1e-4": {"recipe": "default:weight_decay=1e-4"},
+    "decay 1e-3": {"recipe": "default:weight_decay=1e-3"},
+    "AdamW": {"recipe": "default:optimiser=adamw,weight_decay=0.05"},
+    "label smoothing 0.1": {"rule": {"smoothing": 0.1}},
+    "moving average": {"rule": {"ema": 0.99}},
     "bfloat16": {"precision": "bfloat16"},
     "contiguous layout": {"contiguous": True},
 }
@@ -68,19 +70,7 @@ COLUMNS = (
 @contextmanager
 def changed(changes: dict[str, Any]) -> Iterator[None]:
     """The changes of a recipe that are no settings of the evaluator."""
-    if "smoothing" in changes:
-        plain = F.cross_entropy
-
-        def smooth(logits: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
-            smoothed = options.get("reduction", "mean") == "mean"  # not the measurement, which sums
-            return plain(logits, labels, label_smoothing=changes["smoothing"] if smoothed else 0.0, **options)
-
-        with mock.patch("torch.nn.functional.cross_entropy", smooth):
-            yield
-    elif "average" in changes:
-        with averaged(changes["average"]):
-            yield
-    elif "augmented" in changes:
+    if "augmented" in changes:
         with mock.patch.object(Augmentation, "share", return_value=changes["augmented"]):
             yield
     elif "plain_end" in changes:
@@ -107,31 +97,11 @@ def augmented_until(share: float) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def averaged(decay: float) -> Iterator[None]:
-    """Measure an exponential moving average of the weights instead of the last weights."""
-    averages: dict[torch.nn.Parameter, torch.Tensor] = {}
-
-    def update(optimiser: torch.optim.Optimizer, *_: Any) -> None:
-        for group in optimiser.param_groups:
-            for parameter in group["params"]:
-                average = averages.setdefault(parameter, parameter.detach().clone())
-                average.lerp_(parameter.detach(), 1 - decay)
-
-    measured = TrainingRun.outcome
-
-    def outcome(run: TrainingRun, *arguments: Any, **named: Any) -> Any:
-        with torch.no_grad():
-            for parameter, average in averages.items():
-                parameter.copy_(average)
-        return measured(run, *arguments, **named)
-
-    hook = register_optimizer_step_post_hook(update)
-    try:
-        with mock.patch.object(TrainingRun, "outcome", outcome):
-            yield
-    finally:
-        hook.remove()
+def with_settings(architecture: Architecture, settings: dict[str, Any]) -> Architecture:
+    """The architecture with further settings of its training rule."""
+    training = architecture.training
+    merged = dict(training.settings) | settings
+    return replace(architecture, training=replace(training, settings=tuple(sorted(merged.items()))))
 
 
 def train(options: argparse.Namespace, name: str, reference: BuiltReference, seed: int) -> list[dict[str, Any]]:
@@ -140,14 +110,16 @@ def train(options: argparse.Namespace, name: str, reference: BuiltReference, see
     plain = Training(options.data)
     batch = default_batch_size(len(plain.source.training_rows))
     batch = round(batch * changes.get("batch", 1.0))
-    rate = changes.get("rate", 1.0) * default_learning_rate(batch, reference.architecture)
-    own = {key: changes[key] for key in ("weight_decay", "augment", "precision") if key in changes}
+    architecture = with_settings(reference.architecture, changes.get("rule", {}))
+    own = {key: changes[key] for key in ("recipe", "augment", "precision") if key in changes}
+    optimiser = parse_recipe(own.get("recipe", "default")).optimiser
+    rate = changes.get("rate", 1.0) * default_learning_rate(batch, architecture, optimiser)
     trainer = Training(plain.dataset, batch_size=batch, learning_rate=rate, **own)
     folder = Path(options.folder)
     shutil.rmtree(folder, ignore_errors=True)
     job = Job(
         candidate=0,
-        architecture=reference.architecture.to_json(),
+        architecture=architecture.to_json(),
         seed=derived_seed("recipe", seed),
         epochs=options.passes,
         until=options.passes,
@@ -158,9 +130,8 @@ def train(options: argparse.Namespace, name: str, reference: BuiltReference, see
         started = time.process_time()
         outcome = trainer.evaluate(job, lambda epoch: None)
     seconds = round(time.process_time() - started, 1)
-    return [
-        point | {"batch_size": batch, "learning_rate": round(rate, 4), "seconds": seconds} for point in outcome.points
-    ]
+    points = [point | {"accuracy": point.get("average_accuracy", point["accuracy"])} for point in outcome.points]
+    return [point | {"batch_size": batch, "learning_rate": round(rate, 4), "seconds": seconds} for point in points]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluators.rules.path_sampling import SubnetworkSampling
+from evaluators.rules.path_sampling import UniformSampling
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture, macs
 from nas.representation.cost import subnetwork_macs
@@ -20,7 +20,7 @@ def step_macs(architecture: Architecture) -> float:
     costs = macs(architecture)
     if architecture.training.rule == "joint":
         return sum(costs)
-    if isinstance(rule, SubnetworkSampling):
+    if isinstance(rule, UniformSampling):
         always = {architecture.points[-1], architecture.points[0]}
         drawn = 0.0
         if rule.sampled:

@@ -166,6 +166,7 @@ def test_plugins_import_only_fronts_and_measures_of_the_results(path):
         "results",
         "results.front",
         "results.measures",
+        "results.measures.Measure",
         "results.measures.built_in",
         *(
             f"results.front.{name}"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.rules.sandwich import targets
+from evaluators.rules.teaching import targets
 from nas.errors import UserError, unknown_name
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork

@@ -8,52 +8,38 @@ Yu & Huang, Universally Slimmable Networks and Improved Training Techniques, ICC
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from evaluators.rules.teaching import Taught
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
-from nas.representation.elements import Subnetwork
 
 
-class Sandwich:
+@dataclass(kw_only=True, eq=False)
+class Sandwich(Taught):
     """Trains the largest point, the smallest and random points between them in every step.
 
     Parameters
     ----------
     sampled
         Number of points between them, drawn without replacement.
-    soft
-        Train the smaller points on the largest point's detached probabilities instead of the labels (in-place
-        distillation). Labels are the default, because the largest point is a poor teacher early in a short training.
+    soft, ema, ensemble, smoothing, zero_init
+        See :class:`evaluators.rules.teaching.Taught`.
     """
 
-    def __init__(self, *, sampled: int = 1, soft: bool = False):
-        if isinstance(sampled, bool) or not isinstance(sampled, int) or sampled < 0:
-            raise UserError(f"sampled must be a whole number of points, at least 0. Got {sampled=}.")
-        if soft not in (True, False):
-            raise UserError(f"soft must be true or false. Got {soft=}.")
-        self.sampled, self.soft = sampled, bool(soft)
+    sampled: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sampled, bool) or not isinstance(self.sampled, int) or self.sampled < 0:
+            raise UserError(f"sampled must be a whole number of points, at least 0. Got sampled={self.sampled!r}.")
+        super().__post_init__()
 
     def losses(
         self, network: AnytimeNetwork, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """One loss per trained point: the largest, the smallest, then the sampled points."""
-        largest = network.levels - 1
-        logits = network(x, largest)
-        yield F.cross_entropy(logits, network.labels(labels))
-        between = torch.randperm(max(largest - 1, 0), generator=generator)[: self.sampled] + 1
-        for level in [0, *between.tolist()] if largest else []:
-            yield F.cross_entropy(network(x, level), targets(network, level, labels, logits if self.soft else None))
-
-
-def targets(network: AnytimeNetwork, level: int | Subnetwork, labels: Tensor, teacher: Tensor | None) -> Tensor:
-    """The targets of a level: its labels (N,), or detached probabilities from a teacher's logits (N, K).
-
-    Probabilities are at the level's labelling, (N, number of its labels).
-    """
-    if teacher is None:
-        return network.labels(labels, level)
-    return network.soft_labels(teacher.detach().float().log_softmax(1), level).exp()
+        between = torch.randperm(max(network.levels - 2, 0), generator=generator)[: self.sampled] + 1
+        yield from self.step(network, x, labels, between.tolist())

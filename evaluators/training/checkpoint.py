@@ -13,9 +13,18 @@ from torch import Tensor
 
 from nas.errors import EnvironmentFault
 from nas.evaluation.jobs import Job, Outcome, Stage
+from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
 
-_NETWORK, _MOMENTUM = "network.", "momentum."
+_NETWORK, _OPTIMISER, _AVERAGE, _BEST = "network.", "optimiser.", "average.", "best."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The network of the best epoch so far. accuracy: mean over the operating points, on validation images."""
+
+    accuracy: float
+    network: AnytimeNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +41,12 @@ class Checkpoint:
         Architecture of the network, which may differ from the job's during a construction.
     network
         Tensors of the network's state, by name.
-    momentum
-        Momentum of the parameters, by their index in the optimiser.
+    optimiser
+        The state of the optimiser, as "index of the parameter.name".
+    average
+        Tensors of the moving average of the network, by name; empty if there is none.
+    best
+        The best network so far, if the recipe keeps it.
     outcome
         The measured outcome, if it was measured after this epoch.
     stages
@@ -47,7 +60,9 @@ class Checkpoint:
     seconds: float
     architecture: Architecture
     network: dict[str, Tensor]
-    momentum: dict[int, Tensor]
+    optimiser: dict[str, Tensor]
+    average: dict[str, Tensor]
+    best: Best | None
     outcome: Outcome | None
     stages: tuple[Stage, ...]
     test: bool
@@ -72,13 +87,22 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Replace the file by the checkpoint. An interruption leaves the old file or the new one, never a part."""
     from safetensors.torch import save_file
 
-    tensors = {f"{_NETWORK}{name}": t.detach().cpu().contiguous() for name, t in checkpoint.network.items()}
-    tensors |= {f"{_MOMENTUM}{index}": t.cpu().contiguous() for index, t in checkpoint.momentum.items()}
+    best = checkpoint.best
+    parts = {
+        _NETWORK: checkpoint.network,
+        _OPTIMISER: checkpoint.optimiser,
+        _AVERAGE: checkpoint.average,
+        _BEST: best.network.state_dict() if best else {},
+    }
+    tensors = {
+        f"{part}{name}": tensor.detach().cpu().contiguous() for part, of in parts.items() for name, tensor in of.items()
+    }
     metadata = {
         "job": checkpoint.job,
         "epoch": checkpoint.epoch,
         "seconds": checkpoint.seconds,
         "architecture": checkpoint.architecture.to_json(),
+        "best": {"accuracy": best.accuracy, "architecture": best.network.architecture.to_json()} if best else None,
         "outcome": checkpoint.outcome.to_json() if checkpoint.outcome else None,
         "stages": checkpoint.stages,
         "test": checkpoint.test,
@@ -111,13 +135,27 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint | None:
             epoch=metadata["epoch"],
             seconds=metadata["seconds"],
             architecture=Architecture.from_json(metadata["architecture"]),
-            network={n.removeprefix(_NETWORK): t for n, t in tensors.items() if n.startswith(_NETWORK)},
-            momentum={int(n.removeprefix(_MOMENTUM)): t for n, t in tensors.items() if n.startswith(_MOMENTUM)},
+            network=_part(tensors, _NETWORK),
+            optimiser=_part(tensors, _OPTIMISER),
+            average=_part(tensors, _AVERAGE),
+            best=_best(metadata["best"], _part(tensors, _BEST), device),
             outcome=Outcome(**metadata["outcome"]) if metadata["outcome"] else None,
             stages=tuple(Stage(*stage) for stage in metadata["stages"]),
             test=metadata["test"],
             selection=metadata["selection"],
             measured_images=metadata["measured_images"],
         )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
         return None
+
+
+def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+
+
+def _best(about: dict[str, Any] | None, tensors: dict[str, Tensor], device: torch.device) -> Best | None:
+    if about is None:
+        return None
+    network = AnytimeNetwork(Architecture.from_json(about["architecture"])).to(device)
+    network.load_state_dict(tensors)
+    return Best(accuracy=about["accuracy"], network=network)

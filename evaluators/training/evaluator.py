@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,9 +23,10 @@ from evaluators.training.accuracy import constant_accuracy
 from evaluators.training.checkpoint import read_checkpoint, write_checkpoint
 from evaluators.training.latency import latency_ms
 from evaluators.training.measurement import measure_points
-from evaluators.training.run import TrainingRun
-from evaluators.training.schedule import Optimisation
+from evaluators.training.run import AVERAGE_MEASURES, TrainingRun
+from evaluators.training.schedule import autocast
 from evaluators.training.selection import select_points
+from nas.config.recipes import parse_recipe
 from nas.errors import UserError, unknown_name
 from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.evaluation.evaluator import DataInfo, Evaluator
@@ -34,11 +36,11 @@ from nas.evaluation.operating_points import SelectionResult, SelectionSettings
 from nas.evaluation.training_rules import ConstructingRule, load_rule
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
-from results.measures import built_in
+from results.measures import Measure, built_in
 
 
 class Training(Evaluator):
-    """Trains with SGD under a cosine schedule and measures accuracy on validation images.
+    """Trains with an optimiser and measures accuracy on validation images.
 
     Parameters
     ----------
@@ -56,8 +58,12 @@ class Training(Evaluator):
     validation
         Share of the training images that is kept for choosing candidates; None: the data's own validation images, or
         a share, see :class:`evaluators.data.source.ImageSource`.
-    batch_size, learning_rate, weight_decay, precision
-        See :class:`evaluators.training.schedule.Optimisation`.
+    recipe
+        Optimiser and schedule, see :func:`nas.config.recipes.parse_recipe`.
+    batch_size, learning_rate
+        In place of the recipe's, see :class:`nas.config.recipes.Recipe`.
+    precision
+        One of :data:`evaluators.training.schedule.PRECISIONS`.
     augment
         See :mod:`evaluators.data.augmentation`.
 
@@ -70,6 +76,15 @@ class Training(Evaluator):
     measures = built_in(
         *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
         *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "latency_ms"),
+    ) + tuple(
+        Measure(
+            name=name,
+            unit="fraction",
+            maximise=True,
+            meaning=f"{key.replace('_', ' ')} of the moving average of the weights",
+            required=False,
+        )
+        for name, key in AVERAGE_MEASURES.items()
     )
     selects: ClassVar = True
 
@@ -84,7 +99,7 @@ class Training(Evaluator):
         validation: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
-        weight_decay: float = 5e-4,
+        recipe: str = "default",
         augment: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -94,9 +109,10 @@ class Training(Evaluator):
             raise UserError(f"threads must be at least 1. Got {threads}.")
         if augment not in NAMES:
             raise UserError(unknown_name("augmentation", augment, NAMES))
-        self.optimisation = Optimisation(
-            batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay, precision=precision
-        )
+        given = {"batch_size": batch_size, "learning_rate": learning_rate}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self.recipe, self.precision = replace(parse_recipe(recipe), **changes), precision
+        autocast(precision, torch.device("cpu"))  # raises UserError for an unknown precision
         self.data, self.layout, self.hierarchy = data, layout, hierarchy
         self.validation, self.augment = validation, augment
         self.threads, self.device_name = threads, device
@@ -151,7 +167,7 @@ class Training(Evaluator):
             "validation": self.validation,
             "augmentation": str(self.source.augmentation),
         }
-        return TrainingRun(self.source, self.optimisation, job, data_settings)
+        return TrainingRun(self.source, self.recipe, self.precision, job, data_settings)
 
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:
         started = time.monotonic()
@@ -170,6 +186,7 @@ class Training(Evaluator):
 
             for epoch in range(first, job.until):
                 run.train_epoch(epoch)
+                run.keep_best(epoch)
                 if epoch + 1 < job.until or job.selection:  # the final search is long: save its starting point
                     write_checkpoint(path, run.checkpoint(epoch + 1, seconds(), None))
                 if epoch + 1 < job.until:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nas.config.description import check_settings, description_of, option, setting, settings_of
+from nas.config.recipes import RECIPES, parse_recipe
 from nas.errors import UserError
 
 DEFAULT_FINALISTS = 2
@@ -121,7 +122,12 @@ class StudySettings(RunSettings):
     rule: str | None = setting(
         None,
         "Training rule with its settings, such as joint or sandwich:sampled=2,soft=true.",
-        default="the rule of the space",
+        default="the rule of the recipe, or of the space",
+    )
+    recipe: str = setting(
+        "default",
+        f"Optimiser and schedule: {', '.join(RECIPES)}, with settings such as default:optimiser=adamw,best=true.",
+        evaluator=True,
     )
     pool: int = setting(500, "Proposals screened per generation.", most=10_000_000)
     generation: int = setting(
@@ -191,9 +197,15 @@ class StudySettings(RunSettings):
         evaluator=True,
     )
     batch_size: int | None = setting(
-        None, "Images per training step.", default="by the number of images", most=100_000, evaluator=True
+        None,
+        "Images per training step.",
+        default="of the recipe, or by the number of images",
+        most=100_000,
+        evaluator=True,
     )
-    learning_rate: float | None = setting(None, "Peak learning rate.", default="by the batch size", evaluator=True)
+    learning_rate: float | None = setting(
+        None, "Peak learning rate.", default="of the recipe, or by the batch size", evaluator=True
+    )
     augment: str = setting(
         "auto", "Augmentation: auto (see `--dry-run`), none, crop, flip or crop+flip.", evaluator=True
     )
@@ -203,6 +215,7 @@ class StudySettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        parse_recipe(self.recipe)
         if self.asynchronous and not self.ray:
             raise UserError("--async needs --ray: Ray Tune stops the trainings. Add it.")
         if self.asynchronous and str(self.ray).startswith(CLIENT):
@@ -326,6 +339,11 @@ class Config(StudySettings):
                     f"every candidate is trained in full at once. Got {value}: leave it out."
                 )
         return replace(self, epochs=epochs, final_epochs=epochs, images=images, asynchronous=None)
+
+    @property
+    def training_rule(self) -> str | None:
+        """The training rule of all candidates: as given, or the recipe's; None: the rule of each space."""
+        return self.rule or parse_recipe(self.recipe).rule
 
     @property
     def partial_images(self) -> int:

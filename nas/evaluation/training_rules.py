@@ -24,11 +24,14 @@ class TrainingRule(Protocol):
     -----
     The trainer constructs the rule with the settings of the architecture's training as keywords, once for a training.
 
-    Three attributes are optional. A method ``check(architecture)`` declares which architectures the rule accepts: it
+    Five attributes are optional. A method ``check(architecture)`` declares which architectures the rule accepts: it
     raises UserError with the reason for each other one, and screening rejects these before training. A rule without it
     accepts all. ``samples_subnetworks = True`` declares that the rule trains sampled subnetworks, beyond the operating
     points. A rule with an attribute ``progress`` changes during training: before every step the trainer sets it to the
-    completed fraction of the schedule.
+    completed fraction of the schedule. A method ``initialise(network)`` changes the initial weights. A rule with an
+    attribute ``ema`` above 0 has a moving average of the weights, with this decay per step: before the first step the
+    trainer sets the attribute ``averaged`` to a network with the average weights, which it updates after every step and
+    saves in the end.
     """
 
     def losses(

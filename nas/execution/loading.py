@@ -14,7 +14,12 @@ _KEY = re.compile("[0-9a-fA-F]{4,}")
 
 
 def load(
-    key_or_folder: str | Path, *, study: str | None = None, store: str = STORE, repeat: int | None = None
+    key_or_folder: str | Path,
+    *,
+    study: str | None = None,
+    store: str = STORE,
+    repeat: int | None = None,
+    average: bool = False,
 ) -> AnytimeNetwork:
     """Load a trained network, in evaluation mode.
 
@@ -30,6 +35,8 @@ def load(
         URL or path of the results store.
     repeat
         Number of the training run of a candidate that was trained repeatedly; by default the first one with weights.
+    average
+        Load the moving average of the weights, which training rules with the setting ``ema`` keep.
 
     Returns
     -------
@@ -39,7 +46,7 @@ def load(
     Raises
     ------
     UserError
-        If the folder contains no network, or if the text names a folder and could be a key.
+        If the folder contains no network or no moving average, or if the text names a folder and could be a key.
     results.StoreError
         If the store contains no such network, or if several studies trained it.
 
@@ -49,10 +56,11 @@ def load(
     >>> network(network.preprocess(images), level=0)  # doctest: +SKIP
     """
     if is_folder(key_or_folder, study, repeat):
-        return AnytimeNetwork.load(key_or_folder)
+        return AnytimeNetwork.load(key_or_folder, average=average)
     import results
 
-    return AnytimeNetwork.load(results.open(store).find_network(str(key_or_folder), study, repeat).weights)
+    weights = results.open(store).find_network(str(key_or_folder), study, repeat).weights
+    return AnytimeNetwork.load(weights, average=average)
 
 
 def is_folder(key_or_folder: str | Path, study: str | None = None, repeat: int | None = None) -> bool:

@@ -12,7 +12,14 @@ from torch import Tensor
 from nas.errors import UserError
 from nas.execution.labels import join_labels, join_probabilities
 from nas.execution.passes import NetworkPasses
-from nas.execution.serialization import WEIGHTS, network_files, read_network, read_weights
+from nas.execution.serialization import (
+    AVERAGE,
+    WEIGHTS,
+    network_files,
+    read_network,
+    read_weights,
+    weights_files,
+)
 from nas.execution.static import StaticNetwork
 from nas.files import Files, local_folder, write_folder
 from nas.representation.cost import subnetwork_macs
@@ -289,6 +296,19 @@ class AnytimeNetwork(NetworkPasses):
         other.to(self.calibrated.device)
         return other.train(self.training)
 
+    def copy(self) -> AnytimeNetwork:
+        """A network with copies of these weights.
+
+        Returns
+        -------
+        AnytimeNetwork
+            On the same device, in the same mode.
+        """
+        other = AnytimeNetwork(self.architecture)
+        other.load_state_dict(self.state_dict())
+        other.preprocess, other.augmented = self.preprocess, self.augmented
+        return other.to(self.calibrated.device).train(self.training)
+
     # State
 
     def save(self, folder: str | Path) -> None:
@@ -306,24 +326,32 @@ class AnytimeNetwork(NetworkPasses):
         """
         write_folder(folder, self.files())
 
-    def files(self) -> Files:
+    def files(self, *, average: AnytimeNetwork | None = None) -> Files:
         """The files that :meth:`save` writes, for folders with further files.
+
+        Parameters
+        ----------
+        average
+            A moving average of this network during training, whose weights are added.
 
         Returns
         -------
         mapping of str to callable
             Relative name of each file → function that writes it to a path.
         """
-        return network_files(self.architecture, self.preprocess, self.state_dict(), augmented=self.augmented)
+        files = network_files(self.architecture, self.preprocess, self.state_dict(), augmented=self.augmented)
+        return files if average is None else {**files, **weights_files(AVERAGE, average.state_dict())}
 
     @staticmethod
-    def load(folder: str | Place) -> AnytimeNetwork:
+    def load(folder: str | Place, *, average: bool = False) -> AnytimeNetwork:
         """Load a network that :meth:`save` wrote.
 
         Parameters
         ----------
         folder
             The folder of the network: a path, or a URL such as ``s3://bucket/folder``.
+        average
+            Load the moving average of the weights, which rules with the setting ``ema`` keep.
 
         Returns
         -------
@@ -333,7 +361,7 @@ class AnytimeNetwork(NetworkPasses):
         Raises
         ------
         UserError
-            If the folder contains no network.
+            If the folder contains no network, or no moving average.
         results.StoreError
             If the URL cannot be used.
         """
@@ -341,7 +369,12 @@ class AnytimeNetwork(NetworkPasses):
             architecture, preprocess, augmented = read_network(local)
             network = AnytimeNetwork(architecture)
             network.preprocess, network.augmented = preprocess, augmented
-            network.read_weights(local / WEIGHTS)
+            if average and not (Path(local) / AVERAGE).exists():
+                raise UserError(
+                    f"The network in {folder} has no moving average of its weights: train it with a rule that keeps "
+                    "one, such as sandwich:ema=0.997, or load it without average."
+                )
+            network.read_weights(local / (AVERAGE if average else WEIGHTS))
         return network.eval()
 
     def read_weights(self, path: str | Path) -> None:

@@ -15,7 +15,7 @@ from nas.execution.preprocessing import Preprocessing
 from nas.files import Files
 from nas.representation.architecture import Architecture
 
-NETWORK, WEIGHTS = "network.json", "weights.safetensors"
+NETWORK, WEIGHTS, AVERAGE = "network.json", "weights.safetensors", "average.safetensors"
 
 T = TypeVar("T")
 
@@ -24,18 +24,22 @@ def network_files(
     architecture: Architecture, preprocessing: Preprocessing | None, state: Mapping[str, Tensor], *, augmented: float
 ) -> Files:
     """The files of a network, for :func:`nas.files.write_folder`. augmented: share of its training images."""
-    from safetensors.torch import save_file
-
     description = {
         "architecture": architecture.to_json(),
         "preprocessing": preprocessing.to_json() if preprocessing else None,
         "augmented": augmented,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     return {
-        WEIGHTS: partial(save_file, tensors),
+        **weights_files(WEIGHTS, state),
         NETWORK: lambda path: path.write_text(json.dumps(description, indent=1)),
     }
+
+
+def weights_files(name: str, state: Mapping[str, Tensor]) -> Files:
+    """A file of weights."""
+    from safetensors.torch import save_file
+
+    return {name: partial(save_file, {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})}
 
 
 def read_network(folder: str | Path) -> tuple[Architecture, Preprocessing | None, float]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from nas.errors import UserError
+from nas.config.named import parse_named
 from nas.plugins import canonical_spec
-from nas.representation.elements import SettingValue, TrainingSpec
+from nas.representation.elements import TrainingSpec
 
 
 def parse_rule(text: str) -> TrainingSpec:
@@ -31,17 +30,7 @@ def parse_rule(text: str) -> TrainingSpec:
     >>> parse_rule("sandwich:sampled=2,soft=true")
     TrainingSpec(rule='sandwich', settings=(('sampled', 2), ('soft', True)))
     """
-    name, _, rest = text.rpartition(":")
-    if "=" not in rest:
-        name, rest = text, ""
-    settings: dict[str, SettingValue] = {}
-    for pair in filter(None, rest.split(",")):
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise UserError(f"Settings of a rule must be like sandwich:sampled=2,soft=true. Got {text!r}.")
-        if key.strip() in settings:
-            raise UserError(f"Each setting of a rule may be given once. Got {key.strip()} twice in {text!r}.")
-        settings[key.strip()] = _value(value.strip())
+    name, settings = parse_named(text, "rule", "sandwich:sampled=2,soft=true")
     return TrainingSpec(rule=canonical_spec("nas.training_rules", name), settings=tuple(sorted(settings.items())))
 
 
@@ -50,11 +39,3 @@ def replaced(of_space: TrainingSpec, of_study: TrainingSpec) -> TrainingSpec:
     if of_space.rule != of_study.rule:
         return of_study
     return replace(of_study, settings=tuple(sorted((dict(of_space.settings) | dict(of_study.settings)).items())))
-
-
-def _value(text: str) -> SettingValue:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return text if isinstance(value, list | dict) else value

@@ -169,7 +169,7 @@ class Screener:
 
 def screener_of(config: Config, task: Task, spaces: Mapping[str, SearchSpace]) -> Screener:
     """The screener of a study's settings."""
-    training = parse_rule(config.rule) if config.rule else None
+    training = parse_rule(config.training_rule) if config.training_rule else None
     return Screener(
         spaces,
         task,

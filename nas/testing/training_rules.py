@@ -17,6 +17,7 @@ from nas.testing.checks import Check, Subject, global_randomness_untouched, has_
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from nas.evaluation.averaging import MovingAverage
     from nas.execution.network import AnytimeNetwork
 
 EXAMPLES = 24
@@ -141,8 +142,10 @@ class _Training:
     def __init__(self, rule: Any, architecture: Architecture):
         import torch
 
+        from nas.evaluation.averaging import MovingAverage
         from nas.execution.network import AnytimeNetwork
 
+        self.average: MovingAverage | None = None
         self.rule, self.taken = rule, 0
         self.generator = torch.Generator().manual_seed(0)
         self.labels = torch.arange(EXAMPLES) % architecture.task.num_classes
@@ -153,6 +156,11 @@ class _Training:
             self.construction = rule.construct(architecture, steps=STEPS, generator=self.generator)
         else:
             self._network = AnytimeNetwork(architecture, generator=self.generator)
+            if hasattr(rule, "initialise"):
+                rule.initialise(self._network)
+            if decay := getattr(rule, "ema", 0.0):
+                self.average = MovingAverage(self._network, decay)
+                rule.averaged = self.average.network
         self._new_optimiser()
 
     @property
@@ -181,6 +189,8 @@ class _Training:
         """Take a step and return its losses."""
         losses = [float(loss.detach()) for loss in self.losses()]
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update(self.network)
         if self.construction is not None and self.construction.advance(self.taken, self.generator) is not None:
             self._new_optimiser()
         self.taken += 1

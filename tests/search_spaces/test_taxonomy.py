@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from evaluators.rules.causal import Causal
 from evaluators.rules.joint import Joint
-from evaluators.rules.path_sampling import uniform_sampling
+from evaluators.rules.path_sampling import UniformSampling
 from evaluators.rules.sandwich import Sandwich
 from nas.errors import InvalidArchitecture
 from nas.execution.network import AnytimeNetwork
@@ -100,7 +100,7 @@ RULES: dict[str, tuple[Any, Callable[..., Architecture]]] = {
     "joint": (Joint(), i_resnext),
     "sandwich": (Sandwich(sampled=2), sparse_resnext),
     "causal": (Causal(), sparse_resnext),
-    "uniform sampling": (uniform_sampling(sampled=0), sparse_resnext),
+    "uniform sampling": (UniformSampling(sampled=0), sparse_resnext),
 }
 
 
@@ -117,7 +117,7 @@ def test_every_level_learns_the_labels_that_it_tells(name: str) -> None:
 
 def test_sampled_subnetworks_learn_the_labels_that_they_tell() -> None:
     network, (x, labels) = _network(sparse_resnext(**SMALL, task=TASK)).train(), _batch()
-    rule, labels_of = uniform_sampling(sampled=1), {2: COARSE[labels], 6: labels}
+    rule, labels_of = UniformSampling(sampled=1), {2: COARSE[labels], 6: labels}
     ran: list[Any] = []
     handle = network.register_forward_hook(lambda _, given, out: ran.append(given[1]))
     drawn = []

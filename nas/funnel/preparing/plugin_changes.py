@@ -46,8 +46,8 @@ def named_plugins(config: Config, objects: Iterable[str] = ()) -> list[Plugin]:
         ("nas.proxies", config.proxy),
         ("nas.evaluators", split_evaluator(config.evaluator)[0]),
     ]
-    if config.rule:
-        plugins.append(("nas.training_rules", parse_rule(config.rule).rule))
+    if config.training_rule:
+        plugins.append(("nas.training_rules", parse_rule(config.training_rule).rule))
     kind, _, _ = config.data.partition(":")
     if kind.endswith(".py"):
         plugins.append(("nas.data", config.data))

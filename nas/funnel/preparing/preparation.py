@@ -56,8 +56,8 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[StudyP
     strategy = load_plugin("nas.strategies", config.strategy)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise PluginError(f"A strategy must be a subclass of nas.strategies.contract.Strategy. Got {strategy!r}.")
-    if config.rule:
-        load_rule(parse_rule(config.rule))
+    if config.training_rule:
+        load_rule(parse_rule(config.training_rule))
     spaces = load_spaces(config.spaces, objects)  # before the data, so that a wrong name is noticed at once
     evaluator = evaluator_of(config)
     if (config.final_search or config.max_latency_ms) and not evaluator.selects:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from evaluators.rules.path_sampling import degree_sampling, path_sampling, random_path_sampling, uniform_sampling
+from evaluators.rules.path_sampling import DegreeSampling, PathSampling, RandomPathSampling, UniformSampling
 from evaluators.training import Training as Trainer
 from nas.chain.importance import chain_scores, degree_importance, important_alternatives
 from nas.errors import UserError
@@ -91,8 +91,8 @@ def test_a_step_trains_the_largest_the_smallest_and_sampled_ones(name, network):
 
 
 def test_soft_targets_are_the_largest_detached_answers(network):
-    hard, ran, (x, labels) = step(path_sampling(), network)
-    soft, again, _ = step(path_sampling(soft=True), network)
+    hard, ran, (x, labels) = step(PathSampling(), network)
+    soft, again, _ = step(PathSampling(soft=True), network)
     assert ran == again
     with torch.no_grad():
         answers = network(x, 1).softmax(1)
@@ -100,7 +100,7 @@ def test_soft_targets_are_the_largest_detached_answers(network):
             expected = [F.cross_entropy(network(x, level), labels if level == 1 else targets) for level in ran]
             assert torch.tensor(losses) == pytest.approx(torch.stack(expected))
     network.zero_grad()
-    step(path_sampling(soft=True, sampled=0), network)[0][1].backward()  # of the smallest point alone
+    step(PathSampling(soft=True, sampled=0), network)[0][1].backward()  # of the smallest point alone
     through = [p.grad.clone() for p in network.parameters()]
     network.zero_grad()
     F.cross_entropy(network(x, 0), answers).backward()
@@ -113,7 +113,7 @@ def test_soft_targets_are_the_largest_detached_answers(network):
 def test_path_sampling_favours_what_the_chain_finds_important(walk, beta):
     architecture = supernet()
     best = important_alternatives(architecture, chain_scores(architecture, walk).importance)
-    made = path_sampling(walk=walk, beta=beta).choice_groups(architecture)
+    made = PathSampling(walk=walk, beta=beta).choice_groups(architecture)
     assert tuple(choice.important for choice in made) == best
     for choice in made:
         weights = [1 + beta * (i == choice.important) for i in range(len(choice.alternatives))]
@@ -122,7 +122,7 @@ def test_path_sampling_favours_what_the_chain_finds_important(walk, beta):
 
 def test_the_controls_favour_what_they_say():
     architecture = supernet()
-    even, degree = uniform_sampling().choice_groups(architecture), degree_sampling(beta=1.0).choice_groups(architecture)
+    even, degree = UniformSampling().choice_groups(architecture), DegreeSampling(beta=1.0).choice_groups(architecture)
     assert all(choice.important is None and len(set(choice.probabilities)) == 1 for choice in even)
     best = important_alternatives(architecture, degree_importance(architecture))
     assert tuple(choice.important for choice in degree) == best
@@ -131,7 +131,7 @@ def test_the_controls_favour_what_they_say():
 
 def test_what_is_favoured_is_drawn_more_often(network):
     """How often a step runs the important operation of a choice, against half the time."""
-    rule = path_sampling(beta=3.0, sampled=200)
+    rule = PathSampling(beta=3.0, sampled=200)
     (choice, *_) = [c for c in rule.choice_groups(network.architecture) if len(c.alternatives) == 2]
     _, ran, _ = step(rule, network)
     optional = next(o for o in choice.alternatives if o is not None)
@@ -141,7 +141,7 @@ def test_what_is_favoured_is_drawn_more_often(network):
 
 def test_a_random_path_is_drawn_once_and_by_its_number():
     architecture = supernet()
-    rules = [random_path_sampling(path=path) for path in (0, 0, *range(1, 9))]
+    rules = [RandomPathSampling(path=path) for path in (0, 0, *range(1, 9))]
     paths = [tuple(group.important for group in rule.choice_groups(architecture)) for rule in rules]
     assert paths[0] == paths[1]
     assert len(set(paths)) > 2
@@ -159,24 +159,24 @@ def test_settings_are_checked():
         {"soft": "maybe"},
     ):
         with pytest.raises(UserError, match=str(next(iter(wrong.values())))):
-            path_sampling(**wrong)
+            PathSampling(**wrong)
     with pytest.raises(UserError, match="path="):
-        random_path_sampling(path="a")
+        RandomPathSampling(path="a")
 
 
 def test_a_norm_for_every_point_is_refused():
     network = AnytimeNetwork(supernet("per_point"))
     with pytest.raises(UserError, match="per_point"):
-        step(path_sampling(), network)
+        step(PathSampling(), network)
 
 
 def test_a_shared_norm_is_trained():
     sliced = sparse_resnext(1, 8, 1, 4, 4, task=Task(input_shape=(1, 8, 8), num_classes=10))
     shared = AnytimeNetwork(sliced, generator=torch.Generator().manual_seed(0))
-    assert len(step(uniform_sampling(), shared)[0]) == 4
+    assert len(step(UniformSampling(), shared)[0]) == 4
 
 
-@pytest.mark.parametrize("rule", [path_sampling, degree_sampling, random_path_sampling])
+@pytest.mark.parametrize("rule", [PathSampling, DegreeSampling, RandomPathSampling])
 def test_a_rule_without_effect_is_refused(rule):
     plain = Builder(Task(input_shape=(1, 8, 8), num_classes=10))
     plain.head(plain.conv(plain.input, (4, 8)))
@@ -184,7 +184,7 @@ def test_a_rule_without_effect_is_refused(rule):
     with pytest.raises(UserError, match=r"needs a network with optional operations.*Got none with beta=100"):
         rule(beta=100.0).check(network)
     rule(beta=0.0).check(network)
-    uniform_sampling().check(network)
+    UniformSampling().check(network)
 
 
 def test_widths_of_points_are_those_of_the_operating_points():

@@ -98,7 +98,7 @@ def test_measuring_a_rung_changes_nothing(settings, tmp_path):
     one.train_epoch(0)
     state = {name: tensor.clone() for name, tensor in one.state.state_dict().items()}
     architecture = one.network.architecture
-    one.current_network()
+    one.current_network(one.job.until)
     assert one.network.architecture is architecture
     assert all(torch.equal(state[name], tensor) for name, tensor in one.state.state_dict().items())
 

@@ -145,7 +145,7 @@ def test_bfloat16_passes_learn_as_well(tmp_path: Path) -> None:
     [
         {"learning_rate": 0.01},
         {"batch_size": 16},
-        {"weight_decay": 0.1},
+        {"recipe": "default:weight_decay=0.1"},
         {"augment": "none"},
         {"validation": 0.4},
         {"precision": "bfloat16"},

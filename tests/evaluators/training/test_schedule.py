@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from evaluators.training.evaluator import Training
-from evaluators.training.schedule import default_batch_size, default_learning_rate, schedule, split_by_decay
+from evaluators.training.schedule import default_batch_size, default_learning_rate, split_by_decay
+from nas.config.recipes import Recipe
 from nas.evaluation.jobs import Stage, images_seen
 from nas.execution.network import AnytimeNetwork
 from nas.representation.elements import Task
@@ -30,7 +31,7 @@ def test_only_the_weights_of_operations_decay() -> None:
 
 
 def test_decay_shrinks_weights_and_nothing_else(tmp_path: Path) -> None:
-    runs = [Training(DATA, weight_decay=d).start(job(tmp_path)) for d in (0.0, 0.5)]
+    runs = [Training(DATA, recipe=f"default:weight_decay={d}").start(job(tmp_path)) for d in (0.0, 0.5)]
     for one in runs:
         one.train_epoch(0)
     norms = [
@@ -42,7 +43,7 @@ def test_decay_shrinks_weights_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_schedule_warms_up_and_falls_as_half_a_cosine() -> None:
     steps = np.linspace(0, 1, 1001)
-    got = np.array([schedule(p) for p in steps])
+    got = np.array([Recipe().factor(p) for p in steps])
     warm = steps < 0.05
     np.testing.assert_allclose(got[warm], steps[warm] / 0.05)
     np.testing.assert_allclose(got[~warm], np.cos(np.pi / 2 * (steps[~warm] - 0.05) / 0.95) ** 2, atol=1e-12)
@@ -60,7 +61,7 @@ def test_the_schedule_is_over_the_whole_training_and_not_a_rung(
         run(settings, job(tmp_path, until=until))
     (stage,) = settings.start(job(tmp_path / "other")).stages
     total = 3 * stage.steps
-    assert rates == [stage.learning_rate * schedule(n / total) for n in range(total)]
+    assert rates == [stage.learning_rate * Recipe().factor(n / total) for n in range(total)]
 
 
 def test_each_stage_has_its_part_of_the_schedule_and_images(settings: Training, tmp_path: Path, monkeypatch) -> None:
@@ -71,7 +72,7 @@ def test_each_stage_has_its_part_of_the_schedule_and_images(settings: Training, 
     outcome = run(settings, job(tmp_path, epochs=4, until=4, images=64, stages=stages))
     peak = settings.start(job(tmp_path / "other", stages=stages)).stages[0].learning_rate
     passed = [[0, 0.5], np.arange(6) / 12, [0.5, 0.75]]
-    assert rates == pytest.approx([peak * schedule(p) for p in np.concatenate(passed)])
+    assert rates == pytest.approx([peak * Recipe().factor(p) for p in np.concatenate(passed)])
     assert (outcome.epochs, outcome.images) == (4, 64)
     assert images_seen([Stage(*stage) for stage in stages], 4, 1000) == 64 + 192 + 64
 
