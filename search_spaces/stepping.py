@@ -383,8 +383,8 @@ def _even_split(original: Architecture, widened: Sequence[int], budgets: Sequenc
 def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, limit: float) -> np.ndarray:
     """The prefix of every group at the next level.
 
-    It is the largest common share of the filters within the limit of MACs, and then one more filter in each layer,
-    first to last, if it still fits.
+    It is the largest common share of the filters within the limit of MACs; then layers have a filter more or less if
+    this uses more of the limit.
 
     columns: prefixes at the levels before, (groups, levels). widened: number of filters of each group, (groups,).
 
@@ -395,8 +395,11 @@ def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, l
     def column(share: float) -> np.ndarray:
         return np.maximum(least, (share * widened).astype(np.int64))
 
+    def cost(column: np.ndarray) -> int:
+        return int(macs(_owned(np.column_stack([columns, column])))[-1])
+
     def fits(column: np.ndarray) -> bool:
-        return bool((column <= widened).all() and macs(_owned(np.column_stack([columns, column])))[-1] <= limit)
+        return bool((column <= widened).all()) and cost(column) <= limit
 
     best = column(_largest(lambda share: fits(column(share)), 1.0))
     if not fits(best):
@@ -405,10 +408,15 @@ def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, l
             f"Point {columns.shape[1]}, of {limit:,.0f} MACs, has no room for {best.tolist()} filters: widen the "
             "network, or ask for fewer points."
         )
-    for group in range(len(widened)):
-        more = best + (np.arange(len(widened)) == group)
-        best = more if fits(more) else best
-    return best
+    even, steps = best, np.eye(len(widened), dtype=np.int64)
+    changes = [*steps, *(up - down for up in steps for down in steps if up is not down)]
+    while True:
+        near = [best + change for change in changes]
+        allowed = [each for each in near if (each >= least).all() and (abs(each - even) <= 1).all() and fits(each)]
+        closer = max(allowed, key=cost, default=best)
+        if cost(closer) <= cost(best):
+            return best
+        best = closer
 
 
 def _owned(prefixes: np.ndarray) -> np.ndarray:

@@ -43,6 +43,8 @@ IN_GROUPS: dict[str, Any] = {"groups": 4, "warm_up": 0.5, "soft": True}
 :class:`evaluators.rules.random_utilization.RandomUtilization`. Selected on CIFAR-10's validation images, with one seed.
 """
 NORMS = ("shared", "recalibrated")
+NORMED = ("all", "first", "none")
+"""The layers of VGG and C3D that have a norm."""
 NR = ("norm", "relu")
 
 BASES = ("vgg", "resnet", "resnext", "densenet")
@@ -59,13 +61,14 @@ PATHS_DEPTHS = (1, 2, 3)
 def vgg(
     width: int = 64,
     depths: Sequence[int] = (2, 2, 3, 3, 3),
-    components: int = 8,
+    components: int | Sequence[int] = 8,
     *,
     task: Task = CIFAR,
-    utilizations: Sequence[float] = UTILIZATIONS,
+    utilizations: Sequence[float] | None = None,
     always: int = 1,
     scale: str = "none",
     norm: str = "shared",
+    normed: str = "all",
 ) -> Architecture:
     """VGG in which every hidden layer is a gated module of components side by side.
 
@@ -78,18 +81,22 @@ def vgg(
         Channels of the first stage.
     depths : sequence of int
         Convolutions of each stage, for one to five stages.
-    components : int
-        Components of every layer; a divisor of the width.
+    components : int or sequence of int
+        Components of every layer; a divisor of the width. Or one number for each stage and one for the hidden linear
+        layers; layers with one component are not gated.
     task : Task
-    utilizations : sequence of float
-        Utilizations of the operating points, ascending.
+    utilizations : sequence of float, optional
+        Utilizations of the operating points, ascending. Default: four from 0 to 1; with ``always=0``, from the smallest
+        at which every layer has a component.
     always : int
-        Components that are on at every utilization.
+        Components that are on at every utilization. With 0, all logits are zero at small utilizations.
     scale : {"none", "mean", "full"}
         Factor of the values when c of n components are on: 1, 1/c or n/c.
     norm : {"shared", "recalibrated"}
         "shared": all utilizations share norms and train side by side. "recalibrated": norms are estimated for each
         operating point, after training in groups of one utilization.
+    normed : {"all", "first", "none"}
+        The layers with a norm; the others have a bias.
 
     Returns
     -------
@@ -102,25 +109,29 @@ def vgg(
     InvalidArchitecture
         If two utilizations have the same MACs.
     """
-    return _plain(_Chain(task, components, always, scale), width, depths, 2, utilizations, norm)
+    chain = _Chain(task, _of_stages(components, depths), always, scale, normed)
+    return _plain(chain, width, depths, 2, utilizations, norm)
 
 
 def c3d(
     width: int = 64,
     depths: Sequence[int] = (1, 1, 2, 2, 2),
-    components: int = 8,
+    components: int | Sequence[int] = 8,
     *,
     task: Task = VIDEO,
-    utilizations: Sequence[float] = UTILIZATIONS,
+    utilizations: Sequence[float] | None = None,
     always: int = 1,
     scale: str = "none",
     norm: str = "shared",
+    normed: str = "all",
 ) -> Architecture:
     """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that keeps all frames.
 
+    The gates of the released code are ``components=(1, 16, 32, 32, 32, 16), always=0, normed="first"``.
+
     Parameters
     ----------
-    width, depths, components, task, utilizations, always, scale, norm
+    width, depths, components, task, utilizations, always, scale, norm, normed
         As in :func:`vgg`; the task has videos.
 
     Returns
@@ -132,7 +143,8 @@ def c3d(
     UserError, InvalidArchitecture
         As in :func:`vgg`.
     """
-    return _plain(_Chain(task, components, always, scale), width, depths, (1, 2, 2), utilizations, norm)
+    chain = _Chain(task, _of_stages(components, depths), always, scale, normed)
+    return _plain(chain, width, depths, (1, 2, 2), utilizations, norm)
 
 
 def resnet(
@@ -392,17 +404,27 @@ def _components(points: int) -> tuple[int, ...]:
 
 
 class _Chain:
-    """A chain of gated layers under construction; a module is a layer with its pooling."""
+    """A chain of gated layers under construction; a module is a layer with its pooling.
 
-    def __init__(self, task: Task, components: int, always: int, scale: str):
+    components: of the layers of each stage. normed: see NORMED.
+    """
+
+    def __init__(self, task: Task, components: Sequence[int], always: int, scale: str, normed: str):
+        if normed not in NORMED:
+            raise UserError(unknown_name("choice of layers with a norm", normed, NORMED))
         self.builder, self.components, self.always, self.scale = Builder(task), components, always, scale
-        self.at, self.module = self.builder.input, list[int]()
+        self.normed, self.at, self.module, self.count = normed, self.builder.input, list[int](), 1
 
-    def layer(self, kind: str, width: int, **window: Any) -> None:
+    def layer(self, kind: str, width: int, stage: int, **window: Any) -> None:
         """Add a layer, with norm and activation inside each component."""
         self.gate()
-        target = self.builder.map(_equal(width, self.components, "width"), scale=self.scale)
-        self.at = self.builder.add(kind, self.at, target, after=NR, **window)
+        self.count = self.components[stage]
+        gated = self.count > 1
+        slices = _equal(width, self.count, "width")
+        target = self.builder.map(slices, scale=self.scale if gated else "none")
+        normed = self.normed == "all" or (self.normed == "first" and self.at == self.builder.input)
+        after = NR if normed else NR[1:]
+        self.at = self.builder.add(kind, self.at, target, after=after, bias=not normed, **window)
         self.module = [self.at]
 
     def pool(self, kind: str, **window: Any) -> None:
@@ -411,12 +433,35 @@ class _Chain:
 
     def gate(self) -> None:
         """Complete the latest module."""
-        if self.module:
-            self.builder.gate([self.module] * self.components, always=self.always)
+        if self.module and self.count > 1:
+            self.builder.gate([self.module] * self.count, always=self.always)
+
+    @property
+    def utilizations(self) -> tuple[float, ...]:
+        """The default operating points."""
+        gated = [count for count in self.components if count > 1]
+        first = 0.0 if self.always else 1 / (min(gated, default=1) + 1)
+        return tuple(first + (1 - first) * utilization for utilization in UTILIZATIONS)
+
+
+def _of_stages(components: int | Sequence[int], depths: Sequence[int]) -> tuple[int, ...]:
+    """The components of each stage and of the hidden linear layers."""
+    each = tuple(components) if isinstance(components, Sequence) else (components,) * (len(depths) + 1)
+    if len(each) != len(depths) + 1 or set(each) == {1}:
+        raise UserError(
+            f"components must be one number above 1, or one for each of the {len(depths)} stages and one for the "
+            f"hidden linear layers, not all 1. Got {components!r}."
+        )
+    return each
 
 
 def _plain(
-    chain: _Chain, width: int, depths: Sequence[int], first: int | Size, utilizations: Sequence[float], norm: str
+    chain: _Chain,
+    width: int,
+    depths: Sequence[int],
+    first: int | Size,
+    utilizations: Sequence[float] | None,
+    norm: str,
 ) -> Architecture:
     """VGG or C3D; first: the window of the first pooling."""
     builder = chain.builder
@@ -425,17 +470,18 @@ def _plain(
     stride = _stem_stride(builder.task)
     for stage, depth in enumerate(depths):
         for _ in range(depth):
-            chain.layer("conv", width * min(2**stage, 8), kernel=max(3, stride + 1), stride=stride)
+            channels = width * min(2**stage, 8)
+            chain.layer("conv", channels, stage, kernel=max(3, stride + 1), stride=stride)
             stride = 1
         window = _window(builder, chain.at, 2 if stage else first)
         if max(window["kernel"]) > 1:
             chain.pool("max_pool", **window)
     chain.pool("global_avg_pool")
     for _ in range(2):
-        chain.layer("linear", 8 * width)
+        chain.layer("linear", 8 * width, len(depths))
     chain.gate()
     builder.add("linear", chain.at, builder.map(builder.task.num_classes), bias=True)
-    return _finished(builder, utilizations, norm)
+    return _finished(builder, chain.utilizations if utilizations is None else utilizations, norm)
 
 
 def _finished(builder: Builder, utilizations: Sequence[float], norm: str) -> Architecture:

@@ -1,8 +1,9 @@
 """Training of throttleable networks: a random utilization for each sample, with the labels as targets.
 
 From the paper's released code: u drawn uniformly from [least, 1] for each sample, the four orders in which components
-are switched on, cross-entropy as the only loss, one norm for all utilizations. Ours: the meaning of the orders for
-several modules; *blockwise* goes round-robin from the last module.
+are switched on, cross-entropy as the only loss, one norm for all utilizations; one permutation for all modules of a
+stage; *blockwise* goes round-robin from the last stage, of whose n components at most ⌈n·u⌉ are on. Ours: which modules
+form a stage, see :func:`nas.representation.gates.module_stages`.
 
 References
 ----------
@@ -13,7 +14,7 @@ Hostetler, Toward Runtime-Throttleable Neural Networks, arXiv 1905.13179.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,15 +25,17 @@ from nas.errors import UserError, unknown_name
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
-from nas.representation.gates import round_robin, throttled
+from nas.representation.gates import module_stages, round_robin, throttled
 from nas.representation.topology import Topology
 
 ORDERS = ("nested", "permuted", "joint", "blockwise")
 """Orders in which components are switched on.
 
 nested: the first components of each module, as :meth:`AnytimeNetwork.set_utilization` runs them. permuted: the same
-number of random components of each module. joint: random components of all modules together. blockwise: components of
-all modules together, round-robin from the last module.
+number of random components of each module, equal ones in the modules of a stage. joint: random components of all
+modules together. blockwise: components of all modules together, round-robin from the last module; with one module, from
+the last size of its maps. Of the n components of a module or size, at most ⌈n·u⌉ are on, so a component may be off at a
+larger utilization than one at which it is on.
 """
 
 
@@ -130,7 +133,10 @@ class RandomUtilization:
         groups = max(1, min(self.groups, len(x) // 2))  # batch norm of vectors needs two samples
         utilizations = [self.least, *self._draw(groups - 1, generator).tolist()]
         for utilization, images, goal in zip(utilizations, x.tensor_split(groups), expected.tensor_split(groups)):
-            logits = network(images, throttled(topology, utilization, largest))
+            subnetwork = throttled(topology, utilization, largest)
+            if not subnetwork.operations:  # nothing learns where nothing runs
+                continue
+            logits = network(images, subnetwork)
             yield self.weight / len(x) * F.cross_entropy(logits, goal, reduction="sum")
 
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -149,14 +155,42 @@ def sample_gates(topology: Topology, utilization_N: Tensor, order: str, generato
         return nested_gates(topology, utilization_N)
     free = [len(module.components) - module.always for module in topology.gated]
     if order == "blockwise":
-        starts, places = [sum(free[:m]) for m in range(len(free))], torch.empty(sum(free), dtype=torch.long)
-        places[[starts[m] + i for m, i in round_robin(free)]] = torch.arange(sum(free))
-        orders = [places.expand(len(utilization_N), -1)]
+        switched = _blockwise(topology, free, utilization_N)
     else:
-        pools = free if order == "permuted" else [sum(free)]
-        orders = [torch.rand(len(utilization_N), n, generator=generator).argsort(1) for n in pools]
-    switched = [utilization_N[:, None] >= (places + 1).double() / (places.shape[1] + 1) for places in orders]
-    parts = torch.cat(switched, dim=1).float().split(free, dim=1)
+        pools = [sum(free)]
+        if order == "permuted":
+            of_stage = dict(zip(module_stages(topology), free))
+            pools = list(of_stage.values())
+        drawn = [torch.rand(len(utilization_N), n, generator=generator).argsort(1) for n in pools]
+        orders = [drawn[stage] for stage in module_stages(topology)] if order == "permuted" else drawn
+        thresholds = [(places + 1).double() / (places.shape[1] + 1) for places in orders]
+        switched = torch.cat([utilization_N[:, None] >= each for each in thresholds], dim=1)
+    parts = switched.float().split(free, dim=1)
     return [
         torch.cat([part.new_ones(len(part), module.always), part], dim=1) for module, part in zip(topology.gated, parts)
     ]
+
+
+def _blockwise(topology: Topology, free: Sequence[int], utilization_N: Tensor) -> Tensor:
+    """Which components are on in the order "blockwise", (N, all that are not always on).
+
+    free: number of these components of each module.
+    """
+    modules = [m for m, count in enumerate(free) for _ in range(count)]
+    parts = modules
+    if len(topology.gated) == 1:
+        components = topology.gated[0].components[topology.gated[0].always :]
+        parts = [-math.prod(topology.maps[maps[0]].size) for maps in components]
+    names = sorted(set(parts))
+    members = [[i for i, part in enumerate(parts) if part == name] for name in names]
+    order = [members[part][i] for part, i in round_robin([len(each) for each in members])]
+    part_of = {i: part for part, each in enumerate(members) for i in each}
+    sizes = torch.tensor([len(each) for each in members], dtype=torch.double)
+    most = torch.ceil(sizes * utilization_N[:, None])
+    thresholds = torch.arange(1, len(parts) + 1, dtype=torch.double) / (len(parts) + 1)
+    count_N = (utilization_N[:, None] >= thresholds).sum(1)
+    on = torch.zeros(len(utilization_N), len(parts), dtype=torch.bool)
+    for component in order:
+        part = part_of[component]
+        on[:, component] = (on[:, members[part]].sum(1) < most[:, part]) & (on.sum(1) < count_N)
+    return on

@@ -25,8 +25,11 @@ from nas.representation.topology import Topology
 
 
 def nested_gates(topology: Topology, utilization_N: Tensor) -> list[Tensor]:
-    """Nested gates, (N, n) for each module, at a utilization for each sample, (N,): the first components are on."""
-    thresholds = (torch.tensor(module.thresholds, dtype=torch.float64) for module in topology.gated)
+    """Nested gates, (N, n) for each module, at a utilization for each sample, (N,): the first components are on.
+
+    In single precision, a utilization reaches a threshold of which it is the nearest value, such as 0.7 = 7/10.
+    """
+    thresholds = (torch.tensor(module.thresholds, dtype=utilization_N.dtype) for module in topology.gated)
     return [(utilization_N[:, None] >= each.to(utilization_N.device)).float() for each in thresholds]
 
 

@@ -99,6 +99,8 @@ class NetworkPasses(nn.Module):
         """
         if level is None:
             level = self._default_point
+        if isinstance(level, Subnetwork) and not level.operations:
+            return self._without_operations(x, level)
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or self._has_hooks():
             return self.forward_unfolded(x, level)
         point = self._point(level)
@@ -295,6 +297,12 @@ class NetworkPasses(nn.Module):
         if x.shape[1:] != shape:
             raise UserError(f"Images must have shape (N, {', '.join(map(str, shape))}). Got {tuple(x.shape)}.")
         return x
+
+    def _without_operations(self, x: Tensor, point: Subnetwork) -> Tensor:
+        """The logits of a subnetwork in which nothing runs: zeros."""
+        if not self.training:
+            self._refuse_uncalibrated()
+        return self._checked(x).new_zeros(len(x), self.architecture.topology.maps[point.output].channels)
 
     def _has_hooks(self) -> bool:
         return any(

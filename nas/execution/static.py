@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nas.errors import UserError
 from nas.execution.layers import BATCH_NORM_EPS, Layer, Norm, NormMode, activate, merge, place
 from nas.execution.plan import Channels, Plan, Route
 from nas.execution.preprocessing import Preprocessing
@@ -35,6 +36,7 @@ class StaticNetwork(nn.Module):
     ):
         super().__init__()
         self.steps, self.output = plan.steps, plan.output
+        self.input_shape = (topology.maps[0].channels, *topology.maps[0].size)
         self.preprocess = preprocess
         mask_of = {o: channel_mask(topology, o) for o, layer in enumerate(layers) if layer.mask is not None}
         self.operations = nn.ModuleDict(
@@ -48,6 +50,9 @@ class StaticNetwork(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_tracing() and tuple(x.shape[1:]) != self.input_shape:
+            shape = ", ".join(map(str, self.input_shape))
+            raise UserError(f"Images must have shape (N, {shape}). Got {tuple(x.shape)}.")
         values = {0: x}
         for step in self.steps:
             if step.concat:

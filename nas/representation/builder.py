@@ -17,7 +17,7 @@ from nas.representation.elements import (
     Task,
     TrainingSpec,
 )
-from nas.representation.gates import throttled
+from nas.representation.gates import distinct_utilizations, throttled
 from nas.representation.liveness import trim_point
 from nas.representation.parts import feature_map, operation_on
 from nas.representation.topology import Topology
@@ -335,7 +335,15 @@ class Builder:
             output=len(topology.maps) - 1,
         )
         largest = trim_point(topology, everything)
-        return [throttled(topology, utilization, largest) for utilization in utilizations]
+        points = [throttled(topology, utilization, largest) for utilization in utilizations]
+        for utilization, point in zip(utilizations, points):
+            if not point.operations:
+                first = next(u for u in distinct_utilizations(topology) if throttled(topology, u, largest).operations)
+                raise InvalidArchitecture(
+                    "An operating point must have a component of every module on that the input has to pass. "
+                    f"Got the utilization {utilization:g}: begin at {first:.3g}."
+                )
+        return points
 
     def point(
         self, level: int, *, output: int | None = None, labelling: int = 0, without: Sequence[int] = ()

@@ -2,7 +2,8 @@
 
 A module has n components; the first ``always`` of them are always on. At utilization u the first
 c = min(always + ⌊u (n − always + 1)⌋, n) components are on (nested order). A component is a slice of a map, slices of
-several coupled maps, or whole maps. Components that are off are absent, as in any other subnetwork.
+several coupled maps, or whole maps. Components that are off are absent, as in any other subnetwork. If all ways from
+the input to the output are off, no operation is left: then all logits are zero.
 
 A gate acts after the ``before`` steps of the operations that read a map, and after the ``after`` steps of the
 operations that write it. Norms may therefore stand anywhere, and skipping components that are off is exact.
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 
 from nas.errors import InvalidArchitecture, UserError
 from nas.representation.cost import subnetwork_macs
@@ -28,7 +30,7 @@ from nas.representation.topology import Topology
 
 def check_utilization(utilization: float) -> None:
     """Raise UserError unless the utilization is a number in [0, 1]."""
-    number = isinstance(utilization, int | float) and not isinstance(utilization, bool)
+    number = isinstance(utilization, Real) and not isinstance(utilization, bool)
     if not (number and 0 <= utilization <= 1):
         raise UserError(f"A utilization must lie between 0 and 1. Got {utilization!r}.")
 
@@ -52,12 +54,10 @@ def throttled(topology: Topology, utilization: float, largest: Subnetwork) -> Su
     Returns
     -------
     Subnetwork
-        The largest subnetwork without the components that are off.
+        The largest subnetwork without the components that are off; without operations if nothing else is left.
 
     Raises
     ------
-    InvalidArchitecture
-        If the input does not reach the output.
     UserError
         If the utilization is outside [0, 1].
     """
@@ -70,7 +70,12 @@ def switched(topology: Topology, on: Sequence[int], largest: Subnetwork) -> Subn
     counts = dict(zip(topology.declared, largest.channels))
     for module, components in zip(topology.gated, on, strict=True):
         counts |= _widths(topology, module, components)
-    return trim_point(topology, replace(largest, channels=tuple(counts.values())))
+    try:
+        return trim_point(topology, replace(largest, channels=tuple(counts.values())))
+    except InvalidArchitecture:  # the largest subnetwork is valid, so the components that are off are the cause
+        kept = (0, largest.output)
+        channels = tuple(n if i in kept else 0 for i, n in zip(topology.declared, largest.channels))
+        return replace(largest, channels=channels, operations=())
 
 
 def module_shares(topology: Topology, largest: Subnetwork) -> list[float]:
@@ -112,6 +117,24 @@ def round_robin(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return [(m, i) for i in range(max(sizes, default=0)) for m in reversed(range(len(sizes))) if i < sizes[m]]
 
 
+def module_stages(topology: Topology) -> list[int]:
+    """The stage of each module: modules of equal maps that follow one another without a pooling.
+
+    >>> from search_spaces.throttleable import vgg
+    >>> module_stages(vgg(8, (2, 3), 4).topology)
+    [0, 0, 1, 1, 1, 2, 2]
+    """
+    stages, before, pooled = list[int](), None, False
+    for module in topology.gated:
+        maps = gated_maps(module)
+        alike = (len(module.components), module.always, {topology.maps[index].slices for index in maps})
+        new = before is not None and (pooled or alike != before)
+        stages.append((stages[-1] if stages else 0) + new)
+        incoming = (o for index in maps for o in topology.incoming[index])
+        before, pooled = alike, any("pool" in topology.operations[o].kind for o in incoming)
+    return stages
+
+
 def cut_to(topology: Topology, largest: Subnetwork) -> tuple[GatedModule, ...]:
     """The modules without the components that are off in a subnetwork, which becomes the largest operating point.
 
@@ -132,9 +155,14 @@ def check_throttled(topology: Topology, task: Task, largest: Subnetwork) -> None
     """
     if not all(_is_on(topology, module, len(module.components), largest) for module in topology.gated):
         raise InvalidArchitecture("The largest operating point must have all components of all gated modules on.")
+    if any(largest.output in gated_maps(module) for module in topology.gated):
+        raise InvalidArchitecture(f"The output map must not be gated. Got map {largest.output}.")
     for utilization in distinct_utilizations(topology):
+        subnetwork = throttled(topology, utilization, largest)
+        if not subnetwork.operations:
+            continue
         try:
-            check_point(topology, task, throttled(topology, utilization, largest))
+            check_point(topology, task, subnetwork)
         except InvalidArchitecture as error:
             raise InvalidArchitecture(f"At utilization {utilization:.3g}: {error}") from None
 

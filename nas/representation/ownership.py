@@ -153,8 +153,9 @@ def move_filters(
     """Move filters to larger levels until every level is within its budget of MACs.
 
     Level by level, the least important filters move to the next level (from the last level they become unused) until
-    the MACs of the level are within the budget. Every level keeps one filter of every group, because slices must grow;
-    if a level is still too large then, filters of the levels before it move too.
+    the MACs of the level are within the budget; then those return for which there is room, most important first. Every
+    level keeps one filter of every group, because slices must grow; if a level is still too large then, filters of the
+    levels before it move too.
 
     Parameters
     ----------
@@ -177,17 +178,29 @@ def move_filters(
     order = sorted((score, g, c) for g, group in enumerate(scores) for c, score in enumerate(group.tolist()))
     for level, budget in enumerate(budgets):
         within = bool(macs(owned)[level] <= budget)
+        moved: list[tuple[int, int, int]] = []
         for giver in range(level, -1, -1):
             for _, g, c in order:
                 if within:
                     break
                 if owners[g][c] == giver and owned[g, giver] > 1:
-                    owners[g][c] = level + 1
-                    owned[g, giver] -= 1
-                    if level + 1 < levels:
-                        owned[g, level + 1] += 1
+                    moved.append((g, c, giver))
+                    _move(owners, owned, g, c, level + 1)
                     within = bool(macs(owned)[level] <= budget)
+        for g, c, giver in reversed(moved):  # the last move frees more than is needed: smaller filters fit again
+            _move(owners, owned, g, c, giver)
+            if np.any(macs(owned)[: level + 1] > budgets[: level + 1]):
+                _move(owners, owned, g, c, level + 1)
     return owners
+
+
+def _move(owners: Sequence[np.ndarray], owned: np.ndarray, group: int, filter_: int, level: int) -> None:
+    """Give a filter to a level, or to none after the last; owned: number of filters of every group and level."""
+    if (giver := owners[group][filter_]) < owned.shape[1]:
+        owned[group, giver] -= 1
+    owners[group][filter_] = level
+    if level < owned.shape[1]:
+        owned[group, level] += 1
 
 
 def _hidden(architecture: Architecture) -> Groups:

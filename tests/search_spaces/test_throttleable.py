@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.rules.random_utilization import RandomUtilization
 from nas.errors import InvalidArchitecture, UserError
 from nas.execution.layers import Layer, Norm
 from nas.execution.masked import nested_gates
@@ -112,16 +113,79 @@ def test_points_are_utilizations(name: str) -> None:
     assert (architecture.norm, architecture.training.rule) == ("shared", "random_utilization")
 
 
-@every_network
 @pytest.mark.parametrize("always", [0, 1, 2])
+@every_network
 def test_components_that_are_always_on(name: str, always: int) -> None:
-    if name in ("vgg", "c3d") and not always:
-        with pytest.raises(InvalidArchitecture, match="The input does not reach the output"):
-            NETWORKS[name](always=0)
-        return
-    costs, least = _costs(NETWORKS[name](always=always, utilizations=(0.0, 1.0))), _costs(NETWORKS[name]())
-    assert costs == least[-len(costs) :]
-    assert len(costs) == len(least) - always + (name in ("vgg", "c3d"))
+    chain = name in ("vgg", "c3d")
+    first = 0.2 if chain and not always else 0.0
+    architecture = NETWORKS[name](always=always, utilizations=(first, 1.0))
+    topology, largest = architecture.topology, architecture.points[-1]
+    on = [u for u in distinct_utilizations(topology) if throttled(topology, u, largest).operations]
+    costs = architecture.with_points([throttled(topology, u, largest) for u in on]).costs
+    least = _costs(NETWORKS[name]())
+    assert costs[-1] == least[-1]
+    assert len(costs) == len(least) - max(always, chain) + chain
+
+
+def test_a_chain_goes_down_to_zero_components_and_then_answers_zero() -> None:
+    """The components of the released C3D at some utilizations, of eight."""
+    network = c3d(8, (1, 2), 8, task=FRAMES, always=0)
+    module = network.topology.gated[0]
+    assert [module.on(u) for u in (0, 0.1, 0.3, 0.5, 0.7, 0.9, 1)] == [0, 0, 2, 4, 6, 8, 8]
+    assert min(network.costs) > 0
+    anytime, x = _network(network)
+    utilizations = (0.0, 0.1, 0.2, 0.5)
+    gates = nested_gates(network.topology, torch.tensor(utilizations).double())
+    masked = anytime.forward_gated(x[:4], gates)
+    for sample, utilization in enumerate(utilizations):
+        macs = anytime.set_utilization(utilization)
+        answer = anytime(x[sample : sample + 1])[0]
+        torch.testing.assert_close(masked[sample], answer)
+        with torch.no_grad():
+            torch.testing.assert_close(anytime(x[sample : sample + 1])[0], answer)
+        assert (macs == 0) == (utilization < 1 / 9) == (not answer.any())
+    anytime.set_utilization(0.0)
+    with pytest.raises(UserError, match="Images must have shape"):
+        anytime(x[:, :1])
+    with pytest.raises(InvalidArchitecture, match=r"Got the utilization 0.05: begin at 0.111"):
+        vgg(8, (1, 2), 8, task=SMALL, always=0, utilizations=(0.05, 1.0))
+
+
+def test_groups_without_components_do_not_learn() -> None:
+    architecture = vgg(4, (1,), 4, task=SMALL, always=0, norm="recalibrated")
+    network = AnytimeNetwork(architecture).train()
+    rule = RandomUtilization(groups=3, soft=True)
+    x, labels = torch.randn(6, *SMALL.input_shape), torch.arange(6) % 5
+    losses = list(rule.losses(network, x, labels, torch.Generator().manual_seed(0)))
+    assert 1 < len(losses) < 4  # the first group is at utilization 0
+    assert all(loss.requires_grad for loss in losses)
+
+
+def test_components_of_stages_and_norms_as_in_the_released_c3d() -> None:
+    network = c3d(
+        32,
+        task=Task(input_shape=(3, 4, 16, 16), num_classes=5),
+        components=(1, 16, 32, 32, 32, 16),
+        always=0,
+        normed="first",
+    )
+    assert [len(module.components) for module in network.topology.gated] == [16, 32, 32, 32, 32, 32, 32, 16, 16]
+    learned = [o for o in network.topology.operations if o.kind in ("conv", "linear")]
+    assert ["norm" in o.after for o in learned] == [True] + [False] * 10
+    assert [o.bias for o in learned] == [False] + [True] * 10
+    first = {network.topology.maps[learned[0].target].channels}
+    assert {dict(zip(network.topology.declared, p.channels))[learned[0].target] for p in network.points} == first
+    plain = vgg(4, (1, 2), 4, task=SMALL, normed="none")
+    assert not any("norm" in (*o.before, *o.after) for o in plain.topology.operations)
+    for wrong, message in (
+        ({"components": (4, 4)}, "one for each of the 2 stages"),
+        ({"components": (1, 1, 1)}, "not all 1"),
+        ({"components": 1}, "above 1"),
+        ({"components": 2.5}, "must divide the width"),
+        ({"normed": "last"}, "Unknown choice of layers with a norm 'last'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            vgg(4, (1, 2), task=SMALL, **wrong)
 
 
 @pytest.mark.parametrize(

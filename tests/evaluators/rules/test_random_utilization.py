@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from nas.representation.cost import subnetwork_macs
 from nas.representation.elements import Subnetwork, Task
 from nas.representation.gates import round_robin
 from search_spaces.slimmable import Slimmable
-from search_spaces.throttleable import densenet, resnext
+from search_spaces.throttleable import densenet, resnet, resnext, vgg
 
 TASK = Task(input_shape=(3, 8, 8), num_classes=5)
 NET = densenet(3, (2, 4), task=TASK, utilizations=(0.0, 1.0), always=1)
@@ -70,10 +71,40 @@ def test_joint_gates_are_any_of_all_modules() -> None:
 
 def test_blockwise_gates_go_on_round_robin_from_the_last_module() -> None:
     gates = [gate[:, 1:] for gate in _gates("blockwise")]
-    order = round_robin([1, 3])
+    sizes, order = [1, 3], round_robin([1, 3])
     for sample, utilization in enumerate(_utilizations().tolist()):
         on = [(m, i) for m in (0, 1) for i in range(len(gates[m][sample])) if gates[m][sample, i]]
-        assert sorted(order[: min(int(utilization * 5), 4)]) == on
+        expected: list[tuple[int, int]] = []
+        for m, i in order:  # the slow obvious way
+            room = sum(part == m for part, _ in expected) < math.ceil(sizes[m] * utilization)
+            if room and len(expected) < min(int(utilization * 5), 4):
+                expected.append((m, i))
+        assert sorted(expected) == on
+
+
+def test_blockwise_blocks_of_a_resnet_are_those_of_the_released_code() -> None:
+    """Stages of 3, 4 and 6 blocks: 2 of 101 utilizations differ from the order without the cap of a stage."""
+    topology = resnet(4, (3, 4, 6), utilizations=(0.0, 0.5, 1.0)).topology
+    (module,) = topology.gated
+    sizes = [topology.maps[maps[0]].size for maps in module.components]
+    utilization_N = torch.arange(101, dtype=torch.double) / 100
+    (gates,) = sample_gates(topology, utilization_N, "blockwise", torch.Generator())
+    (nested,) = sample_gates(topology, utilization_N, "nested", torch.Generator())
+    assert torch.equal(gates.sum(1), nested.sum(1))
+    differ = [u for u in range(101) if not torch.equal(gates[u], nested[u])]
+    assert differ == [65, 66]
+    on = [sum(bool(g) for g, size in zip(gates[65], sizes) if size == each) for each in sorted(set(sizes))[::-1]]
+    assert on == [2, 3, 4]
+
+
+def test_modules_of_a_stage_share_a_permutation() -> None:
+    topology = vgg(8, (2, 3), 4).topology
+    drawn = sample_gates(topology, torch.full((50,), 0.5).double(), "permuted", torch.Generator().manual_seed(0))
+    first, second, third, fourth, fifth, *_ = drawn
+    assert torch.equal(first, second)
+    assert torch.equal(third, fourth)
+    assert torch.equal(third, fifth)
+    assert not torch.equal(second, third)
 
 
 def test_a_step_is_cross_entropy_at_the_utilizations_drawn() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -15,9 +16,10 @@ from nas.execution.controller_architectures import actions
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
+from nas.representation.elements import Task
 from nas.representation.gates import distinct_utilizations, gated_maps, throttled
 from nas.representation.liveness import trim_point
-from search_spaces.throttleable import vgg
+from search_spaces.throttleable import resnet, vgg
 
 from ..hand_built import ALL, TASK
 from ..networks import random_images, random_network, random_statistics
@@ -144,6 +146,18 @@ def test_utilization_1_is_the_network_without_gates(name: str) -> None:
     largest = network(x, network.levels - 1)
     network.set_utilization(1.0)
     assert torch.equal(network(x), largest)
+
+
+def test_utilizations_in_single_precision_reach_their_thresholds() -> None:
+    """0.7 of nine blocks is seven, also where 0.7 is rounded down."""
+    architecture = resnet(4, (3, 3, 3), task=Task(input_shape=(1, 16, 16), num_classes=3))
+    network, topology = AnytimeNetwork(architecture), architecture.topology
+    (module,) = topology.gated
+    for tenth in range(11):
+        for kind in (torch.float32, torch.float64):
+            (gate,) = nested_gates(topology, torch.tensor([tenth / 10], dtype=kind))
+            assert int(gate.sum()) == module.on(tenth / 10) == min(tenth, 9)
+        assert network.set_utilization(np.float32(tenth / 10)) == network.set_utilization(tenth / 10)
 
 
 def test_set_utilization_returns_macs() -> None:

@@ -204,6 +204,13 @@ def test_state_is_strict() -> None:
         residual.load_state_dict(state)
 
 
+def test_an_extracted_network_refuses_images_of_a_wrong_size() -> None:
+    """Poolings would accept them, and answer."""
+    network, x = _network("residual")
+    with pytest.raises(UserError, match=r"Images must have shape \(N, .*\)\. Got"):
+        network.eval().extract(0)(x[..., 1:])
+
+
 def test_an_extracted_network_is_a_copy() -> None:
     network, x = _network("causal")
     alone = network.eval().extract(1)

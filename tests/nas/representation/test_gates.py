@@ -179,8 +179,7 @@ INVALID = {
     "must be sums, and not the input. Got map 3": lambda: _with(replace(ONE, components=((3,),))),
     "A map must belong to one gated module only. Got map 1 in two": lambda: _with(ONE, ONE),
     "Map 1 may be in at most 1 components, one per slice. Got 2": lambda: _with(replace(ONE, components=((1,),) * 2)),
-    "At utilization 0: The input does not reach the output": lambda: _gated(always=0),
-    "At utilization 0: All classes of the output map must be active": _gated_output,
+    "The output map must not be gated. Got map 3": _gated_output,
     "At utilization 0: Operation 1 must have the same groups active": _half_of_a_depthwise,
     "The largest operating point must have all components of all gated modules on.": lambda: _gated(points=2),
 }
