@@ -1,4 +1,4 @@
-"""Display of a running search: stage, counts, best result, estimated time left (ETA). Silent without a terminal."""
+"""Display of a running search: stage, counts, best result, estimated time left (ETA)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from results.text import clean_text
+
+LINE_SECONDS = 60.0
+"""Time between two lines without a terminal."""
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -61,7 +64,7 @@ class Silent:
 
 
 class Live:
-    """A progress bar on a terminal, updated at most ten times a second; without a terminal only lines of text.
+    """A progress bar on a terminal, updated at most ten times a second; without a terminal, a line of text per minute.
 
     Parameters
     ----------
@@ -73,6 +76,7 @@ class Live:
         self._lines = lines
         self._bar: Bar | None = None
         self._last = 0.0
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Live:
         if sys.stderr.isatty():
@@ -104,18 +108,39 @@ class Live:
             print(text, file=sys.stderr, flush=True)
 
     def show(self, state: State) -> None:
-        if self._bar is None or time.monotonic() - self._last < 0.1:
+        now = time.monotonic()
+        if self._bar is None:
+            if self._lines and now - self._last_line >= LINE_SECONDS:
+                self._last_line = now
+                self.say(line(state))
             return
-        self._last = time.monotonic()
+        if now - self._last < 0.1:
+            return
+        self._last = now
         self._bar.update(
             self._task,
             description=state.stage,
             completed=state.done,
             total=max(state.total, 1e-9),
             trained=state.trained,
-            best="–" if state.best is None else f"{state.best:.4f}",
+            best=_best(state),
             left=duration(state.seconds_left),
         )
+
+
+def line(state: State) -> str:
+    """A state in a line of text, with the time of day.
+
+    >>> line(State(stage="generation 2", done=3, total=4, trained=9, best=0.95, seconds_left=62))[6:]
+    'generation 2 · 75 % · 9 trained · best 0.9500 · ETA 1 min 02 s'
+    """
+    share = 100 * min(1.0, state.done / max(state.total, 1e-9))
+    counts = f"{share:.0f} % · {state.trained} trained · best {_best(state)} · ETA {duration(state.seconds_left)}"
+    return f"{time.strftime('%H:%M')} {state.stage} · {counts}"
+
+
+def _best(state: State) -> str:
+    return "–" if state.best is None else f"{state.best:.4f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 from nas.errors import UserError, unknown_name
 from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
-from nas.representation.elements import Size, Task
+from nas.representation.elements import DROPOUT, Size, Task
 from nas.representation.gates import round_robin
 from nas.spaces.choices import Choose
 from nas.spaces.references import Design, Reference, sizes_within
@@ -69,6 +69,7 @@ def vgg(
     scale: str = "none",
     norm: str = "shared",
     normed: str = "all",
+    dropout: bool = False,
 ) -> Architecture:
     """VGG in which every hidden layer is a gated module of components side by side.
 
@@ -97,6 +98,8 @@ def vgg(
         operating point, after training in groups of one utilization.
     normed : {"all", "first", "none"}
         The layers with a norm; the others have a bias.
+    dropout : bool
+        Set half of the values of the hidden linear layers to zero in training.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def vgg(
     InvalidArchitecture
         If two utilizations have the same MACs.
     """
-    chain = _Chain(task, _of_stages(components, depths), always, scale, normed)
+    chain = _Chain(task, _of_stages(components, depths), always, scale, normed, dropout=dropout)
     return _plain(chain, width, depths, 2, utilizations, norm)
 
 
@@ -124,6 +127,7 @@ def c3d(
     scale: str = "none",
     norm: str = "shared",
     normed: str = "all",
+    dropout: bool = False,
 ) -> Architecture:
     """C3D: as :func:`vgg`, with 3×3×3 convolutions over frames, and a first pooling that keeps all frames.
 
@@ -131,7 +135,7 @@ def c3d(
 
     Parameters
     ----------
-    width, depths, components, task, utilizations, always, scale, norm, normed
+    width, depths, components, task, utilizations, always, scale, norm, normed, dropout
         As in :func:`vgg`; the task has videos.
 
     Returns
@@ -143,7 +147,7 @@ def c3d(
     UserError, InvalidArchitecture
         As in :func:`vgg`.
     """
-    chain = _Chain(task, _of_stages(components, depths), always, scale, normed)
+    chain = _Chain(task, _of_stages(components, depths), always, scale, normed, dropout=dropout)
     return _plain(chain, width, depths, (1, 2, 2), utilizations, norm)
 
 
@@ -409,11 +413,14 @@ class _Chain:
     components: of the layers of each stage. normed: see NORMED.
     """
 
-    def __init__(self, task: Task, components: Sequence[int], always: int, scale: str, normed: str):
+    def __init__(
+        self, task: Task, components: Sequence[int], always: int, scale: str, normed: str, *, dropout: bool
+    ) -> None:
         if normed not in NORMED:
             raise UserError(unknown_name("choice of layers with a norm", normed, NORMED))
         self.builder, self.components, self.always, self.scale = Builder(task), components, always, scale
         self.normed, self.at, self.module, self.count = normed, self.builder.input, list[int](), 1
+        self.dropout = dropout
 
     def layer(self, kind: str, width: int, stage: int, **window: Any) -> None:
         """Add a layer, with norm and activation inside each component."""
@@ -423,7 +430,7 @@ class _Chain:
         slices = _equal(width, self.count, "width")
         target = self.builder.map(slices, scale=self.scale if gated else "none")
         normed = self.normed == "all" or (self.normed == "first" and self.at == self.builder.input)
-        after = NR if normed else NR[1:]
+        after = (*NR[not normed :], *((DROPOUT,) if self.dropout and kind == "linear" else ()))
         self.at = self.builder.add(kind, self.at, target, after=after, bias=not normed, **window)
         self.module = [self.at]
 

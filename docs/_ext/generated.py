@@ -24,6 +24,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from nas.config import CHANGEABLE, Config, default_of, description_of, option, settings_of
+from nas.config.recipes import RECIPES
 from nas.errors import InvalidArchitecture
 from nas.evaluation.faults import TABLE
 from nas.plugins import describe, load_plugin
@@ -69,6 +70,26 @@ def settings_markdown() -> str:
             )
         )
     return table(("setting", "option", "type", "default", "meaning", "changes on resume"), rows)
+
+
+def recipes_markdown() -> str:
+    """The recipes, with the settings that differ from the default."""
+    usual = RECIPES["default"].settings()
+    rows = []
+    for name, recipe in RECIPES.items():
+        settings = recipe.settings() if name == "default" else _changes(recipe.settings(), usual)
+        listed = ", ".join(f"{key}={show_setting(value)}" for key, value in settings.items() if value is not None)
+        rows.append((f"`{name}`", listed, f"`{recipe.rule}`" if recipe.rule else "of the space"))
+    return table(("recipe", "settings", "training rule"), rows)
+
+
+def _changes(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value != usual[name]}
+
+
+def show_setting(value: Any) -> str:
+    """A setting as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def failures_markdown() -> str:
@@ -204,6 +225,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("nas-references", References)
     for function in (
         settings_markdown,
+        recipes_markdown,
         failures_markdown,
         frames_markdown,
         tables_markdown,

@@ -24,6 +24,7 @@ from nas.evaluation.training_rules import ConstructingRule, Construction, Traini
 from nas.execution.network import AnytimeNetwork
 from nas.files import write_folder
 from nas.representation.architecture import Architecture
+from nas.representation.elements import DROPOUT
 from nas.seeds import seed
 
 AVERAGE_MEASURES = {"average_accuracy": "accuracy", "test_average_accuracy": "test_accuracy"}
@@ -64,6 +65,7 @@ class TrainingRun:
         self.calibration = source.calibration(source.training_rows, job.seed, share=self.augmented)
         self._start(architecture)
         self._autocast = autocast(precision, self.device)
+        self._drops = any(DROPOUT in (*o.before, *o.after) for o in architecture.topology.operations)
         self._identity = {
             "architecture": architecture.key,
             "seed": job.seed,
@@ -282,11 +284,22 @@ class TrainingRun:
         else:
             losses = cast(TrainingRule, self.rule).losses(self.network, x, y, generator)
         while True:
-            with self._precision():
+            with self._precision(), self._randomness(generator):
                 loss = next(losses, None)
             if loss is None:
                 return
             yield loss
+
+    @contextlib.contextmanager
+    def _randomness(self, generator: torch.Generator) -> Iterator[None]:
+        """Numbers of the generator for dropout, which draws from torch's global one."""
+        if not self._drops:
+            yield
+            return
+        number = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(number)
+            yield
 
     def _precision(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self._autocast, torch.bfloat16) if self._autocast else contextlib.nullcontext()

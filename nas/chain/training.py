@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nas.representation.elements import STEPS, Subnetwork
+from nas.representation.elements import DROPOUT, STEPS, Subnetwork
 from nas.representation.gates import scale_factor
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
@@ -28,7 +28,7 @@ WHITENED = (math.pi - 2) / (2 * (math.pi - 1))
 GROWTH = math.pi / (math.pi - 1)
 """Growth of the gradient's energy through a ReLU behind a norm."""
 
-ACTIVATIONS = frozenset(STEPS) - {"norm"}
+ACTIVATIONS = frozenset(STEPS) - {"norm", DROPOUT}
 
 
 class TrainedOperation(NamedTuple):

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.execution.plan import Channels, Moves, Route, Step
+from nas.representation.elements import DROPOUT
 from nas.representation.kinds import kind
 from nas.representation.topology import Topology
 from nas.representation.wiring import channel_mask
 
 BATCH_NORM_EPS = 1e-5
+DROPPED = 0.5
+"""Share of the values that the step "dropout" sets to zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,10 @@ class Layer(nn.Module):
     @staticmethod
     def _steps(x: Tensor, steps: tuple[str, ...], norm: Norm | None, channels: Channels, mode: NormMode) -> Tensor:
         for step in steps:
-            x = norm(x, channels, mode) if step == "norm" and norm is not None else activate(x, step)
+            if step == DROPOUT and mode.batch_statistics and torch.is_grad_enabled():
+                x = F.dropout(x, DROPPED)
+            else:
+                x = norm(x, channels, mode) if step == "norm" and norm is not None else activate(x, step)
         return x
 
 
@@ -201,4 +207,5 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "silu": F.silu,
     "hardswish": F.hardswish,
+    DROPOUT: lambda x: x,
 }

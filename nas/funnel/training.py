@@ -124,6 +124,7 @@ class CandidateTrainer:
 
         def patience(job: Job) -> float:
             self.activity.tick()
+            self.show(label)  # also during a long epoch
             return self.patience(job)
 
         self.show(label)

@@ -19,8 +19,10 @@ Size = tuple[int, ...]
 """Spatial sizes, one entry per dimension; () for a vector."""
 SettingValue = str | int | float | bool | None
 
-STEPS = ("norm", "relu", "relu6", "silu", "hardswish")
-ACTIVATIONS = ("none", *STEPS[1:])
+DROPOUT = "dropout"
+"""The step that sets half of the values to zero in training, and nothing otherwise."""
+STEPS = ("norm", "relu", "relu6", "silu", "hardswish", DROPOUT)
+ACTIVATIONS = ("none", *STEPS[1:-1])
 SCALES = ("none", "mean", "full")
 
 
@@ -197,7 +199,7 @@ class Operation:
     groups : int
         Number of groups at full width; an active prefix consists of whole groups.
     before, after : tuple of str
-        Steps ("norm" or an activation) on the source values, and on the results before the merge.
+        Steps ("norm", "dropout" or an activation) on the source values, and on the results before the merge.
     wiring : {"dense", "causal"}
         "dense": every target channel reads the whole active prefix of the source. "causal": slice j of the target reads
         slices <= j of the source.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -35,6 +36,22 @@ def test_lines_elsewhere(monkeypatch):
             progress.say("one")
             progress.show(STATE)
         assert file.getvalue() == expected
+
+
+def test_a_line_per_minute_without_a_terminal(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("nas.progress.time.monotonic", lambda: now[0])
+    for lines in (True, False):
+        monkeypatch.setattr("sys.stderr", file := io.StringIO())
+        now[0] = 0.0
+        with Live(lines=lines) as progress:
+            for second in range(0, 150, 10):
+                now[0] = second
+                progress.show(STATE)
+        shown = file.getvalue().splitlines()
+        assert len(shown) == 2 * lines
+        for text in shown:
+            assert re.fullmatch(r"\d\d:\d\d generation 1 · 30 % · 2 trained · best 0.5123 · ETA 1 min 05 s", text)
 
 
 def test_a_bar_shows_stage_counts_best_and_time_left(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluators.rules.random_utilization import RandomUtilization
+from evaluators.training import Training
 from nas.errors import InvalidArchitecture, UserError
+from nas.evaluation.jobs import Job
 from nas.execution.layers import Layer, Norm
 from nas.execution.masked import nested_gates
 from nas.execution.network import AnytimeNetwork
@@ -159,6 +162,45 @@ def test_groups_without_components_do_not_learn() -> None:
     losses = list(rule.losses(network, x, labels, torch.Generator().manual_seed(0)))
     assert 1 < len(losses) < 4  # the first group is at utilization 0
     assert all(loss.requires_grad for loss in losses)
+
+
+def test_dropout_in_training_only() -> None:
+    architecture = vgg(4, (1, 2), 4, task=SMALL, normed="none", dropout=True)
+    steps = [o.after for o in architecture.topology.operations if o.kind == "linear"]
+    assert steps == [("relu", "dropout"), ("relu", "dropout"), ()]
+    network, x = _network(architecture)
+    plain, _ = _network(vgg(4, (1, 2), 4, task=SMALL, normed="none"))
+    torch.testing.assert_close(network(x, 2), plain(x, 2))
+    torch.testing.assert_close(network.extract(2)(x), plain(x, 2))
+    assert not torch.equal(network.train()(x, 2), network(x, 2))
+    dropped: list[Tensor] = []
+    hidden = next(layer for layer in network.operation_layers if layer.operation.kind == "linear")
+    hidden.register_forward_hook(lambda _, read, out: dropped.append(out))
+    network(x.repeat(50, 1, 1, 1), 3)
+    network.eval()(x.repeat(50, 1, 1, 1), 3)
+    kept, whole = dropped
+    assert float((kept[whole > 0] == 0).double().mean()) == pytest.approx(0.5, abs=0.05)
+    torch.testing.assert_close(kept[(kept > 0)], 2 * whole[kept > 0])
+
+
+def test_a_training_with_dropout_continues_exactly_and_leaves_global_randomness_alone(tmp_path: Path) -> None:
+    task = Task(input_shape=(1, 8, 8), num_classes=10)
+    job = Job(
+        candidate=1,
+        architecture=vgg(4, (1,), 4, task=task, dropout=True).to_json(),
+        seed=2,
+        epochs=2,
+        until=2,
+        images=100,
+        folder=str(tmp_path / "whole"),
+    )
+    before = torch.get_rng_state()
+    whole = Training("digits").evaluate(job, lambda epoch: None)
+    assert torch.equal(torch.get_rng_state(), before)
+    parts = replace(job, folder=str(tmp_path / "parts"))
+    Training("digits").evaluate(replace(parts, until=1), lambda epoch: None)
+    torch.rand(3)
+    assert Training("digits").evaluate(parts, lambda epoch: None).points == whole.points
 
 
 def test_components_of_stages_and_norms_as_in_the_released_c3d() -> None:
