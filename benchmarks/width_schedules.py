@@ -3,12 +3,16 @@
 The network is the TIPS ResNet of the space `tips` with uniform widths: no projections, two blocks per stage, four
 operating points. Schedules change the widths of its smaller points: `path` widens what every path must pass, as the
 authors of TIPS do; `inverse` the rest; `random` and `degree` as many groups of maps as `path`; `tas` by accumulated
-scores. All train under the sandwich rule on equal numbers of images. The table gives the accuracy on *test* images per
-operating point, and the difference of the mean over points to uniform widths, paired by seed.
+scores. All train under the sandwich rule on equal numbers of images. The parts of the training of TIPS are added one
+after the other: two sampled points, the answers of the largest point, those of a moving average, its mean answer for
+the smallest point; then label smoothing and norms that start at zero, each alone; and all of them. The table gives the
+accuracy on *test* images per operating point, and the difference of the mean over points to uniform widths and to the
+plain rule, paired by seed.
 
 Appends a row per operating point to rows/width_schedules.csv and skips the trainings in that file.
 
     python benchmarks/width_schedules.py --data npz:cifar10_10k.npz --data npz:fashion_mnist.npz
+    python benchmarks/width_schedules.py --data npz:cifar10_10k.npz --seeds 3 --schedule uniform --part teacher tips
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ import argparse
 import math
 import shutil
 import time
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,7 @@ from evaluators.training.evaluator import Training
 from nas.chain import width_schedule
 from nas.evaluation.jobs import Job
 from nas.representation.architecture import Architecture
-from nas.representation.elements import Task
+from nas.representation.elements import Task, TrainingSpec
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Domains, Recorder, replay
 from nas.spaces.references import Design, sizes_within
@@ -36,7 +42,21 @@ from search_spaces.images import stem_strides
 from search_spaces.tips import WIDTHS, Tips
 
 SCHEDULES = ("uniform", "path", "inverse", "tas", "random", "degree")
-RUN = ("data", "images", "epochs", "width", "beta", "schedule", "seed")
+DECAY = 0.99
+"""Of the moving average: a short training is too fast for the authors' 0.997."""
+_TEACHER = {"sampled": 2, "soft": True, "ema": DECAY}
+PARTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "two sampled": {"sampled": 2},
+    "soft": {"sampled": 2, "soft": True},
+    "teacher": _TEACHER,
+    "ensemble": {**_TEACHER, "ensemble": True},
+    "smoothing": {"smoothing": 0.1},
+    "zero norms": {"zero_init": True},
+    "tips": {**_TEACHER, "ensemble": True, "smoothing": 0.1, "zero_init": True},
+}
+"""Settings of the sandwich rule."""
+RUN = ("data", "images", "epochs", "width", "beta", "schedule", "part", "seed")
 COLUMNS = (*RUN, "level", "macs", "accuracy", "test_accuracy", "seconds")
 
 
@@ -55,6 +75,8 @@ def train(options: argparse.Namespace, run: dict[str, Any], data: str) -> list[d
     architecture = network(trainer.dataset.task, options.width)
     if run["schedule"] != "uniform":
         architecture = width_schedule(architecture, run["schedule"], beta=options.beta, draw=run["seed"])
+    settings = tuple(sorted(PARTS[run["part"]].items()))
+    architecture = replace(architecture, training=TrainingSpec(rule="sandwich", settings=settings))
     shutil.rmtree(options.folder, ignore_errors=True)
     job = Job(
         candidate=0,
@@ -81,7 +103,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, choices=WIDTHS, help="of the network")
     parser.add_argument("--beta", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--schedule", nargs="+", default=list(SCHEDULES[1:3]), choices=SCHEDULES[1:])
+    parser.add_argument("--schedule", nargs="+", default=list(SCHEDULES[1:3]), choices=SCHEDULES)
+    parser.add_argument("--part", nargs="+", default=["plain"], choices=PARTS)
     parser.add_argument("--folder", default="runs/width_schedules", help="trained networks")
     parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "width_schedules.csv"))
     options = parser.parse_args()
@@ -89,9 +112,11 @@ def main() -> None:
     rows = Rows(options.csv, COLUMNS)
     for seed in range(options.seeds):
         for data in options.data:
-            for schedule in dict.fromkeys(["uniform", *options.schedule]):
+            for schedule, part in product(
+                dict.fromkeys(["uniform", *options.schedule]), dict.fromkeys(["plain", *options.part])
+            ):
                 run = {name: getattr(options, name) for name in ("images", "epochs", "width", "beta")}
-                run |= {"data": name_of(data), "schedule": schedule, "seed": seed}
+                run |= {"data": name_of(data), "schedule": schedule, "part": part, "seed": seed}
                 if rows.of(run).empty:
                     rows.append(run | row for row in train(options, run, data))
                     print(*run.values(), flush=True)
@@ -100,18 +125,29 @@ def main() -> None:
 
 def show(rows: pd.DataFrame) -> None:
     """Print the table of each data set."""
+    rows = rows.assign(name=rows.schedule + ", " + rows.part)
     for values, of_data in rows.groupby(["data", "images", "epochs", "width", "beta"]):
-        table = of_data.pivot_table(index="schedule", columns="level", values="test_accuracy", sort=False) * 100
-        macs = of_data.groupby(["schedule", "level"], sort=False).macs.first().unstack()
-        table["seeds"] = of_data.groupby("schedule").seed.nunique()
+        table = of_data.pivot_table(index="name", columns="level", values="test_accuracy", sort=False) * 100
+        macs = of_data.groupby(["name", "level"], sort=False).macs.first().unstack()
+        table["seeds"] = of_data.groupby("name").seed.nunique()
         table["MACs, of uniform"] = [
-            " ".join(f"{ratio:.3f}" for ratio in macs.loc[name] / macs.loc["uniform"]) for name in table.index
+            " ".join(f"{ratio:.3f}" for ratio in macs.loc[name] / macs.loc["uniform, plain"]) for name in table.index
         ]
-        table["− uniform"] = [
-            paired_difference(of_data, "schedule", name, "uniform") if name != "uniform" else "" for name in table.index
-        ]
+        for column, control in (("schedule", "uniform"), ("part", "plain")):
+            table[f"− {control}"] = [
+                _against(of_data, *name.split(", "), column=column, control=control) for name in table.index
+            ]
         print("\n=== {}, {} images, {} epochs, width {}, beta {}: test accuracy in % by point ===".format(*values))
         print(table.round(2).to_string())
+
+
+def _against(rows: pd.DataFrame, schedule: str, part: str, *, column: str, control: str) -> str:
+    """The difference to the control in one column, equal in the other one."""
+    own = {"schedule": schedule, "part": part}
+    if own[column] == control:
+        return ""
+    (other,) = own.keys() - {column}
+    return paired_difference(rows[rows[other] == own[other]], column, own[column], control)
 
 
 if __name__ == "__main__":
