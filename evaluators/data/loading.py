@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.data.datasets import Dataset, from_arrays
+from evaluators.data.folders import load_folder
 from evaluators.data.hierarchy import read_mapping
 from nas.errors import DataError, PluginError, one_line, unknown_name
 from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, reject_unknown
@@ -27,6 +28,8 @@ FORMS = {
     "npz:FILE": "x_train, y_train, and x_test, y_test (or a part of train is held out); labels 0 to K-1. "
     "x_val, y_val for validation, y_train_coarse for a label hierarchy.",
     "npy:FOLDER": "The same arrays as .npy files, read from disk as needed: for data larger than memory.",
+    "folder:DIR[:size=S]": "JPEG and PNG files of any size in a folder per class, below train/ and test/, or with a "
+    "part held out; decoded once, to squares of S pixels.",
     "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, if torchvision is installed.",
     "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them, seeded.",
 }
@@ -86,8 +89,8 @@ def load_data(spec: str | Dataset, *, layout: str | None = None, hierarchy: str 
     Parameters
     ----------
     spec
-        ``npz:FILE``, ``npy:FOLDER``, ``torchvision:NAME``, the name of a plug-in or ``file.py:NAME``, see ``nas data``;
-        or a Dataset.
+        ``npz:FILE``, ``npy:FOLDER``, ``folder:DIR``, ``torchvision:NAME``, the name of a plug-in or ``file.py:NAME``,
+        see ``nas data``; or a Dataset.
     layout
         Order of the axes, if the shape does not determine it.
     hierarchy
@@ -122,6 +125,9 @@ def _load(spec: str | Dataset, layout: str | None) -> Dataset:
     kind, _, argument = spec.partition(":")
     if kind in ("npz", "npy"):
         return from_arrays(**_read_arrays(kind, expanded(argument)), name=spec, layout=layout)
+    if kind == "folder":
+        _reject_layout(layout, spec)
+        return load_folder(argument)
     if kind == "torchvision":
         _reject_layout(layout, spec)
         return _torchvision(spec, *argument.split(":", 1))

@@ -20,6 +20,8 @@ def study_name(data: Any) -> str:
 
     >>> study_name("npz:images/fashion_mnist.npz"), study_name("own_data.py:gratings"), study_name("npz:données.npz")
     ('fashion_mnist', 'own_data', 'donnees')
+    >>> study_name("folder:images/cats.and.dogs:size=32")
+    'cats.and.dogs'
     """
     if isinstance(data, str):
         kind, _, rest = data.partition(":")
@@ -27,6 +29,8 @@ def study_name(data: Any) -> str:
             name = Path(kind).stem
         elif kind in ("npz", "npy"):
             name = Path(rest or kind).stem
+        elif kind == "folder":
+            name = Path(re.sub(r":[^:/]*=[^:/]*$", "", rest) or kind).name
         else:
             name = rest or kind
     else:

@@ -59,7 +59,7 @@ class DataIdentity:
 
 def is_fixed(data: str | LoadedData) -> bool:
     """Whether data are in memory or in files, so that every load gives equal data unless somebody changes them."""
-    return not isinstance(data, str) or data.partition(":")[0] in ("npz", "npy", "torchvision")
+    return not isinstance(data, str) or data.partition(":")[0] in ("npz", "npy", "folder", "torchvision")
 
 
 def checked_evaluator(

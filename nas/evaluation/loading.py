@@ -85,15 +85,24 @@ def absolute_data(spec: str) -> str:
     kind, colon, path = spec.partition(":")
     if colon and kind in ("npz", "npy"):
         return f"{kind}:{absolute(path)}"
+    if colon and kind == "folder":
+        name, options = _split_folder(path)
+        return f"{kind}:{absolute(name)}{options}"
     if colon and kind.endswith(".py"):
         return canonical_spec("nas.data", spec)
     return spec
 
 
+def _split_folder(path: str) -> tuple[str, str]:
+    """A folder, and its options with their colon."""
+    name, _, options = path.rpartition(":")
+    return (name, f":{options}") if "=" in options else (path, "")
+
+
 def data_files(spec: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The paths that a data specification and the settings of its evaluator name: data, and the label hierarchy."""
     kind, _, path = spec.partition(":")
-    named = [path] if kind in ("npz", "npy") else []
+    named = {"npz": [path], "npy": [path], "folder": [_split_folder(path)[0]]}.get(kind, [])
     return tuple(each for each in [*named, settings.get("hierarchy")] if each)
 
 
