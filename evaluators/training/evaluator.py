@@ -26,7 +26,7 @@ from evaluators.training.measurement import measure_points
 from evaluators.training.run import AVERAGE_MEASURES, TrainingRun
 from evaluators.training.schedule import autocast
 from evaluators.training.selection import select_points
-from nas.config.recipes import parse_recipe
+from nas.config.recipes import DEFAULT_RECIPE, parse_recipe
 from nas.errors import UserError, unknown_name
 from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.evaluation.evaluator import DataInfo, Evaluator
@@ -59,7 +59,7 @@ class Training(Evaluator):
         Share of the training images that is kept for choosing candidates; None: the data's own validation images, or
         a share, see :class:`evaluators.data.source.ImageSource`.
     recipe
-        Optimiser and schedule, see :func:`nas.config.recipes.parse_recipe`.
+        Optimiser and schedule, see :func:`nas.config.recipes.parse_recipe`; None: the default.
     batch_size, learning_rate
         In place of the recipe's, see :class:`nas.config.recipes.Recipe`.
     precision
@@ -99,7 +99,7 @@ class Training(Evaluator):
         validation: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
-        recipe: str = "default",
+        recipe: str | None = None,
         augment: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -111,7 +111,7 @@ class Training(Evaluator):
             raise UserError(unknown_name("augmentation", augment, NAMES))
         given = {"batch_size": batch_size, "learning_rate": learning_rate}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self.recipe, self.precision = replace(parse_recipe(recipe), **changes), precision
+        self.recipe, self.precision = replace(parse_recipe(recipe or DEFAULT_RECIPE), **changes), precision
         autocast(precision, torch.device("cpu"))  # raises UserError for an unknown precision
         self.data, self.layout, self.hierarchy = data, layout, hierarchy
         self.validation, self.augment = validation, augment

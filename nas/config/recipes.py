@@ -132,8 +132,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
+DEFAULT_RECIPE = "default"
 RECIPES = {
-    "default": Recipe(),
+    DEFAULT_RECIPE: Recipe(),
     "tips": Recipe(
         warm_up=1 / 16,
         weight_decay=1e-4,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nas.config.description import check_settings, description_of, option, setting, settings_of
-from nas.config.recipes import RECIPES, parse_recipe
+from nas.config.recipes import DEFAULT_RECIPE, RECIPES, parse_recipe
 from nas.errors import UserError
 
 DEFAULT_FINALISTS = 2
@@ -124,9 +124,10 @@ class StudySettings(RunSettings):
         "Training rule with its settings, such as joint or sandwich:sampled=2,soft=true.",
         default="the rule of the recipe, or of the space",
     )
-    recipe: str = setting(
-        "default",
+    recipe: str | None = setting(
+        None,
         f"Optimiser and schedule: {', '.join(RECIPES)}, with settings such as default:optimiser=adamw,best=true.",
+        default="default",
         evaluator=True,
     )
     pool: int = setting(500, "Proposals screened per generation.", most=10_000_000)
@@ -215,7 +216,7 @@ class StudySettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_recipe(self.recipe)
+        parse_recipe(self.recipe or DEFAULT_RECIPE)
         if self.asynchronous and not self.ray:
             raise UserError("--async needs --ray: Ray Tune stops the trainings. Add it.")
         if self.asynchronous and str(self.ray).startswith(CLIENT):
@@ -343,7 +344,7 @@ class Config(StudySettings):
     @property
     def training_rule(self) -> str | None:
         """The training rule of all candidates: as given, or the recipe's; None: the rule of each space."""
-        return self.rule or parse_recipe(self.recipe).rule
+        return self.rule or parse_recipe(self.recipe or DEFAULT_RECIPE).rule
 
     @property
     def partial_images(self) -> int:

@@ -99,11 +99,11 @@ class NetworkPasses(nn.Module):
         """
         if level is None:
             level = self._default_point
-        if isinstance(level, Subnetwork) and not level.operations:
-            return self._without_operations(x, level)
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or self._has_hooks():
             return self.forward_unfolded(x, level)
         point = self._point(level)
+        if not point.operations:
+            return self._without_operations(x, point)
         copies = self._copies.fast_pass(point, self._mode(point).row, x.device)
         (logits,) = copies.run(self._checked(x))
         return logits
@@ -129,6 +129,8 @@ class NetworkPasses(nn.Module):
             As :meth:`forward`.
         """
         point = self._point(level)
+        if not point.operations:
+            return self._without_operations(x, point)
         plan = self.plans.plan(point, x.device)
         values = {0: self._checked(x)}
         self._run(plan.steps, values, self._mode(point))

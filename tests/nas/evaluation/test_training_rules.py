@@ -17,7 +17,11 @@ def test_a_rule_has_its_settings():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("sandwich", "The training rule 'sandwich' has the settings sampled, soft. Got taste."),
+        (
+            "sandwich",
+            "The training rule 'sandwich' has the settings ema, ensemble, smoothing, zero_init, soft, sampled. "
+            "Got taste.",
+        ),
         ("joint", "The training rule 'joint' has no settings. Got taste."),
     ],
 )

@@ -50,6 +50,11 @@ REFUSED: dict[str, Any] = {
     "must be tuples": lambda b: b.conv(b.input, 4, after="norm"),
     "self.after=['norm']": lambda b: b.conv(b.input, 4, after=["norm"]),
     "Got 'sum', ['relu'], 'none'": lambda b: (b.conv(b.input, 4, activation=["relu"]), b.topology()),
+    "Got the utilization 0.1: begin at 0.333": lambda b: (
+        b.head(b.conv(b.input, (2, 4))),
+        b.gate([(1,), (1,)]),
+        b.throttled([0.1]),
+    ),
     "kind must be a name": lambda b: b.add(["conv"], b.input, b.map(4), kernel=3),
 }
 
