@@ -89,7 +89,8 @@ class Targets:
         """Raise UserError for a network in which a setting has no effect."""
         if self.zero_init and not branch_ends(architecture.topology):
             raise UserError(
-                "zero_init needs residual branches that end with a norm. Got a network without them: leave it out."
+                "zero_init needs residual branches that end with a norm. Got a network without them: leave it out; in "
+                "place of the rule of a recipe, give one by --rule."
             )
 
     @torch.no_grad()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Stage(NamedTuple):
     """A part of a training with epochs of equal length, in which the learning rate follows a part of its schedule.
 
-    The schedule is a warm-up and half a cosine to zero. A stage from 0 to 1 passes through all of it, so that stages
-    after each other are warm restarts.
+    The schedule is that of the recipe, by default a warm-up and half a cosine to zero. A stage from 0 to 1 passes
+    through all of it, so that stages after each other are warm restarts.
 
     Attributes
     ----------
