@@ -32,6 +32,10 @@ from nas.spaces.choices import Choose
 from nas.spaces.references import Design, Reference, sizes_within
 from search_spaces.images import check_task, stem_strides
 
+LEAST_USE = 0.97
+"""Share of a budget that a proposal uses, if layers with few filters more or less than an even share reach it."""
+LARGEST_DIFFERENCE = 3
+"""Filters by which a layer differs from its even share, at most."""
 BUDGETS = (0.1, 0.3, 0.5, 0.85)
 """MACs of the operating points, relative to the original network."""
 EXPANSION = 1.8
@@ -384,7 +388,7 @@ def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, l
     """The prefix of every group at the next level.
 
     It is the largest common share of the filters within the limit of MACs; then layers have a filter more or less if
-    this uses more of the limit.
+    this uses more of the limit, and further ones while too little is used.
 
     columns: prefixes at the levels before, (groups, levels). widened: number of filters of each group, (groups,).
 
@@ -410,13 +414,17 @@ def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, l
         )
     even, steps = best, np.eye(len(widened), dtype=np.int64)
     changes = [*steps, *(up - down for up in steps for down in steps if up is not down)]
-    while True:
-        near = [best + change for change in changes]
-        allowed = [each for each in near if (each >= least).all() and (abs(each - even) <= 1).all() and fits(each)]
-        closer = max(allowed, key=cost, default=best)
-        if cost(closer) <= cost(best):
-            return best
-        best = closer
+    for most in range(1, LARGEST_DIFFERENCE + 1):
+        while True:
+            near = [best + change for change in changes]
+            near = [each for each in near if (each >= least).all() and (abs(each - even) <= most).all() and fits(each)]
+            closer = max(near, key=cost, default=best)
+            if cost(closer) <= cost(best):
+                break
+            best = closer
+        if cost(best) >= LEAST_USE * limit:
+            break
+    return best
 
 
 def _owned(prefixes: np.ndarray) -> np.ndarray:

@@ -7,9 +7,8 @@ stage (ResNet); the factor 1/c or n/c for the active values if c of n components
 C3D; the number of components that are always on; one norm for all utilizations.
 
 Ours: separate norms for each operating point, and training in groups. Ours too, because the full text was not
-available: the sizes; pre-activation in ResNeXt; the factor as an option that is off by default, and not in DenseNet,
-because the norms of the readers would cancel it; the mean over all positions before the hidden layers of VGG and C3D;
-the ranges of the choices.
+available: the sizes; pre-activation in ResNeXt; the factor as an option that is off by default, and its place in
+DenseNet; the mean over all positions before the hidden layers of VGG and C3D; the ranges of the choices.
 
 References
 ----------
@@ -270,6 +269,7 @@ def densenet(
     task: Task = CIFAR,
     utilizations: Sequence[float] = UTILIZATIONS,
     always: int = 0,
+    scale: str = "none",
     norm: str = "shared",
 ) -> Architecture:
     """DenseNet-BC whose dense blocks are gated modules with their layers as components.
@@ -285,6 +285,9 @@ def densenet(
         Layers of each block.
     always : int
         Layers of a block that are on at every utilization.
+    scale : {"none", "mean", "full"}
+        Factor of the outputs of the layers where several are read together, for c on of n: 1, 1/c or n/c. The input of
+        the block is not scaled.
     task, utilizations, norm
         As in :func:`vgg`.
 
@@ -305,14 +308,22 @@ def densenet(
             x = builder.add("avg_pool", narrow, builder.map(builder.slices(narrow)), **_window(builder, narrow, 2))
         layers, components = [x], []
         for _ in range(depth):
-            read = builder.concat(layers) if len(layers) > 1 else x
+            read = _joined(builder, layers, scale)
             inner = builder.conv(read, 4 * growth, kernel=1, before=NR)
             layers.append(builder.conv(inner, growth, before=NR))
             components.append((inner, layers[-1]))
         builder.gate(components, always=always)
-        x = builder.concat(layers)
+        x = _joined(builder, layers, scale)
     builder.head(x, before=NR)
     return _finished(builder, utilizations, norm)
+
+
+def _joined(builder: Builder, layers: Sequence[int], scale: str) -> int:
+    """The input of a dense block, which comes first, beside the outputs of its layers."""
+    x, *outputs = layers
+    if len(outputs) < 2 or scale == "none":
+        return builder.concat(layers) if outputs else x
+    return builder.concat([x, builder.concat(outputs, scale=scale)])
 
 
 class Throttleable:
@@ -416,6 +427,8 @@ class _Chain:
     def __init__(
         self, task: Task, components: Sequence[int], always: int, scale: str, normed: str, *, dropout: bool
     ) -> None:
+        if dropout not in (True, False):
+            raise UserError(f"dropout must be true or false. Got {dropout!r}.")
         if normed not in NORMED:
             raise UserError(unknown_name("choice of layers with a norm", normed, NORMED))
         self.builder, self.components, self.always, self.scale = Builder(task), components, always, scale

@@ -73,6 +73,13 @@ class ImageFolder:
                     f"{roots[part]} must have a folder with {', '.join(FORMATS)} files for each class, such as "
                     f"{roots[part] / 'cat' / 'one.jpg'}. Got none."
                 )
+        first = next(iter(files))
+        if missing := set(range(len(classes))) - {label for _, label in files[first]}:
+            empty = roots[first] / classes[min(missing)]
+            raise DataError(
+                f"Every folder of a class must have {', '.join(FORMATS)} files. Got none in {empty}: remove the "
+                "folder, or convert its images."
+            )
         return ImageFolder(path=path, class_names=tuple(classes), files=files)
 
     def state(self) -> str:
@@ -80,9 +87,17 @@ class ImageFolder:
         digest = sha256(str(self.path).encode())
         for part, files in self.files.items():
             for file, label in files:
-                stat = file.stat()
+                try:
+                    stat = file.stat()
+                except OSError as error:  # such as a broken link
+                    raise _unreadable(file, error) from error
                 digest.update(f"{part} {file} {label} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the data."""
+        return PARTS[:2] if "all" in self.files else tuple(self.files)
 
     def split(self) -> dict[str, Sequence[tuple[Path, int]]]:
         """The files by part, with a part for testing."""
@@ -125,10 +140,25 @@ def load_folder(argument: str) -> Dataset:
     folder = ImageFolder.scan(expanded(name).absolute())
     identity = json.dumps([VERSION, folder.state(), options], sort_keys=True)
     cache = cache_root() / f"{folder.path.name}-{sha256(identity.encode()).hexdigest()[:16]}"
-    if not cache.is_dir():
+    arrays = _read(cache, folder) if cache.is_dir() else None
+    if arrays is None:
         _make(cache, folder, options)
-    arrays = {file.stem: np.load(file, mmap_mode="r" if file.stem[0] == "x" else None) for file in cache.glob("*.npy")}
+        arrays = _read(cache, folder)
+    assert arrays is not None, "the cache was just made"
     return from_arrays(**arrays, layout="NCHW", class_names=folder.class_names, name=f"folder:{folder.path}")
+
+
+def _read(cache: Path, folder: ImageFolder) -> dict[str, Any] | None:
+    """The arrays of a cache; None, without the cache, if a file is missing or damaged, as after a cleaning."""
+    arrays = {}
+    try:
+        for part in folder.parts:
+            arrays[f"x_{part}"] = np.load(cache / f"x_{part}.npy", mmap_mode="r")
+            arrays[f"y_{part}"] = np.load(cache / f"y_{part}.npy")
+    except (OSError, ValueError, EOFError):
+        shutil.rmtree(cache, ignore_errors=True)
+        return None
+    return arrays
 
 
 def cache_root() -> Path:

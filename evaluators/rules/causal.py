@@ -76,7 +76,8 @@ class Causal(Targets):
             loss = self.on_labels(network, logits, labels, level)
             if answers:
                 target = self._target(network, level, answers)
-                student = F.log_softmax(logits.float() / self.temperature, dim=1)
+                exact = logits if logits.dtype == torch.float64 else logits.float()
+                student = F.log_softmax(exact / self.temperature, dim=1)
                 divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
                 loss = loss + self.distill * self.temperature**2 * divergence
             total = total + weight * loss

@@ -14,6 +14,7 @@ from torch import Tensor
 from nas.errors import EnvironmentFault
 from nas.evaluation.jobs import Job, Outcome, Stage
 from nas.execution.network import AnytimeNetwork
+from nas.execution.preprocessing import Preprocessing
 from nas.representation.architecture import Architecture
 
 _NETWORK, _OPTIMISER, _AVERAGE, _BEST = "network.", "optimiser.", "average.", "best."
@@ -102,7 +103,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "epoch": checkpoint.epoch,
         "seconds": checkpoint.seconds,
         "architecture": checkpoint.architecture.to_json(),
-        "best": {"accuracy": best.accuracy, "architecture": best.network.architecture.to_json()} if best else None,
+        "best": _about(best) if best else None,
         "outcome": checkpoint.outcome.to_json() if checkpoint.outcome else None,
         "stages": checkpoint.stages,
         "test": checkpoint.test,
@@ -149,6 +150,17 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint | None:
         return None
 
 
+def _about(best: Best) -> dict[str, Any]:
+    network = best.network
+    assert network.preprocess is not None, "the trainer sets it"
+    return {
+        "accuracy": best.accuracy,
+        "architecture": network.architecture.to_json(),
+        "preprocessing": network.preprocess.to_json(),
+        "augmented": network.augmented,
+    }
+
+
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
 
@@ -158,4 +170,5 @@ def _best(about: dict[str, Any] | None, tensors: dict[str, Tensor], device: torc
         return None
     network = AnytimeNetwork(Architecture.from_json(about["architecture"])).to(device)
     network.load_state_dict(tensors)
+    network.preprocess, network.augmented = Preprocessing.from_json(about["preprocessing"]), about["augmented"]
     return Best(accuracy=about["accuracy"], network=network)

@@ -27,6 +27,8 @@ from nas.representation.architecture import Architecture
 from nas.representation.elements import DROPOUT
 from nas.seeds import seed
 
+BEST_IMAGES = 4_000
+"""Validation images on which epochs are compared, at most: the same for all epochs, whatever a rung measures on."""
 AVERAGE_MEASURES = {"average_accuracy": "accuracy", "test_average_accuracy": "test_accuracy"}
 """Measures of the moving average of the weights, and the measures of a network that they are."""
 
@@ -112,7 +114,7 @@ class TrainingRun:
         if not self.recipe.best:
             return
         network = self.current_network(epoch + 1)
-        points = measure_points(network, self.source, self.calibration, test=False, images=self.job.measured_images)
+        points = measure_points(network, self.source, self.calibration, test=False, images=BEST_IMAGES)
         accuracy = sum(point["accuracy"] for point in points) / len(points)
         if self.best is None or accuracy > self.best.accuracy:
             self.best = Best(accuracy=accuracy, network=network.copy())

@@ -35,7 +35,7 @@ class Recipe:
         Of the learning rate, after the warm-up: "cosine" or "linear" to zero, "step": divided by ten after half and
         after three quarters of the training, or "constant".
     warm_up
-        Share of the training with a growing learning rate.
+        Share of the training with a growing learning rate, in place of the beginning of the schedule.
     weight_decay
         Decay of weights.
     decay_all
@@ -199,6 +199,10 @@ def parse_recipe(text: str) -> Recipe:
     UserError
         For an unknown recipe or setting, or a value out of range.
 
+    Notes
+    -----
+    With another optimiser the learning rate of a preset does not apply.
+
     Examples
     --------
     >>> parse_recipe("tips:best=true").best, parse_recipe("default").schedule
@@ -211,4 +215,9 @@ def parse_recipe(text: str) -> Recipe:
     for key in changes:
         if key not in valid:
             raise UserError(unknown_name("setting of a recipe", key, valid))
-    return replace(RECIPES[name], **changes)
+    recipe = RECIPES[name]
+    if changes.get("optimiser", recipe.optimiser) != recipe.optimiser:
+        recipe = replace(recipe, learning_rate=None)  # it is the rate of the other optimiser
+        if "nesterov" in changes:
+            raise UserError("nesterov is a setting of SGD. Got it with AdamW: leave it out.")
+    return replace(recipe, **changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,30 @@ def test_proposals_train_all_points_from_the_start() -> None:
     assert (first.norm, dict(first.training.settings)) == ("shared", {})
     last = Throttleable().architecture(lambda name, options: options[-1 if name == "norm" else 0], SMALL)
     assert (last.norm, dict(last.training.settings)) == ("recalibrated", {"groups": 4, "soft": True})
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("mean", 1 / 2), ("full", 3 / 2)])
+def test_outputs_of_dense_layers_are_multiplied_by_1_or_n_over_c(scale: str, factor: float) -> None:
+    """By what the head reads: the input of the block is not scaled."""
+    make = partial(densenet, 3, (3,), task=SMALL, utilizations=(0.0, 0.3, 0.6, 1.0))
+    (plain, x), (scaled, _) = (_network(make(scale=each)) for each in ("none", scale))
+    scaled_layers = [layer for layer in scaled.operation_layers if layer.weight is not None]
+    layers = [layer for layer in plain.operation_layers if layer.weight is not None]
+    for one, two in zip(layers, scaled_layers, strict=True):
+        two.load_state_dict(one.state_dict())
+    seen: list[Tensor] = []
+    for network in (plain, scaled):
+        pooling = next(each for each in network.operation_layers if each.operation.kind == "global_avg_pool")
+        pooling.register_forward_pre_hook(lambda _, read: seen.append(read[0]))
+        network.set_utilization(0.5)  # two of three layers
+        network(x)
+    torch.testing.assert_close(seen[1][:, :6], seen[0][:, :6])
+    torch.testing.assert_close(seen[1][:, 6:9], factor * seen[0][:, 6:9])
+    every = torch.tensor([0.0, 0.3, 0.6, 1.0]).double()
+    masked = scaled.forward_gated(x[:4], nested_gates(scaled.architecture.topology, every))
+    for sample, utilization in enumerate(every.tolist()):
+        scaled.set_utilization(utilization)
+        torch.testing.assert_close(masked[sample], scaled(x[sample : sample + 1])[0])
 
 
 def test_a_resnet_at_utilization_0_has_only_skips() -> None:
@@ -224,6 +249,7 @@ def test_components_of_stages_and_norms_as_in_the_released_c3d() -> None:
         ({"components": (1, 1, 1)}, "not all 1"),
         ({"components": 1}, "above 1"),
         ({"components": 2.5}, "must divide the width"),
+        ({"dropout": "no"}, "dropout must be true or false"),
         ({"normed": "last"}, "Unknown choice of layers with a norm 'last'"),
     ):
         with pytest.raises(UserError, match=message):

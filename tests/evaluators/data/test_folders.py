@@ -111,6 +111,16 @@ def test_a_cache_is_used_again_until_a_file_changes(tmp_path: Path, monkeypatch:
     assert load_folder(str(root)).fingerprint != first.fingerprint
 
 
+@pytest.mark.parametrize("name", ["x_train", "y_test"])
+def test_a_cleaned_cache_is_made_anew(tmp_path: Path, name: str) -> None:
+    _fill(tmp_path / "pets")
+    first = load_folder(str(tmp_path / "pets")).fingerprint
+    (damaged,) = cache_root().glob(f"pets-*/{name}.npy")
+    for damage in (lambda: damaged.write_bytes(b""), damaged.unlink):
+        damage()
+        assert load_folder(str(tmp_path / "pets")).fingerprint == first
+
+
 def test_processes_that_load_at_once_share_a_cache(tmp_path: Path) -> None:
     _fill(tmp_path / "pets", each=20)
     prints: list[str] = []
@@ -147,6 +157,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty" / "cat").mkdir(parents=True)
     _fill(tmp_path / "half", parts=("train",))
+    _fill(tmp_path / "hole")
+    (tmp_path / "hole" / "train" / "ant").mkdir()
+    _fill(tmp_path / "broken")
+    (tmp_path / "broken" / "train" / "cat" / "x.jpg").symlink_to(tmp_path / "nowhere")
     _fill(tmp_path / "unknown")
     _save(tmp_path / "unknown/test/cow/0.png", np.zeros((3, 3), np.uint8))
     for argument, message in (
@@ -155,6 +169,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("empty", r"must have a folder with .jpg, .jpeg, .png files for each class.*Got none"),
         ("half", "must have the folders train and test.*Got train"),
         ("unknown", "Every class must have training images. Got the class 'cow' only in test"),
+        ("hole", r"Got none in .*hole/train/ant: remove the folder, or convert its images"),
+        ("broken", r"x.jpg must be a whole image. Got FileNotFoundError"),
         ("good:sise=3", "Unknown option of folder 'sise'. Did you mean 'size'"),
         ("good:size=0", "size must be a whole number of pixels. Got size=0"),
         ("good:channels=2", "channels must be 1 or 3"),

@@ -185,6 +185,19 @@ def test_the_average_follows_the_weights() -> None:
     assert MovingAverage(_network(_residual()), 0.9).network.training  # its norms have no statistics during training
 
 
+def test_a_causal_network_in_double_precision_has_losses_of_that_precision() -> None:
+    network = _network(sparse_resnext(1, 8, 1, 4, 4, task=TASK)).double()
+    x, labels = _batch()
+    (loss,) = Causal(distill=1.0).losses(network, x.double(), labels, torch.Generator())
+    with torch.no_grad():
+        levels = network.forward_all(x.double())
+        expected = sum(F.cross_entropy(logits, labels) for logits in levels)
+        target = levels[-1].softmax(1)
+        for logits in levels[:-1]:
+            expected = expected + (target * (target.log() - logits.log_softmax(1))).sum(1).mean()
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-13)
+
+
 def test_teachers_in_double_precision_stay_so() -> None:
     network = _network(_residual()).double()
     logits = torch.randn(8, 4, dtype=torch.float64)

@@ -56,8 +56,17 @@ def test_a_training_continues_exactly(recipe: str, rule: str, tmp_path: Path) ->
     for until in (1, 3):
         _run(tmp_path / "parts", recipe, architecture, until=until)
     assert _run(tmp_path / "parts", recipe, architecture, test=True).points == whole.points
-    states = [AnytimeNetwork.load(tmp_path / name).state_dict() for name in ("whole", "parts")]
+    _assert_equal(tmp_path / "whole", tmp_path / "parts")
+
+
+def _assert_equal(one: Path, two: Path) -> None:
+    """Check that two folders have the same network."""
+    networks = [AnytimeNetwork.load(folder) for folder in (one, two)]
+    states = [network.state_dict() for network in networks]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert networks[0].preprocess is not None
+    assert networks[0].preprocess == networks[1].preprocess
+    assert networks[0].augmented == networks[1].augmented
 
 
 def test_the_average_is_saved_calibrated_and_measured(tmp_path: Path) -> None:
@@ -99,6 +108,11 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     best = max(range(4), key=means.__getitem__)
     assert best < 3, means
     assert [point["accuracy"] for point in kept] == [point["accuracy"] for point in epochs[best]]
+    for until in (1, 2, 3, 4):  # a rung measures on few images, which does not decide
+        images = None if until == 4 else 20
+        parts = _run(tmp_path / "parts", recipe + ",best=true", architecture, until=until, measured_images=images)
+    assert parts.points == kept
+    _assert_equal(tmp_path / "best", tmp_path / "parts")
 
 
 def test_all_parameters_decay_on_request(tmp_path: Path) -> None:

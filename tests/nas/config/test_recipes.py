@@ -42,6 +42,12 @@ def test_settings_replace_those_of_the_preset() -> None:
     assert recipe.weight_decay == RECIPES["us_net"].weight_decay
 
 
+def test_another_optimiser_has_a_rate_of_its_own() -> None:
+    assert parse_recipe("tips:optimiser=adamw").learning_rate is None
+    assert parse_recipe("tips:optimiser=adamw,learning_rate=0.02").learning_rate == 0.02
+    assert parse_recipe("tips:optimiser=sgd").learning_rate == 0.04
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -53,6 +59,7 @@ def test_settings_replace_those_of_the_preset() -> None:
         ("default:momentum=1", "momentum must be from 0 to below 1. Got 1"),
         ("default:momentum=high", "momentum must be from 0 to below 1. Got 'high'"),
         ("default:momentum=0", "nesterov=true needs momentum"),
+        ("default:optimiser=adamw,nesterov=true", "nesterov is a setting of SGD"),
         ("default:warm_up=-0.1", "warm_up must be from 0"),
         ("default:clip=-1", "clip must be at least 0"),
         ("default:best=1", "best must be true or false. Got 1"),
