@@ -387,8 +387,8 @@ def _even_split(original: Architecture, widened: Sequence[int], budgets: Sequenc
 def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, limit: float) -> np.ndarray:
     """The prefix of every group at the next level.
 
-    It is the largest common share of the filters within the limit of MACs; then layers have a filter more or less if
-    this uses more of the limit, and further ones while too little is used.
+    It is the largest common share of the filters within the limit of MACs, and then one more filter in each layer,
+    first to last, if it still fits; while too little of the limit is used, layers change by a filter more or less.
 
     columns: prefixes at the levels before, (groups, levels). widened: number of filters of each group, (groups,).
 
@@ -413,17 +413,17 @@ def _even_level(columns: np.ndarray, widened: np.ndarray, macs: OwnershipMacs, l
             "network, or ask for fewer points."
         )
     even, steps = best, np.eye(len(widened), dtype=np.int64)
+    for step in steps:
+        best = best + step if fits(best + step) else best
     changes = [*steps, *(up - down for up in steps for down in steps if up is not down)]
     for most in range(1, LARGEST_DIFFERENCE + 1):
-        while True:
+        while cost(best) < LEAST_USE * limit:
             near = [best + change for change in changes]
             near = [each for each in near if (each >= least).all() and (abs(each - even) <= most).all() and fits(each)]
             closer = max(near, key=cost, default=best)
             if cost(closer) <= cost(best):
                 break
             best = closer
-        if cost(best) >= LEAST_USE * limit:
-            break
     return best
 
 

@@ -124,7 +124,12 @@ class Recipe:
         return float(10.0 ** -sum(progress >= step for step in STEPS)) if self.schedule == "step" else 1.0
 
     def settings(self) -> dict[str, Any]:
-        """All settings but the rule, as plain data."""
+        """All settings but the rule, as plain data.
+
+        Returns
+        -------
+        dict
+        """
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "rule"}
 
 
