@@ -202,6 +202,22 @@ def path_sampling(figure: Figure) -> None:
     figure.axes[1].legend(frameon=False, fontsize=8)
 
 
+def width_schedules(figure: Figure) -> None:
+    """Difference of the test accuracy to uniform widths, by operating point and schedule."""
+    table = rows("width_schedules").query("part == 'plain'")
+    labels = {"path": "important groups shrink slowly", "inverse": "all others shrink slowly"}
+    for axes, (data, title) in zip(figure.subplots(1, 2, sharey=True), NAMES.items()):
+        means = table[table.data == data].groupby(["schedule", "level"]).test_accuracy.mean().unstack("schedule") * 100
+        for schedule, label in labels.items():
+            axes.plot(means.index + 1, means[schedule] - means.uniform, "o-", label=label)
+        axes.axhline(0, linewidth=0.8)
+        axes.set_xticks(means.index + 1)
+        axes.set_title(title)
+        axes.set_xlabel("operating point")
+    figure.axes[0].set_ylabel("points ahead of uniform widths")
+    figure.axes[1].legend(frameon=False, fontsize=8)
+
+
 def reuse(figure: Figure) -> None:
     """Time of all refinement steps against one full pass."""
     table = rows("refine").pivot(index="network", columns="batch", values="refine/forward").sort_values(64)
@@ -287,6 +303,7 @@ PLOTS: dict[str, Draw] = {
     "ranking": ranking,
     "strategies": strategies,
     "path-sampling": path_sampling,
+    "width-schedules": width_schedules,
     "reuse": reuse,
     "matched-macs": matched_macs,
     "calibration": calibration,
