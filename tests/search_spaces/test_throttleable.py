@@ -198,6 +198,8 @@ def test_dropout_in_training_only() -> None:
     torch.testing.assert_close(network(x, 2), plain(x, 2))
     torch.testing.assert_close(network.extract(2)(x), plain(x, 2))
     assert not torch.equal(network.train()(x, 2), network(x, 2))
+    with torch.no_grad():  # as for a teacher, and for the statistics of norms
+        torch.testing.assert_close(network(x, 2), plain(x, 2))
     dropped: list[Tensor] = []
     hidden = next(layer for layer in network.operation_layers if layer.operation.kind == "linear")
     hidden.register_forward_hook(lambda _, read, out: dropped.append(out))
