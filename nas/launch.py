@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import results
@@ -27,6 +28,7 @@ from nas.study import Study
 from nas.workers.local import LocalRunner
 from nas.workers.runner import Runner
 from nas.workers.session import EvaluatorCall
+from results.waiting import patiently
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def _run(
         except OutOfTime:
             end, reason = "interrupted", f"The limit of {config.hours:g} hours passed while something was training."
         writer.finish(end, " ".join(filter(None, [reason, driver.keeper.state.rejections.majority()])))
-    return Study(config.study, store=opened.url, spaces=spaces)
+    return patiently(partial(Study, config.study, store=opened.url, spaces=spaces))
 
 
 def _runner(parts: StudyParts, call: EvaluatorCall, log: str, progress: Progress) -> AbstractContextManager[Runner]:

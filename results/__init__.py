@@ -15,13 +15,23 @@ import importlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
-from results.errors import NotComparable, SettingsDiffer, StoreError
+from results.errors import NoAnswer, NotComparable, SettingsDiffer, StoreError
 
 if TYPE_CHECKING:
     from results.reading.stores import Stores
     from results.store import Store
 
-__all__ = ["NotComparable", "SettingsDiffer", "StoreError", "columns", "front", "measures", "open", "plots"]
+__all__ = [
+    "NoAnswer",
+    "NotComparable",
+    "SettingsDiffer",
+    "StoreError",
+    "columns",
+    "front",
+    "measures",
+    "open",
+    "plots",
+]
 
 _SUBMODULES = ("columns", "front", "measures", "plots")
 

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from results.errors import StoreError
+from results.errors import NoAnswer, StoreError
 
 BUSY_TIMEOUT_SECONDS = 60.0
 _NETWORK = {
@@ -132,7 +132,8 @@ def explain(location: Location, error: BaseException) -> StoreError:
     for pattern, meaning in _EXPLANATIONS:
         if re.search(pattern, text):
             return StoreError(f"The store {location.label} {meaning} ({text})")
-    return StoreError(f"The store {location.label} did not answer: {text}")
+    kind = NoAnswer if location.file is None and isinstance(error, OperationalError) else StoreError
+    return kind(f"The store {location.label} did not answer: {text}")
 
 
 @contextmanager

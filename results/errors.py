@@ -10,6 +10,10 @@ class StoreError(ValueError):
     """
 
 
+class NoAnswer(StoreError):
+    """A database server refuses connections or has lost one, for example because it is being restarted."""
+
+
 class NotComparable(StoreError):
     """The results of several studies cannot be compared, such as accuracies on different images."""
 

@@ -80,11 +80,12 @@ def _search(start: Callable[..., Any], study: str, store: str, quiet: bool) -> N
     """Run a search under a progress bar; print its result. If it is stopped, the program says how to continue."""
     from nas.progress import Live
     from nas.reporting.console import summary
+    from results.waiting import patiently
 
     on_stop(lambda: _how_to_continue(study, store))
     with Live(lines=not quiet) as progress:
         result = start(progress=progress)
-    print(summary(result))
+    print(patiently(partial(summary, result)))
 
 
 def _how_to_continue(study: str, store: str) -> str:

@@ -8,7 +8,6 @@ study in the meantime. SQLite has no server; there, nothing is repeated.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -18,14 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError, ResourceClosedError, SQLAlchemyError
 
 from results import connection as connections
+from results import waiting
 from results.connection import Location
 from results.errors import StoreError
 from results.lock import Session, acquire_advisory, end_session, session_of
 from results.schema import studies
-
-PATIENCE_SECONDS = 600.0
-"""Time that a writer waits for a database server that does not answer."""
-_LONGEST_PAUSE_SECONDS = 5.0
 
 _log = logging.getLogger("results")
 _Result = TypeVar("_Result")
@@ -58,7 +54,7 @@ class LastingConnection:
     """
 
     def __init__(self, connection: sa.Connection, location: Location, study: str, number: int, changed: str) -> None:
-        self.patience = PATIENCE_SECONDS
+        self.patience = waiting.PATIENCE_SECONDS
         self._location, self._study, self._number = location, study, number
         self._connection = connection
         self._session: Session | None = None
@@ -203,22 +199,21 @@ class LastingConnection:
 
     def _reopen(self, error: BaseException) -> None:
         """Connect again, with the study's lock. Raises StoreError if that is impossible for too long."""
-        label, pause, started = self._location.label, 0.1, time.monotonic()
+        label = self._location.label
         text = " ".join(str(getattr(error, "orig", None) or error).split())
         if self.patience:
             _log.warning("The store %s does not answer. Waiting for it, %g s at most. (%s)", label, self.patience, text)
         with suppress(SQLAlchemyError):
             self._connection.invalidate()
             self._connection.close()
-        while not self._reconnected():
-            if time.monotonic() - started + pause > self.patience:
-                raise StoreError(
-                    f"The store {label} did not answer for {self.patience:g} s: {text}. It holds all results until "
-                    "then: resume when it answers."
-                ) from error
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        _log.warning("The store %s answers again.", label)
+        for _ in waiting.pauses(self.patience):
+            if self._reconnected():
+                _log.warning("The store %s answers again.", label)
+                return
+        raise StoreError(
+            f"The store {label} did not answer for {self.patience:g} s: {text}. It holds all results until then: "
+            "resume when it answers."
+        ) from error
 
     def _reconnected(self) -> bool:
         """Whether the server answers; then this is the connection of the only writer again.

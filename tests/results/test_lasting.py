@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 import results
+from results import waiting
 from results.writing import lasting
 
 ROW = {"key": "abcd1234", "space": "residual", "generation": 0, "status": "queued"}
@@ -145,7 +146,7 @@ def test_the_own_lost_session_does_not_hold_the_lock(url):
 
 
 def test_a_server_that_stays_away_is_one_error(url, postgresql, monkeypatch, caplog):
-    monkeypatch.setattr(lasting, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 0.3)
     writer = results.open(url).writer("s", {})
     writer.add_candidates([ROW])
     postgresql.kill()

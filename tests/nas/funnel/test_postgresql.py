@@ -9,8 +9,8 @@ import pytest
 
 import results
 from nas.funnel.records import Records
+from results import waiting
 from results.writer import StudyWriter
-from results.writing import lasting
 
 from ..searching import arguments, search, toy
 
@@ -46,7 +46,7 @@ def test_a_server_that_stays_away_stops_the_search_with_one_line(
     url = postgresql.new_database()
     with monkeypatch.context() as patch:
         patch.setattr(StudyWriter, "record", killing)
-        patch.setattr(lasting, "PATIENCE_SECONDS", 0.5)
+        patch.setattr(waiting, "PATIENCE_SECONDS", 0.5)
         status, _, err = cli(*arguments(url, "--quiet"))
     assert status == 2
     assert err.startswith("nas: The store postgresql://nas@/")
@@ -79,6 +79,21 @@ def test_a_search_goes_on_when_the_server_is_back(postgresql, tmp_path, cli, in_
     assert status == 0, err
     search(tmp_path / "whole.db")
     assert_same(url, tmp_path / "whole.db")
+
+
+def test_a_server_that_restarts_after_the_search_delays_the_summary(postgresql, cli, in_process, monkeypatch, caplog):
+    finish, url = StudyWriter.finish, postgresql.new_database()
+
+    def restarting(writer, *positional):
+        finish(writer, *positional)
+        postgresql.kill()
+        threading.Timer(0.3, postgresql.start).start()
+
+    monkeypatch.setattr(StudyWriter, "finish", restarting)
+    status, out, err = cli(*arguments(url, "--quiet"))
+    assert status == 0, err
+    assert "Anytime accuracy" in out
+    assert "Waiting for it, 600 s at most" in caplog.text
 
 
 @pytest.mark.parametrize("evaluator", ["RaisesNul", "RaisesSurrogate"])
