@@ -6,10 +6,11 @@ authors of TIPS do; `inverse` the rest; `random` and `degree` as many groups of 
 scores. All train under the sandwich rule on equal numbers of images. The parts of the training of TIPS are added one
 after the other: two sampled points, the answers of the largest point, those of a moving average, its mean answer for
 the smallest point; then label smoothing and norms that start at zero, each alone; and all of them. The table gives the
-accuracy on *test* images per operating point, and the difference of the mean over points to uniform widths and to the
-plain rule, paired by seed.
+accuracy on *test* images per operating point, the difference of the mean over points to uniform widths and to the
+plain rule, paired by seed, and the epochs until the mean on *validation* images is that of the control at its end.
 
-Appends a row per operating point to rows/width_schedules.csv and skips the trainings in that file.
+Appends a row per operating point to rows/width_schedules.csv, with the mean accuracy on validation images after each
+epoch, and skips the trainings in that file.
 
     python benchmarks/width_schedules.py --data npz:cifar10_10k.npz --data npz:fashion_mnist.npz
     python benchmarks/width_schedules.py --data npz:cifar10_10k.npz --seeds 3 --schedule uniform --part teacher tips
@@ -19,18 +20,19 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from resumable import Rows, name_of, paired_difference
 
 from evaluators.training.evaluator import Training
+from evaluators.training.measurement import measure_points
 from nas.chain import width_schedule
 from nas.evaluation.jobs import Job
 from nas.representation.architecture import Architecture
@@ -57,7 +59,9 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 """Settings of the sandwich rule."""
 RUN = ("data", "images", "epochs", "width", "beta", "schedule", "part", "seed")
-COLUMNS = (*RUN, "level", "macs", "accuracy", "test_accuracy", "seconds")
+COLUMNS = (*RUN, "level", "macs", "accuracy", "test_accuracy", "seconds", "curve")
+CURVE_IMAGES = 2_000
+"""Validation images on which a network is measured after each epoch, at most."""
 
 
 def network(task: Task, width: int) -> Architecture:
@@ -77,7 +81,6 @@ def train(options: argparse.Namespace, run: dict[str, Any], data: str) -> list[d
         architecture = width_schedule(architecture, run["schedule"], beta=options.beta, draw=run["seed"])
     settings = tuple(sorted(PARTS[run["part"]].items()))
     architecture = replace(architecture, training=TrainingSpec(rule="sandwich", settings=settings))
-    shutil.rmtree(options.folder, ignore_errors=True)
     job = Job(
         candidate=0,
         architecture=architecture.to_json(),
@@ -85,13 +88,17 @@ def train(options: argparse.Namespace, run: dict[str, Any], data: str) -> list[d
         epochs=options.epochs,
         until=options.epochs,
         images=min(options.images, len(trainer.source.training_rows)),
-        folder=str(options.folder),
-        test=True,
+        folder="",
     )
-    started = time.process_time()
-    outcome = trainer.evaluate(job, lambda epoch: None)
-    seconds = round(time.process_time() - started, 1)
-    return [point | {"seconds": seconds} for point in outcome.points]
+    started, curve = time.process_time(), []
+    training = trainer.start(job)
+    for epoch in range(options.epochs):
+        training.train_epoch(epoch)
+        points = measure_points(training.network, trainer.source, training.calibration, test=False, images=CURVE_IMAGES)
+        curve.append(sum(point["accuracy"] for point in points) / len(points))
+    points = measure_points(training.network, trainer.source, training.calibration, test=True)
+    common = {"seconds": round(time.process_time() - started, 1), "curve": " ".join(f"{mean:.4f}" for mean in curve)}
+    return [point | common for point in points]
 
 
 def main() -> None:
@@ -105,7 +112,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--schedule", nargs="+", default=list(SCHEDULES[1:3]), choices=SCHEDULES)
     parser.add_argument("--part", nargs="+", default=["plain"], choices=PARTS)
-    parser.add_argument("--folder", default="runs/width_schedules", help="trained networks")
     parser.add_argument("--csv", default=str(Path(__file__).parent / "rows" / "width_schedules.csv"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -137,6 +143,7 @@ def show(rows: pd.DataFrame) -> None:
             table[f"− {control}"] = [
                 _against(of_data, *name.split(", "), column=column, control=control) for name in table.index
             ]
+        table["epochs to uniform, plain"] = [_epochs(of_data, name, "uniform, plain") for name in table.index]
         print("\n=== {}, {} images, {} epochs, width {}, beta {}: test accuracy in % by point ===".format(*values))
         print(table.round(2).to_string())
 
@@ -148,6 +155,27 @@ def _against(rows: pd.DataFrame, schedule: str, part: str, *, column: str, contr
         return ""
     (other,) = own.keys() - {column}
     return paired_difference(rows[rows[other] == own[other]], column, own[column], control)
+
+
+def _epochs(rows: pd.DataFrame, name: str, control: str) -> str:
+    """Mean epochs until the mean curve reaches the end of the control's; "never" counts as one epoch more than all."""
+    curves = rows.dropna(subset="curve").groupby(["name", "seed"]).curve.first()
+    if not {name, control} <= set(curves.index.get_level_values("name")):
+        return ""
+    curves = curves.str.split().map(lambda words: np.array(words, float))
+    seeds = curves[name].index.intersection(curves[control].index)
+    found = [first_epoch(curves[name][seed], curves[control][seed][-1]) for seed in seeds]
+    return f"{np.mean(found):.1f} ({len(found)} seeds)" if found else ""
+
+
+def first_epoch(curve: np.ndarray, accuracy: float) -> int:
+    """The first epoch, from 1, after which a curve reaches an accuracy; one more than all if it never does.
+
+    >>> first_epoch(np.array([0.1, 0.5, 0.6]), 0.5), first_epoch(np.array([0.1, 0.5]), 0.6)
+    (2, 3)
+    """
+    reached = np.flatnonzero(curve >= accuracy)
+    return int(reached[0]) + 1 if len(reached) else len(curve) + 1
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ COMMANDS = {
     "throttle_accuracy": (*SHORT, "--method=ungated", "--method=in groups"),
     "workers": ("--repeats=1", "--train=2", "--csv=rows.csv"),
     "width_schedules": (
-        *(DATA, "--images=200", "--epochs=1", "--seeds=1", "--csv=rows.csv", "--folder=runs"),
+        *(DATA, "--images=200", "--epochs=1", "--seeds=1", "--csv=rows.csv"),
         *("--schedule", "path"),
     ),
 }
