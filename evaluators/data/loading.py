@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ import numpy as np
 from evaluators.data.datasets import Dataset, from_arrays
 from evaluators.data.folders import load_folder
 from evaluators.data.hierarchy import read_mapping
+from evaluators.data.shards import load_shards
+from evaluators.data.tables import load_hugging_face, load_parquet
 from nas.errors import DataError, PluginError, one_line, unknown_name
 from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, reject_unknown
 from nas.files import expanded
@@ -30,10 +32,23 @@ FORMS = {
     "npy:FOLDER": "The same arrays as .npy files, read from disk as needed: for data larger than memory.",
     "folder:DIR[:size=S]": "JPEG and PNG files of any size in a folder per class, below train/ and test/, or with a "
     "part held out; decoded once, to squares of S pixels.",
+    "parquet:PATH[:image=COLUMN,label=COLUMN,size=S]": "A parquet file with encoded images and labels, or a folder of "
+    "them whose names begin with train, test or validation.",
+    "webdataset:DIR[:size=S]": "Tar archives with NAME.jpg and NAME.cls, whose names begin with train or test.",
+    "hf:NAME[:config=C,image=COLUMN,label=COLUMN,size=S]": "Images of Hugging Face: on the Hub, in its cache, or a "
+    "folder written by save_to_disk.",
     "torchvision:NAME[:ROOT]": "MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100 or SVHN, if torchvision is installed.",
     "file.py:NAME": "Your own: a Dataset, arrays, or a function without arguments that returns them, seeded.",
 }
 """Data specifications beside installed plug-ins, with descriptions."""
+
+ENCODED: dict[str, Callable[[str], Dataset]] = {
+    "folder": load_folder,
+    "parquet": load_parquet,
+    "webdataset": load_shards,
+    "hf": load_hugging_face,
+}
+"""Kinds of data with encoded images, and what loads the rest of their specification."""
 
 MIRROR_INVARIANT = ("CIFAR10", "CIFAR100")
 """Data sets of torchvision whose images keep their class when mirrored, as in the recipes of the field."""
@@ -89,8 +104,8 @@ def load_data(spec: str | Dataset, *, layout: str | None = None, hierarchy: str 
     Parameters
     ----------
     spec
-        ``npz:FILE``, ``npy:FOLDER``, ``folder:DIR``, ``torchvision:NAME``, the name of a plug-in or ``file.py:NAME``,
-        see ``nas data``; or a Dataset.
+        Such as ``npz:FILE`` or ``folder:DIR``, see ``nas data`` for all forms; the name of a plug-in, ``file.py:NAME``,
+        or a Dataset.
     layout
         Order of the axes, if the shape does not determine it.
     hierarchy
@@ -125,9 +140,9 @@ def _load(spec: str | Dataset, layout: str | None) -> Dataset:
     kind, _, argument = spec.partition(":")
     if kind in ("npz", "npy"):
         return from_arrays(**_read_arrays(kind, expanded(argument)), name=spec, layout=layout)
-    if kind == "folder":
+    if kind in ENCODED:
         _reject_layout(layout, spec)
-        return load_folder(argument)
+        return ENCODED[kind](argument)
     if kind == "torchvision":
         _reject_layout(layout, spec)
         return _torchvision(spec, *argument.split(":", 1))

@@ -13,6 +13,24 @@ STORE = "sqlite:///nas.db"
 """The default results store: a file in the working directory."""
 UNNAMED = "arrays"
 """The name of data without a name."""
+ARRAY_FILES = ("npz", "npy")
+"""Kinds of data whose specification names a path."""
+IMAGE_FILES = ("folder", "parquet", "webdataset")
+"""Kinds of data whose specification names a path, and perhaps options after it."""
+
+
+def split_data(spec: str) -> tuple[str, str, str]:
+    """The kind of data, the name that follows, and the options of images with their colon.
+
+    >>> split_data("npz:a:b=c.npz"), split_data("folder:pets:size=32"), split_data("digits")
+    (('npz', 'a:b=c.npz', ''), ('folder', 'pets', ':size=32'), ('digits', '', ''))
+    """
+    kind, _, rest = spec.partition(":")
+    if kind not in (*IMAGE_FILES, "hf"):
+        return kind, rest, ""
+    found = re.fullmatch(r"(.*?)(:[^:/]*=[^:/]*)?", rest)
+    assert found is not None, "anything matches"
+    return kind, found[1], found[2] or ""
 
 
 def study_name(data: Any) -> str:
@@ -22,17 +40,19 @@ def study_name(data: Any) -> str:
     ('fashion_mnist', 'own_data', 'donnees')
     >>> study_name("folder:images/cats.and.dogs:size=32")
     'cats.and.dogs'
+    >>> study_name("hf:ylecun/mnist:size=32"), study_name("synthetic:n=60")
+    ('mnist', 'n-60')
     """
     if isinstance(data, str):
-        kind, _, rest = data.partition(":")
+        kind, rest, options = split_data(data)
         if kind.endswith(".py"):
             name = Path(kind).stem
-        elif kind in ("npz", "npy"):
+        elif kind in (*ARRAY_FILES, "parquet"):
             name = Path(rest or kind).stem
-        elif kind == "folder":
-            name = Path(re.sub(r":[^:/]*=[^:/]*$", "", rest) or kind).name
+        elif kind in (*IMAGE_FILES, "hf"):
+            name = Path(rest or kind).name
         else:
-            name = rest or kind
+            name = rest + options or kind
     else:
         name = str(getattr(data, "name", UNNAMED))
     return _valid_study_name(name)

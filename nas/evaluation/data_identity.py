@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas.config.naming import ARRAY_FILES, IMAGE_FILES
 from nas.errors import EnvironmentFault, UserError
 from nas.evaluation.evaluator import DataInfo, Evaluator, LoadedData
 
@@ -59,7 +60,7 @@ class DataIdentity:
 
 def is_fixed(data: str | LoadedData) -> bool:
     """Whether data are in memory or in files, so that every load gives equal data unless somebody changes them."""
-    return not isinstance(data, str) or data.partition(":")[0] in ("npz", "npy", "folder", "torchvision")
+    return not isinstance(data, str) or data.partition(":")[0] in (*ARRAY_FILES, *IMAGE_FILES, "hf", "torchvision")
 
 
 def checked_evaluator(

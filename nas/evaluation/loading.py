@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from nas.config.naming import ARRAY_FILES, IMAGE_FILES, split_data
 from nas.errors import PluginError, UserError
 from nas.evaluation.evaluator import Evaluator, LoadedData
 from nas.files import absolute
@@ -82,28 +84,22 @@ def absolute_evaluator(name: str) -> str:
 
 def absolute_data(spec: str) -> str:
     """Make the path in a data specification absolute."""
-    kind, colon, path = spec.partition(":")
-    if colon and kind in ("npz", "npy"):
-        return f"{kind}:{absolute(path)}"
-    if colon and kind == "folder":
-        name, options = _split_folder(path)
-        return f"{kind}:{absolute(name)}{options}"
-    if colon and kind.endswith(".py"):
-        return canonical_spec("nas.data", spec)
-    return spec
-
-
-def _split_folder(path: str) -> tuple[str, str]:
-    """A folder, and its options with their colon."""
-    name, _, options = path.rpartition(":")
-    return (name, f":{options}") if "=" in options else (path, "")
+    kind, path, options = _split(spec)
+    if path:
+        return f"{kind}:{absolute(path)}{options}"
+    return canonical_spec("nas.data", spec) if ".py:" in spec else spec
 
 
 def data_files(spec: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The paths that a data specification and the settings of its evaluator name: data, and the label hierarchy."""
-    kind, _, path = spec.partition(":")
-    named = {"npz": [path], "npy": [path], "folder": [_split_folder(path)[0]]}.get(kind, [])
-    return tuple(each for each in [*named, settings.get("hierarchy")] if each)
+    return tuple(each for each in (_split(spec)[1], settings.get("hierarchy")) if each)
+
+
+def _split(spec: str) -> tuple[str, str, str]:
+    """As :func:`nas.config.naming.split_data`, without what is not a path."""
+    kind, name, options = split_data(spec)
+    named = kind in (*ARRAY_FILES, *IMAGE_FILES) or (kind == "hf" and Path(name).expanduser().is_dir())
+    return (kind, name, options) if named else (kind, "", "")
 
 
 def trust_data(spec: str) -> None:

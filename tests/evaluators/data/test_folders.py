@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluators.data.folders import cache_root, load_folder
+from evaluators.data.encoded import cache_root
+from evaluators.data.folders import load_folder
 from evaluators.data.loading import load
 from nas.errors import DataError, EnvironmentFault
 from nas.evaluation.loading import absolute_data, data_files
@@ -102,7 +103,7 @@ def test_a_cache_is_used_again_until_a_file_changes(tmp_path: Path, monkeypatch:
     root = tmp_path / "pets"
     _fill(root)
     first = load_folder(str(root))
-    monkeypatch.setattr("evaluators.data.folders._decoded", None)  # nothing is decoded again
+    monkeypatch.setattr("evaluators.data.encoded._pixels", None)  # nothing is decoded again
     assert load_folder(str(root)).fingerprint == first.fingerprint
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -193,7 +194,7 @@ def test_a_broken_image_is_named_and_no_cache_is_left(tmp_path: Path, content: b
 
 def test_a_cache_without_room_or_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fill(tmp_path / "pets")
-    monkeypatch.setattr("evaluators.data.folders.shutil.disk_usage", lambda path: _Full)
+    monkeypatch.setattr("evaluators.data.encoded.shutil.disk_usage", lambda path: _Full)
     with pytest.raises(EnvironmentFault, match=r"0.0 GiB of free space.*XDG_CACHE_HOME"):
         load_folder(str(tmp_path / "pets"))
     monkeypatch.undo()

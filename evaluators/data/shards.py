@@ -1,0 +1,93 @@
+"""WebDataset shards: tar archives in which the files of an example follow each other and share a name.
+
+An example is ``NAME.jpg`` (or .jpeg, .png) and ``NAME.cls``, the class as a number or as text. Archives are read as
+streams; nothing is extracted.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from evaluators.data.datasets import Dataset
+from evaluators.data.encoded import FORMATS, EncodedImage, EncodedImages, decoded, image_options
+from evaluators.data.tables import numbered_classes, parts_of_folder
+from nas.errors import DataError, one_line
+from nas.files import expanded
+
+ENDINGS = (".tar", ".tar.gz", ".tgz")
+LABEL = ".cls"
+
+
+def load_shards(argument: str) -> Dataset:
+    """The data of ``webdataset:DIR[:size=S,channels=C]``; argument: after the colon, see :func:`.encoded.decoded`."""
+    name, options = image_options(argument, "webdataset", "webdataset:DIR:size=128,channels=3")
+    path = expanded(name).absolute()
+    shards = parts_of_folder(path, *ENDINGS)
+    values = {part: np.array([label for _, label, _ in _examples(files)]) for part, files in shards.items()}
+    if all(value.isdigit() for each in values.values() for value in each.tolist()):
+        values = {part: each.astype(np.int64) for part, each in values.items()}
+    class_names, labels = numbered_classes(values, (), LABEL)
+
+    def read(part: str) -> Iterator[EncodedImage]:
+        return (EncodedImage(name=place, content=content) for place, _, content in _examples(shards[part]))
+
+    images = EncodedImages(
+        name=f"webdataset:{path}", class_names=class_names, labels=labels, read=read, state=_state(path, shards)
+    )
+    return decoded(images, options)
+
+
+def _examples(shards: Sequence[Path]) -> Iterator[tuple[str, str, bytes]]:
+    """Place, label and encoded image of each example."""
+    for shard in shards:
+        try:
+            with tarfile.open(shard, "r|*") as archive:
+                yield from _of_archive(archive, shard)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise DataError(f"{shard} must be a whole tar archive. Got {one_line(error)}. Replace it.") from error
+
+
+def _of_archive(archive: tarfile.TarFile, shard: Path) -> Iterator[tuple[str, str, bytes]]:
+    key, files = "", dict[str, bytes]()
+    for member in archive:
+        folder, _, name = member.name.rpartition("/")
+        stem, dot, ending = name.partition(".")
+        if not member.isfile() or not stem:
+            continue
+        if (own := f"{folder}/{stem}") != key:
+            if files:
+                yield _example(files, f"{shard}: {key.lstrip('/')}")
+            key, files = own, {}
+        opened = archive.extractfile(member)
+        assert opened is not None, "it is a file"
+        files[dot + ending.lower()] = opened.read()
+    if files:
+        yield _example(files, f"{shard}: {key.lstrip('/')}")
+
+
+def _example(files: Mapping[str, bytes], place: str) -> tuple[str, str, bytes]:
+    image = next((files[ending] for ending in FORMATS if ending in files), None)
+    if image is None or LABEL not in files:
+        raise DataError(
+            f"Every example of a shard must have an image ({', '.join(FORMATS)}) and its class ({LABEL}). "
+            f"Got {', '.join(files)} in {place}."
+        )
+    try:
+        return place, files[LABEL].decode("utf-8").strip(), image
+    except UnicodeDecodeError as error:
+        raise DataError(f"A class must be a number or text in UTF-8. Got {files[LABEL]!r:.60} in {place}.") from error
+
+
+def _state(path: Path, shards: Mapping[str, Sequence[Path]]) -> str:
+    digest = sha256(str(path).encode())
+    for part, files in shards.items():
+        for file in files:
+            stat = os.stat(file)
+            digest.update(f"{part} {file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
