@@ -73,7 +73,8 @@ def search(
     Parameters
     ----------
     data
-        A data specification such as "npz:FILE", arrays (x_train, y_train[, x_test, y_test]), or a Dataset.
+        A data specification such as "npz:FILE", arrays (x_train, y_train[, x_test, y_test]), a Dataset, or a Dataset of
+        torch whose items are an image and its class, or two of them, for training and testing.
     study
         Name of the study. By default the name of the data: of the file or the Dataset, for arrays without a name
         "arrays-" and the first digits of their content hash.

@@ -22,6 +22,9 @@ CHUNK_BYTES = 2**22
 LEAST_LEVELS = 256
 """Least number of values that float32 must distinguish between the smallest and the largest pixel."""
 
+LONGEST_SIDE_RATIO = 8
+"""Arrays N×H×W with a larger ratio of their sides count as images only if their layout is named."""
+
 _LIKELY_CHANNELS = range(1, 5)
 _LARGEST_LABEL = 2**31
 
@@ -41,7 +44,7 @@ def evenly_spaced(array_N: np.ndarray, count: int = 100) -> np.ndarray:
 def guess_layout(shape: tuple[int, ...], name: str) -> str:
     """The layout that follows from the shape of images: exactly one axis, the second or the last, has 1 to 4 entries.
 
-    Raises DataError if both or neither of these axes can hold the channels.
+    Raises DataError if both or neither of these axes can hold the channels, or if arrays N×H×W look like sequences.
 
     >>> guess_layout((100, 28, 28), "x"), guess_layout((100, 32, 32, 3), "x"), guess_layout((9, 3, 8, 32, 32), "x")
     ('NHW', 'NHWC', 'NCTHW')
@@ -49,6 +52,11 @@ def guess_layout(shape: tuple[int, ...], name: str) -> str:
     if len(shape) not in LAYOUTS.values():
         raise DataError(f"{name} must be N×H×W, N×H×W×C, N×C×H×W or N×C×T×H×W. Got shape {shape}. Reshape it.")
     if len(shape) == 3:
+        if max(shape[1:]) > LONGEST_SIDE_RATIO * min(shape[1:]):
+            raise DataError(
+                f"{name} of shape {shape} looks like sequences, which are not supported. If these are grey images, say "
+                "so: --layout NHW (layout= in Python)."
+            )
         return "NHW"
     first, last = shape[1] in _LIKELY_CHANNELS, shape[-1] in _LIKELY_CHANNELS
     if first == last:
@@ -117,14 +125,28 @@ def labels(value: Any, name: str) -> np.ndarray:
         array = array[:, 0]
     if array.ndim != 1:
         raise DataError(
-            f"{name} must have shape (N,) or (N, 1). Got {array.shape}. Convert one-hot labels: {name}.argmax(1)."
+            f"{name} must have shape (N,) or (N, 1): one class for each image. Got {_other_task(array, name)}"
         )
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
         fractional = some(array[~np.isfinite(array) | (array != np.rint(array))])
-        raise DataError(f"{name} must hold whole numbers. Got {fractional}. Number the classes.")
+        raise DataError(
+            f"{name} must hold whole numbers. Got {fractional}. Number the classes; regression, of numbers to predict, "
+            "is not supported."
+        )
     if array.max() >= _LARGEST_LABEL or array.min() <= -_LARGEST_LABEL:
         raise DataError(f"{name} must hold classes 0..K-1. Got {some(array)}. Number the classes without gaps.")
     return array.astype(np.int64, copy=False)
+
+
+def _other_task(array: np.ndarray, name: str) -> str:
+    """What labels with several axes are, and what can be done."""
+    if array.ndim < 1:
+        return "one number."
+    if array.ndim > 2:
+        return f"{array.shape}, as of masks: segmentation is not supported."
+    if ((array == array.max()).sum(axis=1) == 1).all() and np.isin(array, (0, array.max())).all():
+        return f"{array.shape}. Convert one-hot labels: {name}.argmax(1)."
+    return f"{array.shape}, which is not one-hot: several labels of an image, and boxes, are not supported."
 
 
 def check_lengths(x: np.ndarray, y: np.ndarray, part: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from nas.config import UNNAMED
 from nas.errors import DataError, UserError
 from nas.evaluation.arrays import EXTRAS, PARTS, VALIDATION, as_array, reject_unknown, texts, truth
+from nas.evaluation.torch_datasets import is_torch_dataset, torch_arrays
 
 if TYPE_CHECKING:
     from results.store import Store
@@ -33,8 +34,9 @@ class DataInMemory:
         Parameters
         ----------
         data
-            Arrays (x_train, y_train[, x_test, y_test]), or a mapping or an object with arrays of these names and of the
-            further names of a file npz, such as a Dataset.
+            Arrays (x_train, y_train[, x_test, y_test]); a mapping or an object with arrays of these names and of the
+            further names of a file npz, such as a Dataset; or a ``torch.utils.data.Dataset``, or a pair of them, for
+            training and testing.
 
         Raises
         ------
@@ -113,6 +115,12 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 def _arrays(data: Any) -> dict[str, np.ndarray]:
     """The arrays of data by name, in the order of the content hash."""
     names = (*PARTS, *EXTRAS, *VALIDATION)
+    if is_torch_dataset(data):
+        data = torch_arrays(data)
+    elif isinstance(data, tuple | list) and data and all(map(is_torch_dataset, data)):
+        if len(data) > 2:
+            raise UserError(f"There are at most two Datasets, for training and testing. Got {len(data)}.")
+        data = torch_arrays(*data)
     if isinstance(data, Mapping):
         reject_unknown(data, "data")
         found = {name: data.get(name) for name in names}
@@ -124,7 +132,9 @@ def _arrays(data: Any) -> dict[str, np.ndarray]:
     elif isinstance(data, tuple | list) and len(data) in (2, 4):
         found = dict(zip(PARTS, data))
     else:
-        raise UserError(f"data must be a specification, a Dataset, or 2 or 4 arrays. Got {type(data).__name__}.")
+        raise UserError(
+            f"data must be a specification, one or two Datasets, or 2 or 4 arrays. Got {type(data).__name__}."
+        )
     present = {name: value for name, value in found.items() if value is not None}
     if not present.keys() >= set(PARTS[:2]):
         raise DataError(f"data must hold x_train and y_train. Got {', '.join(present) or 'nothing'}.")
