@@ -36,6 +36,7 @@ from evaluators.training.measurement import measure_points
 from nas.errors import InvalidArchitecture
 from nas.evaluation.jobs import Job
 from nas.evaluation.operating_points import SelectionSettings
+from nas.evaluation.rule import parse_rule
 from nas.execution.network import AnytimeNetwork
 from nas.plugins import load_plugin
 from nas.representation.architecture import Architecture
@@ -43,7 +44,6 @@ from nas.representation.builder import Builder
 from nas.representation.cost import subnetwork_macs
 from nas.representation.elements import Subnetwork, Task, TrainingSpec
 from nas.representation.supernet import choice_groups, sample_subnetwork
-from nas.screening.rule import parse_rule
 from nas.seeds import seed
 from nas.spaces.choices import Domains, Recorder, at_random
 from results.front import anytime_accuracy

@@ -6,7 +6,8 @@ Methods, in equal CPU time, the start of Python included:
 - the fixed networks, the largest reference of each design within the MACs: `slimmable` (a ResNet-8 under the sandwich
   rule), `block-triangular` (ResNeXt under causal training with distillation) and `mobile` (MobileNetV2). The cosine
   ends when the time is over: a short run measures the seconds of an epoch, and the number of epochs, and if necessary
-  of images, follows from it. All this is part of the time;
+  of images, follows from it; after a tenth and after half of the schedule, the rest is planned anew. All this is part
+  of the time;
 - `supernet`: one supernet of `residual` under path sampling, and a final search for its operating points.
 
 The *time* is CPU time of the process and its children, because machines are shared; with several threads it is the
@@ -44,6 +45,7 @@ from pays_report import FIXED, report
 from resumable import DECADE, Rows, name_of
 
 import nas
+from evaluators.data.augmentation import Augmentation
 from evaluators.training.evaluator import Training
 from evaluators.training.measurement import calibrate
 from evaluators.training.schedule import default_batch_size
@@ -65,6 +67,8 @@ MEASURED_IMAGES = 1_000
 FEWEST_EVALUATIONS = 16
 FINAL_SEARCH_SHARE = 0.2
 """Share of the time for the final search over a supernet."""
+REPLANNED = (0.1, 0.5, 1.0)
+"""Shares of a fixed network's schedule after which the rest is planned anew."""
 LEFT_OUT = 0.2
 """Up to this part of an epoch is left out; if more is left, an epoch is added, and all have fewer images."""
 RUN = ("data", "minutes", "threads", "max_macs", "method", "seed")
@@ -143,7 +147,7 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained network with its measured points."""
+    """A trained network with its measured points. images: mean of an epoch."""
 
     points: list[dict[str, Any]]
     epochs: int
@@ -185,16 +189,48 @@ def calibrated(run: Run, trainer: Training, architecture: Architecture) -> Costs
     return Costs(epoch=epoch, norms=norms, answer=(run.spent() - started) / seen)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfWholeTraining(Augmentation):
+    """Changes as many images from the beginning as in one training of the expected passes, whatever is planned anew."""
+
+    expected: float
+
+    def share(self, passes: float) -> float:
+        return super().share(self.expected)
+
+
 def trained(run: Run, trainer: Training, architecture: Architecture, costs: Costs, *, until: float) -> Trained:
-    """Train a network until the time and measure it. until: seconds of the process."""
+    """Train a network until the time and measure it. until: seconds of the process.
+
+    The rest of the schedule is planned anew after a tenth and after half of it, because machines are shared and their
+    speed changes.
+    """
     count, measured = (
         len(trainer.source.training_rows),
         len(trainer.source.validation_rows) + len(trainer.dataset.y_test),
     )
-    left = until - run.spent() - costs.norms - measured * costs.answer
-    epochs, images = plan(left / costs.epoch, count)
-    outcome = trainer.evaluate(_job(run, architecture, epochs, images), lambda epoch: None)
-    return Trained(points=outcome.points, epochs=epochs, images=images)
+    reserve = costs.norms + measured * costs.answer
+    pace, done, stages, passes = costs.epoch, 0.0, list[list[Any]](), 0.0
+    augmented = trainer.source.augmentation
+    expected = (until - run.spent() - reserve) / pace
+    trainer.source.augmentation = OfWholeTraining(**vars(augmented), expected=expected)
+    for share in REPLANNED:
+        started = run.spent()
+        affordable = (until - started - reserve) / pace * (share - done) / (1 - done)
+        epochs, images = plan(affordable, count)
+        stages.append([sum(stage[0] for stage in stages[-1:]) + epochs, images, done, share])
+        last = share == 1
+        job = replace(
+            _job(run, architecture, stages[-1][0], images),
+            stages=stages,
+            epochs=stages[-1][0] + (not last),  # a schedule that has not ended saves no network
+            test=last,
+            measured_images=None if last else MEASURED_IMAGES,
+        )
+        outcome = trainer.evaluate(job, lambda epoch: None)
+        pace, done = (run.spent() - started) / (epochs * images / count), share
+        passes += epochs * images / count
+    return Trained(points=outcome.points, epochs=stages[-1][0], images=round(passes * count / stages[-1][0]))
 
 
 def plan(affordable: float, count: int) -> tuple[int, int]:

@@ -22,10 +22,10 @@ from resumable import Rows, paired_difference, parser_of
 
 from evaluators.training import Training as Trainer
 from nas.evaluation.jobs import Job
+from nas.evaluation.rule import parse_rule
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Task, TrainingSpec
 from nas.representation.ownership import OwnershipMacs, with_slices
-from nas.screening.rule import parse_rule
 from nas.seeds import seed
 from search_spaces.stepping import BUDGETS, SMALLEST_UNPADDED, any_width, lenet_3c1l
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nas.chain.graph import to_networkx
     from nas.deploy.controllers import throttle
     from nas.deploy.select import select
+    from nas.deploy.train import train
     from nas.errors import InvalidArchitecture, UserError
     from nas.evaluation.evaluator import Evaluator
     from nas.evaluation.training_rules import TrainingRule
@@ -58,6 +59,7 @@ _NAMES_OF_MODULE = {
     "nas.chain.graph": ("to_networkx",),
     "nas.deploy.controllers": ("throttle",),
     "nas.deploy.select": ("select",),
+    "nas.deploy.train": ("train",),
     "nas.errors": ("InvalidArchitecture", "UserError"),
     "nas.evaluation.evaluator": ("Evaluator",),
     "nas.evaluation.training_rules": ("TrainingRule",),
@@ -119,6 +121,7 @@ __all__ = [
     "select",
     "throttle",
     "to_networkx",
+    "train",
     "trust",
 ]
 

@@ -23,7 +23,8 @@ MANIFEST = "manifest.json"
 """Lists the files of a folder that were written here: later writes may replace these files and no other files."""
 _ENTRY = "files of anytime-nas"
 _HASHES = "sha256"
-_UNFINISHED = ".unfinished-"
+UNFINISHED = ".unfinished-"
+"""Beginning of the names of files and folders that an interruption leaves in the folder of a network."""
 ATTEMPTS = 5
 """Copies of a network that is being replaced, with a second between them."""
 
@@ -84,7 +85,7 @@ def write_folder(folder: str | Path, files: Files) -> None:
         raise _occupied(folder, foreign[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
         try:
             for name, write in files.items():
                 _write(unfinished / name, write)
@@ -110,7 +111,7 @@ def check_folder(folder: str | Path) -> None:
         if above.exists() and not above.is_dir():
             raise UserError(f"The network needs a folder. Got {above}, which is a file.")
     if folder.is_dir() and not listed(folder):
-        foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(_UNFINISHED))
+        foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(UNFINISHED))
         if foreign:
             raise _occupied(folder, foreign[0])
     from results.preflight import check_writable_below  # it needs sqlalchemy, which training does without

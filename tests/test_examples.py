@@ -34,10 +34,23 @@ def test_own_space(check):
 
 
 @pytest.mark.parametrize(
-    ("name", "lines"), [("own_space", 40), ("own_data", 30), ("own_rule", 30), ("own_evaluator", 60), ("own_kind", 40)]
+    ("name", "lines"),
+    [
+        ("own_space", 40),
+        ("own_data", 30),
+        ("own_rule", 30),
+        ("own_evaluator", 60),
+        ("own_kind", 40),
+        ("own_network", 25),
+    ],
 )
 def test_examples_are_short(name, lines):
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < lines
+
+
+def test_own_network_is_trained():
+    result = nas.train(f"{EXAMPLES}/own_network.py:build", "synthetic:n=300,classes=3,size=8", epochs=2)
+    assert len(set(result.points.macs)) == 4
 
 
 def test_own_space_is_searched(tmp_path):

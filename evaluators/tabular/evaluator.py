@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from evaluators.data.datasets import Dataset
 from evaluators.tabular.table import MEASURES, ResultsTable
 from evaluators.training.evaluator import Training
-from nas.config import StudySettings, description_of, option, settings_of
+from nas.config import OF_EVALUATOR, TrainingSettings, option
 from nas.errors import EnvironmentFault, UserError
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.jobs import Diverged, Job, Outcome
@@ -28,8 +28,8 @@ from nas.representation.architecture import macs, params
 OF_DATA = ("layout", "hierarchy", "validation")
 OF_TRAINING = {
     each.name: each.default
-    for each in settings_of(StudySettings)
-    if description_of(each).evaluator and each.name not in (*OF_DATA, "device", "threads")
+    for each in fields(TrainingSettings)
+    if each.name in OF_EVALUATOR and each.name not in (*OF_DATA, "device", "threads")
 }
 """Settings of a training, with their defaults: the trainings of a table have been made."""
 

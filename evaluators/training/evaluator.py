@@ -232,6 +232,9 @@ class Training(Evaluator):
     def continues(self, architecture: Architecture) -> bool:
         return not isinstance(load_rule(architecture.training), ConstructingRule)  # its schedule depends on all steps
 
+    def starts_from_weights(self, architecture: Architecture) -> bool:
+        return not isinstance(load_rule(architecture.training), ConstructingRule)
+
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         return getattr(load_rule(architecture.training), "samples_subnetworks", False)
 

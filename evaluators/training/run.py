@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -22,6 +24,7 @@ from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings
 from nas.evaluation.training_rules import ConstructingRule, Construction, TrainingRule, check_accepts, load_rule
 from nas.execution.network import AnytimeNetwork
+from nas.execution.serialization import WEIGHTS
 from nas.files import write_folder
 from nas.representation.architecture import Architecture
 from nas.representation.elements import DROPOUT
@@ -75,6 +78,8 @@ class TrainingRun:
             "recipe": recipe.settings(),
             "precision": precision,
         }
+        if job.weights:
+            self._identity["weights"] = sha256(Path(job.weights, WEIGHTS).read_bytes()).hexdigest()
 
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training images; all random numbers follow from the seed and the epoch's number.
@@ -234,7 +239,9 @@ class TrainingRun:
             self.construction = self.rule.construct(architecture, steps=self.stages[-1].after, generator=generator)
         else:
             self.network = AnytimeNetwork(architecture, generator=generator)
-            if hasattr(self.rule, "initialise"):
+            if self.job.weights:
+                self.network.read_weights(Path(self.job.weights, WEIGHTS))
+            elif hasattr(self.rule, "initialise"):
                 self.rule.initialise(self.network)
         self._adopt()
         if self.construction is None and (decay := getattr(self.rule, "ema", 0.0)):

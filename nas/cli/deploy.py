@@ -1,4 +1,4 @@
-"""Commands on a trained network: select and throttle. Their options are made from the settings of the evaluators."""
+"""Commands on one network: train, select and throttle. Their options are made from the settings of the evaluators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from nas.cli.app import Quiet, Store, Study, app
 from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
-from nas.config import STORE
+from nas.config import STORE, TrainingSettings
 from nas.errors import UserError
 from nas.evaluation.controllers import ControllerSettings
 from nas.evaluation.operating_points import SelectionSettings
@@ -107,7 +107,55 @@ def throttle(
         result.plot(plot)
 
 
-def _with_progress(work: Callable[[Any], R], quiet: bool) -> R:
+@app.command()
+@options_of(TrainingSettings)
+def train(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="Key of a candidate, the folder of a network (to train on), or file.py:NAME of an architecture or of "
+            "a function of the task that builds one."
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder for the trained network.")],
+    study: Study = None,
+    data: Data = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the training images. Default: 20, and up to 60 for small data."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Start from the weights of this network: a key or a folder.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the operating points to this CSV file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy over MACs: .png, .svg or .pdf.")] = None,
+    seed: Seed = 0,
+    accept_plugin_change: AcceptPluginChange = False,
+    store: Store = STORE,
+    quiet: Quiet = False,
+    **options: Any,
+) -> None:
+    """Train one network completely; the same command continues after an interruption."""
+    from nas.deploy.train import train as train_network
+    from nas.reporting.console import train_text, write_frame
+
+    settings = chosen_settings(options)
+    settings |= {"study": study, "data": data, "epochs": epochs, "weights": weights, "seed": seed}
+    settings |= {"accept_plugin_change": accept_plugin_change}
+    _check_targets(folder, csv=csv, plot=plot)
+    result = _with_progress(
+        lambda progress: train_network(network, store=store, folder=folder, progress=progress, **settings),
+        quiet,
+        stopped="The same command continues after the last complete epoch.",
+    )
+    print(train_text(result, folder))
+    if csv is not None:
+        write_frame(result.points, csv, "csv")
+    if plot is not None:
+        result.plot(plot)
+
+
+def _with_progress(work: Callable[[Any], R], quiet: bool, *, stopped: str = "Nothing was saved.") -> R:
     """Return the result of work under a progress bar; exit with status 130 on Ctrl-C."""
     from nas.progress import Live
 
@@ -115,7 +163,7 @@ def _with_progress(work: Callable[[Any], R], quiet: bool) -> R:
         with Live(lines=not quiet) as progress:
             return work(progress)
     except KeyboardInterrupt:
-        print("\nStopped. Nothing was saved.", file=sys.stderr)
+        print(f"\nStopped. {stopped}", file=sys.stderr)
         sys.exit(130)
 
 

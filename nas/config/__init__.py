@@ -13,18 +13,29 @@ from nas.config.description import (
     takes,
 )
 from nas.config.naming import STORE, UNNAMED, shown_store, store_option, study_name
-from nas.config.settings import CHANGEABLE, CLIENT, Config, RunSettings, StudySettings, not_on_a_node
+from nas.config.settings import (
+    CHANGEABLE,
+    CLIENT,
+    OF_EVALUATOR,
+    Config,
+    RunSettings,
+    StudySettings,
+    TrainingSettings,
+    not_on_a_node,
+)
 
 __all__ = [
     "CHANGEABLE",
     "CLIENT",
     "KEYWORDS",
+    "OF_EVALUATOR",
     "REPEATED",
     "STORE",
     "UNNAMED",
     "Config",
     "RunSettings",
     "StudySettings",
+    "TrainingSettings",
     "check_names",
     "check_settings",
     "default_of",

@@ -43,8 +43,6 @@ class Setting:
         Limits of a whole number. Real numbers must be positive and finite.
     valid
         Valid names; empty: any text.
-    evaluator
-        Whether the setting is passed to the evaluator.
     """
 
     help: str
@@ -52,7 +50,6 @@ class Setting:
     least: int = 1
     most: int = LARGEST
     valid: tuple[str, ...] = ()
-    evaluator: bool = False
 
 
 def setting(value: Any, help: str, /, **description: Any) -> Any:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from nas.config.description import check_settings, description_of, option, setting, settings_of
+from nas.config.description import check_settings, option, setting
 from nas.config.recipes import DEFAULT_RECIPE, RECIPES, parse_recipe
 from nas.errors import UserError
 
@@ -97,7 +97,63 @@ class RunSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySettings(RunSettings):
+class TrainingSettings:
+    """Settings of each training, apart from its length."""
+
+    rule: str | None = setting(
+        None,
+        "Training rule with its settings, such as joint or sandwich:sampled=2,soft=true.",
+        default="the rule of the recipe, or of the network",
+    )
+    recipe: str | None = setting(
+        None,
+        f"Optimiser and schedule: {', '.join(RECIPES)}, with settings such as default:optimiser=adamw,best=true.",
+        default="default",
+    )
+    device: str = setting("auto", "Device of the training: auto, cpu, cuda, …")
+    threads: int | None = setting(
+        None,
+        "Threads of one training.",
+        default="the cores, shared by the trainings of a rung; on Ray 1",
+        most=1_000,
+    )
+    layout: str | None = setting(None, "Axes of the images, if their shape is ambiguous.")
+    hierarchy: str | None = setting(
+        None,
+        "JSON file from class to coarse label: small points answer in coarse labels, large ones in fine.",
+        default="the hierarchy of the data",
+    )
+    validation: float | None = setting(
+        None,
+        "Share of the training images that choices are made on.",
+        default="0.15, small data up to 0.3",
+    )
+    batch_size: int | None = setting(
+        None,
+        "Images per training step.",
+        default="of the recipe, or by the number of images",
+        most=100_000,
+    )
+    learning_rate: float | None = setting(None, "Peak learning rate.", default="of the recipe, or by the batch size")
+    augment: str = setting("auto", "Augmentation: auto (see `--dry-run`), none, crop, flip or crop+flip.")
+    precision: str = setting("auto", "Precision of the training: auto (bfloat16 on a GPU), float32 or bfloat16.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        parse_recipe(self.recipe or DEFAULT_RECIPE)
+
+    @property
+    def training_rule(self) -> str | None:
+        """The training rule of all networks: as given, or the recipe's; None: the rule of each space."""
+        return self.rule or parse_recipe(self.recipe or DEFAULT_RECIPE).rule
+
+
+OF_EVALUATOR = tuple(each.name for each in fields(TrainingSettings) if each.name != "rule")
+"""The settings of a training that the evaluator receives; the rule belongs to the architecture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings(TrainingSettings, RunSettings):
     """Settings that determine the results of a study: a study with other values is another study."""
 
     max_macs: float | None = setting(None, "Upper limit on the multiply-accumulates of the largest operating point.")
@@ -118,17 +174,6 @@ class StudySettings(RunSettings):
     proxy: str = setting("dtmc", "Proxy that orders the training.")
     evaluator: str = setting(
         "training", "Evaluator that trains and measures candidates: training, tabular:FILE or a plug-in."
-    )
-    rule: str | None = setting(
-        None,
-        "Training rule with its settings, such as joint or sandwich:sampled=2,soft=true.",
-        default="the rule of the recipe, or of the space",
-    )
-    recipe: str | None = setting(
-        None,
-        f"Optimiser and schedule: {', '.join(RECIPES)}, with settings such as default:optimiser=adamw,best=true.",
-        default="default",
-        evaluator=True,
     )
     pool: int = setting(500, "Proposals screened per generation.", most=10_000_000)
     generation: int = setting(
@@ -176,47 +221,10 @@ class StudySettings(RunSettings):
     warm_start: str | None = setting(
         None, "Start from the trained candidates of this study in the store: they inform the strategy."
     )
-    device: str = setting("auto", "Device of the training: auto, cpu, cuda, …", evaluator=True)
-    threads: int | None = setting(
-        None,
-        "Threads of one training.",
-        default="the cores, shared by the trainings of a rung; on Ray 1",
-        most=1_000,
-        evaluator=True,
-    )
-    layout: str | None = setting(None, "Axes of the images, if their shape is ambiguous.", evaluator=True)
-    hierarchy: str | None = setting(
-        None,
-        "JSON file from class to coarse label: small points answer in coarse labels, large ones in fine.",
-        default="the hierarchy of the data",
-        evaluator=True,
-    )
-    validation: float | None = setting(
-        None,
-        "Share of the training images that choices are made on.",
-        default="0.15, small data up to 0.3",
-        evaluator=True,
-    )
-    batch_size: int | None = setting(
-        None,
-        "Images per training step.",
-        default="of the recipe, or by the number of images",
-        most=100_000,
-        evaluator=True,
-    )
-    learning_rate: float | None = setting(
-        None, "Peak learning rate.", default="of the recipe, or by the batch size", evaluator=True
-    )
-    augment: str = setting(
-        "auto", "Augmentation: auto (see `--dry-run`), none, crop, flip or crop+flip.", evaluator=True
-    )
-    precision: str = setting(
-        "auto", "Precision of the training: auto (bfloat16 on a GPU), float32 or bfloat16.", evaluator=True
-    )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        parse_recipe(self.recipe or DEFAULT_RECIPE)
+        TrainingSettings.__post_init__(self)
+        RunSettings.__post_init__(self)
         if self.asynchronous and not self.ray:
             raise UserError("--async needs --ray: Ray Tune stops the trainings. Add it.")
         if self.asynchronous and str(self.ray).startswith(CLIENT):
@@ -279,7 +287,7 @@ class Config(StudySettings):
 
     def evaluator_settings(self) -> dict[str, Any]:
         """Keyword arguments of the evaluator, beside the data."""
-        values = {each.name: getattr(self, each.name) for each in settings_of(Config) if description_of(each).evaluator}
+        values = {name: getattr(self, name) for name in OF_EVALUATOR}
         return values | {"threads": self.least_threads}
 
     @property
@@ -340,11 +348,6 @@ class Config(StudySettings):
                     f"every candidate is trained in full at once. Got {value}: leave it out."
                 )
         return replace(self, epochs=epochs, final_epochs=epochs, images=images, asynchronous=None)
-
-    @property
-    def training_rule(self) -> str | None:
-        """The training rule of all candidates: as given, or the recipe's; None: the rule of each space."""
-        return self.rule or parse_recipe(self.recipe or DEFAULT_RECIPE).rule
 
     @property
     def partial_images(self) -> int:

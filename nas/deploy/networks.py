@@ -15,6 +15,7 @@ from nas.execution.loading import is_folder
 from nas.execution.network import AnytimeNetwork
 from nas.funnel.preparing.plugin_changes import check_unchanged, named_plugins
 from nas.plugins import trust_named
+from nas.representation.architecture import Architecture
 from results.reading.stored_networks import StoredNetwork
 from results.store import Store
 
@@ -73,33 +74,64 @@ def network_and_evaluator(
             raise UserError(f"Only a key has a study. Got a network and {study=}.")
         if data is None:
             raise UserError("A network that is not from the store has no data: name them with --data.")
-        origin = identity = None
+        origin = None
         loaded = network if isinstance(network, AnytimeNetwork) else AnytimeNetwork.load(network)
         config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
+        evaluator = local_evaluator(config)
     else:
         origin = store.find_network(str(network), study)
         loaded = AnytimeNetwork.load(origin.weights)
-        settings = {**store.settings(origin.study), "device": device, "threads": threads}
-        identity = DataIdentity.from_settings(settings) if data is None and hierarchy is None else None
-        if data is not None:
-            settings["data"] = absolute_data(data)
-        if hierarchy is not None:
-            settings["hierarchy"] = hierarchy
-        config = Config.from_stored(origin.study, settings)
-        _check_plugins(config, settings, accept_changes=accept_plugin_change)
-
-    def load_again() -> Evaluator:
-        return load_evaluator(config.evaluator, config.data, config.evaluator_settings())
-
-    if identity is None:
-        evaluator = load_again()
-        task = evaluator.info().task
-    else:
-        evaluator, info = checked_evaluator(load_again, config.data, identity)
-        task = info.task
-    if task != loaded.architecture.task:
-        raise UserError(f"The data must be of the network's task, {loaded.architecture.task}. Got {task}.")
+        changes = {"data": data and absolute_data(data), "hierarchy": hierarchy, "device": device, "threads": threads}
+        _, evaluator = evaluator_of_study(store, origin.study, changes, accept_plugin_change=accept_plugin_change)
+    check_task(loaded.architecture, evaluator)
     return loaded, evaluator, origin
+
+
+def evaluator_of_study(
+    store: Store, study: str, changes: Mapping[str, Any], *, accept_plugin_change: bool
+) -> tuple[Config, Evaluator]:
+    """The settings of a study and its evaluator.
+
+    Parameters
+    ----------
+    store
+        The results store.
+    study
+        Name of the study.
+    changes
+        Settings in place of the study's; None: the study's. Data are compared with the study's unless they are changed.
+    accept_plugin_change
+        Use the evaluator and the data although their plug-ins have changed since the study.
+
+    Raises
+    ------
+    PluginError
+        For a plug-in that has changed, or without your consent to run its file.
+    EnvironmentFault
+        For data of the study that have changed.
+    """
+    stored = store.settings(study)
+    settings = {**stored, **{name: value for name, value in changes.items() if value is not None}}
+    config = Config.from_stored(study, settings)
+    _check_plugins(config, settings, accept_changes=accept_plugin_change)
+
+    def load() -> Evaluator:
+        return local_evaluator(config)
+
+    if any(changes.get(name) is not None for name in ("data", "layout", "hierarchy", "validation")):
+        return config, load()
+    return config, checked_evaluator(load, config.data, DataIdentity.from_settings(stored))[0]
+
+
+def local_evaluator(config: Config) -> Evaluator:
+    """The evaluator that the settings name, on this machine."""
+    return load_evaluator(config.evaluator, config.data, config.evaluator_settings())
+
+
+def check_task(architecture: Architecture, evaluator: Evaluator) -> None:
+    """Raise UserError unless the data of an evaluator are of an architecture's task."""
+    if (task := evaluator.info().task) != architecture.task:
+        raise UserError(f"The data must be of the network's task, {architecture.task}. Got {task}.")
 
 
 def _check_plugins(config: Config, stored: Mapping[str, Any], *, accept_changes: bool) -> None:

@@ -210,6 +210,21 @@ class Evaluator(ABC):
         """
         return False
 
+    def starts_from_weights(self, architecture: Architecture) -> bool:
+        """Whether trainings of this architecture can start from :attr:`nas.evaluation.jobs.Job.weights`.
+
+        Parameters
+        ----------
+        architecture
+            With its training rule.
+
+        Returns
+        -------
+        bool
+            By default False.
+        """
+        return False
+
     def samples_subnetworks(self, architecture: Architecture) -> bool:
         """Whether training samples subnetworks of the supernet, beyond its operating points.
 

@@ -107,6 +107,9 @@ class Job:
         Validation images to measure on, at most; None: all.
     threads
         Threads on a CPU; None: as the evaluator was constructed.
+    weights
+        Folder of a network of this architecture, whose weights the training starts from; empty: new weights. Only for
+        an evaluator that says that it ``starts_from_weights``.
     """
 
     candidate: int
@@ -124,6 +127,7 @@ class Job:
     stages: list[list[Any]] = field(default_factory=list)
     measured_images: int | None = None
     threads: int | None = None
+    weights: str = ""
 
     @property
     def all_stages(self) -> tuple[Stage, ...]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from nas.config import Config
 from nas.evaluation.jobs import Stage
+from nas.workers.machines import usable_cores
 
 MEASURED_IMAGES = 4_000
 """Validation images of a measurement before the end of a training, at most."""
@@ -34,5 +33,4 @@ def threads_for(config: Config, trainings: int) -> int | None:
     """
     if config.threads is not None or config.ray:  # on Ray, a training has the cores that it reserves
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // trainings)
+    return max(1, usable_cores() // trainings)

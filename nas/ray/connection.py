@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from nas.config import CLIENT, not_on_a_node
 from nas.errors import EnvironmentFault, UserError
+from nas.workers.machines import usable_cores
 
 JOB_ADDRESS = "RAY_ADDRESS"
 """Environment variable with the address of the cluster inside a Ray job."""
@@ -84,7 +85,7 @@ def _join(target: str) -> None:
 
     try:
         if target == "local":
-            ray.init(address="local", num_cpus=_cpus(), include_dashboard=False, logging_level=logging.ERROR)
+            ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, logging_level=logging.ERROR)
         else:
             _join_running(target)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
@@ -153,8 +154,3 @@ def _target(address: bool | str) -> str:
     if isinstance(address, str):
         return address
     return os.environ.get(JOB_ADDRESS) or "local"
-
-
-def _cpus() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

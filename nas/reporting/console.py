@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from nas.deploy.controllers import ThrottlingResult
     from nas.deploy.select import OperatingPointsResult
+    from nas.deploy.train import TrainingResult
     from results.merging.merge import MergedStudy
     from results.reading.stored_networks import StoredCandidate
     from results.store import Store
@@ -155,6 +156,17 @@ def select_text(choice: OperatingPointsResult, folder: Path) -> str:
     return (
         _table(points[columns])
         + f"\nChosen from {search.seen:,} subnetworks, {len(search.measured):,} of them measured."
+        + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
+    )
+
+
+def train_text(result: TrainingResult, folder: Path) -> str:
+    """The operating points of a trained network, and a command that loads it."""
+    points, outcome = result.points, result.outcome
+    columns = ["level", "macs", "params", "accuracy", "test_accuracy", *hierarchy_columns(points)]
+    return (
+        _table(points[columns])
+        + f"\nTrained for {outcome.epochs} epochs of {outcome.images:,} images in {outcome.seconds:,.0f} s."
         + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from nas.config import Config
 from nas.errors import EnvironmentFault, InvalidArchitecture, PluginError, UserError
 from nas.evaluation.faults import Owner, kind_of
+from nas.evaluation.rule import parse_rule, replaced
 from nas.evaluation.training_rules import ConstructingRule, TrainingRule, check_accepts, load_rule
 from nas.plugins import trust_named
 from nas.proxies.contract import Proxy, evaluate, load_proxy
@@ -17,7 +18,6 @@ from nas.representation.architecture import Architecture, macs
 from nas.representation.elements import Task, TrainingSpec
 from nas.screening.constraints import UNCONSTRAINED, Constraints
 from nas.screening.proposals import Proposal, Rejected
-from nas.screening.rule import parse_rule, replaced
 from nas.spaces.choices import Decide, Domains, Recorder
 from nas.spaces.contract import SearchSpace
 

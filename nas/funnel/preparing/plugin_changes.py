@@ -12,10 +12,10 @@ from typing import Any
 from nas.config import Config
 from nas.errors import PluginError
 from nas.evaluation.loading import split_evaluator
+from nas.evaluation.rule import parse_rule
 from nas.plugins import identity, installed
 from nas.plugins.code import Plugin
 from nas.screening.proposals import Proposal
-from nas.screening.rule import parse_rule
 from nas.screening.screener import Screener
 from nas.spaces.choices import replay
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,17 +12,18 @@ from nas.errors import PluginError, UserError
 from nas.evaluation.data_identity import DataIdentity
 from nas.evaluation.evaluator import DataInfo, Evaluator
 from nas.evaluation.loading import absolute_data, absolute_evaluator, check_device, load_evaluator
+from nas.evaluation.rule import parse_rule
 from nas.evaluation.training_rules import load_rule
 from nas.files import absolute
 from nas.funnel.driver import StudyParts
 from nas.funnel.preparing.default_spaces import default_spaces
 from nas.plugins import canonical_spec, load_plugin
-from nas.screening.rule import parse_rule
 from nas.screening.screener import screener_of
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import load_spaces
 from nas.strategies.contract import Strategy
 from nas.workers.gpus import visible_gpus
+from nas.workers.machines import usable_cores
 from nas.workers.session import EvaluatorCall
 from results.files.places import place
 
@@ -167,7 +167,7 @@ def default_workers(config: Config) -> int:
         return len(gpus)
     if config.device not in ("auto", "cpu"):
         return 1
-    return max(1, len(os.sched_getaffinity(0)) // config.least_threads if hasattr(os, "sched_getaffinity") else 1)
+    return max(1, usable_cores() // config.least_threads)
 
 
 def canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:

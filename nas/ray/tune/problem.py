@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nas.config import Config, description_of, settings_of
+from nas.config import OF_EVALUATOR, Config, settings_of
 from nas.errors import UserError, unknown_name
 from nas.evaluation.data_identity import DataIdentity, check_repeatable
 from nas.funnel.preparing.plugin_changes import named_plugins
@@ -23,7 +23,7 @@ from results.front import Score
 
 TRAINING = (
     *("max_macs", "max_params", "low", "points", "evaluator", "rule", "epochs", "images", "seed"),
-    *(each.name for each in settings_of(Config) if description_of(each).evaluator),
+    *OF_EVALUATOR,
 )
 """Settings of a trial: networks, data and training."""
 PROPOSING = ("strategy", "proxy", "pool", "generation")

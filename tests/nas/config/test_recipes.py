@@ -7,8 +7,8 @@ import pytest
 from nas.config import Config
 from nas.config.recipes import RECIPES, Recipe, parse_recipe
 from nas.errors import UserError
+from nas.evaluation.rule import parse_rule
 from nas.evaluation.training_rules import load_rule
-from nas.screening.rule import parse_rule
 
 
 def test_the_factor_of_each_schedule() -> None:

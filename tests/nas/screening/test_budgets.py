@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nas.errors import Unsatisfiable
+from nas.evaluation.rule import parse_rule
 from nas.proxies.contract import load_proxy
 from nas.representation.architecture import params
 from nas.representation.builder import Builder
@@ -12,7 +13,6 @@ from nas.screening import budgets
 from nas.screening.budgets import Budget, budget_range
 from nas.screening.constraints import Constraints
 from nas.screening.proposals import Proposal
-from nas.screening.rule import parse_rule
 from nas.screening.screener import Screener
 from nas.spaces.references import Reference
 

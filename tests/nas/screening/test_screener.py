@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nas.errors import PluginError
+from nas.evaluation.rule import parse_rule
 from nas.evaluation.training_rules import check_accepts, load_rule
 from nas.plugins import load_plugin
 from nas.proxies.contract import load_proxy
@@ -15,7 +16,6 @@ from nas.representation.architecture import macs, params
 from nas.representation.elements import TrainingSpec
 from nas.screening.constraints import Constraints
 from nas.screening.proposals import Proposal, Rejected
-from nas.screening.rule import parse_rule
 from nas.screening.screener import BROKEN_AFTER, Screener
 from nas.screening.strategy_calls import next_decisions
 from nas.spaces.choices import Domains, Recorder, at_random, replay
