@@ -285,6 +285,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             f"{info.task.num_classes} classes"
             f"{''.join(f' in {n} groups' for n in info.task.label_counts[1:])}; "
             f"always the same answer scores {info.floor:.4f}.",
+            *([info.imbalance] if info.imbalance else []),
             *([f"Augmentation ({config.augment}): {info.augmentation}."] if info.augmentation else []),
             f"Spaces: {', '.join(checked.parts.screener.spaces)}.",
             *left_out_sentences(checked.settings),

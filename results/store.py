@@ -18,6 +18,7 @@ from results.files.places import place, remove_all
 from results.lock import acquire_advisory, study_lock
 from results.lookups import check_name, study_row
 from results.measures import Measure
+from results.pruning import Prunable, forget_weights, prunable, remove
 from results.reading.store_frames import StoreFrames
 from results.reading.store_studies import StoreStudies
 from results.schema import studies
@@ -214,6 +215,61 @@ class Store(StoreStudies, StoreFrames):
             if done is not None:
                 done(each)
         return merged
+
+    def prunable(self, study: str) -> Prunable:
+        """The files that :meth:`prune` would delete.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        results.pruning.Prunable
+        """
+        with self._reading() as connection:
+            row = study_row(connection, study)
+        folder, best = study_folder.folder_of(self._location, study, row), self.best(study)
+        needed = {*self.front(study).candidate, *([best.key] if best else [])}
+        return prunable(folder, needed)
+
+    def prune(self, study: str) -> Prunable:
+        """Delete the trained networks and the checkpoints of candidates that are neither on the front nor the best.
+
+        Their results stay. A study that is resumed trains again what it needs of them.
+
+        Parameters
+        ----------
+        study : str
+            Name of the study.
+
+        Returns
+        -------
+        results.pruning.Prunable
+            What was deleted.
+
+        Raises
+        ------
+        StoreError
+            If the study is unknown or being written, or its folder belongs to another study.
+        """
+        with self._reading() as connection:
+            row = study_row(connection, study)
+        folder = study_folder.folder_of(self._location, study, row)
+        study_folder.check_owner(folder, self._location, study, row.identity)
+        with study_lock(self._location, study):
+            found = self.prunable(study)
+            with (
+                connections.clear_errors(self._location),
+                connections.engine(self._location, writing=True).begin() as connection,
+            ):
+                if self._location.file is None:
+                    acquire_advisory(connection, study)
+                forget_weights(connection, row.id, found.keys)
+            with connections.clear_errors(self._location):
+                remove(folder, found.keys)
+        return found
 
     def delete(self, study: str) -> None:
         """Delete a study's rows, then its files, unless its folder may belong to another study.

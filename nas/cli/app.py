@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Neural architecture search for anytime networks: one set of weights, several operating points.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -25,3 +24,22 @@ Study = Annotated[
     str | None, typer.Option("--study", help="Study of the key; needed if several studies have this key.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import platform
+        from importlib.metadata import version
+
+        parts = ", ".join(f"{name} {version(name)}" for name in ("torch", "optuna", "ray", "pandas"))
+        print(f"anytime-nas {version('anytime-nas')} (Python {platform.python_version()}, {parts})")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Neural architecture search for anytime networks: one set of weights, several operating points."""

@@ -9,8 +9,12 @@ from typing import Any
 
 import typer
 
-from nas.cli import deploy, installed, results, search  # noqa: F401 - the order of `nas --help`
+# in the order of `nas --help`
+# isort: off
+from nas.cli import search, results, deploy, installed  # noqa: F401
 from nas.cli.app import app
+
+# isort: on
 from nas.errors import UserError
 from results.errors import StoreError
 

@@ -1,4 +1,4 @@
-"""Commands that read the store: status, front, show, report; and merge and delete."""
+"""Commands that read the store: status, front, show, report; and merge, prune and delete."""
 
 from __future__ import annotations
 
@@ -210,6 +210,31 @@ def _renamed(texts: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--rename must be OLD=NEW, once for each study. Got {text!r}.")
         names[old] = new
     return names
+
+
+@app.command()
+def prune(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: Store = STORE,
+) -> None:
+    """Delete trained networks and checkpoints off the front. All results stay."""
+    import results
+
+    opened = results.open(store)
+    found = opened.prunable(study)
+    kept = f"the front and the best candidate keep {_mebibytes(found.kept_size)}"
+    if not found.keys:
+        print(f"Nothing to delete: {kept}.")
+        return
+    print(f"Networks and checkpoints of {len(found.keys):,} other candidates: {_mebibytes(found.size)}; {kept}.")
+    if not yes:
+        typer.confirm("Delete them?", abort=True)
+    print(f"Deleted {_mebibytes(opened.prune(study).size)}.")
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
 
 
 @app.command()

@@ -19,6 +19,9 @@ from results.measures import Measure
 if TYPE_CHECKING:
     from nas.execution.network import AnytimeNetwork
 
+IMBALANCED = 0.7
+"""Share of the most frequent class, or three times an equal share, above which classes count as imbalanced."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataInfo:
@@ -52,6 +55,16 @@ class DataInfo:
     fingerprint: str
     parts: Mapping[str, str] = field(default_factory=dict)
     augmentation: str = ""
+
+    @property
+    def imbalance(self) -> str:
+        """A sentence if one class is so frequent that accuracies mislead; empty otherwise."""
+        if self.floor <= min(IMBALANCED, 3 / self.task.num_classes):
+            return ""
+        return (
+            f"The classes are imbalanced: always the same answer scores {self.floor:.4f}, and accuracies are to be "
+            "compared with that."
+        )
 
 
 class LoadedData(Protocol):

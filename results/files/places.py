@@ -95,6 +95,12 @@ class RemotePath:
         below = (str(each).removeprefix(f"{path}/") for each in found if str(each).startswith(f"{path}/"))
         return sorted(name for name in below if not name.endswith("/") and not _PART.search(name))
 
+    def size(self) -> int:
+        """Bytes of all files below the folder."""
+        fs, path = self._system()
+        with self._clear_errors():
+            return int(fs.du(path, total=True))
+
     def read_text(self, encoding: str = "utf-8") -> str:
         """The text of a file."""
         fs, path = self._system()

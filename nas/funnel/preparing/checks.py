@@ -110,6 +110,8 @@ def checked_search(
         check_optuna(config.optuna, study, opened.url, opened.identity(study) if stored else None)
     settings |= {SETTING: used, BUILT_FROM: built_from} | _origins(config, stored, left_out, measured)
     if measured is not None:
+        if info.imbalance:
+            progress.say(info.imbalance)
         for line in left_out_sentences(settings):
             progress.say(line)
         if sentence := measured.rejections.majority():

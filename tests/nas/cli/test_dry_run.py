@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
@@ -165,3 +166,13 @@ def test_a_dry_run_does_not_upgrade_a_store(cli, tmp_path):
     assert status == 0
     assert "it has schema 4, and the search upgrades it before it looks for study 'toy'" in out
     assert (tmp_path / "nas.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(("rare", "remark"), [(3, True), (20, True), (35, False)])
+def test_imbalanced_classes_are_named(tmp_path, cli, rare, remark):
+    labels = np.repeat([0, 1], [100 - rare, rare])
+    images = np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "rare.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    status, out, err = cli("search", "--data", f"npz:{tmp_path}/rare.npz", "--space", "slimmable", "--dry-run")
+    assert status == 0, err
+    assert ("The classes are imbalanced: always the same answer scores" in out) is remark
