@@ -237,7 +237,7 @@ class Store(StoreStudies, StoreFrames):
     def prune(self, study: str) -> Prunable:
         """Delete the trained networks and the checkpoints of candidates that are neither on the front nor the best.
 
-        Their results stay. A study that is resumed trains again what it needs of them.
+        Their results stay. A study that is resumed trains the candidates again that it needs.
 
         Parameters
         ----------
@@ -247,7 +247,7 @@ class Store(StoreStudies, StoreFrames):
         Returns
         -------
         results.pruning.Prunable
-            What was deleted.
+            The deleted files.
 
         Raises
         ------

@@ -139,7 +139,7 @@ def labels(value: Any, name: str) -> np.ndarray:
 
 
 def _other_task(array: np.ndarray, name: str) -> str:
-    """What labels with several axes are, and what can be done."""
+    """The meaning of labels with several axes, and a remedy."""
     if array.ndim < 1:
         return "one number."
     if array.ndim > 2:

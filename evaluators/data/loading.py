@@ -48,7 +48,7 @@ ENCODED: dict[str, Callable[[str], Dataset]] = {
     "webdataset": load_shards,
     "hf": load_hugging_face,
 }
-"""Kinds of data with encoded images, and what loads the rest of their specification."""
+"""Kinds of data with encoded images, and the functions that load them by the rest of their specification."""
 
 MIRROR_INVARIANT = ("CIFAR10", "CIFAR100")
 """Data sets of torchvision whose images keep their class when mirrored, as in the recipes of the field."""

@@ -225,8 +225,9 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Subject:
-    """What is trained. store, candidate: the place of a stored architecture. build: an architecture, or what builds it.
+    """The subject of a training.
 
+    store, candidate: the place of a stored architecture. build: an architecture, or a function that builds one.
     network: the network whose weights are trained on.
     """
 

@@ -96,7 +96,7 @@ def data_files(spec: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _split(spec: str) -> tuple[str, str, str]:
-    """As :func:`nas.config.naming.split_data`, without what is not a path."""
+    """As :func:`nas.config.naming.split_data`, but a name that is no path is empty."""
     kind, name, options = split_data(spec)
     named = kind in (*ARRAY_FILES, *IMAGE_FILES) or (kind == "hf" and Path(name).expanduser().is_dir())
     return (kind, name, options) if named else (kind, "", "")
