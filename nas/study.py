@@ -80,6 +80,12 @@ class Study:
     def __repr__(self) -> str:
         return f"Study({self.name!r}, store={self.store.label!r})"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: how the study ended, its best candidate, and its front."""
+        from nas.reporting.console import study_html
+
+        return study_html(self)
+
     def front(
         self,
         *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -56,6 +57,22 @@ def study(url):
 def in_full(study):
     """Passes of the finalists over all training images, those of partial training among them."""
     return study.points().fidelity.max()
+
+
+def test_a_notebook_shows_how_it_ended_and_the_front(study):
+    html = study._repr_html_()
+    table = [re.findall("<td>(.*?)</td>", row) for row in html.split("<tr>")[1:]]
+    front = study.front()
+    assert [row[:2] for row in table] == [[f"{row.macs:,}", f"{row.params:,}"] for row in front.itertuples()]
+    assert all(key in row for key, row in zip(front.candidate, table))
+    assert html.startswith("Study &#x27;real&#x27;: finished. The search ended because")
+    assert f"Best anytime accuracy {study.best().anytime_accuracy:.4f}: {study.best().key}" in html
+
+
+def test_a_notebook_shows_a_study_without_results(tmp_path):
+    with results.open(tmp_path / "nas.db").writer("s", Config(study="s").stored()):
+        pass
+    assert nas.Study("s", store=str(tmp_path / "nas.db"))._repr_html_().startswith("Study &#x27;s&#x27;: ")
 
 
 def test_the_front_is_of_trained_and_tested_points(study):
