@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 import results
 from nas.config import STORE, Config, TrainingSettings, check_names, takes
@@ -314,9 +315,25 @@ def _written(data: Any) -> Iterator[str]:
 
 @contextmanager
 def _work(folder: str | Path | None) -> Iterator[Path]:
-    """The folder of the checkpoint: inside the folder of the network, so that the same command continues."""
+    """The folder of the checkpoint: inside the folder of the network, so that the same command continues.
+
+    Raises UserError if another process trains there.
+    """
     if folder is not None:
-        yield Path(folder).absolute() / f"{UNFINISHED}training"
+        work = Path(folder).absolute() / f"{UNFINISHED}training"
+        work.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(work / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UserError(
+                f"One training writes to a folder at a time. Got {folder}, to which another process writes: wait for "
+                "it, or name another folder."
+            ) from error
+        try:
+            yield work
+        finally:
+            lock.release()
         return
     with tempfile.TemporaryDirectory(prefix="nas-train-") as temporary:
         yield Path(temporary)

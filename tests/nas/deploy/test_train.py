@@ -125,6 +125,19 @@ def test_an_interrupted_training_continues(tmp_path, weights):
     assert len(list((tmp_path / "net").iterdir())) == 3
 
 
+def test_one_training_writes_to_a_folder_at_a_time(tmp_path):
+    class TrainsToo(Silent):
+        def show(self, state):
+            if state.done == 1:
+                nas.train(SMALL, DATA, folder=tmp_path / "net", epochs=2)
+
+    with pytest.raises(
+        UserError, match=r"One training writes to a folder at a time. Got .*net, .* name another folder"
+    ):
+        nas.train(SMALL, DATA, folder=tmp_path / "net", epochs=2, progress=TrainsToo())
+    nas.train(SMALL, DATA, folder=tmp_path / "net", epochs=2)
+
+
 def test_the_moving_average_is_saved(tmp_path):
     nas.train(SMALL, DATA, folder=tmp_path / "net", epochs=2, rule="sandwich:ema=0.9")
     average, last = (nas.load(tmp_path / "net", average=each) for each in (True, False))
