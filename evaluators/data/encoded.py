@@ -8,12 +8,13 @@ Shape suffixes: N examples, C channels, H height, W width.
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,6 +27,7 @@ import numpy as np
 from evaluators.data.datasets import Dataset, from_arrays
 from evaluators.data.splitting import split_keeping
 from nas.config.named import parse_named
+from nas.config.naming import split_data
 from nas.errors import DataError, EnvironmentFault, one_line, unknown_name
 
 FORMATS = (".jpg", ".jpeg", ".png")
@@ -33,8 +35,10 @@ PARTS = ("train", "test", "val")
 LARGEST_AS_IS = 64
 """Images of one size up to this side stay as they are by default; other images become squares of this side."""
 TEST_FRACTION = 0.2
-VERSION = 2
+VERSION = 3
 """Of the conversion; another one makes other caches."""
+ABOUT = "about.json"
+"""The file of a cache with the names of classes and parts."""
 
 _OPTIONS = ("size", "channels")
 _READ_AT_ONCE = 256
@@ -66,21 +70,13 @@ class EncodedImage:
 class EncodedImages:
     """Labelled images of one source.
 
-    name: of the data, as the user names it. class_names: names of the classes. labels: numbers of the classes by part:
-    train and test, perhaps val; or "all", of which a part is held out for testing. read: the images of a part, in the
-    order of its labels. state: a hash that changes when images or labels do.
+    class_names: names of the classes, or none. labels: numbers of the classes by part: train and test, perhaps val; or
+    "all", of which a part is held out for testing. read: the images of a part, in the order of its labels.
     """
 
-    name: str
     class_names: tuple[str, ...]
     labels: Mapping[str, np.ndarray]
     read: Callable[[str], Iterator[EncodedImage]]
-    state: str
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts of the data set."""
-        return PARTS[:2] if "all" in self.labels else tuple(self.labels)
 
     def rows(self) -> dict[str, dict[str, np.ndarray]]:
         """The rows of the images of a source's part in each part of the data set."""
@@ -98,7 +94,10 @@ def image_options(argument: str, kind: str, example: str, *more: str) -> tuple[s
     >>> image_options("pets:size=32", "folder", "folder:DIR:size=128,channels=3")
     ('pets', {'size': 32})
     """
-    name, options = parse_named(argument, kind, example)
+    _, name, text = split_data(f"{kind}:{argument}")
+    if not name:
+        raise DataError(f"{kind} data need a name, such as {example}. Got none.")
+    _, options = parse_named(kind + text, kind, example)
     for key, value in options.items():
         if key not in (*_OPTIONS, *more):
             raise DataError(unknown_name(f"option of {kind}", key, (*_OPTIONS, *more)))
@@ -110,16 +109,33 @@ def image_options(argument: str, kind: str, example: str, *more: str) -> tuple[s
     return name, options
 
 
-def decoded(images: EncodedImages, options: Mapping[str, Any]) -> Dataset:
-    """The images as arrays on disk.
+def state_of(place: str, files: Mapping[str, Iterable[Path]]) -> str:
+    """A hash of a place and of names, sizes and times of its files by part. Raises DataError for a missing file."""
+    digest = sha256(place.encode())
+    for part, found in files.items():
+        for file in found:
+            try:
+                stat = file.stat()
+            except OSError as error:  # such as a broken link
+                raise EncodedImage(name=str(file), content=file).unreadable(error) from error
+            digest.update(f"{part} {file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def decoded(name: str, state: str, options: Mapping[str, Any], scan: Callable[[], EncodedImages]) -> Dataset:
+    """Encoded images as arrays on disk.
 
     Parameters
     ----------
-    images
-        The source.
+    name
+        Of the data, as the user names them.
+    state
+        A text that changes when images or labels do.
     options
         size: side of the square images; by default, images of one size up to 64 pixels stay as they are, and others get
         64. channels: 1 or 3; by default 1 if all images are grey. Others are ignored here.
+    scan
+        Reads the labels; called if the images are not in the cache.
 
     Returns
     -------
@@ -133,16 +149,16 @@ def decoded(images: EncodedImages, options: Mapping[str, Any]) -> Dataset:
     EnvironmentFault
         If the cache cannot be written.
     """
-    form = {name: options[name] for name in _OPTIONS if name in options}
-    identity = json.dumps([VERSION, images.state, form], sort_keys=True)
-    stem = Path(images.name.partition(":")[2]).name
+    form = {key: options[key] for key in _OPTIONS if key in options}
+    identity = json.dumps([VERSION, state, form], sort_keys=True)
+    stem = Path(name.partition(":")[2]).name
     cache = cache_root() / f"{stem}-{sha256(identity.encode()).hexdigest()[:16]}"
-    arrays = _read(cache, images) if cache.is_dir() else None
+    arrays = _read(cache) if cache.is_dir() else None
     if arrays is None:
-        _make(cache, images, form)
-        arrays = _read(cache, images)
+        _make(cache, name, scan(), form)
+        arrays = _read(cache)
     assert arrays is not None, "the cache was just made"
-    return from_arrays(**arrays, layout="NCHW", class_names=images.class_names, name=images.name)
+    return from_arrays(**arrays, layout="NCHW", name=name)
 
 
 def cache_root() -> Path:
@@ -150,20 +166,21 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas" / "images"
 
 
-def _read(cache: Path, images: EncodedImages) -> dict[str, Any] | None:
+def _read(cache: Path) -> dict[str, Any] | None:
     """The arrays of a cache; None, without the cache, if a file is missing or damaged, as after a cleaning."""
-    arrays = {}
     try:
-        for part in images.parts:
+        about = json.loads((cache / ABOUT).read_text(encoding="utf-8"))
+        arrays: dict[str, Any] = {"class_names": about["class_names"]}
+        for part in about["parts"]:
             arrays[f"x_{part}"] = np.load(cache / f"x_{part}.npy", mmap_mode="r")
             arrays[f"y_{part}"] = np.load(cache / f"y_{part}.npy")
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, KeyError):
         shutil.rmtree(cache, ignore_errors=True)
         return None
     return arrays
 
 
-def _make(cache: Path, images: EncodedImages, form: Mapping[str, int]) -> None:
+def _make(cache: Path, name: str, images: EncodedImages, form: Mapping[str, int]) -> None:
     """Decode all images into a new cache; if another process does so, wait for it."""
     from filelock import FileLock
 
@@ -172,6 +189,8 @@ def _make(cache: Path, images: EncodedImages, form: Mapping[str, int]) -> None:
         with FileLock(f"{cache}.lock"):
             if cache.is_dir():
                 return
+            for left in cache.parent.glob(f".{glob.escape(cache.name)}-*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{cache.name}-", dir=cache.parent))
             try:
                 with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -181,7 +200,7 @@ def _make(cache: Path, images: EncodedImages, form: Mapping[str, int]) -> None:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise EnvironmentFault(
-            f"The decoded images of {images.name} must be written to {cache.parent}. Got {one_line(error)}: make room, "
+            f"The decoded images of {name} must be written to {cache.parent}. Got {one_line(error)}: make room, "
             "or name another folder by the environment variable XDG_CACHE_HOME."
         ) from error
 
@@ -208,6 +227,8 @@ def _write(into: Path, images: EncodedImages, form: Mapping[str, int], threads: 
             array[row] = image_CHW
         for each in arrays:
             each.flush()
+    about = {"class_names": images.class_names, "parts": [part for rows in images.rows().values() for part in rows]}
+    (into / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
 def _in_blocks(

@@ -6,14 +6,13 @@ then a part of them is held out for testing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from evaluators.data.datasets import Dataset
-from evaluators.data.encoded import FORMATS, PARTS, EncodedImage, EncodedImages, decoded, image_options
+from evaluators.data.encoded import FORMATS, PARTS, EncodedImage, EncodedImages, decoded, image_options, state_of
 from nas.errors import DataError
 from nas.files import expanded
 
@@ -21,11 +20,24 @@ from nas.files import expanded
 def load_folder(argument: str) -> Dataset:
     """The data of ``folder:DIR[:size=S,channels=C]``; argument: after "folder:", see :func:`.encoded.decoded`."""
     name, options = image_options(argument, "folder", "folder:DIR:size=128,channels=3")
-    return decoded(scan(expanded(name).absolute()), options)
+    path = expanded(name).absolute()
+    classes, files = scan(path)
+    labels = {part: np.array([label for _, label in found]) for part, found in files.items()}
+
+    def read(part: str) -> Iterator[EncodedImage]:
+        return (EncodedImage(name=str(file), content=file) for file, _ in files[part])
+
+    state = state_of(f"{path} {classes}", {part: [file for file, _ in found] for part, found in files.items()})
+    return decoded(
+        f"folder:{path}", state, options, lambda: EncodedImages(class_names=classes, labels=labels, read=read)
+    )
 
 
-def scan(path: Path) -> EncodedImages:
-    """The image files below a folder, sorted by path. Raises DataError unless there are folders of classes."""
+def scan(path: Path) -> tuple[tuple[str, ...], dict[str, tuple[tuple[Path, int], ...]]]:
+    """Names of the classes, and by part the image files with the numbers of their classes, sorted by path.
+
+    Raises DataError unless there are folders of classes.
+    """
     if not path.is_dir():
         present = "a file" if path.exists() else "nothing there"
         raise DataError(f"folder data must be a folder, folder:DIR. Got {str(path)!r}, {present}. Check the path.")
@@ -54,27 +66,7 @@ def scan(path: Path) -> EncodedImages:
             f"Every folder of a class must have {', '.join(FORMATS)} files. Got none in {empty}: remove the "
             "folder, or convert its images."
         )
-
-    def read(part: str) -> Iterator[EncodedImage]:
-        return (EncodedImage(name=str(file), content=file) for file, _ in files[part])
-
-    labels = {part: np.array([label for _, label in found]) for part, found in files.items()}
-    return EncodedImages(
-        name=f"folder:{path}", class_names=tuple(classes), labels=labels, read=read, state=_state(path, files)
-    )
-
-
-def _state(path: Path, files: Mapping[str, Sequence[tuple[Path, int]]]) -> str:
-    """A hash of names, sizes and times of all files."""
-    digest = sha256(str(path).encode())
-    for part, found in files.items():
-        for file, label in found:
-            try:
-                stat = file.stat()
-            except OSError as error:  # such as a broken link
-                raise EncodedImage(name=str(file), content=file).unreadable(error) from error
-            digest.update(f"{part} {file} {label} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    return tuple(classes), files
 
 
 def _folders(root: Path) -> list[str]:

@@ -6,22 +6,21 @@ streams; nothing is extracted.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from evaluators.data.datasets import Dataset
-from evaluators.data.encoded import FORMATS, EncodedImage, EncodedImages, decoded, image_options
+from evaluators.data.encoded import FORMATS, EncodedImage, EncodedImages, decoded, image_options, state_of
 from evaluators.data.tables import numbered_classes, parts_of_folder
 from nas.errors import DataError, one_line
 from nas.files import expanded
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 LABEL = ".cls"
+_MOST_DIGITS = 9
 
 
 def load_shards(argument: str) -> Dataset:
@@ -29,18 +28,18 @@ def load_shards(argument: str) -> Dataset:
     name, options = image_options(argument, "webdataset", "webdataset:DIR:size=128,channels=3")
     path = expanded(name).absolute()
     shards = parts_of_folder(path, *ENDINGS)
-    values = {part: np.array([label for _, label, _ in _examples(files)]) for part, files in shards.items()}
-    if all(value.isdigit() for each in values.values() for value in each.tolist()):
-        values = {part: each.astype(np.int64) for part, each in values.items()}
-    class_names, labels = numbered_classes(values, (), LABEL)
 
     def read(part: str) -> Iterator[EncodedImage]:
         return (EncodedImage(name=place, content=content) for place, _, content in _examples(shards[part]))
 
-    images = EncodedImages(
-        name=f"webdataset:{path}", class_names=class_names, labels=labels, read=read, state=_state(path, shards)
-    )
-    return decoded(images, options)
+    def scan() -> EncodedImages:
+        texts = {part: [label for _, label, _ in _examples(files)] for part, files in shards.items()}
+        numbers = all(text.isdecimal() and len(text) <= _MOST_DIGITS for each in texts.values() for text in each)
+        values = {part: np.array(each, np.int64 if numbers else np.str_) for part, each in texts.items()}
+        class_names, labels = numbered_classes(values, (), LABEL)
+        return EncodedImages(class_names=class_names, labels=labels, read=read)
+
+    return decoded(f"webdataset:{path}", state_of(str(path), shards), options, scan)
 
 
 def _examples(shards: Sequence[Path]) -> Iterator[tuple[str, str, bytes]]:
@@ -82,12 +81,3 @@ def _example(files: Mapping[str, bytes], place: str) -> tuple[str, str, bytes]:
         return place, files[LABEL].decode("utf-8").strip(), image
     except UnicodeDecodeError as error:
         raise DataError(f"A class must be a number or text in UTF-8. Got {files[LABEL]!r:.60} in {place}.") from error
-
-
-def _state(path: Path, shards: Mapping[str, Sequence[Path]]) -> str:
-    digest = sha256(str(path).encode())
-    for part, files in shards.items():
-        for file in files:
-            stat = os.stat(file)
-            digest.update(f"{part} {file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -6,18 +6,17 @@ Shape suffix: N examples.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from evaluators.data.arrays import some
 from evaluators.data.datasets import Dataset
-from evaluators.data.encoded import PARTS, EncodedImage, EncodedImages, decoded, image_options
+from evaluators.data.encoded import PARTS, EncodedImage, EncodedImages, decoded, image_options, state_of
 from nas.errors import DataError, one_line
 from nas.files import expanded
 
@@ -27,6 +26,7 @@ LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label", "target")
 
 _PART_NAMES = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _BATCH_ROWS = 256
+_LARGEST_LABEL = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,12 @@ class Table:
     """The rows of one part.
 
     types: the Arrow types of its columns by name. classes: names of the classes by column, where the table has them.
-    read: batches of the values of a column. files: on which it lies.
+    read: batches of the values of a column.
     """
 
     types: Mapping[str, Any]
     classes: Mapping[str, Sequence[str]]
     read: Callable[[str], Iterator[Any]]
-    files: Sequence[Path]
 
 
 def load_parquet(argument: str) -> Dataset:
@@ -69,8 +68,9 @@ def load_parquet(argument: str) -> Dataset:
     except ImportError as error:
         raise DataError("parquet data need pyarrow: pip install 'anytime-nas[parquet]'.") from error
     try:
-        tables = {part: _parquet_table(files) for part, files in parts_of_folder(path, ".parquet").items()}
-        return decoded(_images(f"parquet:{path}", tables, options), options)
+        files = parts_of_folder(path, ".parquet")
+        tables = {part: _parquet_table(of_part) for part, of_part in files.items()}
+        return _decoded(f"parquet:{path}", tables, files, options)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} must be a whole parquet file, or a folder of them. Got {one_line(error)}.") from error
 
@@ -104,9 +104,13 @@ def load_hugging_face(argument: str) -> Dataset:
     datasets.disable_progress_bars()
     try:
         if folder.is_dir() and {"dataset_dict.json", "state.json"} & {file.name for file in folder.iterdir()}:
+            if "config" in options:
+                raise DataError(f"A folder of save_to_disk has no configurations. Got config={options['config']}.")
             found = datasets.load_from_disk(str(folder))
         else:
             found = datasets.load_dataset(str(folder) if folder.is_dir() else name, options.get("config"))
+    except DataError:
+        raise
     except Exception as error:  # the library has many errors, of which some only hold a traceback
         raise DataError(
             f"hf:{name} must be in the cache of Hugging Face, or its download must succeed. "
@@ -116,53 +120,64 @@ def load_hugging_face(argument: str) -> Dataset:
         if shown:
             datasets.enable_progress_bars()
     splits = dict(found) if isinstance(found, dict) else {"all": found}
-    parts = _named_parts({name: split for name, split in splits.items() if "unsupervised" not in name}, f"hf:{name}")
-    tables = {part: _hugging_face_table(split) for part, split in parts.items()}
-    return decoded(_images(f"hf:{folder if folder.is_dir() else name}", tables, options), options)
+    named: dict[str, Any] = {}
+    for split, rows in splits.items():
+        if (part := _PART_NAMES.get(split, split)) in named:
+            raise DataError(
+                f"hf:{name} must have one split for each part. Got several for {part}: {', '.join(splits)}."
+            )
+        named[part] = rows
+    parts = _checked_parts(named, f"hf:{name}")
+    tables = {part: _hugging_face_table(rows) for part, rows in parts.items()}
+    files = {part: [Path(file["filename"]) for file in rows.cache_files] for part, rows in parts.items()}
+    return _decoded(f"hf:{folder if folder.is_dir() else name}", tables, files, options)
 
 
 def parts_of_folder(path: Path, *suffixes: str) -> dict[str, list[Path]]:
-    """Files of a folder by part: by the first word of their names, or by the name of their folder. A file: all."""
+    """Files by part: by the first word of their names, or by the nearest folder that names a part. A file: all.
+
+    Raises DataError if there are no files, or no training and test part.
+    """
     if path.is_file():
         return {"all": [path]}
     if not path.is_dir():
         raise DataError(f"The data must be a file or a folder. Got {str(path)!r}, nothing there. Check the path.")
-    files = [file for file in sorted(path.rglob("*")) if file.name.endswith(suffixes) and file.is_file()]
+    files = [file for file in sorted(path.rglob("*")) if file.name.lower().endswith(suffixes) and file.is_file()]
     if not files:
         raise DataError(f"{path} must hold {' or '.join(suffixes)} files. Got none.")
     named: dict[str, list[Path]] = {}
     for file in files:
-        words = re.split(r"[^a-z]+", file.name.lower())[0], file.parent.name.lower()
-        part = next((word for word in words if word in _PART_NAMES), "all")
-        named.setdefault(part, []).append(file)
-    return _named_parts(named, str(path))
+        folders = [each.lower() for each in reversed(file.relative_to(path).parts[:-1])]
+        words = re.split(r"[^a-z]+", file.name.lower())[0], *folders
+        named.setdefault(next((_PART_NAMES[word] for word in words if word in _PART_NAMES), "other"), []).append(file)
+    return _checked_parts(named, str(path))
 
 
-def _named_parts(named: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Parts by our names. Without a test part, validation images test; with one part, a part is held out.
+def _checked_parts(named: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The parts of a data set. Without a test part, validation images test; of a single part, some are held out.
 
-    >>> _named_parts({"train": 1, "validation": 2}, ""), _named_parts({"train": 1}, "")
+    >>> _checked_parts({"train": 1, "val": 2}, ""), _checked_parts({"train": 1}, "")
     ({'train': 1, 'test': 2}, {'all': 1})
     """
-    parts = {_PART_NAMES.get(name, name): value for name, value in named.items()}
-    if len(parts) == 1:
-        return {"all": next(iter(parts.values()))}
-    if set(parts) == {"train", "val"}:
-        return {"train": parts["train"], "test": parts["val"]}
-    if not {"train", "test"} <= set(parts) <= set(PARTS):
+    if len(named) == 1:
+        return {"all": next(iter(named.values()))}
+    if set(named) == {"train", "val"}:
+        return {"train": named["train"], "test": named["val"]}
+    if not {"train", "test"} <= set(named) <= set(PARTS):
         raise DataError(
-            f"{place} must have the parts train and test, and perhaps validation. Got {', '.join(sorted(named))}."
+            f"{place} must have the parts train and test, and perhaps validation. Got {', '.join(sorted(named))}: "
+            "leave the others out, for example in a copy."
         )
-    return {part: parts[part] for part in PARTS if part in parts}
+    return {part: named[part] for part in PARTS if part in named}
 
 
 def _parquet_table(files: Sequence[Path]) -> Table:
     import pyarrow.parquet as pq
 
-    schema = pq.read_schema(files[0])
-    for file in files[1:]:
-        if not pq.read_schema(file).equals(schema):
-            raise DataError(f"The files of a part must have equal columns. Got others in {file}.")
+    schemas = [pq.read_schema(file) for file in files]
+    for file, schema in zip(files, schemas):
+        if not schema.equals(schemas[0]) or _class_names(schema) != _class_names(schemas[0]):
+            raise DataError(f"The files of a part must have equal columns and classes. Got others in {file}.")
 
     def read(column: str) -> Iterator[Any]:
         for file in files:
@@ -170,12 +185,18 @@ def _parquet_table(files: Sequence[Path]) -> Table:
                 for batch in opened.iter_batches(_BATCH_ROWS, columns=[column]):
                     yield batch.column(0)
 
+    types = {field.name: field.type for field in schemas[0]}
+    return Table(types=types, classes=_class_names(schemas[0]), read=read)
+
+
+def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    """Names of the classes by column, as Hugging Face notes them in a parquet file."""
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    classes = {
-        name: feature["names"] for name, feature in features.items() if isinstance(feature, dict) and "names" in feature
+    return {
+        name: tuple(feature["names"])
+        for name, feature in features.items()
+        if isinstance(feature, dict) and "names" in feature
     }
-    types = {field.name: field.type for field in schema}
-    return Table(types=types, classes=classes, read=read, files=files)
 
 
 def _hugging_face_table(split: Any) -> Table:
@@ -189,16 +210,17 @@ def _hugging_face_table(split: Any) -> Table:
         for batch in split.select_columns([column]).with_format("arrow").iter(_BATCH_ROWS):
             yield batch.column(0).combine_chunks()
 
-    schema = split.features.arrow_schema
     return Table(
-        types={field.name: field.type for field in schema},
-        classes={name: feature.names for name, feature in split.features.items() if hasattr(feature, "names")},
+        types={field.name: field.type for field in split.features.arrow_schema},
+        classes={name: tuple(each.names) for name, each in split.features.items() if hasattr(each, "names")},
         read=read,
-        files=[Path(file["filename"]) for file in split.cache_files],
     )
 
 
-def _images(name: str, tables: Mapping[str, Table], options: Mapping[str, Any]) -> EncodedImages:
+def _decoded(
+    name: str, tables: Mapping[str, Table], files: Mapping[str, Sequence[Path]], options: Mapping[str, Any]
+) -> Dataset:
+    """The data of tables. files: on which the parts lie."""
     first = next(iter(tables.values()))
     image = _column(first, options.get("image"), "image", IMAGE_COLUMNS, name)
     label = _column(first, options.get("label"), "label", LABEL_COLUMNS, name)
@@ -206,26 +228,27 @@ def _images(name: str, tables: Mapping[str, Table], options: Mapping[str, Any]) 
         for column in (image, label):
             if column not in table.types:
                 raise DataError(f"Every part of {name} must have the column {column}. Got {part} without it.")
+        if table.classes.get(label, ()) != first.classes.get(label, ()):
+            raise DataError(f"All parts of {name} must have the same classes in one order. Got others in {part}.")
     _check_image_type(first.types[image], image, name)
-    values = {part: _values(table, label, name) for part, table in tables.items()}
-    names, labels = numbered_classes(values, first.classes.get(label, ()), label)
 
     def read(part: str) -> Iterator[EncodedImage]:
-        row = 0
-        for batch in tables[part].read(image):
-            for content in _contents(batch, tables[part].files):
-                if content is None:
-                    raise DataError(f"Every row of {name} must have an image. Got none in row {row} of {part}.")
-                yield EncodedImage(name=f"Row {row} of {part} in {name}", content=content)
-                row += 1
+        contents = (each for batch in tables[part].read(image) for each in batch.to_pylist())
+        for row, value in enumerate(contents):
+            content = value["bytes"] if isinstance(value, dict) else value
+            if content is None:
+                raise DataError(
+                    f"Every row of {name} must have the bytes of an image. Got none in row {row} of {part}: embed the "
+                    "images, or use folder:DIR."
+                )
+            yield EncodedImage(name=f"Row {row} of {part} in {name}", content=content)
 
-    state = sha256(f"{name} {image} {label}".encode())
-    for part, table in tables.items():
-        state.update(part.encode() + labels[part].tobytes())
-        for file in table.files:
-            stat = os.stat(file)
-            state.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return EncodedImages(name=name, class_names=names, labels=labels, read=read, state=state.hexdigest())
+    def scan() -> EncodedImages:
+        values = {part: _values(table, label, name) for part, table in tables.items()}
+        names, labels = numbered_classes(values, first.classes.get(label, ()), label)
+        return EncodedImages(class_names=names, labels=labels, read=read)
+
+    return decoded(name, state_of(f"{name} {image} {label}", files), options, scan)
 
 
 def _column(table: Table, named: str | None, what: str, usual: Sequence[str], place: str) -> str:
@@ -254,16 +277,6 @@ def _check_image_type(type_: Any, column: str, place: str) -> None:
         )
 
 
-def _contents(batch: Any, files: Sequence[Path]) -> Iterator[bytes | Path | None]:
-    """The encoded images of a batch. A path without bytes is relative to the table's folder."""
-    for value in batch.to_pylist():
-        if isinstance(value, dict):
-            path = value.get("path")
-            yield value["bytes"] if value["bytes"] or not path else files[0].parent / path
-        else:
-            yield value
-
-
 def _values(table: Table, column: str, place: str) -> np.ndarray:
     import pyarrow.types as types
 
@@ -273,26 +286,59 @@ def _values(table: Table, column: str, place: str) -> np.ndarray:
             f"Every image must have one class; several labels of an image are not supported. "
             f"Got lists in the column {column} of {place}."
         )
-    if not (types.is_integer(type_) or types.is_string(type_) or types.is_large_string(type_)):
-        raise DataError(f"Labels must be whole numbers or text. Got {type_} in the column {column} of {place}.")
     read = [cast(Any, batch) for batch in table.read(column)]
+    if types.is_dictionary(type_):
+        read, type_ = [batch.dictionary_decode() for batch in read], type_.value_type
+    if not (types.is_integer(type_) or types.is_boolean(type_) or _is_text(type_)):
+        raise DataError(f"Labels must be whole numbers or text. Got {type_} in the column {column} of {place}.")
     if any(batch.null_count for batch in read):
         raise DataError(f"Every image must have a class. Got rows without one in the column {column} of {place}.")
-    return np.concatenate([batch.to_numpy(zero_copy_only=False) for batch in read])
+    dtype: Any = np.str_ if _is_text(type_) else None
+    return np.concatenate([np.empty(0, dtype or np.int8), *(np.asarray(batch.to_pylist(), dtype) for batch in read)])
+
+
+def _is_text(type_: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(type_) or types.is_large_string(type_))
 
 
 def numbered_classes(
     values: Mapping[str, np.ndarray], names: Sequence[str], column: str
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Names of the classes, and labels by part. Text is numbered in its order."""
+    """Names of the classes, and labels by part. Text is numbered in its order; names without images are left out.
+
+    Parameters
+    ----------
+    values
+        Numbers or text by part, the training part first.
+    names
+        Of the classes with these numbers; empty: none are known.
+    column
+        Of the labels, for messages.
+
+    Raises
+    ------
+    DataError
+        If a part is empty, parts have labels of different kinds, or a class has no training images.
+    """
+    if empty := [part for part, each in values.items() if not len(each)]:
+        raise DataError(f"Every part must have examples. Got none in {empty[0]}.")
     first = next(iter(values.values()))
-    if first.dtype.kind in "iu":
-        labels = {part: each.astype(np.int64) for part, each in values.items()}
-        if any((each < 0).any() for each in labels.values()):
-            raise DataError(f"Every image must have a class. Got negative labels in the column {column}.")
-        return tuple(names), labels
-    texts = np.unique(first.astype(str))
+    if len({each.dtype.kind == "U" for each in values.values()}) > 1:
+        raise DataError(f"Labels must be numbers in all parts, or text in all. Got both in the column {column}.")
+    is_text = first.dtype.kind == "U"
+    if not is_text and any(each.min() < 0 or each.max() >= _LARGEST_LABEL for each in values.values()):
+        raise DataError(f"Labels must be 0..K-1. Got {some(first)} in the column {column}: number the classes.")
+    if not is_text and not names:
+        return (), {part: each.astype(np.int64) for part, each in values.items()}
+    known = np.unique(first)
     for part, each in values.items():
-        if (unknown := np.setdiff1d(each.astype(str), texts)).size:
-            raise DataError(f"Every class must have training images. Got the class {str(unknown[0])!r} only in {part}.")
-    return tuple(map(str, texts)), {part: np.searchsorted(texts, each.astype(str)) for part, each in values.items()}
+        if (unknown := np.setdiff1d(each, known)).size:
+            raise DataError(
+                f"Every class must have training images. Got the class {unknown[0].item()!r} only in {part}."
+            )
+    if not is_text and known[-1] >= len(names):
+        raise DataError(f"Labels must be 0..{len(names) - 1}, as there are {len(names)} names. Got {some(known)}.")
+    labels = {part: np.searchsorted(known, each).astype(np.int64) for part, each in values.items()}
+    return tuple(str(each) if is_text else names[each] for each in known.tolist()), labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,6 +10,7 @@ import typer
 
 from nas.cli.app import Quiet, Store, Study, app
 from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
+from nas.cli.stopping import on_stop
 from nas.config import STORE, TrainingSettings
 from nas.errors import UserError
 from nas.evaluation.controllers import ControllerSettings
@@ -156,15 +156,12 @@ def train(
 
 
 def _with_progress(work: Callable[[Any], R], quiet: bool, *, stopped: str = "Nothing was saved.") -> R:
-    """Return the result of work under a progress bar; exit with status 130 on Ctrl-C."""
+    """Return the result of work under a progress bar. stopped: what the program says after a stop."""
     from nas.progress import Live
 
-    try:
-        with Live(lines=not quiet) as progress:
-            return work(progress)
-    except KeyboardInterrupt:
-        print(f"\nStopped. {stopped}", file=sys.stderr)
-        sys.exit(130)
+    on_stop(lambda: stopped)
+    with Live(lines=not quiet) as progress:
+        return work(progress)
 
 
 def _check_targets(folder: Path, *, csv: Path | None, plot: Path | None) -> None:

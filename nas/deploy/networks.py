@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from nas.plugins import trust_named
 from nas.representation.architecture import Architecture
 from results.reading.stored_networks import StoredNetwork
 from results.store import Store
+
+OF_DATA = ("layout", "hierarchy", "validation")
+"""Settings of training that change the data or their split."""
 
 
 def network_and_evaluator(
@@ -99,7 +103,8 @@ def evaluator_of_study(
     study
         Name of the study.
     changes
-        Settings in place of the study's; None: the study's. Data are compared with the study's unless they are changed.
+        Settings in place of the study's; None: the study's. Unless they name other data, the data are compared with the
+        study's.
     accept_plugin_change
         Use the evaluator and the data although their plug-ins have changed since the study.
 
@@ -115,12 +120,13 @@ def evaluator_of_study(
     config = Config.from_stored(study, settings)
     _check_plugins(config, settings, accept_changes=accept_plugin_change)
 
-    def load() -> Evaluator:
-        return local_evaluator(config)
-
-    if any(changes.get(name) is not None for name in ("data", "layout", "hierarchy", "validation")):
-        return config, load()
-    return config, checked_evaluator(load, config.data, DataIdentity.from_settings(stored))[0]
+    if changes.get("data") is not None:
+        return config, local_evaluator(config)
+    of_study = replace(config, **{name: getattr(Config.from_stored(study, stored), name) for name in OF_DATA})
+    evaluator, _ = checked_evaluator(
+        lambda: local_evaluator(of_study), of_study.data, DataIdentity.from_settings(stored)
+    )
+    return config, evaluator if of_study == config else local_evaluator(config)
 
 
 def local_evaluator(config: Config) -> Evaluator:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 import results
 from nas.config import STORE, Config, TrainingSettings, check_names, takes
 from nas.deploy.networks import check_task, evaluator_of_study, local_evaluator
-from nas.errors import UserError
+from nas.errors import UserError, one_line
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.jobs import Diverged, Job, Outcome
 from nas.evaluation.loading import absolute_data, check_device, trust_data
@@ -142,7 +142,8 @@ def train(
     epochs
         Passes over the training images. By default 20, and up to 60 for less than 25,000 images.
     weights
-        Start from the weights of this network: a key, a folder or a network of the same architecture.
+        Start from the weights of this network: a key (of the study, if it is named), a folder or a network. They must
+        have the same names and shapes.
     study
         Study of the key; needed if several studies have it.
     store
@@ -185,18 +186,22 @@ def train(
     if folder is not None:
         check_folder(folder)
     progress.show(State(stage="loading", done=0, total=1, trained=0))
-    subject = _Subject.of(network, study, results.open(store))
+    opened = results.open(store)
+    of_weights = study if isinstance(weights, str) and not is_folder(weights) else None
+    subject = _Subject.of(network, study, opened, needed=of_weights is None)
     with ExitStack() as stack:
         if data is not None and not isinstance(data, str):
             data = stack.enter_context(_written(data))
         config, evaluator = subject.evaluator(data, given, accept_plugin_change=accept_plugin_change)
+        if evaluator.free:
+            raise UserError(f"The evaluator {config.evaluator!r} looks results up and trains no networks: name --data.")
         train_images = evaluator.info().train_images
         architecture = subject.architecture(evaluator.info().task)
         check_task(architecture, evaluator)
         if config.training_rule and given.keys() & {"rule", "recipe"}:
             rule = parse_rule(config.training_rule)
             architecture = replace(architecture, training=replaced(architecture.training, rule))
-        start = subject.network if weights is None else _network(weights, results.open(store))
+        start = subject.network if weights is None else _network(weights, of_weights, opened)
         if start is not None:
             _check_start(start, architecture, evaluator, config)
         work = stack.enter_context(_work(folder))
@@ -216,6 +221,8 @@ def train(
             threads=config.threads or usable_cores(),
         )
         outcome = _evaluated(evaluator, job, progress)
+        if not outcome.saved:
+            raise UserError(f"The evaluator {config.evaluator!r} saves no networks. Use 'training'.")
         trained = AnytimeNetwork.load(work)
         if folder is not None:
             average = AnytimeNetwork.load(work, average=True) if (work / AVERAGE).exists() else None
@@ -238,17 +245,16 @@ class _Subject:
     network: AnytimeNetwork | None = None
 
     @staticmethod
-    def of(network: Any, study: str | None, store: Store) -> _Subject:
-        """The subject that the first argument of :func:`train` names."""
+    def of(network: Any, study: str | None, store: Store, *, needed: bool) -> _Subject:
+        """The subject that the first argument of :func:`train` names. needed: whether a study must be of its key."""
         if isinstance(network, str) and ".py:" in network:
             trust_named(network)
             network = load_plugin("nas.architectures", network)
         elif isinstance(network, str | Path):
-            if is_folder(network, study):
-                network = AnytimeNetwork.load(network)
-            else:
+            if not is_folder(network, study if needed else None):
                 return _Subject(store=store, candidate=store.find_candidate(str(network), study))
-        if study is not None:
+            network = AnytimeNetwork.load(network)
+        if study is not None and needed:
             raise UserError(f"Only a key has a study. Got {study=} for something else.")
         if isinstance(network, AnytimeNetwork):
             return _Subject(store=store, network=network)
@@ -277,7 +283,13 @@ class _Subject:
             return Architecture.from_json(self.store.architecture(self.candidate.candidate))
         built = self.network.architecture if self.network is not None else self.build
         if callable(built):
-            built = built(task)
+            try:
+                built = built(task)
+            except Exception as error:  # of the user's function
+                raise UserError(
+                    f"A function that builds an architecture must accept a task. It raised {type(error).__name__}: "
+                    f"{one_line(error)}."
+                ) from error
         if not isinstance(built, Architecture):
             raise UserError(
                 "network must be a key, a folder, a network, an architecture, or a function of the task that builds "
@@ -286,9 +298,11 @@ class _Subject:
         return built
 
 
-def _network(weights: str | Path | AnytimeNetwork, store: Store) -> AnytimeNetwork:
-    """The network that starting weights are of."""
-    return weights if isinstance(weights, AnytimeNetwork) else load(weights, store=store.url)
+def _network(weights: str | Path | AnytimeNetwork, study: str | None, store: Store) -> AnytimeNetwork:
+    """The network that starting weights are of. study: of a key."""
+    if not isinstance(weights, str | Path | AnytimeNetwork):
+        raise UserError(f"weights must be a key, a folder or a network. Got {weights!r:.200}.")
+    return weights if isinstance(weights, AnytimeNetwork) else load(weights, study=study, store=store.url)
 
 
 def _check_start(start: AnytimeNetwork, architecture: Architecture, evaluator: Evaluator, config: Config) -> None:
@@ -301,7 +315,7 @@ def _check_start(start: AnytimeNetwork, architecture: Architecture, evaluator: E
     own = {name: tensor.shape for name, tensor in start.state_dict().items()}
     needed = {name: tensor.shape for name, tensor in AnytimeNetwork(architecture).state_dict().items()}
     if own != needed:
-        raise UserError("Starting weights must be of the same operations and widths. Got those of another network.")
+        raise UserError("Starting weights must have the shapes of the network's weights. Got other ones.")
 
 
 @contextmanager

@@ -58,8 +58,8 @@ class DataInfo:
 
     @property
     def imbalance(self) -> str:
-        """A sentence if one class is so frequent that accuracies mislead; empty otherwise."""
-        if self.floor <= min(IMBALANCED, 3 / self.task.num_classes):
+        """A sentence if one class is so frequent that accuracies mislead; otherwise empty, also with coarse labels."""
+        if self.task.hierarchy or self.floor <= min(IMBALANCED, 3 / self.task.num_classes):
             return ""
         return (
             f"The classes are imbalanced: always the same answer scores {self.floor:.4f}, and accuracies are to be "

@@ -132,8 +132,10 @@ def _arrays(data: Any) -> dict[str, np.ndarray]:
     elif isinstance(data, tuple | list) and len(data) in (2, 4):
         found = dict(zip(PARTS, data))
     else:
+        hint = " Name data of Hugging Face as hf:NAME, or save them by save_to_disk."
         raise UserError(
-            f"data must be a specification, one or two Datasets, or 2 or 4 arrays. Got {type(data).__name__}."
+            "data must be a specification, one or two Datasets, or 2 or 4 arrays. "
+            f"Got {type(data).__name__}.{hint if hasattr(data, 'save_to_disk') else ''}"
         )
     present = {name: value for name, value in found.items() if value is not None}
     if not present.keys() >= set(PARTS[:2]):

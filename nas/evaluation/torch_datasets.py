@@ -11,6 +11,8 @@ from nas.errors import DataError, one_line
 
 READ_TWICE = 8
 """Number of images that are read twice, to find random transforms."""
+PILLOW_MODES = ("1", "L", "I", "I;16", "F", "RGB")
+"""Modes of Pillow whose numbers are brightness or colours."""
 
 
 def is_torch_dataset(value: Any) -> bool:
@@ -43,7 +45,8 @@ def torch_arrays(*parts: Any) -> dict[str, Any]:
 
 
 def _read(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+    torch = sys.modules["torch"]
+    if isinstance(data, torch.utils.data.IterableDataset) or not hasattr(data, "__len__"):
         raise DataError(
             f"The {name} must have a length and items by number. Got {type(data).__name__}: read its images into "
             "arrays."
@@ -84,11 +87,17 @@ def _item(data: Any, row: int, name: str) -> tuple[np.ndarray, int]:
             f"A class must be a whole number: several labels of an image, boxes, masks and numbers to predict are not "
             f"supported. Got {type(label).__name__} in item {row} of the {name}."
         )
-    if hasattr(image, "detach"):
-        image = image.detach().cpu().numpy()
+    if hasattr(image, "getbands") and image.mode not in PILLOW_MODES:  # a palette's numbers are no colours
+        raise DataError(
+            f"An image of Pillow must have a mode of {', '.join(PILLOW_MODES)}. Got {image.mode} in item {row} of the "
+            f'{name}: convert it in the transform, by image.convert("RGB").'
+        )
     try:
+        if hasattr(image, "detach"):
+            image = image.detach().cpu()
+            image = (image.float() if image.is_floating_point() else image).numpy()
         return np.asarray(image), int(label)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"An image must be a tensor, an array or an image of Pillow. Got {type(image).__name__} in item {row} of "
             f"the {name}: {one_line(error)}."

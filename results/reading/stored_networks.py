@@ -84,7 +84,7 @@ def find_network(
     training = connection.execute(query).first()
     if training is None:
         which = "" if repeat is None else f", {repeat=}"
-        raise StoreError(f"No weights of {key}{which} were kept. Train it again: nas train {key}.")
+        raise StoreError(f"No weights of {key}{which} were kept. Train it again: nas train {key} FOLDER.")
     found = StoredCandidate(study=names[0], candidate=training.candidate, realised=training.realised_key)
     return found, training.repeat, training.weights
 

@@ -138,10 +138,26 @@ class StudySession:
         if error is None:
             return self.finish("interrupted")
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        state = "failed" if isinstance(error, Exception) else "interrupted"
         with suppress(StoreError):  # the first error is raised
-            self._connection.abandon()  # a signal may have come between the begin of a transaction and its body
-            self.finish("failed" if isinstance(error, Exception) else "interrupted", reason)
+            try:
+                self._connection.abandon()  # a signal may have come between the begin of a transaction and its body
+                self.finish(state, reason)
+            except StoreError:  # whatever a signal has interrupted may leave a connection unusable
+                self._finish_anew(state, reason)
         return None
+
+    def _finish_anew(self, state: str, reason: str) -> None:
+        """Record the end through a new connection to a file, whose lock this process holds. Raises StoreError."""
+        with suppress(sa.exc.SQLAlchemyError):
+            self._connection.close()
+        if self._location.file is not None:
+            with (
+                connections.clear_errors(self._location),
+                connections.engine(self._location, writing=True).begin() as connection,
+            ):
+                values = {"state": state, "reason": reason, "activity": None}
+                connection.execute(sa.update(studies).where(studies.c.id == self._number).values(values))
 
     @cached_property
     def log(self) -> Path:

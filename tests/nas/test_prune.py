@@ -53,7 +53,9 @@ def test_results_stay_and_the_front_keeps_its_networks(folder, cli):
     for name in ("candidates", "points", "study"):
         assert after[name].equals(before[name])
     for key in found.keys:
-        with pytest.raises(results.StoreError, match=f"No weights of {key} were kept. Train it again: nas train {key}"):
+        with pytest.raises(
+            results.StoreError, match=f"No weights of {key} were kept. Train it again: nas train {key} FOLDER"
+        ):
             nas.load(key, store=url)
     assert nas.load(store.best("toy").key, store=url).macs
     assert cli("prune", "toy", "--store", url)[1].startswith("Nothing to delete: the front and the best candidate keep")

@@ -350,3 +350,25 @@ def test_a_signal_between_the_begin_of_a_transaction_and_its_body_leaves_an_inte
         with writer.transaction():
             pytest.fail("the signal did not arrive")
     assert store.studies().state.tolist() == ["interrupted"]
+
+
+def test_an_end_is_recorded_although_the_connection_is_unusable(tmp_path, monkeypatch):
+    """As after a signal in the middle of the database's driver."""
+    store = results.open(tmp_path / "nas.db")
+    writer = store.writer("s", {})
+    row = {"key": "abcd1234", "space": "residual", "generation": 0, "status": "queued"}
+    monkeypatch.setattr(writer, "finish", _refuse)
+
+    def interrupted():
+        with writer, writer.transaction():
+            writer.add_candidates([row])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert store.ending("s") == ("interrupted", "KeyboardInterrupt")
+    assert store.candidates("s").empty
+
+
+def _refuse(*_):
+    raise results.StoreError("This connection cannot be used.")

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from evaluators.data.encoded import cache_root
 from evaluators.data.loading import ENCODED, load
 from nas.config.naming import IMAGE_FILES
 from nas.errors import DataError
@@ -133,6 +134,99 @@ def test_a_cache_is_used_again_until_the_file_changes(tmp_path: Path, monkeypatc
     assert load(spec).fingerprint != first.fingerprint
 
 
+def _renamed(examples: Examples, names: tuple[str, ...]) -> pa.Table:
+    feature = {"names": list(names), "_type": "ClassLabel"}
+    described = json.dumps({"info": {"features": {"label": feature}}})
+    return _table(examples).replace_schema_metadata({"huggingface": described})
+
+
+@pytest.mark.parametrize("files", [("train", "test"), ("train-0", "train-1")])
+def test_other_orders_of_classes_are_refused(tmp_path: Path, files: tuple[str, str]) -> None:
+    for name in ("train", "test"):
+        pq.write_table(_renamed(PARTS[name], NAMES), tmp_path / f"{name}.parquet")
+    (tmp_path / "train.parquet").rename(tmp_path / "train-0.parquet")
+    pq.write_table(_renamed(PARTS["test"], NAMES[::-1]), tmp_path / f"{files[1]}.parquet")
+    with pytest.raises(DataError, match=r"same classes in one order. Got others in test|equal columns and classes"):
+        load(f"parquet:{tmp_path}")
+
+
+def test_names_without_images_are_left_out(tmp_path: Path) -> None:
+    shifted = [(content, 2 * label) for content, label in PARTS["train"]]
+    pq.write_table(_renamed(shifted, ("cat", "cow", "dog")), tmp_path / "all.parquet")
+    data = load(f"parquet:{tmp_path}/all.parquet")
+    assert data.class_names == NAMES
+    assert data.num_classes == 2
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [False, True]])
+def test_categories_and_truth_values(tmp_path: Path, labels: list) -> None:
+    column = pa.array([labels[y] for _, y in PARTS["train"]])
+    column = column if labels[0] is False else column.dictionary_encode()
+    table = _table(PARTS["train"], metadata=False).set_column(1, "label", column)
+    pq.write_table(table, tmp_path / "lr=3.parquet")
+    data = load(f"parquet:{tmp_path}/lr=3.parquet")
+    assert data.class_names == (NAMES if labels[0] else ())
+    assert sorted(np.concatenate([data.y_train, data.y_test])) == sorted(y for _, y in PARTS["train"])
+
+
+def test_parts_in_folders_of_any_depth(tmp_path: Path) -> None:
+    for part, examples in PARTS.items():
+        (tmp_path / part / "2024").mkdir(parents=True)
+        pq.write_table(_table(examples), tmp_path / part / "2024" / "A.PARQUET")
+    data = load(f"parquet:{tmp_path}")
+    assert (len(data.y_train), len(data.y_test)) == (12, 6)
+
+
+def test_two_names_of_one_part_are_one_part(tmp_path: Path) -> None:
+    for name, examples in {"train-0": "train", "training-1": "train", "test": "test"}.items():
+        pq.write_table(_table(PARTS[examples]), tmp_path / f"{name}.parquet")
+    assert len(load(f"parquet:{tmp_path}").y_train) == 24
+    pq.write_table(_table(PARTS["test"]), tmp_path / "extra.parquet")
+    with pytest.raises(DataError, match="Got other, test, train: leave the others out"):
+        load(f"parquet:{tmp_path}")
+
+
+def test_two_splits_of_one_part(tmp_path: Path) -> None:
+    split = datasets.Dataset.from_dict({"image": [b""], "label": [0]})
+    datasets.DatasetDict({"train": split, "val": split, "validation": split}).save_to_disk(tmp_path / "two")
+    with pytest.raises(DataError, match=r"one split for each part. Got several for val: train, val, validation"):
+        load(f"hf:{tmp_path}/two")
+    with pytest.raises(DataError, match=r"has no configurations. Got config=other"):
+        load(f"hf:{tmp_path}/two:config=other")
+
+
+def test_labels_of_two_kinds(tmp_path: Path) -> None:
+    pq.write_table(_table(PARTS["train"], metadata=False), tmp_path / "train.parquet")
+    pq.write_table(_table(PARTS["test"], metadata=False, text=True), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=r"Labels must be numbers in all parts, or text in all. Got both"):
+        load(f"parquet:{tmp_path}")
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "webdataset", "hf"])
+def test_a_name_is_needed(kind: str) -> None:
+    with pytest.raises(DataError, match=f"{kind} data need a name, such as {kind}:.* Got none"):
+        load(f"{kind}:")
+
+
+def test_archives_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = _webdataset(tmp_path / "pets")
+    first = load(spec)
+    monkeypatch.setattr("evaluators.data.shards._examples", None)
+    assert load(spec).fingerprint == first.fingerprint
+    assert load(spec).class_names == NAMES
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
+    spec = _webdataset(tmp_path / "pets")
+    load(spec)
+    (cache,) = cache_root().glob("pets-*[0-9a-f]")
+    left = cache.with_name(f".{cache.name}-left")
+    left.mkdir()
+    (cache / "about.json").unlink()
+    load(spec)
+    assert not left.exists()
+
+
 def test_validation_tests_without_a_test_part(tmp_path: Path) -> None:
     for part in ("train", "validation"):
         pq.write_table(_table(PARTS["train"]), tmp_path / f"{part}.parquet")
@@ -161,6 +255,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         "negative": good.set_column(1, "label", pa.array([-1, 1] * 6)),
         "text": good.set_column(0, "image", pa.array(["x.jpg"] * 12)),
         "empty": good.set_column(0, "image", pa.array([None] * 12, pa.binary())),
+        "rows": good.slice(0, 0),
         "broken": good.set_column(0, "image", pa.array([b"no image"] * 12)),
     }.items():
         pq.write_table(table, tmp_path / f"{name}.parquet")
@@ -174,9 +269,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("list.parquet", "several labels of an image are not supported"),
         ("float.parquet", "Labels must be whole numbers or text. Got double"),
         ("null.parquet", "Every image must have a class. Got rows without one"),
-        ("negative.parquet", "Got negative labels in the column label"),
+        ("negative.parquet", "Labels must be 0..K-1. Got -1, 1 in the column label"),
+        ("rows.parquet", "Every part must have examples. Got none in all"),
         ("text.parquet", "must hold encoded images: bytes, or bytes and path. Got string"),
-        ("empty.parquet", "must have an image. Got none in row 0 of all"),
+        ("empty.parquet", "must have the bytes of an image. Got none in row 0 of all: embed the images"),
         ("broken.parquet", "Row 0 of all in parquet:.* must be a whole image"),
         ("damaged.parquet", "must be a whole parquet file, or a folder of them"),
         ("names.parquet:color=3", "Unknown option of parquet 'color'"),
@@ -205,6 +301,17 @@ def test_incomplete_examples_of_shards(tmp_path: Path, files: dict[str, bytes], 
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     with pytest.raises(DataError, match=message):
+        load(f"webdataset:{tmp_path}")
+
+
+@pytest.mark.parametrize("label", ["²", "1" * 25])
+def test_odd_classes_of_shards_are_text(tmp_path: Path, label: str) -> None:
+    assert load(_webdataset(tmp_path / "pets", labels=(label, "dog"))).class_names == tuple(sorted((label, "dog")))
+
+
+def test_an_archive_without_examples(tmp_path: Path) -> None:
+    tarfile.open(tmp_path / "000.tar", "w").close()
+    with pytest.raises(DataError, match=r"Every part must have examples. Got none in all"):
         load(f"webdataset:{tmp_path}")
 
 

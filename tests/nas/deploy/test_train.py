@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import nas
+import results
 from evaluators.data import load_data
 from evaluators.training.evaluator import Training
-from nas.errors import UserError
+from nas.errors import EnvironmentFault, UserError
 from nas.evaluation.jobs import Job
 from nas.progress import Silent
 from nas.representation.elements import TrainingSpec
@@ -85,7 +88,7 @@ def test_training_on_starts_from_the_weights(tmp_path, study):
     assert named.points.accuracy.tolist() == same.points.accuracy.tolist()
     fresh = nas.train(SMALL, DATA, epochs=1, learning_rate=1e-12)
     assert fresh.points.accuracy.iloc[-1] < same.points.accuracy.iloc[-1]
-    with pytest.raises(UserError, match="must be of the same operations and widths"):
+    with pytest.raises(UserError, match="must have the shapes of the network's weights"):
         nas.train(
             sparse_resnext(2, 8, cardinality=2, levels=2, task=TASK),
             DATA,
@@ -156,6 +159,8 @@ def test_the_moving_average_is_saved(tmp_path):
         (SMALL, {"data": DATA, "rule": "causal", "epochs": 1}, "Results cannot be reused: .* rules like joint"),
         (SMALL, {"data": DATA, "learning_rate": 1e30, "epochs": 2}, "The loss became .* Use a smaller learning rate"),
         (lambda task: 3, {"data": DATA}, "a function of the task that builds one. Got 3"),
+        (lambda: SMALL, {"data": DATA}, "must accept a task. It raised TypeError: .* takes 0 positional"),
+        (SMALL, {"data": DATA, "weights": 3}, "weights must be a key, a folder or a network. Got 3"),
         (3, {"data": DATA}, "must be a key, a folder, a network, an architecture, .* Got 3"),
     ],
 )
@@ -171,6 +176,31 @@ def test_constructed_networks_do_not_start_from_weights():
         nas.train(lenet_3c1l(16, task=task), DATA.replace("size=8", "size=16"), epochs=1, weights=network)
 
 
+def test_changed_data_of_a_study_are_refused_with_other_validation_images(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (300, 8, 8), dtype=np.uint8), np.arange(300) % 3
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels)
+    study = nas.search(
+        f"npz:{tmp_path}/x.npz", study="x", space="slimmable", store=f"{tmp_path}/nas.db", max_macs=1e6, **TINY
+    )
+    key = study.best().key
+    assert nas.train(key, store=study.url, epochs=1, validation=0.4).outcome.epochs == 1
+    np.savez(tmp_path / "x.npz", x_train=255 - images, y_train=labels)
+    for settings in ({}, {"validation": 0.4}):
+        with pytest.raises(EnvironmentFault, match="The data of a study must stay the same"):
+            nas.train(key, store=study.url, epochs=1, **settings)
+    assert nas.train(key, f"npz:{tmp_path}/x.npz", store=study.url, epochs=1).outcome.epochs == 1
+
+
+def test_weights_of_a_key_in_several_studies(study):
+    key = study.best().key
+    nas.search(DATA, study="again", space="slimmable", store=study.url, max_macs=1e6, rule="joint", **TINY)
+    with pytest.raises(results.StoreError, match="Name the study"):
+        nas.train(SMALL, DATA, store=study.url, epochs=1, weights=key)
+    named = nas.train(key, study="s", store=study.url, epochs=1, weights=key, learning_rate=1e-12)
+    assert named.points.accuracy.iloc[-1] == pytest.approx(study.front().accuracy.max(), abs=0.05)
+
+
 def test_an_evaluator_without_weights(tmp_path, monkeypatch, in_process):
     study = nas.search(
         "nothing", study="t", store=f"{tmp_path}/nas.db", evaluator=toy(), space="slimmable", **TINY | {"device": "cpu"}
@@ -179,6 +209,23 @@ def test_an_evaluator_without_weights(tmp_path, monkeypatch, in_process):
     network = nas.AnytimeNetwork(nas.Architecture.from_json(study.store.architecture(key)))
     with pytest.raises(UserError, match="A training starts from weights if the evaluator allows it"):
         nas.train(key, store=study.url, weights=network, epochs=1)
+
+
+def test_an_evaluator_that_saves_no_networks(monkeypatch):
+    evaluate = Training.evaluate
+    monkeypatch.setattr(Training, "evaluate", lambda *arguments: replace(evaluate(*arguments), saved=False))
+    with pytest.raises(UserError, match=r"The evaluator 'training' saves no networks"):
+        nas.train(SMALL, DATA, epochs=1)
+
+
+def test_an_evaluator_that_looks_results_up(tmp_path, in_process):
+    settings = {"epochs": None, "final_epochs": None, "finalists": None}
+    study = nas.search(
+        "nothing", study="t", store=f"{tmp_path}/nas.db", evaluator=toy("Free"), space="slimmable", **TINY | settings
+    )
+    key = study.candidates().dropna(subset="fidelity").key.iloc[0]
+    with pytest.raises(UserError, match="looks results up and trains no networks"):
+        nas.train(key, store=study.url, epochs=1)
 
 
 def test_the_command(cli, tmp_path, study):

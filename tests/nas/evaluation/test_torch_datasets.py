@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -92,6 +93,16 @@ IMAGE = torch.zeros(3, 8, 8)
 def test_what_is_refused(data, message):
     with pytest.raises(DataError, match=message):
         DataInMemory.of(data)
+
+
+def test_half_precision():
+    arrays = DataInMemory.of(items((IMAGE.bfloat16(), 0), (IMAGE.bfloat16(), 1))).arrays
+    assert arrays["x_train"].dtype == np.float32
+
+
+def test_data_of_hugging_face():
+    with pytest.raises(UserError, match="Name data of Hugging Face as hf:NAME, or save them by save_to_disk"):
+        DataInMemory.of(datasets.Dataset.from_dict({"image": [1], "label": [0]}))
 
 
 def test_three_datasets():

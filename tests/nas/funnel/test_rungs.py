@@ -9,8 +9,8 @@ import pytest
 
 from nas.config import Config
 from nas.evaluation.jobs import Stage
-from nas.funnel import rungs
 from nas.funnel.rungs import measured_images, partial_stages, threads_for
+from nas.workers import machines
 
 
 @pytest.mark.parametrize(("trainings", "expected"), [(1, 8), (2, 4), (3, 2), (8, 1), (50, 1)])
@@ -30,8 +30,8 @@ def test_a_number_of_threads_that_the_user_names_is_kept(threads):
 
 
 def test_without_affinity_all_cores_count(monkeypatch):
-    monkeypatch.delattr(rungs.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(rungs.os, "cpu_count", lambda: None)
+    monkeypatch.delattr(machines.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(machines.os, "cpu_count", lambda: None)
     assert threads_for(Config(), 1) == 1
 
 
