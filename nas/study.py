@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,19 @@ if TYPE_CHECKING:
 def stored_architecture(store: Store, key: str) -> Architecture:
     """The architecture with this full key in a store. Raises results.StoreError if it has none."""
     return Architecture.from_json(store.architecture(key))
+
+
+_IN_NOTEBOOKS = (
+    "macs",
+    "params",
+    "accuracy",
+    "test_accuracy",
+    "latency_ms",
+    "candidate",
+    "level",
+    "space",
+    "reference",
+)
 
 
 class Study:
@@ -82,9 +96,15 @@ class Study:
 
     def _repr_html_(self) -> str:
         """For notebooks: how the study ended, its best candidate, and its front."""
-        from nas.reporting.console import study_html
-
-        return study_html(self)
+        ended, reason = self.store.ending(self.name)
+        lines = [f"Study {self.name!r}: {ended}. {reason or ''}".rstrip()]
+        if (best := self.store.best(self.name)) is not None:
+            lines.append(f"Best anytime accuracy {best.anytime_accuracy:.4f}: {best.key} ({best.space})")
+        front = self.front()
+        front = front[[name for name in _IN_NOTEBOOKS if name in front and front[name].notna().any()]]
+        formats = {"macs": "{:,.0f}".format, "params": "{:,.0f}".format}
+        table = front.to_html(index=False, border=0, max_rows=20, formatters=formats, float_format="{:.4f}".format)
+        return "<br>".join(map(escape, lines)) + ("" if front.empty else table)
 
     def front(
         self,

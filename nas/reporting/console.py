@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,11 +101,6 @@ def front_table(front: pd.DataFrame) -> str:
     """A front as text: MACs and parameters with separators, accuracies as fractions."""
     if front.empty:
         return "The front is empty: no operating point has been measured within these limits."
-    return _table(shown_front(front)) + (f"\n{MEAN_OF_LABELS}" if hierarchy_columns(front) else "")
-
-
-def shown_front(front: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a front that a reader needs."""
     columns = [c for c in FRONT_COLUMNS if c in front]
     columns[4:4] = hierarchy_columns(front)
     if front.latency_ms.notna().any():
@@ -124,7 +119,7 @@ def shown_front(front: pd.DataFrame) -> pd.DataFrame:
         front = front.assign(store=front.store.map(shown_store))
     if "data" in front:
         columns.append("data")
-    return front[columns]
+    return _table(front[columns]) + (f"\n{MEAN_OF_LABELS}" if hierarchy_columns(front) else "")
 
 
 def hierarchy_columns(points: pd.DataFrame) -> list[str]:
@@ -144,36 +139,13 @@ def own_measures(frame: pd.DataFrame, kind: str) -> list[str]:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    """A table as text."""
-    return frame.to_string(index=False, formatters=_formatters(frame), na_rep="–")
-
-
-def _formatters(frame: pd.DataFrame) -> dict[Any, Callable[..., str]]:
-    """Thousands separated, fractions with four digits, milliseconds with three."""
-    return {
+    """A table as text: thousands separated, fractions with four digits, milliseconds with three."""
+    formats = {
         name: _FORMATS.get(name, "{:.4f}").format
         for name in frame
         if name in _FORMATS or str(name).endswith("accuracy")
     }
-
-
-def study_html(study: Study) -> str:
-    """A study in a notebook: how it ended, its best candidate, and its front."""
-    from html import escape
-
-    ended, reason = study.store.ending(study.name)
-    lines = [f"Study {study.name!r}: {ended}. {reason or ''}".rstrip()]
-    if (best := study.store.best(study.name)) is not None:
-        lines.append(
-            f"Best anytime accuracy {best.anytime_accuracy:.4f}: {best.key} "
-            f"({best.space}{reference_mark(best.reference)}), fidelity {best.fidelity:g}"
-        )
-    front = study.front()
-    table = ""
-    if not front.empty:
-        shown = shown_front(front)
-        table = shown.to_html(index=False, border=0, formatters=_formatters(shown), na_rep="–", max_rows=SHOWN)
-    return "<br>".join(map(escape, lines)) + table
+    return frame.to_string(index=False, formatters=formats, na_rep="–")
 
 
 def select_text(choice: OperatingPointsResult, folder: Path) -> str:
