@@ -162,7 +162,7 @@ def _epochs(rows: pd.DataFrame, name: str, control: str) -> str:
     curves = rows.dropna(subset="curve").groupby(["name", "seed"]).curve.first()
     if not {name, control} <= set(curves.index.get_level_values("name")):
         return ""
-    curves = curves.str.split().map(lambda words: np.array(words, float))
+    curves = curves.astype(str).str.split().map(lambda words: np.array(words, float))
     seeds = curves[name].index.intersection(curves[control].index)
     found = [first_epoch(curves[name][seed], curves[control][seed][-1]) for seed in seeds]
     return f"{np.mean(found):.1f} ({len(found)} seeds)" if found else ""
