@@ -98,7 +98,7 @@ def draw(rows: pd.DataFrame, figure: Figure) -> None:
         cores = "one core" if threads == 1 else f"{threads} cores"
         axes.set_title(f"{NAMES.get(data, data)}, {minutes:g} minutes, {cores}", fontsize="medium")
     figure.axes[0].set_ylabel("test accuracy, %")
-    figure.axes[0].legend(frameon=False, loc="lower right")
+    figure.axes[-1].legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, loc="lower right")
 
 
 def _panel(axes: Axes, points: pd.DataFrame) -> None:
