@@ -50,6 +50,7 @@ _IN_NOTEBOOKS = (
     "space",
     "reference",
 )
+"""Columns of a front in a notebook, if they have values."""
 
 
 class Study:

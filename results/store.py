@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -258,18 +258,24 @@ class Store(StoreStudies, StoreFrames):
             row = study_row(connection, study)
         folder = study_folder.folder_of(self._location, study, row)
         study_folder.check_owner(folder, self._location, study, row.identity)
-        with study_lock(self._location, study):
+        with connections.clear_errors(self._location), self._alone(study) as connection:
             found = self.prunable(study)
-            with (
-                connections.clear_errors(self._location),
-                connections.engine(self._location, writing=True).begin() as connection,
-            ):
-                if self._location.file is None:
-                    acquire_advisory(connection, study)
+            with connection.begin():
                 forget_weights(connection, row.id, found.keys)
-            with connections.clear_errors(self._location):
-                remove(folder, found.keys)
+            remove(folder, found.keys)
         return found
+
+    @contextmanager
+    def _alone(self, study: str) -> Iterator[sa.Connection]:
+        """A connection for writing, while no other process writes the study. Raises StoreError if one does."""
+        with (
+            study_lock(self._location, study),
+            connections.engine(self._location, writing=True).connect() as connection,
+        ):
+            if self._location.file is None:
+                acquire_advisory(connection, study)
+                connection.commit()
+            yield connection
 
     def delete(self, study: str) -> None:
         """Delete a study's rows, then its files, unless its folder may belong to another study.
@@ -290,13 +296,7 @@ class Store(StoreStudies, StoreFrames):
             row = study_row(connection, study)
         number, folder = row.id, study_folder.folder_of(self._location, study, row)
         kept = study_folder.why_kept(folder, self._location, study, row)
-        with (
-            connections.clear_errors(self._location),
-            study_lock(self._location, study),
-            connections.engine(self._location, writing=True).begin() as connection,
-        ):
-            if self._location.file is None:
-                acquire_advisory(connection, study)
+        with connections.clear_errors(self._location), self._alone(study) as connection, connection.begin():
             delete_rows(connection, number)
         if kept:
             _log.warning("%s", kept)

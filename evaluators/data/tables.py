@@ -100,17 +100,16 @@ def load_hugging_face(argument: str) -> Dataset:
     except ImportError as error:
         raise DataError("hf data need the library datasets: pip install 'anytime-nas[hf]'.") from error
     folder = expanded(name).absolute()
+    saved = folder.is_dir() and any((folder / file).exists() for file in ("dataset_dict.json", "state.json"))
+    if saved and "config" in options:
+        raise DataError(f"A folder of save_to_disk has no configurations. Got config={options['config']}.")
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        if folder.is_dir() and {"dataset_dict.json", "state.json"} & {file.name for file in folder.iterdir()}:
-            if "config" in options:
-                raise DataError(f"A folder of save_to_disk has no configurations. Got config={options['config']}.")
+        if saved:
             found = datasets.load_from_disk(str(folder))
         else:
             found = datasets.load_dataset(str(folder) if folder.is_dir() else name, options.get("config"))
-    except DataError:
-        raise
     except Exception as error:  # the library has many errors, of which some only hold a traceback
         raise DataError(
             f"hf:{name} must be in the cache of Hugging Face, or its download must succeed. "
