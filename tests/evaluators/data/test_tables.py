@@ -171,8 +171,9 @@ def test_categories_and_truth_values(tmp_path: Path, labels: list) -> None:
 
 def test_parts_in_folders_of_any_depth(tmp_path: Path) -> None:
     for part, examples in PARTS.items():
-        (tmp_path / part / "2024").mkdir(parents=True)
-        pq.write_table(_table(examples), tmp_path / part / "2024" / "A.PARQUET")
+        folder = tmp_path / "test" / part / "2024"  # the nearest folder counts
+        folder.mkdir(parents=True)
+        pq.write_table(_table(examples), folder / "A.PARQUET")
     data = load(f"parquet:{tmp_path}")
     assert (len(data.y_train), len(data.y_test)) == (12, 6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -176,3 +177,10 @@ def test_imbalanced_classes_are_named(tmp_path, cli, rare, remark):
     status, out, err = cli("search", "--data", f"npz:{tmp_path}/rare.npz", "--space", "slimmable", "--dry-run")
     assert status == 0, err
     assert ("The classes are imbalanced: always the same answer scores" in out) is remark
+
+
+def test_frequent_coarse_labels_are_no_imbalance(tmp_path, cli):
+    (tmp_path / "parity.json").write_text(json.dumps({str(digit): digit % 2 for digit in range(10)}))
+    status, out, err = cli("search", "--space", "slimmable", "--hierarchy", "parity.json", "--dry-run")
+    assert status == 0, err
+    assert "imbalanced" not in out

@@ -73,9 +73,11 @@ IMAGE = torch.zeros(3, 8, 8)
     ("data", "message"),
     [
         (
-            type("Stream", (IterableDataset,), {"__iter__": iter})(),
+            type("Stream", (IterableDataset,), {"__iter__": iter, "__len__": lambda _: 3})(),
             "must have a length and items by number. Got Stream",
         ),
+        (Pictures(lambda image: image.quantize(4)), r"must have a mode of 1, L, .*RGB. Got P in item 0 .*convert"),
+        (Pictures(lambda image: image.convert("CMYK")), "Got CMYK in item 0"),
         (items(), "training Dataset must have examples. Got none"),
         (items(IMAGE), "must be an image and its class. Got Tensor in item 0"),
         (items((IMAGE, 0, 1)), "Got 3 values in item 0"),
