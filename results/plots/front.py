@@ -1,8 +1,7 @@
-"""Figures of a study, drawn without a display and without pyplot's global state."""
+"""Figure of a Pareto front: accuracy over cost, with the curves of all trained candidates."""
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -10,42 +9,22 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from results.errors import StoreError
 from results.front import Score
 from results.measures import BUILT_IN, Measure, check_cost
-from results.reading.curves import evenly
+from results.plots.style import COLOURS, ENDINGS, INK, MUTED, SHADE, STYLE, engineering, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from results.reading.curves import Curves
-
-MOST_LINES = 60
-"""Starts of generations that are drawn as lines."""
-ENDINGS = (".png", ".svg", ".pdf")
-
-INK, MUTED, GRID, _SHADE = "#1b1f24", "#6b7280", "#e7e9ec", "#f3f5f8"
-_COLOURS = ("#3f78b5", "#d9822b", "#3f9c6e", "#8c64b0", "#c2504d", "#5aa7b8", "#a07f3d", "#c86fa5")  # by space
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "anytime-nas",  # the same figure is the same file
-}
 
 
 def plot_front(
@@ -122,78 +101,13 @@ def front_figure(
         _frame(axes, rows, front, axis)
         if score is not None and score.cost == cost:
             _draw_budgets(axes, front, score, axis.unit)
-        colours = {space: _COLOURS[n % len(_COLOURS)] for n, space in enumerate(sorted(curves.candidates))}
+        colours = {space: COLOURS[n % len(COLOURS)] for n, space in enumerate(sorted(curves.candidates))}
         _draw_front(axes, front, cost, colours)
         _draw_curves(axes, curves, colours)
         if policies is not None and cost == "macs":
             _draw_policies(axes, policies)
         _draw_titles(axes, curves, front, drawn)
     return figure
-
-
-def progress_figure(trained: pd.DataFrame) -> Figure:
-    """The best anytime accuracy after each trained candidate, and the accuracy of each candidate.
-
-    trained: in the order of training: accuracy (anytime accuracy), reference (name of the reference architecture, if it
-    is one), control (drawn at random), generation, finished (trained to the last rung; others were stopped before). At
-    most 500 candidates are drawn, evenly spaced, and all improvements.
-    """
-    place = np.arange(1, len(trained) + 1)
-    drawn = np.zeros(len(trained), dtype=bool)
-    drawn[evenly(np.arange(len(trained)))] = True
-    with rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
-        axes = figure.add_subplot()
-        starts = [n + 1 for n, generation in enumerate(trained["generation"].diff()) if n and generation]
-        for start in starts if len(starts) <= MOST_LINES else ():
-            axes.axvline(start - 0.5, color=GRID, linewidth=0.8, zorder=0)
-        best = trained["accuracy"].cummax()
-        steps = drawn | best.diff().ne(0).to_numpy()
-        axes.plot(
-            place[steps], best[steps], drawstyle="steps-post", color=INK, linewidth=2, zorder=2, label="best so far"
-        )
-        reference = trained["reference"].notna()
-        proposed = ~trained["control"] & ~reference
-        kinds: list[tuple[str, pd.Series, str, dict[str, Any]]] = [
-            ("finished the last rung", proposed & trained["finished"], "o", {"color": _COLOURS[0]}),
-            ("stopped early", proposed & ~trained["finished"], "o", {"color": _COLOURS[0], "alpha": 0.35}),
-            ("reference", reference, "^", {"color": _COLOURS[2]}),
-            ("random control", trained["control"], "D", {"facecolors": "white", "edgecolors": _COLOURS[1]}),
-        ]
-        for label, mask, marker, look in kinds:
-            if mask.any():
-                shown = mask.to_numpy(dtype=bool) & drawn
-                axes.scatter(
-                    place[shown], trained["accuracy"][shown], s=22, marker=marker, label=label, zorder=3, **look
-                )
-        axes.set_xlabel("candidates trained in part; a line for the start of a generation", labelpad=6)
-        axes.set_ylabel("anytime accuracy", labelpad=6)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(0.3, len(trained) + 0.7)
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if trained["accuracy"].std() > 0.02 else 1))
-        _plain(axes)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False, fontsize=9.5)
-    return figure
-
-
-def as_svg(figure: Figure) -> str:
-    """A figure as SVG text that looks the same everywhere: letters are outlines. Equal figures give equal text."""
-    written = io.StringIO()
-    with rc_context(STYLE | {"svg.fonttype": "path"}):
-        figure.savefig(written, format="svg", metadata={"Date": None})
-    return written.getvalue()
-
-
-def engineering(value: float, _: object = None) -> str:
-    """Short form with a prefix: 1.5k, 20M, 3G; plain below a thousand.
-
-    >>> engineering(1.5e6), engineering(20e6), engineering(0.25)
-    ('1.5M', '20M', '0.25')
-    """
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g}{prefix}"
-    return f"{value:.3g}"
 
 
 def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measure) -> None:
@@ -214,25 +128,15 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measu
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if room > 0.06 else 1))
-    _plain(axes)
+    plain_axes(axes)
     axes.set_xlabel(measure.label, labelpad=6)
     joined = "coarse_accuracy" in front and bool(front["coarse_accuracy"].notna().any())
     axes.set_ylabel("accuracy, mean of fine and coarse labels" if joined else "accuracy", labelpad=6)
 
 
-def _plain(axes: Axes) -> None:
-    """Horizontal grid lines, and only the lower spine."""
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=3, width=0.8)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-
-
 def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score, unit: str) -> None:
     """Shade the range of budgets, with the anytime accuracy of the front over it."""
-    axes.axvspan(score.low, score.high, color=_SHADE, linewidth=0, zorder=0)
+    axes.axvspan(score.low, score.high, color=SHADE, linewidth=0, zorder=0)
     known = front.dropna(subset=[score.cost])
     values = known["test_accuracy" if score.split == "test" else "accuracy"]
     left, right = max(score.low, axes.get_xlim()[0]), min(score.high, axes.get_xlim()[1])
@@ -250,7 +154,7 @@ def _draw_budgets(axes: Axes, front: pd.DataFrame, score: Score, unit: str) -> N
         fontsize=9,
         linespacing=1.4,
         zorder=6,
-        bbox={"facecolor": _SHADE, "edgecolor": "none", "alpha": 0.85, "pad": 3},
+        bbox={"facecolor": SHADE, "edgecolor": "none", "alpha": 0.85, "pad": 3},
     )
 
 
@@ -271,7 +175,7 @@ def _draw_curves(axes: Axes, curves: Curves, colours: dict[str, str]) -> None:
 
 def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:
     """Mixed operating curves: mean MACs and accuracy under controllers, dashed."""
-    look: dict[str, Any] = {"color": _COLOURS[4], "marker": "s", "markersize": 4, "linewidth": 1.2, "linestyle": "--"}
+    look: dict[str, Any] = {"color": COLOURS[4], "marker": "s", "markersize": 4, "linewidth": 1.2, "linestyle": "--"}
     penalty = policies["penalty"].where(policies["learner"] == "gates", 0.0)  # a gate policy is a curve of its own
     groups = policies.groupby(
         [*(policies[name] for name in ("study", "candidate", "learner", "sees")), penalty], sort=False

@@ -1,0 +1,63 @@
+"""Figure of the progress of one search: the accuracy of each trained candidate, and the best so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from results.plots.style import COLOURS, GRID, INK, STYLE, plain_axes
+from results.reading.curves import evenly
+
+MOST_LINES = 60
+"""Starts of generations that are drawn as lines."""
+
+
+def progress_figure(trained: pd.DataFrame) -> Figure:
+    """The best anytime accuracy after each trained candidate, and the accuracy of each candidate.
+
+    trained: in the order of training: accuracy (anytime accuracy), reference (name of the reference architecture, if it
+    is one), control (drawn at random), generation, finished (trained to the last rung; others were stopped before). At
+    most 500 candidates are drawn, evenly spaced, and all improvements.
+    """
+    place = np.arange(1, len(trained) + 1)
+    drawn = np.zeros(len(trained), dtype=bool)
+    drawn[evenly(np.arange(len(trained)))] = True
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+        axes = figure.add_subplot()
+        starts = [n + 1 for n, generation in enumerate(trained["generation"].diff()) if n and generation]
+        for start in starts if len(starts) <= MOST_LINES else ():
+            axes.axvline(start - 0.5, color=GRID, linewidth=0.8, zorder=0)
+        best = trained["accuracy"].cummax()
+        steps = drawn | best.diff().ne(0).to_numpy()
+        axes.plot(
+            place[steps], best[steps], drawstyle="steps-post", color=INK, linewidth=2, zorder=2, label="best so far"
+        )
+        reference = trained["reference"].notna()
+        proposed = ~trained["control"] & ~reference
+        kinds: list[tuple[str, pd.Series, str, dict[str, Any]]] = [
+            ("finished the last rung", proposed & trained["finished"], "o", {"color": COLOURS[0]}),
+            ("stopped early", proposed & ~trained["finished"], "o", {"color": COLOURS[0], "alpha": 0.35}),
+            ("reference", reference, "^", {"color": COLOURS[2]}),
+            ("random control", trained["control"], "D", {"facecolors": "white", "edgecolors": COLOURS[1]}),
+        ]
+        for label, mask, marker, look in kinds:
+            if mask.any():
+                shown = mask.to_numpy(dtype=bool) & drawn
+                axes.scatter(
+                    place[shown], trained["accuracy"][shown], s=22, marker=marker, label=label, zorder=3, **look
+                )
+        axes.set_xlabel("candidates trained in part; a line for the start of a generation", labelpad=6)
+        axes.set_ylabel("anytime accuracy", labelpad=6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(0.3, len(trained) + 0.7)
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if trained["accuracy"].std() > 0.02 else 1))
+        plain_axes(axes)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False, fontsize=9.5)
+    return figure
