@@ -83,7 +83,10 @@ _SPACE = _of(candidates, "space")
 _LEVEL = _of(points, "level")
 _FIDELITY = _of(points, "fidelity")
 _REPEAT = _of(points, "repeat")
-_LABELS = (*_STUDY, *_CANDIDATE, *_REALISED, *_SPACE)
+_ACCURACIES = ("macs", "params", "accuracy", "test_accuracy")
+"""The built-in measures that come first in frames of operating points."""
+_FURTHER = tuple(column for name, column in _POINT_MEASURES.items() if name not in _ACCURACIES)
+_EVALUATED_AT = (replace(_stored(evaluations.c.evaluated_at), type="time"),)
 
 
 def _extreme(measure: str, name: str, meaning: str) -> FrameColumn:
@@ -107,36 +110,86 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         *(replace(column, type="time") for column in _of(studies, "created_at", "updated_at")),
     ),
     "candidates": (
-        *_of(candidates, "key", "space", "status", "reason", "generation", "position", "control", "reference"),
-        *_of(candidates, "attempts"),
+        *_of(candidates, "key"),
         *_computed(
-            ("proxy_NAME", "real", "score of the proxy NAME, one column per proxy; larger is better"),
-            ("fidelity", "real", "largest fidelity reached", PASSES),
             (
                 *("anytime_accuracy", "real"),
-                "score of the study at that fidelity, mean over repeats; missing if untrained or not measured",
+                "score of the study at the largest fidelity that it reached, mean over repeats; missing if it was not "
+                "measured",
                 "fraction",
             ),
         ),
         _extreme("macs", "macs_min", "cost of the smallest operating point"),
         _extreme("macs", "macs_max", "cost of the largest operating point"),
         _extreme("params", "params_max", "size of the largest operating point"),
-        *_computed(("seconds", "real", "training and evaluation, summed over repeats", "s")),
+        *_computed(("fidelity", "real", "largest fidelity reached", PASSES)),
+        *_of(candidates, "space", "status", "reason", "generation", "position", "control", "reference", "attempts"),
+        *_computed(
+            ("proxy_NAME", "real", "score of the proxy NAME, one column per proxy; larger is better"),
+            ("seconds", "real", "training and evaluation, summed over repeats", "s"),
+        ),
         *_of(candidates, "choices"),
     ),
-    "points": (*_LABELS, *_LEVEL, *_POINT_MEASURES.values(), *_FIDELITY, *_REPEAT),
+    "points": (
+        *(_POINT_MEASURES[name] for name in _ACCURACIES),
+        *_CANDIDATE,
+        *_LEVEL,
+        *_FIDELITY,
+        *_REPEAT,
+        *_STUDY,
+        *_SPACE,
+        *_FURTHER,
+        *_REALISED,
+    ),
     "evaluations": (
-        *_LABELS,
+        *_CANDIDATE,
+        *_of(evaluations, "score"),
         *_FIDELITY,
         *_REPEAT,
         *_of(evaluations, "epochs"),
         replace(_stored(evaluations.c.images), type="real"),
-        *_of(evaluations, "seconds", "score", "weights"),
+        *_of(evaluations, "seconds"),
+        *_EVALUATED_AT,
+        *_STUDY,
+        *_SPACE,
+        *_REALISED,
+        *_of(evaluations, "weights"),
+    ),
+    "history": (
+        *_STUDY,
+        *_computed(
+            ("evaluation", "integer", "number of the evaluation in its study, from 1, in the order of their ends"),
+            ("elapsed_seconds", "real", "time since the first start of the study, interruptions included", "s"),
+            ("worker_seconds", "real", "training and evaluation so far, summed over workers", "s"),
+            ("anytime_accuracy", "real", "score of the study of this evaluation; missing if not measured", "fraction"),
+            ("best", "real", "largest anytime accuracy so far, of any fidelity", "fraction"),
+        ),
+        *_CANDIDATE,
+        *_SPACE,
+        *_FIDELITY,
+        *_REPEAT,
+        *_EVALUATED_AT,
+    ),
+    "compare": (
+        *_STUDY,
+        *_computed(
+            ("anytime_accuracy", "real", "of the front on validation images, for the range of budgets", "fraction"),
+            ("test_anytime_accuracy", "real", "of the same points on test images", "fraction"),
+            ("network_accuracy", "real", "anytime accuracy of the best candidate on validation images", "fraction"),
+            ("candidate", "text", "key of the best candidate; missing if nothing was trained"),
+            ("low", "real", "least budget of the range, in the unit of the cost"),
+            ("high", "real", "largest budget of the range, in the unit of the cost"),
+            ("front_points", "integer", "number of operating points on the front"),
+            ("trained", "integer", "number of candidates with results that did not fail"),
+            ("evaluations", "integer", "number of evaluations, those of partial training included"),
+            ("worker_seconds", "real", "training and evaluation, summed over workers", "s"),
+        ),
+        *_of(studies, "state"),
     ),
     "transferred": _of(transferred, "origin", "key", "space", "status", "generation", "anytime_accuracy", "choices"),
     "policies": (*_STUDY, *_CANDIDATE, *_SPACE, *_of(policies, *POLICY)),
     "front": (
-        *(_POINT_MEASURES[name] for name in ("macs", "params", "accuracy", "test_accuracy")),
+        *(_POINT_MEASURES[name] for name in _ACCURACIES),
         *_CANDIDATE,
         *_LEVEL,
         *_STUDY,
@@ -156,8 +209,8 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
         *(_POINT_MEASURES[name] for name in ("test_coarse_accuracy", "nonzero_macs")),
     ),
 }
-"""Method of :class:`results.store.Store` → its columns, in order. An evaluator's own measures follow the built-in ones
-in ``points``, and come last in ``front``.
+"""Method of :class:`results.store.Store` → its columns, in order. An evaluator's own measures come last in ``points``
+and ``front``.
 """
 
 

@@ -8,7 +8,7 @@ Plain data: no third-party package is needed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -196,3 +196,14 @@ def check_cost(cost: str, measures: Iterable[Measure] = BUILT_IN) -> None:
     own = (measure.name for measure in measures if measure.name not in _BY_NAME and not measure.maximise)
     if cost not in (valid := (*COSTS, *own)):
         raise StoreError(f"A cost must be one of {', '.join(valid)}. Got {cost!r}.")
+
+
+def joined_limits(
+    limits: Mapping[str, float] | None, max_macs: float | None, max_params: float | None
+) -> dict[str, float]:
+    """All limits of a front by measure."""
+    bounds = dict(limits or {})
+    for name, bound in (("macs", max_macs), ("params", max_params)):
+        if bound is not None:
+            bounds[name] = min(bound, bounds.get(name, bound))
+    return bounds

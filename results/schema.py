@@ -251,6 +251,7 @@ evaluations = sa.Table(
     sa.Column("seconds", Real, doc="Training and evaluation since the repeat began.", info=_unit("s")),
     sa.Column("realised_key", Name, nullable=False, doc="Key of the architecture after training."),
     sa.Column("score", Real, doc="Score of the study over the points; NULL if a cost or test accuracy is missing."),
+    sa.Column("evaluated_at", Name(40), doc="Its end; NULL if an older version made it.", info=_unit("UTC")),
     sa.Column("architecture", Json, doc="Architecture after training; NULL if it equals the proposed one."),
     sa.Column("weights", ExactText, doc="Path of the trained network, below the study's files."),
     sa.Index("evaluations_by_key", "realised_key"),

@@ -19,6 +19,8 @@ from results.lock import acquire_advisory, study_lock
 from results.lookups import check_name, study_row
 from results.measures import Measure
 from results.pruning import Prunable, forget_weights, prunable, remove
+from results.reading.comparisons import Comparisons
+from results.reading.figures import Figures
 from results.reading.store_frames import StoreFrames
 from results.reading.store_studies import StoreStudies
 from results.schema import studies
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("results")
 
 
-class Store(StoreStudies, StoreFrames):
+class Store(StoreStudies, StoreFrames, Comparisons, Figures):
     """A results store, named by its URL.
 
     It holds no connection, so that it may be pickled and shared between threads. Every reading call takes one snapshot,

@@ -14,6 +14,7 @@ from results.errors import StoreError
 from results.schema import STATUSES, candidates, evaluations, point_measures, points, policies, transferred
 from results.scores import score_of
 from results.writing.ids import new_ids, pass_id
+from results.writing.lasting import now
 from results.writing.rows import check_candidate, check_one_of, checked_candidate, checked_policies, split_points
 from results.writing.session import StudySession
 
@@ -157,6 +158,7 @@ class StudyWriter(StudySession):
             "score": score_of(self._score, given),
             "architecture": architecture,
             "weights": weights,
+            "evaluated_at": now(),
         }
         with self._statements() as connection:
             self._check_mine([candidate_id])

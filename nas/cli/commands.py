@@ -11,7 +11,7 @@ import typer
 
 # in the order of `nas --help`
 # isort: off
-from nas.cli import search, results, deploy, installed  # noqa: F401
+from nas.cli import search, results, tables, deploy, installed  # noqa: F401
 from nas.cli.app import app
 
 # isort: on

@@ -10,6 +10,7 @@ import typer
 
 from nas.cli.app import Quiet, Store, Study, app
 from nas.cli.options import AcceptPluginChange, chosen_settings, options_of
+from nas.cli.output import AsJson, Parquet, emit
 from nas.cli.stopping import on_stop
 from nas.config import STORE, TrainingSettings
 from nas.errors import UserError
@@ -37,6 +38,8 @@ def select(
     data: Data = None,
     hierarchy: Hierarchy = None,
     csv: Annotated[Path | None, typer.Option(help="Write all measured subnetworks to this CSV file.")] = None,
+    parquet: Parquet = None,
+    as_json: AsJson = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the measured subnetworks and the chosen points: .png, .svg or .pdf.")
     ] = None,
@@ -50,17 +53,15 @@ def select(
 ) -> None:
     """Choose new operating points for a trained network under limits."""
     from nas.deploy.select import select as select_points
-    from nas.reporting.console import select_text, write_frame
+    from nas.reporting.console import select_text
 
     settings = chosen_settings(options)
     settings |= {"study": study, "data": data, "hierarchy": hierarchy, "seed": seed}
     settings |= {"device": device, "threads": threads, "accept_plugin_change": accept_plugin_change}
-    _check_targets(folder, csv=csv, plot=plot)
+    _check_targets(folder, csv=csv, parquet=parquet, plot=plot)
     result = _with_progress(lambda progress: select_points(key, store=store, progress=progress, **settings), quiet)
     result.network.save(folder)
-    print(select_text(result, folder))
-    if csv is not None:
-        write_frame(result.measured, csv, "csv")
+    emit(result.measured, lambda: select_text(result, folder), csv=csv, parquet=parquet, as_json=as_json)
     if plot is not None:
         result.plot(plot)
 
@@ -76,6 +77,8 @@ def throttle(
     csv: Annotated[
         Path | None, typer.Option(help="Write accuracy and MACs of the controllers to this CSV file.")
     ] = None,
+    parquet: Parquet = None,
+    as_json: AsJson = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the controllers beside the fixed points: .png, .svg or .pdf.")
     ] = None,
@@ -89,20 +92,18 @@ def throttle(
 ) -> None:
     """Train controllers that choose how much of a network runs for each input."""
     from nas.deploy.controllers import throttle as train_controllers
-    from nas.reporting.console import throttle_text, write_frame
+    from nas.reporting.console import throttle_text
 
     settings = chosen_settings(options)
     if "penalties" in settings:
         settings["penalties"] = tuple(sorted(settings["penalties"]))
     settings |= {"study": study, "data": data, "hierarchy": hierarchy, "seed": seed}
     settings |= {"device": device, "threads": threads, "accept_plugin_change": accept_plugin_change}
-    _check_targets(folder, csv=csv, plot=plot)
+    _check_targets(folder, csv=csv, parquet=parquet, plot=plot)
     result = _with_progress(
         lambda progress: train_controllers(key, store=store, folder=folder, progress=progress, **settings), quiet
     )
-    print(throttle_text(result, folder))
-    if csv is not None:
-        write_frame(result.policies, csv, "csv")
+    emit(result.policies, lambda: throttle_text(result, folder), csv=csv, parquet=parquet, as_json=as_json)
     if plot is not None:
         result.plot(plot)
 
@@ -128,6 +129,8 @@ def train(
         str | None, typer.Option(help="Start from the weights of this network: a key or a folder.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the operating points to this CSV file.")] = None,
+    parquet: Parquet = None,
+    as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy over MACs: .png, .svg or .pdf.")] = None,
     seed: Seed = 0,
     accept_plugin_change: AcceptPluginChange = False,
@@ -137,20 +140,18 @@ def train(
 ) -> None:
     """Train one network completely; the same command continues after an interruption."""
     from nas.deploy.train import train as train_network
-    from nas.reporting.console import train_text, write_frame
+    from nas.reporting.console import train_text
 
     settings = chosen_settings(options)
     settings |= {"study": study, "data": data, "epochs": epochs, "weights": weights, "seed": seed}
     settings |= {"accept_plugin_change": accept_plugin_change}
-    _check_targets(folder, csv=csv, plot=plot)
+    _check_targets(folder, csv=csv, parquet=parquet, plot=plot)
     result = _with_progress(
         lambda progress: train_network(network, store=store, folder=folder, progress=progress, **settings),
         quiet,
         stopped="The same command continues after the last complete epoch.",
     )
-    print(train_text(result, folder))
-    if csv is not None:
-        write_frame(result.points, csv, "csv")
+    emit(result.points, lambda: train_text(result, folder), csv=csv, parquet=parquet, as_json=as_json)
     if plot is not None:
         result.plot(plot)
 
@@ -164,14 +165,18 @@ def _with_progress(work: Callable[[Any], R], quiet: bool, *, stopped: str = "Not
         return work(progress)
 
 
-def _check_targets(folder: Path, *, csv: Path | None, plot: Path | None) -> None:
+def _check_targets(folder: Path, *, csv: Path | None, parquet: Path | None, plot: Path | None) -> None:
     """Raise UserError before any work if a result could not be written at the end."""
     from nas.files import check_folder
     from nas.reporting.console import check_folder_of
     from results.plots import ENDINGS
 
     check_folder(folder)
-    for option, file, endings in (("--csv", csv, (".csv",)), ("--plot", plot, ENDINGS)):
+    for option, file, endings in (
+        ("--csv", csv, (".csv",)),
+        ("--parquet", parquet, (".parquet",)),
+        ("--plot", plot, ENDINGS),
+    ):
         if file is None:
             continue
         check_folder_of(option, file)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nas.cli.app import app
+from nas.cli.output import AsJson, Csv, Parquet, emit
 
 
 @app.command()
@@ -30,8 +33,13 @@ def references(
         float | None, typer.Option(help="Upper limit on the MACs of the largest operating point.")
     ] = None,
     points: Annotated[int, typer.Option(help="Operating points per network.", min=1)] = 4,
+    csv: Csv = None,
+    parquet: Parquet = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the reference architectures of search spaces: known good designs, in several sizes."""
+    import pandas as pd
+
     from evaluators.data.loading import load
     from nas.errors import UserError
     from nas.plugins import installed, trust_named
@@ -42,24 +50,32 @@ def references(
         raise UserError(f"max_macs must be positive. Got {max_macs}.")
     task = load(data).task
     trust_named(*(spaces or ()))
-    lines = []
+    rows = []
     for name, space in load_spaces(spaces or sorted(installed("nas.search_spaces")), {}).items():
         try:
             built = built_references(space, task, max_macs or math.inf, points=points)
         except UserError as error:
             if spaces:
                 raise
-            print(f"{name}: {error}")
+            print(f"{name}: {error}", file=sys.stderr if as_json else sys.stdout)
             continue
         for one in built:
-            macs = ", ".join(f"{cost / 1e6:.3g}" for cost in one.architecture.costs)
             reference, training = one.reference, one.architecture.training
-            lines.append((name, reference.name, f"{macs} M MACs", training.rule, reference.origin))
-    if not lines:
-        print("No references. Spaces name them in a method references(task, max_macs, *, points).")
+            rows.append((name, reference.name, list(one.architecture.costs), training.rule, reference.origin))
+    frame = pd.DataFrame(rows, columns=["space", "reference", "macs", "rule", "origin"])
+    emit(frame, lambda: _references_text(rows), csv=csv, parquet=parquet, as_json=as_json)
+
+
+def _references_text(rows: Sequence[tuple[str, str, Sequence[int], str, str]]) -> str:
+    """References as aligned lines: space, name, MACs of the points, rule of training, origin."""
+    if not rows:
+        return "No references. Spaces name them in a method references(task, max_macs, *, points)."
+    lines = [
+        (space, name, ", ".join(f"{cost / 1e6:.3g}" for cost in macs) + " M MACs", *further)
+        for space, name, macs, *further in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths)).rstrip())
+    return "\n".join("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
 @app.command()

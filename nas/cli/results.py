@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.app import Quiet, Store, Study, app
+from nas.cli.output import AsJson, Csv, Parquet, emit
 from nas.cli.stopping import on_stop
 from nas.config import STORE
 from nas.errors import UserError
@@ -22,21 +23,29 @@ from results.measures import COSTS
 @app.command()
 def status(
     study: Annotated[str | None, typer.Argument(help="Name of a study. Default: list all.")] = None,
+    as_json: AsJson = False,
     store: Store = STORE,
 ) -> None:
     """List the studies in the store, or show the progress of one."""
     import results
-    from nas.reporting.console import studies_table, study_status
+    from nas.reporting.console import status_data, studies_table, study_status
     from nas.study import Study
 
-    print(study_status(Study(study, store=store)) if study else studies_table(results.open(store)))
+    if study is None:
+        opened = results.open(store)
+        frame = opened.studies()
+        emit(frame, lambda: studies_table(frame), csv=None, parquet=None, as_json=as_json)
+        return
+    found = Study(study, store=store)
+    print(json.dumps(status_data(found), indent=1) if as_json else study_status(found))
 
 
 @app.command()
 def front(
     study: Annotated[list[str], typer.Argument(help="One or more studies.")],
-    csv: Annotated[Path | None, typer.Option(help="Write the front to this CSV file.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Write the front to this Parquet file.")] = None,
+    csv: Csv = None,
+    parquet: Parquet = None,
+    as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="Draw front and candidates: .png, .svg or .pdf.")] = None,
     cost: Annotated[str, typer.Option(help=f"{', '.join(COSTS)} or a minimised measure of the evaluator.")] = COSTS[0],
     max_macs: Annotated[float | None, typer.Option(help="Keep points with at most this number of MACs.")] = None,
@@ -64,28 +73,16 @@ def front(
 ) -> None:
     """Show the Pareto front of one or more studies, of one store or several: accuracy against cost."""
     import results
-    from nas.reporting.console import front_table, write_frame
+    from nas.reporting.console import front_table
 
     first, *more = store or [os.environ.get("NAS_STORE") or STORE]
     opened = results.open(first, *more) if more else results.open(first)
     limits = _limits(limit or ())
     frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, mixed=mixed)
-    for path in (csv, parquet):
-        if path is not None:
-            write_frame(frame, path, "parquet" if path is parquet else "csv")
     if plot is not None:
-        from results.plots import plot_front
-
-        score = None if more or len(study) > 1 else results.open(first).score(study[0])
-        plot_front(
-            opened.curves(study, cost=cost),
-            frame,
-            plot,
-            score=score,
-            policies=opened.policies(study),
-            measures=opened.measures(study),
-        )
-    print(front_table(frame))
+        bounds = {"max_macs": max_macs, "max_params": max_params, "limits": limits, "mixed": mixed}
+        opened.plot_front(study, plot, cost=cost, **bounds)
+    emit(frame, lambda: front_table(frame), csv=csv, parquet=parquet, as_json=as_json)
 
 
 def _limits(texts: Sequence[str]) -> dict[str, float]:

@@ -89,9 +89,9 @@ class ThrottlingResult:
         StoreError
             As :func:`results.plots.plot_front`.
         """
+        from results.curves import Curves
         from results.front import non_dominated
         from results.plots import plot_front
-        from results.reading.curves import Curves
 
         labels = {"study": "throttled", "candidate": self.network.architecture.key, "space": "fixed utilizations"}
         points = self.points.assign(level=self.points.index, fidelity=1.0, accuracy_sd=math.nan, **labels)

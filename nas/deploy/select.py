@@ -84,8 +84,8 @@ class OperatingPointsResult:
         StoreError
             As :func:`results.plots.plot_front`.
         """
+        from results.curves import Curves
         from results.plots import plot_front
-        from results.reading.curves import Curves
 
         labels = {
             "study": "final search",

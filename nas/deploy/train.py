@@ -86,9 +86,9 @@ class TrainingResult:
         StoreError
             As :func:`results.plots.plot_front`.
         """
+        from results.curves import Curves
         from results.front import non_dominated
         from results.plots import plot_front
-        from results.reading.curves import Curves
 
         labels = {"study": "train", "candidate": self.network.architecture.key, "space": "network"}
         points = self.points.assign(fidelity=float(self.outcome.epochs), accuracy_sd=np.nan, **labels)

@@ -6,7 +6,8 @@ import json
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +141,13 @@ def own_measures(frame: pd.DataFrame, kind: str) -> list[str]:
 
 def _table(frame: pd.DataFrame) -> str:
     """A table as text: thousands separated, fractions with four digits, milliseconds with three."""
+    from pandas import isna
+
+    def formatter(form: str) -> Callable[[Any], str]:
+        return lambda value: "–" if isna(value) else form.format(value)
+
     formats = {
-        name: _FORMATS.get(name, "{:.4f}").format
+        name: formatter(_FORMATS.get(name, "{:.4f}"))
         for name in frame
         if name in _FORMATS or str(name).endswith("accuracy")
     }
@@ -207,14 +213,50 @@ def write_frame(frame: pd.DataFrame, path: Path, kind: str) -> None:
         raise UserError(f"{path} must be writable: {error.strerror or error}.") from error
 
 
-def studies_table(store: Store) -> str:
+def studies_table(studies: pd.DataFrame) -> str:
     """All studies, one on each line."""
-    studies = store.studies()
     if studies.empty:
         return "The store holds no study. Start one: nas search"
     columns = ["study", "state", "candidates", "trained", "updated_at", "reason"]
-    studies["updated_at"] = studies.updated_at.dt.floor("s")
-    return studies[columns].to_string(index=False, na_rep="–")
+    return studies[columns].assign(updated_at=studies.updated_at.dt.floor("s")).to_string(index=False, na_rep="–")
+
+
+def table_text(frame: pd.DataFrame) -> str:
+    """A table of studies as text, without columns that have no value; JSON text is left to files."""
+    if frame.empty:
+        return "The table is empty."
+    times = {name: column.dt.floor("s") for name, column in frame.items() if column.dtype.kind == "M"}
+    shown = frame.assign(**times).dropna(axis="columns", how="all").drop(columns="choices", errors="ignore")
+    return _table(shown)
+
+
+def compare_text(frame: pd.DataFrame, cost: str) -> str:
+    """Studies side by side, and the range of budgets that they are compared on."""
+    rows = _table(frame.drop(columns=["low", "high"]).dropna(axis="columns", how="all"))
+    known = frame.dropna(subset=["low"])
+    if known.empty:
+        return f"{rows}\nNo study has a range of budgets yet."
+    return f"{rows}\nAnytime accuracy for budgets of {known.low.iloc[0]:,.6g} to {known.high.iloc[0]:,.6g} in {cost}."
+
+
+def status_data(study: Study) -> dict[str, Any]:
+    """The state of a study as plain JSON data."""
+    progress, best = study.store.summary(study.name), study.store.best(study.name)
+    ended, reason = study.store.ending(study.name)
+    score, comparison = study.store.score(study.name), study.against_reference()
+    return {
+        "study": study.name,
+        "state": ended,
+        "reason": reason,
+        "score": None if score is None else asdict(score),
+        "statuses": [asdict(each) for each in progress.statuses],
+        "scored": progress.scored,
+        "worker_seconds": progress.seconds,
+        "seconds": study.state.seconds,
+        "best": None if best is None else asdict(best),
+        "against_reference": None if comparison is None else reference_text(comparison),
+        "activity": study.store.activity(study.name),
+    }
 
 
 def merged_text(merged: MergedStudy) -> str:

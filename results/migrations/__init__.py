@@ -17,18 +17,19 @@ from results import connection as connections
 from results import schema
 from results.connection import Location
 from results.errors import StoreError
-from results.migrations import to_4, to_5, to_6, to_7
+from results.migrations import to_4, to_5, to_6, to_7, to_8
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
 
-VERSION = 7
+VERSION = 8
 """The version of the schema that this software reads and writes."""
 UPGRADES: dict[int, Callable[[Operations], None]] = {
     4: to_4.upgrade,
     5: to_5.upgrade,
     6: to_6.upgrade,
     7: to_7.upgrade,
+    8: to_8.upgrade,
 }
 """Version → the step that leads to it from the version before."""
 OLDEST = min(UPGRADES) - 1

@@ -1,10 +1,12 @@
 """Figures of studies, drawn without a display and without pyplot's global state."""
 
 from results.plots.front import front_figure, plot_front
+from results.plots.history import AXES, history_figure, plot_history
 from results.plots.progress import progress_figure
-from results.plots.style import COLOURS, ENDINGS, GRID, INK, MUTED, STYLE, as_svg, engineering
+from results.plots.style import COLOURS, ENDINGS, GRID, INK, MUTED, STYLE, as_svg, check_ending, engineering, write
 
 __all__ = [
+    "AXES",
     "COLOURS",
     "ENDINGS",
     "GRID",
@@ -12,8 +14,12 @@ __all__ = [
     "MUTED",
     "STYLE",
     "as_svg",
+    "check_ending",
     "engineering",
     "front_figure",
+    "history_figure",
     "plot_front",
+    "plot_history",
     "progress_figure",
+    "write",
 ]

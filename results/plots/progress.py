@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from results.plots.style import COLOURS, GRID, INK, STYLE, plain_axes
-from results.reading.curves import evenly
+from results.curves import evenly
+from results.plots.style import COLOURS, GRID, INK, STYLE, Drawing, legend, percent_labels, plain_axes
 
 MOST_LINES = 60
 """Starts of generations that are drawn as lines."""
@@ -29,7 +28,7 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
     drawn = np.zeros(len(trained), dtype=bool)
     drawn[evenly(np.arange(len(trained)))] = True
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+        figure = Drawing(8.4, 3.6)
         axes = figure.add_subplot()
         starts = [n + 1 for n, generation in enumerate(trained["generation"].diff()) if n and generation]
         for start in starts if len(starts) <= MOST_LINES else ():
@@ -43,7 +42,7 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
         proposed = ~trained["control"] & ~reference
         kinds: list[tuple[str, pd.Series, str, dict[str, Any]]] = [
             ("finished the last rung", proposed & trained["finished"], "o", {"color": COLOURS[0]}),
-            ("stopped early", proposed & ~trained["finished"], "o", {"color": COLOURS[0], "alpha": 0.35}),
+            ("stopped early", proposed & ~trained["finished"], "o", {"facecolors": "none", "edgecolors": COLOURS[0]}),
             ("reference", reference, "^", {"color": COLOURS[2]}),
             ("random control", trained["control"], "D", {"facecolors": "white", "edgecolors": COLOURS[1]}),
         ]
@@ -57,7 +56,7 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
         axes.set_ylabel("anytime accuracy", labelpad=6)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(0.3, len(trained) + 0.7)
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if trained["accuracy"].std() > 0.02 else 1))
+        percent_labels(axes.yaxis)
         plain_axes(axes)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False, fontsize=9.5)
+        legend(axes)
     return figure

@@ -32,6 +32,6 @@ def check_same_data(data: Mapping[str, str]) -> None:
         groups.setdefault(identity, []).append(study)
     listed = "; ".join(", ".join(group) for group in groups.values())
     raise NotComparable(
-        "The studies of a front must have the same data and validation split. Different are those of "
+        "Studies that are read together must have the same data and validation split. Different are those of "
         f"{listed}. Show their fronts separately, or allow mixed data: nas front --mixed, store.front(…, mixed=True)."
     )

@@ -2,72 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 
+from results.curves import Curves, evenly
 from results.reading import frames
 from results.reading.candidates import top_fidelity
 from results.reading.fetching import fetch
-from results.schema import candidates, point_measures, points
-
-MOST = 500
-"""Candidates with a curve of their own in a figure."""
-_CANDIDATE = ["study", "candidate", "space"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Curves:
-    """Accuracy against cost of candidates, each at the largest fidelity that it reached, as mean over repeats.
-
-    Parameters
-    ----------
-    cost : str
-        Measure of the horizontal axis.
-    rows : pandas.DataFrame
-        Columns study, candidate, space, level, the cost and accuracy. Of at most ``MOST`` candidates, evenly spaced in
-        the order of proposal.
-    candidates : mapping of str to int
-        Space → number of candidates, those without rows included.
-    points : int
-        Number of operating points of all candidates.
-    """
-
-    cost: str
-    rows: pd.DataFrame
-    candidates: Mapping[str, int]
-    points: int
-
-    @property
-    def drawn(self) -> int:
-        """Number of candidates with rows."""
-        return self.rows.groupby(_CANDIDATE[:2]).ngroups
-
-    @staticmethod
-    def of(frame: pd.DataFrame, cost: str = "macs") -> Curves:
-        """The curves of a DataFrame of points.
-
-        Parameters
-        ----------
-        frame : pandas.DataFrame
-            Columns study, candidate, space, level, fidelity, the cost and accuracy, as of `Store.points`.
-        cost : str
-            Measure of the horizontal axis.
-
-        Returns
-        -------
-        Curves
-        """
-        reached = frame.groupby(_CANDIDATE[:2])["fidelity"].transform("max")
-        groups = frame[frame["fidelity"] == reached].groupby([*_CANDIDATE, "level"], sort=False)
-        rows = groups[[cost, "accuracy"]].mean().reset_index().dropna(subset=[cost, "accuracy"])
-        number = rows.groupby(_CANDIDATE, sort=False).ngroup()
-        spaces = rows.drop_duplicates(_CANDIDATE).groupby("space").size()
-        shown = number.isin(evenly(np.arange(number.max() + 1 if len(rows) else 0)))
-        return Curves(cost=cost, rows=rows[shown], candidates=spaces.to_dict(), points=len(rows))
+from results.schema import candidates, evaluations, point_measures, points, studies
 
 
 def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> Curves:
@@ -89,7 +32,7 @@ def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> C
     counts = fetch(connection, joined.order_by(per.c.candidate_id), "points").rename(columns={"level": "points"})
     drawn = evenly(counts["candidate_id"].to_numpy())
     chosen = sa.select(candidates.c.id).where(candidates.c.id.in_(drawn.tolist()))
-    shown = Curves.of(frames.of_points(connection, numbers, chosen), cost)
+    shown = Curves.of(frames.of_points(connection, numbers, chosen), cost, _largest(connection, numbers))
     return Curves(
         cost=cost,
         rows=shown.rows,
@@ -98,8 +41,9 @@ def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> C
     )
 
 
-def evenly(values: np.ndarray) -> np.ndarray:
-    """At most ``MOST`` of the values, evenly spaced, the first and the last among them."""
-    if len(values) <= MOST:
-        return values
-    return values[np.linspace(0, len(values) - 1, MOST).round().astype(int)]
+def _largest(connection: sa.Connection, numbers: Sequence[int]) -> dict[str, float]:
+    """Names of studies with the largest fidelity of their evaluations."""
+    row = evaluations.c
+    query = sa.select(studies.c.name, sa.func.max(row.fidelity)).join_from(evaluations, candidates).join(studies)
+    found = connection.execute(query.where(studies.c.id.in_(list(numbers))).group_by(studies.c.name))
+    return {name: fidelity for name, fidelity in found}  # noqa: C416 - dict() would not type-check

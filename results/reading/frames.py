@@ -13,7 +13,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from results import front as fronts
-from results.columns import POLICY
+from results.columns import POLICY, names
 from results.errors import NotComparable
 from results.measures import BUILT_IN, Measure
 from results.reading.fetching import fetch
@@ -67,15 +67,16 @@ def _counts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dic
 def of_evaluations(connection: sa.Connection, numbers: Sequence[int]) -> pd.DataFrame:
     """One row per candidate, fidelity and repeat; epochs and seconds are cumulative within a repeat."""
     row = evaluations.c
-    names = ("candidate_id", "realised_key", "fidelity", "repeat", "epochs", "images", "seconds", "score", "weights")
+    stored = ["candidate_id", *(name for name in names("evaluations") if name in row)]
     query = (
-        sa.select(*(row[name] for name in names))
+        sa.select(*(row[name] for name in stored))
         .where(row.candidate_id.in_(ids_of(numbers)))
         .order_by(*(row[name] for name in _TRAINING))
     )
     frame = fetch(connection, query, "evaluations")
+    frame["evaluated_at"] = pd.to_datetime(frame["evaluated_at"], utc=True, format="ISO8601")
     labels = _labels(connection, ids_of(numbers), frame.pop("candidate_id"))
-    return pd.concat([labels[["study", "candidate"]], frame.pop("realised_key"), labels[["space"]], frame], axis=1)
+    return pd.concat([labels, frame], axis=1)[names("evaluations")]
 
 
 def _labels(connection: sa.Connection, ids: sa.Select[Any], wanted: pd.Series) -> pd.DataFrame:
@@ -83,8 +84,8 @@ def _labels(connection: sa.Connection, ids: sa.Select[Any], wanted: pd.Series) -
     row = candidates.c
     query = sa.select(row.id, row.study_id, row.key, row.space).where(row.id.in_(ids)).order_by(row.id)
     owners = fetch(connection, query, "candidates")
-    names = {row.id: row.name for row in connection.execute(sa.select(studies.c.id, studies.c.name))}
-    study = owners["study_id"].map(names)
+    named = {row.id: row.name for row in connection.execute(sa.select(studies.c.id, studies.c.name))}
+    study = owners["study_id"].map(named)
     place = np.searchsorted(owners["id"].to_numpy(), wanted.to_numpy())
     labels = {"study": study, "candidate": owners["key"], "space": owners["space"]}
     return pd.DataFrame({name: column.take(place).reset_index(drop=True) for name, column in labels.items()})
@@ -105,8 +106,7 @@ def of_points(connection: sa.Connection, numbers: Sequence[int], ids: sa.Select[
         frame = frame.join(_own_values(connection, ids, own), on=_POINT)
     labels = _labels(connection, ids, frame["candidate_id"])
     frame = pd.concat([labels, frame], axis=1)
-    labelled = ("study", "candidate", "realised_key", "space", "level")
-    return frame[[*labelled, *_MEASURES, *own, "fidelity", "repeat", "candidate_id"]]
+    return frame[[*names("points"), *own, "candidate_id"]]
 
 
 def _own_values(connection: sa.Connection, ids: sa.Select[Any], own: list[str]) -> pd.DataFrame:

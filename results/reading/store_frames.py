@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from results.lookups import full_key, study_numbers, study_row
-from results.measures import BUILT_IN, check_cost
+from results.measures import BUILT_IN, check_cost, joined_limits
 from results.reading.store_reader import StoreReader
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from results.curves import Curves
     from results.reading.best import AgainstReference, BestCandidate
-    from results.reading.curves import Curves
     from results.reading.summary import StudySummary
 
 
@@ -201,6 +201,25 @@ class StoreFrames(StoreReader):
         with self._reading() as connection:
             return frames.of_evaluations(connection, study_numbers(connection, study))
 
+    def history(self, study: str | Sequence[str]) -> pd.DataFrame:
+        """The evaluations of studies in the order of their ends, with the best result so far.
+
+        Parameters
+        ----------
+        study : str or sequence of str
+            One study or several.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per evaluation, study by study. Columns: ``results.columns.FRAMES["history"]``. Times are missing
+            for evaluations that an older version made; these come first.
+        """
+        from results.reading.history import history_of
+
+        with self._reading() as connection:
+            return history_of(connection, study_numbers(connection, study))
+
     def transferred(self, study: str) -> pd.DataFrame:
         """The candidates that a study started from: trained by another study, and never counted in this one.
 
@@ -315,14 +334,3 @@ class StoreFrames(StoreReader):
         with self._reading() as connection:
             sources = [Source(connection=connection, numbers=study_numbers(connection, study))]
             return front_of(sources, cost=cost, limits=bounds, fidelity=fidelity, mixed=mixed)
-
-
-def joined_limits(
-    limits: Mapping[str, float] | None, max_macs: float | None, max_params: float | None
-) -> dict[str, float]:
-    """All limits of a front by measure."""
-    bounds = dict(limits or {})
-    for name, bound in (("macs", max_macs), ("params", max_params)):
-        if bound is not None:
-            bounds[name] = min(bound, bounds.get(name, bound))
-    return bounds

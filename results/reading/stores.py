@@ -10,19 +10,22 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
+from results.curves import Curves
 from results.errors import StoreError
 from results.lookups import check_name, study_numbers
-from results.measures import BUILT_IN, Measure, check_cost
+from results.measures import BUILT_IN, Measure, check_cost, joined_limits
 from results.reading import frames
-from results.reading.curves import Curves, curves_of
+from results.reading.comparisons import Comparisons
+from results.reading.curves import curves_of
+from results.reading.figures import Figures
 from results.reading.fronts import Source, front_of
-from results.reading.store_frames import StoreFrames, joined_limits
+from results.reading.store_frames import StoreFrames
 from results.schema import studies
 
 _Found = list[tuple[StoreFrames, list[str]]]
 
 
-class Stores:
+class Stores(Comparisons, Figures):
     """Several results stores that are read as one; see :func:`results.open`.
 
     A name means the studies of this name in all stores; rows have a first column ``store``, the path or URL of theirs.
@@ -92,6 +95,21 @@ class Stores:
             Columns: ``store``, then as of :meth:`results.store.Store.evaluations`.
         """
         return self._frames(study, lambda store, names: store.evaluations(names))
+
+    def history(self, study: str | Sequence[str]) -> pd.DataFrame:
+        """The evaluations of studies in the order of their ends.
+
+        Parameters
+        ----------
+        study : str or sequence of str
+            One name or several.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``store``, then as of :meth:`results.store.Store.history`.
+        """
+        return self._frames(study, lambda store, names: store.history(names))
 
     def policies(self, study: str | Sequence[str]) -> pd.DataFrame:
         """The results of controllers of studies.
@@ -184,8 +202,7 @@ class Stores:
         for store, names in self._found(study):
             with store._reading() as connection:
                 part = curves_of(connection, study_numbers(connection, names), cost)
-            place = self._short_names()[store.label]
-            parts.append(replace(part, rows=part.rows.assign(study=part.rows["study"] + f" in {place}")))
+            parts.append(replace(part, rows=self._as_drawn(part.rows.assign(store=store.label)).drop(columns="store")))
         spaces = dict.fromkeys(space for part in parts for space in part.candidates)
         return Curves(
             cost=cost,
@@ -193,6 +210,15 @@ class Stores:
             candidates={space: sum(part.candidates.get(space, 0) for part in parts) for space in spaces},
             points=sum(part.points for part in parts),
         )
+
+    def _stores_of(self, study: str | Sequence[str]) -> list[tuple[Any, str]]:
+        return [(store, name) for store, names in self._found(study) for name in names]
+
+    def _as_drawn(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(study=frame["study"] + " in " + frame["store"].map(self._short_names()))
+
+    def _drawn_score(self, study: str | Sequence[str]) -> None:
+        return None
 
     def _short_names(self) -> dict[str, str]:
         """Label → name of the file or the database, numbered if stores have equal ones."""

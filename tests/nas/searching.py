@@ -155,7 +155,7 @@ def content(store: Path | str, study: str = "toy") -> dict[str, pd.DataFrame]:
             }.items()
         }
     rows["candidates"] = rows["candidates"].drop(columns=["attempts", "study_id"]).sort_values("id", ignore_index=True)
-    rows["evaluations"] = rows["evaluations"].drop(columns="seconds")
+    rows["evaluations"] = rows["evaluations"].drop(columns=["seconds", "evaluated_at"])
     for name in ("points", "evaluations"):
         order = [c for c in ("candidate_id", "fidelity", "repeat", "level") if c in rows[name]]
         rows[name] = rows[name].sort_values(order, ignore_index=True)

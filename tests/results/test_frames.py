@@ -82,7 +82,10 @@ def test_requested_columns_only(mixed):
     assert list(frame) == ["status", "key", "choice_a/depth", "fidelity"]
     assert frame["fidelity"].tolist()[0] == 1
     assert list(mixed.candidates("s", columns=["key"], choices=True))[:2] == ["key", "choice_a/mixed"]
-    for wrong, message in (("keys", r"must be one of key, space.*choice_NAME. Got 'keys'"), ("choice_x", "Got 'x'")):
+    for wrong, message in (
+        ("keys", r"must be one of key, anytime_accuracy.*choice_NAME. Got 'keys'"),
+        ("choice_x", "Got 'x'"),
+    ):
         with pytest.raises(results.StoreError, match=message):
             mixed.candidates("s", columns=["key", wrong])
 

@@ -143,7 +143,7 @@ def test_an_upgrade_that_fails_changes_nothing(old, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setitem(migrations.UPGRADES, migrations.OLDEST + 1, fails)
-        with pytest.raises(results.StoreError, match=r"must be upgraded to schema 7 .*its disk is full"):
+        with pytest.raises(results.StoreError, match=r"must be upgraded to schema 8 .*its disk is full"):
             results.open(path).studies()
     assert rows(path).keys() == before.keys()
     assert results.open(path).holds("fashion")
@@ -162,7 +162,7 @@ def test_a_read_only_store_that_needs_an_upgrade_is_refused(old, monkeypatch):
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [("99", r"newer version.*schema 99; .*reads 3 to 7\. Update"), ("2", r"older version.*schema 2; .*another store")],
+    [("99", r"newer version.*schema 99; .*reads 3 to 8\. Update"), ("2", r"older version.*schema 2; .*another store")],
 )
 def test_other_versions_are_refused(sqlite_store, tmp_path, version, message):
     sqlite_store.writer("s", {}).close()

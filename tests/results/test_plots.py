@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import results
+from results.curves import Curves
 from results.plots import as_svg, front_figure, plot_front, progress_figure
-from results.reading.curves import Curves
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
@@ -81,7 +81,7 @@ def test_text_of_an_svg_needs_no_font(filled):
 
 def test_a_figure_draws_a_bounded_number_of_curves(store, rows, points, monkeypatch):
     """Its counts are of all candidates, and its front is complete."""
-    monkeypatch.setattr("results.reading.curves.MOST", 5)
+    monkeypatch.setattr("results.curves.MOST", 5)
     with store.writer("s", {}) as writer:
         ids = writer.add_candidates([rows(f"{n:08x}", space="ab"[n % 2]) for n in range(23)])
         for n, number in enumerate(ids):

@@ -104,9 +104,9 @@ def test_points_and_evaluations(filled):
     frame = filled.points("fashion")
     assert len(frame) == 8
     assert list(frame.columns) == [
-        *("study", "candidate", "realised_key", "space", "level", "macs", "params", "latency_ms"),
-        *("accuracy", "loss", "test_accuracy", "test_loss", "fine_accuracy", "coarse_accuracy"),
-        *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "fidelity", "repeat"),
+        *("macs", "params", "accuracy", "test_accuracy", "candidate", "level", "fidelity", "repeat", "study", "space"),
+        *("latency_ms", "loss", "test_loss", "fine_accuracy", "coarse_accuracy"),
+        *("test_fine_accuracy", "test_coarse_accuracy", "nonzero_macs", "realised_key"),
     ]
     b = frame[frame["candidate"] == "bbbb0002"]
     assert set(b["realised_key"]) == {"bbbb9999"}

@@ -437,8 +437,7 @@ def test_a_signal_during_an_import_prints_no_traceback(tmp_path, module):
 
 
 def test_a_signal_stops_commands_that_do_not_search(cli, monkeypatch):
-    monkeypatch.setattr("nas.reporting.console.studies_table", lambda store: signal.raise_signal(signal.SIGTERM))
-    monkeypatch.setattr("results.open", lambda url: None)
+    monkeypatch.setattr("results.open", lambda url: signal.raise_signal(signal.SIGTERM))
     assert cli("status") == (143, "", "\nStopped.\n")
 
 

@@ -1,43 +1,28 @@
-"""The results of a study: the front, the candidates, the audit, the best network."""
+"""The results of a study as DataFrames, numbers and figures."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import results
-from nas.audit.reference import ReferenceScores
 from nas.audit.reliance import chosen_by_proxy
-from nas.audit.study_audit import StudyAudit
-from nas.chain.summary import PARTS, training_summary
-from nas.config import STORE, Config
-from nas.errors import UserError, unknown_name
-from nas.funnel.preparing.plugin_changes import changed_plugins
+from nas.config import STORE
+from nas.errors import UserError
 from nas.funnel.state import StudyState
-from nas.plugins import trust_named
-from nas.progress import Progress
-from nas.representation.architecture import Architecture
-from nas.spaces.loading import load_spaces
 from results.front import Score, hypervolume
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.execution.network import AnytimeNetwork
+    from results.plots.style import Drawing
     from results.reading.best import AgainstReference
-    from results.store import Store
-
-
-def stored_architecture(store: Store, key: str) -> Architecture:
-    """The architecture with this full key in a store. Raises results.StoreError if it has none."""
-    return Architecture.from_json(store.architecture(key))
-
 
 _IN_NOTEBOOKS = (
     "macs",
@@ -53,47 +38,13 @@ _IN_NOTEBOOKS = (
 """Columns of a front in a notebook, if they have values."""
 
 
-class Study:
-    """One study of a store, as DataFrames and networks.
+class StudyTables:
+    """The part of :class:`nas.Study` that reads its results. Parameters: name and store of the study."""
 
-    Parameters
-    ----------
-    name
-        Name of the study.
-    store
-        URL or path of the results store.
-    spaces
-        Classes and objects among the study's search spaces, by name. Only the audit needs them.
-
-    Attributes
-    ----------
-    config : nas.config.Config
-        The settings of the study.
-    store : results.store.Store
-        The store, opened for reading.
-    url : str
-        The absolute path or the URL of the store.
-
-    Raises
-    ------
-    results.StoreError
-        If the store has no such study.
-
-    Examples
-    --------
-    >>> study = nas.Study("digits")  # doctest: +SKIP
-    >>> study.front(max_macs=1e6)[["macs", "accuracy"]]  # doctest: +SKIP
-    """
-
-    def __init__(self, name: str, *, store: str = STORE, spaces: Mapping[str, Any] | None = None):
+    def __init__(self, name: str, store: str = STORE) -> None:
         self.name = name
-        self._spaces = dict(spaces or {})
         self.store = results.open(store)
         self.url = self.store.url
-        self.config = Config.from_stored(name, self.store.settings(name))
-
-    def __repr__(self) -> str:
-        return f"Study({self.name!r}, store={self.store.label!r})"
 
     def _repr_html_(self) -> str:
         """For notebooks: how the study ended, its best candidate, and its front."""
@@ -105,7 +56,12 @@ class Study:
         front = front[[name for name in _IN_NOTEBOOKS if name in front and front[name].notna().any()]]
         formats = {"macs": "{:,.0f}".format, "params": "{:,.0f}".format}
         table = front.to_html(index=False, border=0, max_rows=20, formatters=formats, float_format="{:.4f}".format)
-        return "<br>".join(map(escape, lines)) + ("" if front.empty else table)
+        if front.empty:
+            return "<br>".join(map(escape, lines))
+        picture = b64encode(self.plot_front()._repr_png_()).decode()
+        alt = f"front of {escape(self.name)}"
+        image = f'<img alt="{alt}" style="max-width: 45em" src="data:image/png;base64,{picture}">'
+        return "<br>".join([*map(escape, lines), image]) + table
 
     def front(
         self,
@@ -149,8 +105,52 @@ class Study:
             self.name, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, fidelity=fidelity
         )
 
-    def candidates(self) -> pd.DataFrame:
+    def best_point(
+        self,
+        *,
+        cost: str = "macs",
+        max_macs: float | None = None,
+        max_params: float | None = None,
+        limits: Mapping[str, float] | None = None,
+        min_accuracy: float | None = None,
+    ) -> pd.Series:
+        """The operating point to deploy: the most accurate within limits, or the cheapest that is accurate enough.
+
+        Parameters
+        ----------
+        cost : str
+            What is minimised, as for :meth:`front`.
+        max_macs, max_params, limits
+            Limits, as for :meth:`front`.
+        min_accuracy : float, optional
+            If given, the cheapest point that has at least this accuracy on validation images.
+
+        Returns
+        -------
+        pandas.Series
+            A row of :meth:`front`: candidate and level name the network and its operating point.
+
+        Raises
+        ------
+        results.StoreError
+            If there is no such point, and as :meth:`front`.
+
+        Examples
+        --------
+        >>> point = study.best_point(max_macs=1e6)  # doctest: +SKIP
+        >>> study.network(point.candidate).extract(point.level)  # doctest: +SKIP
+        """
+        return self.store.best_point(
+            self.name, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, min_accuracy=min_accuracy
+        )
+
+    def candidates(self, *, choices: bool = False) -> pd.DataFrame:
         """All proposals of the study.
+
+        Parameters
+        ----------
+        choices : bool
+            One column ``choice_NAME`` per choice in place of the JSON text ``choices``.
 
         Returns
         -------
@@ -158,7 +158,7 @@ class Study:
             One row per candidate, in order of proposal. Columns: ``results.columns.FRAMES["candidates"]``, and one for
             every proxy.
         """
-        return self.store.candidates(self.name)
+        return self.store.candidates(self.name, choices=choices)
 
     def points(self) -> pd.DataFrame:
         """All measured operating points.
@@ -170,6 +170,61 @@ class Study:
             then the evaluator's own measures.
         """
         return self.store.points(self.name)
+
+    def history(self) -> pd.DataFrame:
+        """The evaluations in the order of their ends, with the time spent and the best anytime accuracy so far.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``results.columns.FRAMES["history"]``.
+        """
+        return self.store.history(self.name)
+
+    def plot_front(self, path: str | PathLike[str] | None = None, *, cost: str = "macs") -> Drawing:
+        """Draw the front and all trained candidates.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File to write: .png, .svg or .pdf.
+        cost : str
+            The horizontal axis, as for :meth:`front`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it.
+
+        Raises
+        ------
+        results.StoreError
+            As :meth:`front`, if nothing was trained, or if the file cannot be written.
+        """
+        return self.store.plot_front(self.name, path, cost=cost)
+
+    def plot_history(self, path: str | PathLike[str] | None = None, *, over: str = "evaluations") -> Drawing:
+        """Draw the best anytime accuracy so far.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File to write: .png, .svg or .pdf.
+        over : str
+            The horizontal axis: ``evaluations``, ``time`` since the first start, or ``work``, the time of training
+            summed over workers.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it.
+
+        Raises
+        ------
+        results.StoreError
+            For another axis, if nothing was trained, or if the file cannot be written.
+        """
+        return self.store.plot_history(self.name, path, over=over)
 
     def score(self) -> Score:
         """The objective of the study: anytime accuracy with its range of budgets and its floor.
@@ -223,63 +278,6 @@ class Study:
             None without a trained reference, or if no training of it is as long as one of the best candidate.
         """
         return self.store.against_reference(self.name)
-
-    def network(self, key: str | None = None, *, repeat: int | None = None) -> AnytimeNetwork:
-        """A trained network of the study.
-
-        Parameters
-        ----------
-        key
-            Of a candidate of this study, or of the architecture that training made of it, or its first digits; None:
-            the best candidate.
-        repeat
-            Which training of the candidate, counted from 0; None: see :func:`nas.load`.
-
-        Returns
-        -------
-        AnytimeNetwork
-            With its trained weights; ``preprocess`` converts raw images to its input.
-
-        Raises
-        ------
-        UserError
-            If no candidate has been trained.
-        results.StoreError
-            If the study has no such network.
-        """
-        from nas.execution.network import AnytimeNetwork
-
-        return AnytimeNetwork.load(self.store.find_network(key or str(self.best().key), self.name, repeat).weights)
-
-    def training_chain(self, key: str | None = None, *, part: str = "stages") -> pd.DataFrame:
-        """The training chain of a candidate as a table: the numbers of its drawing.
-
-        Parameters
-        ----------
-        key
-            Of a candidate of this study, or its first digits; None: the best candidate.
-        part
-            "stages", "maps" or "operations": the rows.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The fields of :class:`nas.chain.summary.StageTraining`, :class:`nas.chain.training.TrainedMap` or
-            :class:`nas.chain.summary.OperationTraining`, as means over operating points.
-
-        Raises
-        ------
-        UserError
-            If the part is unknown, or no candidate has been trained.
-        results.StoreError
-            If the study has no such candidate.
-        """
-        import pandas as pd
-
-        if part not in PARTS:
-            raise UserError(unknown_name("part", part, PARTS))
-        found = self.store.find_candidate(key or str(self.best().key), self.name)
-        return pd.DataFrame(list(getattr(training_summary(self._architecture(found.realised)), part)))
 
     def anytime_accuracy(
         self, split: str = "validation", *, cost: str = "macs", low: float | None = None, high: float | None = None
@@ -377,112 +375,5 @@ class Study:
         """The progress of the search: generations, seconds, and by generation the share that the proxy chose."""
         return StudyState.from_json(self.store.memo(self.name))
 
-    @property
-    def plugin_changes(self) -> list[str]:
-        """A sentence for each plug-in that has changed since the last run of the study; audits use the present ones."""
-        return changed_plugins(self.store.settings(self.name))
-
-    def audit(self, *proxies: str, progress: Progress | None = None) -> pd.DataFrame:
-        """Audit proxies against the results of training.
-
-        Parameters
-        ----------
-        *proxies
-            Names, ``file.py:Name``, or "all" for all installed ones; audited besides the study's own and the sizes.
-        progress
-            Display, see :mod:`nas.progress`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per proxy. Columns: the fields of :class:`nas.audit.audit.AuditRow`, then problem: the reason why a
-            proxy could not score a candidate, or None. Accuracies: see :meth:`first_rung`.
-
-        Raises
-        ------
-        UserError
-            If a proxy is unknown, or no candidate has been trained.
-
-        Notes
-        -----
-        Proxies that need weights take about 0.1 s per architecture, so they are scored on a smaller random sample. The
-        scores are kept with the study's files.
-        """
-        trust_named(*proxies)
-        return self.proxy_audit().result(*proxies, progress=progress).frame()
-
-    def proxy_audit(self) -> StudyAudit:
-        """The audits on the trained candidates, as objects.
-
-        Returns
-        -------
-        StudyAudit
-            Audits proxies, and compares ranked candidates with random controls.
-
-        Raises
-        ------
-        UserError
-            If no candidate has been trained, or a space of the study cannot be loaded.
-        """
-        trained = self.first_rung()
-        task = self._architecture(str(self.best().key)).task
-        config = replace(self.config, low=self.score().low)
-        spaces = load_spaces(config.spaces, self._spaces)
-        return StudyAudit(
-            config=self.config,
-            trained=trained,
-            reference=ReferenceScores(self.store.files(self.name), config, task, spaces),
-            architecture_of=self._architecture,
-            reliance=self.state.reliance,
-        )
-
-    def audit_lines(self) -> str:
-        """The audit as text: two lines on the proxy, and a third on its share of the newest generation.
-
-        Returns
-        -------
-        str
-            The verdict on the proxy; ranked candidates against random controls; the share that the proxy chose.
-
-        Raises
-        ------
-        UserError
-            If no candidate has been trained, or a space of the study cannot be loaded.
-        """
-        return self.proxy_audit().lines()
-
-    def report(self, path: str | PathLike[str], *proxies: str, progress: Progress | None = None) -> Path:
-        """Write a report as one self-contained HTML file.
-
-        Parameters
-        ----------
-        path
-            Of the file.
-        *proxies
-            Audited besides the study's own and the sizes, as in :meth:`audit`; by default all installed ones.
-        progress
-            Display, see :mod:`nas.progress`.
-
-        Returns
-        -------
-        pathlib.Path
-            The file.
-
-        Raises
-        ------
-        UserError
-            If a proxy is unknown, or the file cannot be written.
-
-        See Also
-        --------
-        nas.reporting.html_report.write_report : One report on several studies.
-        """
-        from nas.reporting.html_report import write_report
-
-        return write_report([self], path, proxies=proxies or ("all",), progress=progress)
-
     def _untrained(self) -> UserError:
         return UserError(f"Study {self.name!r} has no trained candidate yet. Resume it.")
-
-    def _architecture(self, key: str) -> Architecture:
-        return stored_architecture(self.store, key)

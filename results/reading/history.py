@@ -1,0 +1,28 @@
+"""The evaluations of studies in the order of their ends, with the time spent and the best result so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import sqlalchemy as sa
+
+from results.columns import dtypes, names
+from results.reading.frames import of_evaluations, of_studies
+
+
+def history_of(connection: sa.Connection, numbers: Sequence[int]) -> pd.DataFrame:
+    """One row per evaluation, in the order of studies and of their ends; see `Store.history`."""
+    frame = of_evaluations(connection, numbers).rename(columns={"score": "anytime_accuracy"})
+    started = of_studies(connection).set_index("study")["created_at"]
+    place = {name: number for number, name in enumerate(started.index)}
+    training = frame.groupby(["study", "candidate", "repeat"])["seconds"]  # cumulative, in the order of fidelities
+    frame["worker_seconds"] = frame["seconds"].sub(training.shift(fill_value=0.0)).fillna(0.0)
+    placed = frame.assign(place=frame["study"].map(place))
+    frame = placed.sort_values(["place", "evaluated_at"], na_position="first", kind="stable", ignore_index=True)
+    by_study = frame.groupby("study", sort=False)
+    frame["evaluation"] = by_study.cumcount() + 1
+    frame["worker_seconds"] = by_study["worker_seconds"].cumsum()
+    frame["best"] = by_study["anytime_accuracy"].cummax().groupby(frame["study"]).ffill()
+    frame["elapsed_seconds"] = (frame["evaluated_at"] - frame["study"].map(started)).dt.total_seconds()
+    return frame[names("history")].astype(dtypes("history"))
