@@ -116,24 +116,6 @@ def forecast(curve: LearningCurve, images: float, typical: float) -> float:
     return 1 - (1 - curve.accuracy) * factor(curve, images, typical)
 
 
-def uncertainty(curve: LearningCurve, images: float, typical: float) -> float:
-    """Standard deviation of the logarithm of the error that :func:`forecast` gives.
-
-    It comes from the exponent and from the noise of the last result.
-
-    Examples
-    --------
-    >>> one = LearningCurve(results={10**4: 0.8}, seconds_per_image=1.0, noise=0.01)
-    >>> two = LearningCurve(results={10**4: 0.8, 4 * 10**4: 0.87}, seconds_per_image=1.0, noise=0.01)
-    >>> [round(uncertainty(curve, 3 * 10**5, 0.3), 2) for curve in (one, two)]
-    [0.25, 0.11]
-    """
-    own = _own_slope(curve)
-    variance = SLOPE_SD**2 if own is None else 1 / (1 / SLOPE_SD**2 + 1 / own[1])
-    distance = math.log(_ratio(curve, curve.images + images, curve.images))
-    return math.sqrt(variance * distance**2 + _noise(curve, curve.images, max(LEAST_ERROR, 1 - curve.accuracy)))
-
-
 def expected_gain(best: float, others: Sequence[float], draws: int) -> float:
     """How much the best of several draws of a normal distribution is expected to exceed a value.
 
@@ -174,13 +156,12 @@ def _own_slope(curve: LearningCurve) -> tuple[float, float] | None:
     errors = {before: max(LEAST_ERROR, 1 - first), after: max(LEAST_ERROR, 1 - last)}
     distance = math.log(_ratio(curve, after, before))
     slope = math.log(errors[before] / errors[after]) / distance
-    return slope, sum(_noise(curve, images, error) for images, error in errors.items()) / distance**2
-
-
-def _noise(curve: LearningCurve, images: int, error: float) -> float:
-    """Variance of the logarithm of a measured error: of the measured images, and between seeds of training."""
     # measured on a share p of n images: p (1 - p) / n, where noise² = 1 / 4n; and trained on other images
-    return 4 * curve.noise**2 * (1 - error) / error + TRAINING_SD**2 * TRAINING_IMAGES / max(1, images)
+    variance = sum(
+        4 * curve.noise**2 * (1 - error) / error + TRAINING_SD**2 * TRAINING_IMAGES / max(1, images)
+        for images, error in errors.items()
+    )
+    return slope, variance / distance**2
 
 
 def _ratio(curve: LearningCurve, after: float, before: float) -> float:

@@ -2,10 +2,10 @@
 
 The candidates with the best results continue; with a time limit, those with the best forecasts, because an equal time
 gives a small network more images than a large one. If the search's share of the time is over, those that have been
-trained are compared, and the others stop. With a time limit, all candidates of the first generation continue that may
-still be the best: early forecasts are uncertain, and the references of a first generation differ in how fast they
-learn. Its partial training ends when a single one is left: full training continues it, with one long schedule in place
-of more short ones.
+trained are compared, and the others stop. With a time limit, several candidates of the first generation go to the last
+rung, because after fewer images designs differ less than seeds; partial training also ends when a single candidate is
+left and there is no other to compare it with: full training continues it, with one long schedule in place of more
+short ones.
 
 References
 ----------
@@ -26,6 +26,9 @@ from nas.funnel.rungs import measured_images, partial_stages, threads_for
 from nas.funnel.state import StateKeeper
 from nas.funnel.training import CandidateTrainer, Stretch
 from nas.spaces.references import design_of
+
+FINAL_CANDIDATES = 3
+"""Candidates of a first generation that are compared at the last rung, if the time is limited."""
 
 
 class SuccessiveHalving:
@@ -53,8 +56,8 @@ class SuccessiveHalving:
                 label=f"generation {generation + 1}: epoch {epochs} of {self.config.rungs()[-1]}",
                 more=partial(self._has_time, generation, epochs - before, epochs),
             )
-            survivors = self._decide(generation, epochs)
-            before, entrants = epochs, survivors if self._is_first(generation) else math.ceil(entrants / 3)
+            self._decide(generation, epochs)
+            before, entrants = epochs, self._survivors(generation, entrants)
 
     def _stretch(self, before: int, epochs: int, entrants: int) -> Stretch:
         """The training from one rung to the next. entrants: candidates that are trained, unless some fail."""
@@ -131,21 +134,20 @@ class SuccessiveHalving:
         earlier = (number for before in range(generation) for number in ledger.of_generation(before))
         return self.config.hours is not None and not any(ledger[number].status == "finished" for number in earlier)
 
-    def _survivors(self, generation: int, entered: list[Candidate]) -> int:
-        """How many of the candidates with results at a rung before the last one continue."""
-        if self._is_first(generation) and entered:
-            return self.leaders.contenders(candidate.id for candidate in entered)
-        return math.ceil(len(entered) / 3)
+    def _survivors(self, generation: int, entrants: int) -> int:
+        """How many of the candidates that enter a rung before the last one continue."""
+        fewest = FINAL_CANDIDATES if self._is_first(generation) else 1
+        return min(entrants, max(math.ceil(entrants / 3), fewest))
 
-    def _decide(self, generation: int, epochs: int) -> int:
-        """Stop all but the best at a rung; returns how many continue. A decision that is repeated is the same."""
+    def _decide(self, generation: int, epochs: int) -> None:
+        """Stop all but the best third at a rung. A decision that is repeated after a resume is the same."""
         records, ledger, fidelity = self.records, self.records.ledger, self.records.rung(epochs)
         last = epochs == self.config.rungs()[-1]
         candidates = records.candidates(generation)
         entered = [c for c in candidates if fidelity in ledger[c.id].accuracy]
         values = self.leaders.values(candidate.id for candidate in entered)
         entered.sort(key=lambda candidate: (-values[candidate.id], candidate.key))
-        survivors = len(entered) if last else self._survivors(generation, entered)
+        survivors = len(entered) if last else self._survivors(generation, len(entered))
         ends = last or (survivors == 1 and self._is_first(generation))
         changes: dict[int, tuple[str, str]] = {}
         for place, candidate in enumerate(entered):
@@ -160,4 +162,3 @@ class SuccessiveHalving:
             records.set_statuses(changes)
             self.keeper.update()
         self.leaders.ended(c.id for c in (*entered, *late) if ledger[c.id].status != "training")
-        return survivors

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from heapq import nlargest
 
-from nas.funnel.forecast import LEAST_ERROR, forecast, uncertainty
+from nas.funnel.forecast import forecast
 from nas.funnel.limits import Limits
 from nas.funnel.records import Records
 from nas.funnel.training import CandidateTrainer
@@ -39,23 +38,6 @@ class Leaders:
             else curve.accuracy
             for number, curve in curves.items()
         }
-
-    def contenders(self, numbers: Iterable[int]) -> int:
-        """How many candidates with results may be the best one, if the time is limited; at least 1.
-
-        Forecasts are compared with their uncertainty: a candidate counts if its error would be less than that of the
-        best with the probability of one standard deviation or more, 16 %.
-        """
-        seconds, slope = self.limits.seconds_of_winner(), self.records.typical_slope()
-        assert seconds is not None, "contenders are asked for only with a time limit"
-        outlooks = []
-        for number in numbers:
-            curve = self.records.learning_curve(number)
-            images = seconds / curve.seconds_per_image if curve.seconds_per_image > 0 else 0.0
-            error = max(LEAST_ERROR, 1 - forecast(curve, images, slope))
-            outlooks.append((math.log(error), uncertainty(curve, images, slope)))
-        best, doubt = min(outlooks)
-        return sum(error - best <= math.hypot(own, doubt) for error, own in outlooks)
 
     def ended(self, numbers: Iterable[int]) -> None:
         """The partial training of these candidates has ended, as the records say."""

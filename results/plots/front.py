@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _FARTHEST = 4.0
 """The axis is extended to the end of the range of budgets if that is at most this factor beyond the points."""
-_LOWEST = 0.15
+_LOWEST = 0.02
 """The share of the operating points that may lie below the axes; their number is then written there."""
 
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 import pytest
 
 from nas import launch
+from nas.funnel import halving
 from nas.funnel.full import finals
-from nas.funnel.leaders import Leaders
 from nas.funnel.training import CandidateTrainer
 from nas.launch import resume
 from nas.plugins import load_plugin
@@ -128,7 +128,7 @@ def test_a_candidate_that_is_left_alone_goes_on_in_full_training_if_the_time_is_
 ):
     """In later generations there is one to compare with, so their partial training goes on to the last rung."""
     SimulatedTime(monkeypatch)
-    monkeypatch.setattr(Leaders, "contenders", lambda leaders, numbers: 1)
+    monkeypatch.setattr(halving, "FINAL_CANDIDATES", 1)
     limits = {"train": None, "hours": SECONDS / 3600, "final_epochs": None}
     candidates = search(store, **SHORT | limits).candidates().dropna(subset="position")
     finished = candidates[candidates.status == "finished"].groupby("generation").reason.first()
@@ -136,26 +136,15 @@ def test_a_candidate_that_is_left_alone_goes_on_in_full_training_if_the_time_is_
     assert finished[1].startswith("Place 1 of 1 at epoch 3,")
 
 
-def test_if_the_time_is_limited_candidates_of_the_first_generation_go_on_while_they_may_be_the_best(
+def test_if_the_time_is_limited_three_candidates_of_the_first_generation_are_compared_at_the_last_rung(
     store, in_process, monkeypatch
 ):
     SimulatedTime(monkeypatch)
-    asked = []
-    contenders = Leaders.contenders
-
-    def counted(leaders, numbers):
-        numbers = list(numbers)
-        asked.append((len(numbers), contenders(leaders, numbers)))
-        return asked[-1][1]
-
-    monkeypatch.setattr(Leaders, "contenders", counted)
     limits = {"train": None, "hours": SECONDS / 3600, "final_epochs": None, "generation": 5}
     candidates = search(store, **SHORT | limits).candidates().dropna(subset="position")
-    ((entered, kept),) = asked
-    assert entered == 5
     first = candidates[candidates.generation == 0].reason
-    assert first.str.contains("at epoch 1,").sum() == entered - kept
-    assert first.str.startswith(f"Place 1 of {kept} at epoch 3,").sum() == 1
+    assert first[first.str.contains("at epoch 1,")].str.extract(r"Place (\d)")[0].astype(int).min() == 4
+    assert sorted(first[first.str.contains("at epoch 3,")].str[:12]) == [f"Place {place} of 3" for place in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("pace", [0.5, 1.0, 1.6])

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from nas.funnel.forecast import (
     REPEATS,
     SLOPE,
-    SLOPE_SD,
-    TRAINING_IMAGES,
-    TRAINING_SD,
     LearningCurve,
     distinct_images,
     expected_gain,
@@ -22,7 +19,6 @@ from nas.funnel.forecast import (
     forecast,
     slope_of,
     typical_slope,
-    uncertainty,
 )
 
 ACCURACIES = st.floats(0.01, 0.99)
@@ -127,28 +123,3 @@ def test_expected_gain_is_that_of_a_simulation(best, others, draws):
 def test_expected_gain_without_spread_is_the_difference():
     assert expected_gain(0.5, [0.7, 0.7], 3) == pytest.approx(0.2)
     assert expected_gain(0.7, [0.5], 3) == 0
-
-
-def test_uncertainty_is_that_of_a_simulation():
-    """Of forecasts from noisy results of candidates whose exponents are spread, against the errors that follow."""
-    random = np.random.default_rng(0)
-    seen, later = (10_000, 40_000), 200_000
-    misses, spreads = [], []
-    for _ in range(4_000):
-        slope = random.normal(SLOPE, SLOPE_SD)
-        true = {n: 0.2 * (n / seen[0]) ** -slope for n in (*seen, seen[-1] + later)}
-        noise = {n: TRAINING_SD * math.sqrt(TRAINING_IMAGES / n) for n in seen}
-        results = {n: 1 - true[n] * math.exp(random.normal(0, noise[n])) for n in seen}
-        curve = LearningCurve(results=results, seconds_per_image=1.0, noise=0.0)
-        misses.append(math.log((1 - forecast(curve, later, SLOPE)) / true[seen[-1] + later]))
-        spreads.append(uncertainty(curve, later, SLOPE))
-    assert np.std(misses) == pytest.approx(np.mean(spreads), rel=0.15)
-
-
-def test_uncertainty_falls_with_results_and_grows_with_the_distance():
-    one = LearningCurve(results={10_000: 0.8}, seconds_per_image=1.0, noise=0.01)
-    two = LearningCurve(results={10_000: 0.8, 30_000: 0.85}, seconds_per_image=1.0, noise=0.01)
-    assert uncertainty(two, 10**6, SLOPE) < uncertainty(one, 10**6, SLOPE)
-    assert uncertainty(one, 10**5, SLOPE) < uncertainty(one, 10**6, SLOPE)
-    perfect = LearningCurve(results={10_000: 1.0}, seconds_per_image=1.0, noise=0.01)
-    assert math.isfinite(uncertainty(perfect, 10**6, SLOPE))
