@@ -180,7 +180,7 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
             ("low", "real", "least budget of the range, in the unit of the cost"),
             ("high", "real", "largest budget of the range, in the unit of the cost"),
             ("front_points", "integer", "number of operating points on the front"),
-            ("trained", "integer", "number of candidates with results that did not fail"),
+            ("trained", "integer", "number of candidates with an anytime accuracy"),
             ("evaluations", "integer", "number of evaluations, those of partial training included"),
             ("worker_seconds", "real", "training and evaluation, summed over workers", "s"),
         ),

@@ -83,7 +83,12 @@ HEAVY = (
 FILES = sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-DATA = ("nas/reporting/report.html.jinja", "nas/reporting/report.css", *(f"{package}/py.typed" for package in PACKAGES))
+DATA = (
+    "nas/reporting/report.html.jinja",
+    "nas/reporting/report.css",
+    "nas/reporting/report.js",
+    *(f"{package}/py.typed" for package in PACKAGES),
+)
 """Files of the packages that are not modules."""
 
 

@@ -155,6 +155,9 @@ def report(
             "Default: all."
         ),
     ] = None,
+    still: Annotated[
+        bool, typer.Option("--still", help="Still pictures only, without scripts: a tenth of the size.")
+    ] = False,
     store: Store = STORE,
     quiet: Quiet = False,
 ) -> None:
@@ -168,7 +171,7 @@ def report(
     path = out or default_path(names)
     try:
         with Live(lines=not quiet) as progress:
-            write_report(studies, path, proxies=proxy or ("all",), progress=progress)
+            write_report(studies, path, proxies=proxy or ("all",), progress=progress, interactive=not still)
     except KeyboardInterrupt:
         print("\nStopped. No report was written; scores computed so far are kept.", file=sys.stderr)
         sys.exit(130)

@@ -26,6 +26,7 @@ from nas.plugins import trust_named
 from nas.progress import Progress, duration
 from nas.proxies.contract import load_proxy
 from nas.reporting import formats
+from nas.reporting import interactive as charts
 from nas.reporting.audit_plot import audit_figure
 from nas.reporting.audit_sentences import comparison_sentences, short_verdict, verdict_sentence
 from nas.reporting.console import (
@@ -39,6 +40,7 @@ from nas.reporting.console import (
 from nas.reporting.formats import plugin_name, warm_start_text
 from nas.reporting.report_content import (
     Audit,
+    Chart,
     Decision,
     Front,
     FrontPoint,
@@ -79,8 +81,9 @@ def write_report(
     *,
     proxies: Sequence[str] = ("all",),
     progress: Progress | None = None,
+    interactive: bool = True,
 ) -> Path:
-    """Write a report on studies of one store: one HTML file without scripts and without references to other files.
+    """Write a report on studies of one store: one HTML file without references to other files.
 
     Parameters
     ----------
@@ -93,6 +96,9 @@ def write_report(
         one.
     progress : Progress, optional
         Displays the progress of the audit; see :mod:`nas.progress`.
+    interactive : bool
+        Whether fronts and progress are charts that react to the pointer. The file has 5 MB more, the script of
+        plotly.js; otherwise it has no scripts.
 
     Returns
     -------
@@ -118,7 +124,7 @@ def write_report(
             raise IsADirectoryError(0, "it is a folder")
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=path.parent))
     try:
-        page = render(report_content(studies, proxies, progress))
+        page = render(report_content(studies, proxies, progress, interactive=interactive))
         with _writable(path):
             (unfinished / "report.html").write_text(page, encoding="utf-8")
             os.replace(unfinished / "report.html", path)
@@ -178,10 +184,13 @@ def render(report: ReportContent) -> str:
         "whole": formats.whole,
     }
     template = environment.get_template("report.html.jinja")
-    return template.render(report=report, interval=wording.span, mean_of_labels=MEAN_OF_LABELS)
+    plotly = charts.script() if report.interactive else ""
+    return template.render(report=report, interval=wording.span, mean_of_labels=MEAN_OF_LABELS, plotly=plotly)
 
 
-def report_content(studies: Sequence[Study], proxies: Sequence[str], progress: Progress | None) -> ReportContent:
+def report_content(
+    studies: Sequence[Study], proxies: Sequence[str], progress: Progress | None, *, interactive: bool = True
+) -> ReportContent:
     """Collect the data of a report, and audit the proxies."""
     together, problem = None, ""
     if len(studies) > 1:
@@ -190,9 +199,13 @@ def report_content(studies: Sequence[Study], proxies: Sequence[str], progress: P
         except NotComparable as error:
             problem = str(error)
         else:
-            together = None if points.empty else _front(studies, points, None)
+            together = None if points.empty else _front(studies, points, None, chart="all")
+    contents = tuple(_study(study, proxies, progress) for study in studies)
     return ReportContent(
-        studies=tuple(_study(study, proxies, progress) for study in studies), front=together, problem=problem
+        studies=contents,
+        front=together,
+        problem=problem,
+        interactive=interactive and any(content.front is not None for content in contents),
     )
 
 
@@ -221,8 +234,9 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
     return replace(
         start,
         headline=_headline(study, front, candidates),
-        front=_front([study], front, study.score()),
+        front=_front([study], front, study.score(), chart=f"front-{study.name}"),
         progress=_progress(study),
+        progress_chart=_progress_chart(study),
         audit=_audit(study, proxies, progress),
         networks=_networks(study, front, candidates, keys[:MAX_DRAWINGS]),
         undrawn=tuple(keys[MAX_DRAWINGS:]),
@@ -247,10 +261,12 @@ def _headline(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> He
     )
 
 
-def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -> Front:
-    """The front of one study, or of several together, over all points that were trained."""
+def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None, *, chart: str) -> Front:
+    """The front of one study, or of several together, over all points that were trained. chart: its name."""
     store, names = studies[0].store, [study.name for study in studies]
-    figure = front_figure(store.curves(names), front, score=score, policies=store.policies(names))
+    curves = store.curves(names)
+    figure = front_figure(curves, front, score=score, policies=store.policies(names))
+    live = charts.front_chart(curves, front, score, store_option(store.label, absolute=True))
     measures = (*hierarchy_columns(front), *own_measures(front, "front"))
     points = tuple(
         FrontPoint(
@@ -277,6 +293,7 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None) -
         hierarchy=bool(hierarchy_columns(front)),
         repeated=bool(front.repeats.max() > 1),
         several_studies=front.study.nunique() > 1,
+        chart=Chart(name=chart, json=charts.as_json(live)),
     )
 
 
@@ -346,6 +363,12 @@ def _progress(study: Study) -> Picture:
         caption=f"Each candidate at the last rung that it reached, after {duration(rungs.seconds.max())} of training "
         f"at most.{'' if study.config.free else ' The full training of the finalists is not shown.'}",
     )
+
+
+def _progress_chart(study: Study) -> Chart:
+    """The evaluations of a study as an interactive chart."""
+    live = charts.progress_chart(study.history(), store_option(study.store.label, absolute=True))
+    return Chart(name=f"progress-{study.name}", json=charts.as_json(live))
 
 
 # Audit ---------------------------------------------------------------------------------------------------------------
@@ -428,7 +451,7 @@ def _without_numbers(reason: str) -> str:
     """The first line of a reason, with … in place of numbers and keys, so that similar reasons count as one.
 
     >>> _without_numbers("The largest point has 1,234 MACs, above --max-macs 1,000.")
-    'The largest point has … MACs, above --max-macs ….'
+    'The largest point has … MACs, above --max-macs …'
     """
     first = next(iter(reason.splitlines()), "")
-    return f"{_NUMBERS.sub('…', first):.300}"
+    return f"{_NUMBERS.sub('…', first).replace('….', '…'):.300}"

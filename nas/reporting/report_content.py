@@ -24,6 +24,17 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A picture that scripts replace by an interactive chart. json: of the chart, safe inside of a script element.
+
+    name: distinct within a report, for ids of elements.
+    """
+
+    name: str
+    json: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrontPoint:
     """An operating point of a front. Accuracies are fractions; NaN if not measured.
 
@@ -59,6 +70,7 @@ class Front:
     hierarchy: bool
     repeated: bool
     several_studies: bool
+    chart: Chart | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +220,7 @@ class StudyContent:
     headline: Headline | None = None
     front: Front | None = None
     progress: Picture | None = None
+    progress_chart: Chart | None = None
     audit: Audit | None = None
     networks: tuple[NetworkDrawing, ...] = ()
     undrawn: tuple[str, ...] = ()
@@ -218,9 +231,10 @@ class ReportContent:
     """A whole report.
 
     front: of several studies together; None for one study, or if no candidate was trained. problem: the reason why the
-    studies have no common front.
+    studies have no common front. interactive: whether pictures with a chart become charts, which needs scripts.
     """
 
     studies: tuple[StudyContent, ...]
     front: Front | None = None
     problem: str = ""
+    interactive: bool = True

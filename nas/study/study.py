@@ -203,7 +203,13 @@ class Study(StudyTables):
         """
         return self.proxy_audit().lines()
 
-    def report(self, path: str | PathLike[str], *proxies: str, progress: Progress | None = None) -> Path:
+    def report(
+        self,
+        path: str | PathLike[str],
+        *proxies: str,
+        progress: Progress | None = None,
+        interactive: bool = True,
+    ) -> Path:
         """Write a report as one self-contained HTML file.
 
         Parameters
@@ -214,6 +220,8 @@ class Study(StudyTables):
             Audited besides the study's own and the sizes, as in :meth:`audit`; by default all installed ones.
         progress
             Display, see :mod:`nas.progress`.
+        interactive
+            Whether fronts and progress are charts that react to the pointer; the file has 5 MB more.
 
         Returns
         -------
@@ -231,7 +239,7 @@ class Study(StudyTables):
         """
         from nas.reporting.html_report import write_report
 
-        return write_report([self], path, proxies=proxies or ("all",), progress=progress)
+        return write_report([self], path, proxies=proxies or ("all",), progress=progress, interactive=interactive)
 
     def _architecture(self, key: str) -> Architecture:
         return stored_architecture(self.store, key)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _FARTHEST = 4.0
 """The axis is extended to the end of the range of budgets if that is at most this factor beyond the points."""
-_LOWEST = 0.02
+_LOWEST = 0.15
 """The share of the operating points that may lie below the axes; their number is then written there."""
 
 
@@ -150,11 +150,7 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measu
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
     log_labels(axes.xaxis, low / margin, high * margin)
-    kept = pd.concat([front["accuracy"], front["test_accuracy"].dropna()]).astype(float)
-    bottom = min([curves["accuracy"].quantile(_LOWEST, interpolation="higher"), *kept])
-    top = max([curves["accuracy"].max(), *kept])
-    room = max(top - bottom, 0.01)
-    axes.set_ylim(bottom - 0.08 * room, top + 0.08 * room)
+    axes.set_ylim(*shown_accuracies(curves, front))
     percent_labels(axes.yaxis)
     plain_axes(axes)
     if below := int((curves["accuracy"] < axes.get_ylim()[0]).sum()):
@@ -163,6 +159,15 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measu
     axes.set_xlabel(f"{measure.label}, logarithmic", labelpad=6)
     joined = "coarse_accuracy" in front and bool(front["coarse_accuracy"].notna().any())
     axes.set_ylabel("accuracy, mean of fine and coarse labels" if joined else "accuracy", labelpad=6)
+
+
+def shown_accuracies(curves: pd.DataFrame, front: pd.DataFrame) -> tuple[float, float]:
+    """Limits of the axis of accuracies: all of the front, and most points of candidates."""
+    kept = pd.concat([front["accuracy"], front["test_accuracy"].dropna()]).astype(float)
+    bottom = min([curves["accuracy"].quantile(_LOWEST, interpolation="higher"), *kept])
+    top = max([curves["accuracy"].max(), *kept])
+    room = max(top - bottom, 0.01)
+    return float(bottom - 0.08 * room), float(top + 0.08 * room)
 
 
 def _draw_curves(axes: Axes, curves: Curves, groups: _Groups) -> None:

@@ -146,7 +146,7 @@ def _row(store: Any, study: str, score: Score | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "study": study,
         "front_points": 0,
-        "trained": sum(each.candidates for each in summary.statuses if each.status in ("stopped", "finished")),
+        "trained": summary.scored,
         "evaluations": len(history),
         "worker_seconds": history["worker_seconds"].iloc[-1] if len(history) else 0.0,
         "state": store.ending(study)[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shlex
 from html.parser import HTMLParser
@@ -14,14 +15,16 @@ import nas
 import results
 from evaluators.zero_cost import naswot, synflow, zico
 from nas.config import Config
-from nas.reporting import html_report
+from nas.reporting import html_report, interactive
 from nas.reporting.report_content import ReportContent, StudyContent
 
 from ..searching import PLUGINS, InProcess, arguments, toy
 
 VOID = {"meta", "img", "br"}
 OUTWARD = re.compile(r"(?:https?:)?//", flags=re.IGNORECASE)
-ACTIVE = {"script", "link", "iframe", "object", "base", "form"}
+ACTIVE = {"link", "iframe", "object", "base", "form"}
+DRAWS = (Path(html_report.__file__).parent / "report.js").read_text("utf-8").strip()
+"""The script of a report, after plotly.js."""
 
 
 class Parsed(HTMLParser):
@@ -66,10 +69,16 @@ def parsed(path):
 
 
 def checked(document):
-    """The elements of a page without active content, outward references, duplicate ids and dead links."""
-    page = Parsed(document)
+    """The elements of a page without foreign scripts, outward references, duplicate ids and dead links."""
+    library = interactive.script()
+    page = Parsed(document.replace(library, "PLOTLY"))
     assert document.startswith("<!DOCTYPE html>\n<html")
     assert not {name for name, _, _ in page.elements} & ACTIVE
+    scripts = [(attributes, text.strip()) for name, attributes, text in page.elements if name == "script"]
+    data = [json.loads(text) for attributes, text in scripts if attributes.get("type") == "application/json"]
+    assert [text for attributes, text in scripts if not attributes] in ([], ["PLOTLY", DRAWS])
+    assert len(data) + (2 if ("{}", "PLOTLY") in [(str(a), t) for a, t in scripts] else 0) == len(scripts)
+    page.charts = data
     for name, attributes, _ in page.elements:
         assert not [key for key in attributes if key.startswith("on")]
         assert not OUTWARD.match(attributes.get("href", "#")), attributes
@@ -123,6 +132,46 @@ def test_a_report_shows_the_data_of_the_study(searched, cli):
     assert 0 < ranked < 22
     assert re.search(rf"candidates saved: unknown \({ranked} ranked, 2 random", page.body(), flags=re.IGNORECASE)
     assert list(Path().glob("*unfinished*")) == []
+
+
+def test_charts_have_the_points_of_the_study(searched, tmp_path):
+    page = parsed(searched.report(tmp_path / "r.html", "macs"))
+    front_chart, progress = page.charts
+    front, history = searched.front(), searched.history()
+    (validation,) = [trace for trace in front_chart["data"] if trace["name"] == "front, validation"]
+    assert validation["x"] == front.macs.tolist()
+    assert validation["y"] == pytest.approx(front.accuracy.tolist())
+    for label, candidate in zip(validation["customdata"], front.candidate, strict=True):
+        assert label[:2] == ["toy", candidate]
+        assert f"nas show {candidate[:8]} --study toy --store {searched.url}" in label[3]
+    candidates = [trace for trace in front_chart["data"] if trace["name"] in ("Small", "Small, stopped early")]
+    drawn = {(x, y) for trace in candidates for x, y in zip(trace["x"], trace["y"]) if x is not None}
+    rows = searched.store.curves("toy").rows
+    assert drawn == set(zip(rows.macs.astype(float), rows.accuracy))
+    best, evaluations = progress["data"]
+    assert best["y"] == pytest.approx(history.best.tolist())
+    assert len(evaluations["x"]) == len(history)
+    (menu,) = progress["layout"]["updatemenus"]
+    assert [button["label"] for button in menu["buttons"]] == [
+        "evaluations",
+        "time since the first start",
+        "training and evaluation",
+    ]
+    assert (tmp_path / "r.html").stat().st_size < 6e6
+
+
+def test_a_still_report_has_no_scripts(searched, cli):
+    assert cli("report", "toy", "--proxy", "macs", "--still")[0] == 0
+    page = parsed("toy.html")
+    assert not page.texts("script")
+    assert not [attributes for _, attributes, _ in page.elements if attributes.get("class") == "live"]
+    assert Path("toy.html").stat().st_size < 1e6
+
+
+def test_text_in_charts_is_no_markup():
+    text = interactive.as_json({"name": "</script><script>alert(1)</script><!-- & \u2028"})
+    assert not set(text) & set("<>&\u2028")
+    assert json.loads(text) == {"name": "</script><script>alert(1)</script><!-- & \u2028"}
 
 
 @pytest.mark.usefixtures("searched")
@@ -205,12 +254,23 @@ def test_every_text_of_a_study_is_escaped(field):
     texts[field] = evil
     spaces = (f"/home/me/own.py:{evil}",) if field == "spaces" else ("Small",)
     study = StudyContent(**{**texts, "spaces": spaces}, seed=0)
-    document = html_report.render(ReportContent(studies=(study,)))
+    document = html_report.render(ReportContent(studies=(study,), interactive=False))
     assert "<script" not in document
     assert evil in checked(document).texts("body")[0]
 
 
-NOT_TEXT = ("spaces", "seed", "funnel", "headline", "front", "progress", "audit", "networks", "undrawn")
+NOT_TEXT = (
+    "spaces",
+    "seed",
+    "funnel",
+    "headline",
+    "front",
+    "progress",
+    "progress_chart",
+    "audit",
+    "networks",
+    "undrawn",
+)
 
 
 def test_reports_name_the_share_of_the_proxy_and_the_reason(cli, in_process):
