@@ -14,16 +14,18 @@ from nas.errors import EnvironmentFault, UserError, unknown_name
 from nas.evaluation.stored_data import DataInMemory, stored_data
 from nas.funnel.asynchronous import TrainsProposals
 from nas.funnel.driver import Driver, StudyParts
+from nas.funnel.optuna_copy import OptunaCopy
 from nas.funnel.preparing.checks import checked_search
+from nas.funnel.preparing.outlook import outlook
 from nas.funnel.preparing.plugin_changes import named_plugins
 from nas.funnel.preparing.preparation import canonical, default_workers, worker_call
 from nas.funnel.preparing.stored_defaults import budgets_sentence, left_out_sentences
 from nas.funnel.training import OutOfTime
 from nas.plugins import trust_named
-from nas.progress import Progress, Silent
+from nas.progress import Progress, Silent, for_python
+from nas.screening.enqueued import as_text
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import Spaces, load_spaces, named_spaces
-from nas.strategies.optuna_export import export
 from nas.study import Study
 from nas.workers.local import LocalRunner
 from nas.workers.runner import Runner
@@ -86,7 +88,7 @@ def search(
     accept_plugin_change
         Continue an existing study although its plug-ins have changed.
     progress
-        Display of the progress, see :mod:`nas.progress`; silent by default.
+        Display of the progress, see :mod:`nas.progress`. By default a bar in a notebook, and nothing in a script.
     **settings
         Settings as in :class:`nas.config.Config`, named like the options of the command line.
 
@@ -104,6 +106,8 @@ def search(
         The store cannot be used; results.SettingsDiffer: the study exists with other settings.
     """
     check_names(StudySettings, settings)
+    if (enqueue := settings.get("enqueue")) is not None:
+        settings["enqueue"] = tuple(map(as_text, enqueue))
     names, objects = named_spaces(space)
     given = data if isinstance(data, str) else DataInMemory.of(data)
     name = study_name(data) if study is None else study
@@ -175,7 +179,7 @@ def resume(
         replace(config, **limits),
         opened.url,
         named_spaces(space)[1],
-        progress or Silent(),
+        progress or for_python(),
         accept_changes=accept_plugin_change,
         retry_failed=retry_failed,
     )
@@ -195,7 +199,7 @@ def run(
     """
     config = canonical(config, spaces or {})
     trust_named(*(spec for _, spec in named_plugins(config, spaces or {})))
-    return _run(config, store, spaces or {}, progress or Silent(), accept_changes=accept_plugin_change)
+    return _run(config, store, spaces or {}, progress or for_python(), accept_changes=accept_plugin_change)
 
 
 def _run(
@@ -219,8 +223,9 @@ def _run(
         writer = stack.enter_context(
             opened.writer(config.study, checked.settings, parts.evaluator.measures, config.files)
         )
-        if config.optuna:
-            export([], config.optuna, config.study, opened.identity(config.study))
+        copy = OptunaCopy(opened, config.study, config.optuna) if config.optuna else None
+        if copy is not None:
+            copy.update()
         call, log = worker_call(config, parts.info), str(writer.log)
         runner = stack.enter_context(_runner(parts, call, log, progress))
         try:
@@ -232,6 +237,7 @@ def _run(
                 progress,
                 earlier=checked.earlier,
                 trains_proposals=_trains_proposals(config, runner),
+                optuna=copy,
             )
             end, reason = "finished", f"The search ended because {driver.run(retry_failed=retry_failed)}."
         except (EnvironmentFault, OSError, results.StoreError) as error:
@@ -267,7 +273,7 @@ def _trains_proposals(config: Config, runner: Runner) -> TrainsProposals | None:
 def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = False) -> str:
     """Describe the search with these settings: data, spaces, range of budgets, store.
 
-    All checks of a search are made; nothing is trained, written or upgraded.
+    All checks of a search are made; nothing is written or upgraded. With a limit in hours, an epoch is timed.
     """
     config = canonical(config, {})
     trust_named(*(spec for _, spec in named_plugins(config)))
@@ -293,6 +299,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             budgets_sentence(score, checked.settings),
             *([f"Random proposals: {majority}"] if majority else []),
             _plan(config),
+            *([text] if (text := outlook(checked.parts, score.high)) else []),
             f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
             *([f"Files in {config.files.rstrip('/')}/{config.study}."] if config.files else []),
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from html import escape
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from results.text import clean_text
 
 LINE_SECONDS = 60.0
 """Time between two lines without a terminal."""
+NOTEBOOK_SECONDS = 0.25
+"""Time between two updates in a notebook."""
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -126,6 +129,42 @@ class Live:
             best=_best(state),
             left=duration(state.seconds_left),
         )
+
+
+class Notebook:
+    """A progress bar in a notebook, updated at most four times a second; lines of text are printed."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+        self._last = 0.0
+
+    def say(self, text: str) -> None:
+        print(clean_text(text), flush=True)
+
+    def show(self, state: State) -> None:
+        from IPython.display import HTML, display  # is there, because a notebook runs
+
+        now = time.monotonic()
+        if now - self._last < NOTEBOOK_SECONDS:
+            return
+        self._last = now
+        share = min(1.0, state.done / max(state.total, 1e-9))
+        bar = f'<progress value="{share:.4f}" max="1" style="width: 20em"></progress> {escape(line(state))}'
+        if self._shown is None:
+            self._shown = display(HTML(bar), display_id=True)
+        else:
+            self._shown.update(HTML(bar))
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None
+
+
+def for_python() -> Progress:
+    """The display of a call in Python: a bar in a notebook, nothing in a script."""
+    return Notebook() if in_notebook() else Silent()
 
 
 def line(state: State) -> str:

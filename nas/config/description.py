@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 LARGEST = 2**63 - 1
 """Largest whole number that a database stores."""
-REPEATED = {"spaces": "--space", "penalties": "--penalty", "resources": "--resource"}
+REPEATED = {"spaces": "--space", "penalties": "--penalty", "resources": "--resource", "enqueue": "--enqueue"}
 """Settings with several values → the option of the command line, which may be repeated."""
 KEYWORDS = {"asynchronous": "--async", "warm_start": "--from"}
 """Settings whose option cannot be a name in Python → the option."""

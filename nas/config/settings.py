@@ -182,6 +182,12 @@ class StudySettings(TrainingSettings, RunSettings):
     references: bool | None = setting(
         None, "Train the reference architectures of the spaces first, see `nas references`.", default="yes"
     )
+    enqueue: tuple[str, ...] | None = setting(
+        None,
+        'Choices of a candidate to train first, as JSON, such as \'{"space": "residual", "width": 24}\'; '
+        "the others are drawn. May be repeated.",
+        default="none",
+    )
     asynchronous: bool | None = setting(
         None, "On Ray: train the next candidate as soon as a slot is free, without generations.", default="no"
     )

@@ -20,7 +20,7 @@ from nas.execution.controller import Controller
 from nas.execution.gate_policy import GatePolicy
 from nas.execution.network import AnytimeNetwork
 from nas.files import check_folder, write_folder
-from nas.progress import Progress, Silent, State
+from nas.progress import Progress, State, for_python
 from results.reading.stored_networks import StoredNetwork
 from results.store import Store
 
@@ -182,7 +182,7 @@ def throttle(
     accept_plugin_change
         Use the evaluator of the study although its plug-in, or that of the data, has changed, and run their files.
     progress
-        See :mod:`nas.progress`; silent by default.
+        See :mod:`nas.progress`. By default a bar in a notebook, and nothing in a script.
     **settings
         Settings as in :class:`nas.evaluation.controllers.ControllerSettings`, named like the options of the command
         line. The learner "gates" needs a throttleable network.
@@ -206,7 +206,7 @@ def throttle(
     >>> result = nas.throttle("2f9c01", study="digits", penalties=(0.1, 1.0))  # doctest: +SKIP
     >>> controlled = nas.ControlledNetwork(result.network, result.controllers[0])  # doctest: +SKIP
     """
-    progress, opened = progress or Silent(), results.open(store)
+    progress, opened = progress or for_python(), results.open(store)
     check_device(device)
     if folder is not None:
         check_folder(folder)

@@ -17,7 +17,7 @@ from nas.evaluation.jobs import Diverged
 from nas.evaluation.loading import check_device
 from nas.evaluation.operating_points import SelectionResult, SelectionSettings
 from nas.execution.network import AnytimeNetwork
-from nas.progress import Progress, Silent, State
+from nas.progress import Progress, State, for_python
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,7 +155,7 @@ def select(
     accept_plugin_change
         Use the evaluator of the study although its plug-in, or that of the data, has changed, and run their files.
     progress
-        See :mod:`nas.progress`; silent by default.
+        See :mod:`nas.progress`. By default a bar in a notebook, and nothing in a script.
     **settings
         Settings as in :class:`nas.evaluation.operating_points.SelectionSettings`, named like the options of the command
         line. Without ``low``: the lowest budget of the network's study, or else the cheapest subnetwork.
@@ -183,7 +183,7 @@ def select(
     >>> result = nas.select("2f9c01", study="digits", points=4, max_latency_ms=2.0)  # doctest: +SKIP
     >>> result.network.save("four_points")  # doctest: +SKIP
     """
-    progress, opened = progress or Silent(), results.open(store)
+    progress, opened = progress or for_python(), results.open(store)
     check_device(device)
     check_names(SelectionSettings, settings)
     selection = SelectionSettings(**settings)

@@ -30,7 +30,7 @@ from nas.execution.network import AnytimeNetwork
 from nas.execution.serialization import AVERAGE
 from nas.files import UNFINISHED, check_folder, write_folder
 from nas.plugins import load_plugin, trust_named
-from nas.progress import Progress, Silent, State
+from nas.progress import Progress, State, for_python
 from nas.representation.architecture import Architecture
 from nas.representation.elements import Task
 from nas.seeds import seed as derived_seed
@@ -153,7 +153,7 @@ def train(
     accept_plugin_change
         Use the evaluator of the study although its plug-in, or that of the data, has changed, and run their files.
     progress
-        See :mod:`nas.progress`; silent by default.
+        See :mod:`nas.progress`. By default a bar in a notebook, and nothing in a script.
     **settings
         Settings as in :class:`nas.config.TrainingSettings`, named like the options of the command line; by default
         those of the study of a key.
@@ -176,7 +176,7 @@ def train(
     >>> network = nas.train(architecture, "npz:images.npz", epochs=30).network  # doctest: +SKIP
     >>> finer = nas.train(network, (x_train, y_train), epochs=5, learning_rate=0.01)  # doctest: +SKIP
     """
-    progress = progress or Silent()
+    progress = progress or for_python()
     check_names(TrainingSettings, settings)
     given = {name: value for name, value in settings.items() if value is not None}
     TrainingSettings(**given)

@@ -24,6 +24,7 @@ from nas.funnel.generation import GenerationProposer
 from nas.funnel.halving import SuccessiveHalving
 from nas.funnel.leaders import Leaders
 from nas.funnel.limits import Limits, check_that_training_works
+from nas.funnel.optuna_copy import OptunaCopy
 from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
@@ -32,7 +33,6 @@ from nas.funnel.warm_start import EarlierStudy
 from nas.progress import Progress
 from nas.screening.screener import Screener
 from nas.strategies.contract import Strategy
-from nas.strategies.optuna_export import export
 from nas.workers.runner import Runner
 from results.errors import StoreError
 from results.front import Score
@@ -55,7 +55,8 @@ class StudyParts:
 class Driver:
     """Runs one study from the state that the store holds.
 
-    earlier: the study that a new one starts from. trains_proposals: makes the search asynchronous.
+    earlier: the study that a new one starts from. trains_proposals: makes the search asynchronous. optuna: the copy of
+    the study, if there is one.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Driver:
         *,
         earlier: EarlierStudy | None = None,
         trains_proposals: TrainsProposals | None = None,
+        optuna: OptunaCopy | None = None,
     ):
         writer.set_score(score)
         config, info, screener = parts.config, parts.info, parts.screener
@@ -79,7 +81,7 @@ class Driver:
         if earlier is not None:
             self._start_from(earlier)
         self.limits = Limits(config, records, keeper, slots=runner.slots)
-        self._exported: set[int] = set()
+        self.optuna = optuna
         work = None
         if config.hours is None:
             work = Work(config, info.train_images, limit=self.limits.train, generations=keeper.state.generations)
@@ -88,7 +90,7 @@ class Driver:
         activity = ActivityRecord(writer, runner.activity, most=config.workers)
         self.trainer = CandidateTrainer(config, records, runner, parts.evaluator, display, patience, activity)
         self.proposer = GenerationProposer(config, records, keeper, screener, parts.strategy)
-        self.leaders = Leaders(records, self.trainer, self.limits)
+        self.leaders = Leaders(records, self.trainer, self.limits, told=self._copy_soon)
         self.halving = SuccessiveHalving(config, records, keeper, self.trainer, self.limits, self.leaders)
         self.finals = Finals(config, records, keeper, self.trainer)
         self.trains_proposals = trains_proposals
@@ -116,6 +118,7 @@ class Driver:
                 check_that_training_works(self.records, least=1)
             note = self.finals.run(self.keeper.state.generations)
             self.leaders.end()
+            self._copy(ended=True)
             return f"{reason}{note}"
         finally:
             with suppress(StoreError):  # do not hide the first error
@@ -138,17 +141,17 @@ class Driver:
             self.halving.run(done)
             done += 1
             self.keeper.update(generations=done)
-            self._export()
+            self._copy()
             check_that_training_works(self.records)
 
     def _asynchronously(self) -> str:
         """Search without barriers. Returns the reason for the end."""
         assert self.trains_proposals is not None
         funnel = AsynchronousFunnel(
-            self.trainer, self.keeper, self.proposer, self.limits, self.leaders, refilled=self._export
+            self.trainer, self.keeper, self.proposer, self.limits, self.leaders, refilled=self._copy_soon
         )
         self.trains_proposals(funnel)
-        self._export()
+        self._copy()
         return funnel.reason
 
     def _queue_failed(self) -> None:
@@ -158,17 +161,14 @@ class Driver:
                 self.keeper.update(finals=None)
         self.progress.say(f"{count} failed candidates are tried again." if count else "No candidate has failed.")
 
-    def _export(self) -> None:
-        """Copy the trained candidates to Optuna. A failure is shown; the next call repeats the copy."""
-        if self.config.optuna:
+    def _copy_soon(self) -> None:
+        self._copy(at_once=False)
+
+    def _copy(self, *, at_once: bool = True, ended: bool = False) -> None:
+        """Copy the study to Optuna. A failure is shown; the next call repeats the copy."""
+        if self.optuna is not None:
             try:
-                new = [number for number in self.records.ledger.judged() if number not in self._exported]
-                export(
-                    self.records.trials(new, self.screener.domains, with_architecture=False),
-                    self.config.optuna,
-                    self.config.study,
-                )
-                self._exported |= set(new)
+                self.optuna.update(at_once=at_once, ended=ended)
             except Exception as error:  # any error of a database
                 text = " ".join(f"{type(error).__name__}: {error}".split())
                 self.progress.say(f"Optuna's copy failed: {text:.300}")

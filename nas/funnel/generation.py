@@ -1,12 +1,13 @@
 """Proposing a generation: references, candidates that proxy and strategy chose, and random controls.
 
-The first generation begins with the references of the spaces: one of each design, then other sizes. Later ones begin
-with other sizes of the leading design.
+The first generation begins with the candidates that the user enqueued and the references of the spaces: one of each
+design, then other sizes. Later ones begin with other sizes of the leading design.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -20,6 +21,7 @@ from nas.funnel.records import Queued, Records
 from nas.funnel.state import StateKeeper
 from nas.proxies.contract import evaluate, load_proxy
 from nas.proxies.sizes import SIZE_PROXIES
+from nas.screening.enqueued import enqueued
 from nas.screening.pool import pool
 from nas.screening.proposals import Proposal, Rejected, outranked
 from nas.screening.references import FeasibleReference, feasible_references
@@ -53,7 +55,6 @@ class GenerationProposer:
     ):
         self.config, self.records, self.keeper, self.screener = config, records, keeper, screener
         self.strategy = strategy
-        self._built: list[FeasibleReference] | None = None
         self.proxies = {config.proxy: screener.proxy}
         self.proxies |= {name: load_proxy(name) for name in SIZE_PROXIES if name not in self.proxies}
 
@@ -68,7 +69,10 @@ class GenerationProposer:
         ledger = self.records.ledger
         trained_before, known = len(ledger), ledger.keys | self.records.earlier_keys
         count = int(min(self.config.generation, limit - ledger.chosen()))
-        references = self._references(generation, count, limit - ledger.chosen(), known)
+        named = self._enqueued(generation, known)
+        known = known | {pick.proposal.key for pick in named}
+        room, most = count - len(named), limit - ledger.chosen() - len(named)
+        references = named + self._references(generation, room, most, known)
         known = known | {pick.proposal.key for pick in references}
         count, trained_before = max(0, count - len(references)), trained_before + len(references)
         places = range(trained_before, trained_before + count)
@@ -117,15 +121,26 @@ class GenerationProposer:
         scores = evaluate(architecture, self.proxies)
         return Queued(proposal=pick.proposal, control=pick.by == "chance", reference=pick.reference, proxies=scores)
 
+    def _enqueued(self, generation: int, known: set[str]) -> list[_Pick]:
+        """The candidates that the user named, in the first generation."""
+        if generation or not self.config.enqueue:
+            return []
+        proposals = enqueued(self.screener, self.config.enqueue, self.config.seed)
+        names = {reference.proposal.key: reference.name for reference in self._built_references}
+        return [_Pick(each, "user", names.get(each.key)) for each in proposals if each.key not in known]
+
+    @cached_property
+    def _built_references(self) -> list[FeasibleReference]:
+        """The references of the spaces within the constraints; none if the study leaves them out."""
+        return feasible_references(self.screener, self.records.score.high) if self.config.references else []
+
     def _references(self, generation: int, count: int, most: float, known: set[str]) -> list[_Pick]:
         """The references that a generation begins with.
 
         count: of the generation. With a time limit, the first has more, of which as many are trained as there is time
         for. most: that the limits allow. known: keys that are not proposed again.
         """
-        if self._built is None:
-            self._built = feasible_references(self.screener, self.records.score.high) if self.config.references else []
-        new = [reference for reference in self._built if reference.proposal.key not in known]
+        new = [reference for reference in self._built_references if reference.proposal.key not in known]
         if generation:
             ledger = self.records.ledger
             tried = [n for n in ledger.ended() if ledger[n].reference is not None and self.records.reached(n)]
@@ -212,7 +227,7 @@ class GenerationProposer:
 
 @dataclass(frozen=True, slots=True)
 class _Pick:
-    """A proposal that is trained. by: proxy, strategy, chance (a random control) or reference, with its name."""
+    """A proposal that is trained. by: proxy, strategy, chance (a random control), user, or reference with its name."""
 
     proposal: Proposal
     by: str

@@ -110,9 +110,11 @@ class SuccessiveHalving:
         """One reference of each design, then those of the design that leads when the next training can begin.
 
         There may be no time for all. A good design is good in several sizes, so further sizes of the leading one
-        promise more than further sizes of any. Candidates that are no references count as one design.
+        promise more than further sizes of any. Candidates that the user enqueued count as a design each, others that
+        are no references as one design.
         """
         designs = {c.id: design_of(self.records.ledger[c.id].reference or "") for c in candidates}
+        designs |= {c.id: c.key for c in candidates[: len(self.config.enqueue or ())] if not designs[c.id]}
         left, begun = self._by_value(candidates), list[int]()
         while left:
             values, best = self.leaders.values(begun), dict[str, float]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import nlargest
 
 from nas.funnel.forecast import forecast
@@ -16,10 +16,15 @@ KEPT = 4
 
 
 class Leaders:
-    """Compares candidates, and removes the checkpoints of those that have ended and are not among the best."""
+    """Compares candidates, and removes the checkpoints of those that have ended and are not among the best.
 
-    def __init__(self, records: Records, trainer: CandidateTrainer, limits: Limits) -> None:
-        self.records, self.trainer, self.limits = records, trainer, limits
+    told: is called when candidates have ended.
+    """
+
+    def __init__(
+        self, records: Records, trainer: CandidateTrainer, limits: Limits, told: Callable[[], object] = lambda: None
+    ) -> None:
+        self.records, self.trainer, self.limits, self._told = records, trainer, limits, told
         self._kept: list[int] | None = None  # None: not yet known in this run
 
     def values(self, numbers: Iterable[int]) -> dict[int, float]:
@@ -45,6 +50,7 @@ class Leaders:
         earlier = self.records.ledger.ended() if self._kept is None else self._kept
         self._kept = self._best({*earlier, *new})
         self._discard({*earlier, *new} - {*self._kept})
+        self._told()
 
     def end(self) -> None:
         """The finalists have been trained: no checkpoint of partial training is needed."""

@@ -19,6 +19,7 @@ from nas.funnel.state import StudyState
 from results.front import Score, hypervolume
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
     from results.plots.style import Drawing
@@ -180,6 +181,29 @@ class StudyTables:
             Columns: ``results.columns.FRAMES["history"]``.
         """
         return self.store.history(self.name)
+
+    def optuna(self, *, points: bool = False) -> optuna.Study:
+        """The study as an Optuna study in memory, for Optuna's plots and importances.
+
+        Parameters
+        ----------
+        points : bool
+            Whether its trials are operating points, with MACs and accuracy as objectives, in place of candidates with
+            their anytime accuracy.
+
+        Returns
+        -------
+        optuna.Study
+            A trial for every training that has ended: its choices, its times, and key, costs and accuracies as user
+            attributes. Candidates that were stopped early are pruned trials.
+
+        Examples
+        --------
+        >>> optuna.visualization.plot_pareto_front(study.optuna(points=True))  # doctest: +SKIP
+        """
+        from nas.funnel.optuna_copy import optuna_studies
+
+        return optuna_studies(self.store, self.name)[points]
 
     def plot_front(self, path: str | PathLike[str] | None = None, *, cost: str = "macs") -> Drawing:
         """Draw the front and all trained candidates.

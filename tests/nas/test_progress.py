@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from nas.progress import Live, Silent, State
+from nas.progress import NOTEBOOK_SECONDS, Live, Notebook, Silent, State, for_python
 
 
 class Terminal(io.StringIO):
@@ -77,3 +80,49 @@ def test_silence(capsys):
     Silent().say("x")
     Silent().show(STATE)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook shows, by cell output: the present HTML of each."""
+    outputs = []
+
+    class Handle:
+        def __init__(self, html):
+            outputs.append(html)
+            self.place = len(outputs) - 1
+
+        def update(self, html):
+            outputs[self.place] = html
+
+    shell = ModuleType("IPython")
+    shell.get_ipython = lambda: SimpleNamespace(kernel=object())
+    display = ModuleType("IPython.display")
+    display.HTML = str
+    display.display = lambda html, display_id: Handle(html)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    return outputs
+
+
+def test_a_notebook_has_one_bar_that_changes(shown, monkeypatch, capsys):
+    now = [10.0]
+    monkeypatch.setattr("nas.progress.time.monotonic", lambda: now[0])
+    progress = for_python()
+    assert isinstance(progress, Notebook)
+    progress.show(replace(STATE, stage="generation <1>"))
+    assert len(shown) == 1
+    assert 'value="0.3000"' in shown[0]
+    assert "generation &lt;1&gt; · 30 % · 2 trained · best 0.5123" in shown[0]
+    progress.show(replace(STATE, done=9))
+    assert 'value="0.3000"' in shown[0], "too early"
+    now[0] += NOTEBOOK_SECONDS
+    progress.show(replace(STATE, done=9))
+    assert len(shown) == 1
+    assert 'value="0.9000"' in shown[0]
+    progress.say("one")
+    assert capsys.readouterr().out == "one\n"
+
+
+def test_a_script_has_no_display():
+    assert isinstance(for_python(), Silent)

@@ -12,6 +12,7 @@ from nas.config import Config, store_option
 from nas.errors import UserError
 from nas.evaluation.data_identity import check_repeatable
 from nas.funnel.driver import StudyParts
+from nas.funnel.optuna_copy import check_target
 from nas.funnel.preparing.default_spaces import with_stored_spaces
 from nas.funnel.preparing.plugin_changes import (
     BUILT_FROM,
@@ -35,10 +36,10 @@ from nas.funnel.warm_start import EarlierStudy, earlier_study
 from nas.plugins import trust_named
 from nas.progress import Progress, State
 from nas.screening import budgets
+from nas.screening.enqueued import enqueued
 from nas.screening.screener import Screener
 from nas.spaces.choices import Domains
 from nas.spaces.contract import SearchSpace
-from nas.strategies.optuna_export import check_target
 from results.connection import locate
 from results.front import Score
 from results.store import Store
@@ -105,6 +106,8 @@ def checked_search(
         measured = budgets.budget_range(parts.screener, config.seed)
         score = earlier.score if earlier else Score(low=measured.low.macs, high=measured.high.macs, floor=info.floor)
         check_repeatable(lambda: evaluator_of(config), config.data, info)
+    if config.enqueue and not (stored and opened.memo(study).get("generations")):
+        check_enqueued(parts.screener, config, score)
     used = versions([*named_plugins(config, spaces), *parts.screener.plugins], stored.get(SETTING, {}))
     if config.optuna:
         check_optuna(config.optuna, study, opened.url, opened.identity(study) if stored else None)
@@ -208,6 +211,18 @@ def check_spaces(
         check_same_networks(screener, [row for row in proposals if row["id"] >= built_from], command)
         check_unchanged(stored, command, screener.plugins)
     return built_from
+
+
+def check_enqueued(screener: Screener, config: Config, score: Score) -> None:
+    """Raise UserError unless the enqueued candidates can be trained. score: with the range of budgets."""
+    screener.constraints = replace(screener.constraints, low=score.low)
+    count = len(enqueued(screener, config.enqueue or (), config.seed))
+    most = min(config.generation, config.train or config.generation)
+    if count > most:
+        raise UserError(
+            f"--enqueue needs room in the first generation. Got {count} candidates for {most}: raise "
+            f"{'--generation' if config.generation == most else '--train'}."
+        )
 
 
 def check_optuna(url: str, study: str, store: str, identity: str | None) -> None:

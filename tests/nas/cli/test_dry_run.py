@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -14,11 +15,15 @@ import pytest
 
 import nas
 import results
+from nas.config.settings import MOST_PASSES
+from nas.evaluation.loading import load_evaluator
+from nas.funnel.limits import FIRST_SHARE, SEARCH_SHARE
+from nas.funnel.optuna_copy import check_target
+from nas.funnel.preparing import outlook
 from nas.plugins import trust
-from nas.strategies.optuna_export import check_target
 from results import preflight
 
-from ..searching import arguments, search, space
+from ..searching import arguments, search, space, toy
 
 STORES = Path(__file__).resolve().parents[2] / "results" / "stores"
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -184,3 +189,60 @@ def test_frequent_coarse_labels_are_no_imbalance(tmp_path, cli):
     status, out, err = cli("search", "--space", "slimmable", "--hierarchy", "parity.json", "--dry-run")
     assert status == 0, err
     assert "imbalanced" not in out
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"train": 8},
+            "It will train 8 candidates in 2 generations, and at most 2 finalists for 5 epochs on all images:",
+        ),
+        ({"train": None, "generations": 3, "seeds": 2}, "train 12 candidates in 3 generations"),
+        ({"train": None}, "train 36 candidates in 9 generations"),
+    ],
+)
+def test_a_dry_run_says_what_limits_in_candidates_buy(cli, settings, words):
+    status, out, _ = cli(*arguments("nas.db", **settings), "--dry-run")
+    assert status == 0
+    assert words in out
+
+
+def test_what_a_search_trains_is_what_its_dry_run_says(cli):
+    (words,) = [line for line in cli(*arguments("nas.db"), "--dry-run")[1].splitlines() if line.startswith("It will")]
+    study = search("nas.db")
+    found = re.fullmatch(r"It will train (\d+) candidates in (\d+) generations?, and at most (\d+) finalists .*", words)
+    trained = study.candidates().dropna(subset="position")
+    assert len(trained) == int(found[1])
+    assert trained.generation.nunique() == int(found[2])
+    full = study.store.evaluations("toy").groupby("candidate").fidelity.max()
+    assert 1 <= (full == full.max()).sum() <= int(found[3])
+
+
+@pytest.mark.parametrize("hours", [0.5, 5.0])
+def test_a_dry_run_estimates_what_hours_buy(cli, hours, monkeypatch):
+    monkeypatch.setattr(outlook, "_seconds_per_image", lambda parts, proposal, threads: 1e-3 / threads)
+    monkeypatch.setattr(outlook, "usable_cores", lambda: 2)
+    status, out, _ = cli(*arguments("nas.db", train=None, final_epochs=None, hours=hours), "--dry-run")
+    assert status == 0
+    found = re.search(r"about ([\d,]+) candidates will be compared .* about (\S+) passes .*: 1,000 images per", out)
+    images = load_evaluator(toy(), "nothing", {}).info().train_images
+    candidates = FIRST_SHARE * hours * 3600 / (1e-3 * min(500, images))
+    assert int(found[1].replace(",", "")) == round(candidates)
+    passes = min(MOST_PASSES, (1 - SEARCH_SHARE) * hours * 3600 / (0.5e-3 * images))
+    assert float(found[2]) == pytest.approx(passes, rel=0.01)
+
+
+def test_a_typical_training_is_timed_and_leaves_nothing(cli, tmp_path):
+    options = ("--hours", "0.01", "--space", "slimmable", "--images", "200", "--workers", "1", "--threads", "1")
+    status, out, err = cli("search", "--store", "nas.db", *options, "--dry-run")
+    assert (status, err) == (0, "")
+    assert re.search(r"In 0\.01 hours about [\d,]+ candidates will be compared", out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_cannot_be_timed_is_named(cli):
+    settings = {"train": None, "final_epochs": None, "hours": 1, "evaluator": toy("RaisesAlways")}
+    status, out, _ = cli(*arguments("nas.db", **settings), "--dry-run")
+    assert status == 0
+    assert "How many candidates the time allows is unknown: an epoch failed with " in out

@@ -17,7 +17,6 @@ from nas.errors import PluginError, UserError
 from nas.seeds import seed as derived_seed
 from nas.spaces.choices import Domains, Recorder
 from nas.strategies.contract import Trial
-from nas.strategies.optuna_export import export
 from nas.strategies.optuna_samplers import NSGA2, TPE
 from nas.strategies.random import Random
 
@@ -264,31 +263,3 @@ def test_optuna_is_imported_only_when_it_is_asked():
 def test_trials_are_checked(change, message):
     with pytest.raises(UserError, match=message):
         Trial(**{"choices": {"a": 1}, "domains": {"a": (1, 2)}, "value": 0.5} | change)
-
-
-# ------------------------------------------------------------------------------------------------ export
-
-
-def test_export_is_idempotent_and_readable(tmp_path, capfd):
-    import optuna
-
-    url = f"sqlite:///{tmp_path}/dashboard.db"
-    trials = search(Random, staged, 0, generations=2, size=4, stop=2) + search(Random, mixed, 0, generations=1, size=4)
-    assert export(trials[:3], url, "fashion") == 3
-    assert export(trials, url, "fashion") == 9
-    assert export(trials, url, "fashion") == 0
-    assert capfd.readouterr() == ("", "")
-    storage = optuna.storages.RDBStorage(url)
-    study = optuna.load_study(study_name="fashion", storage=storage)
-    copies = study.trials
-    storage.remove_session()
-    storage.engine.dispose()
-    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
-    assert [copy.state.name for copy in copies].count("PRUNED") == 4
-    for trial, copy in zip(trials, copies, strict=True):
-        assert copy.user_attrs["generation"] == trial.generation
-        assert copy.intermediate_values == trial.intermediate
-        assert copy.value == trial.value
-        assert copy.params.keys() == trial.choices.keys()
-        for name, value in trial.choices.items():
-            assert copy.params[name] == (repr(value) if trial.domains[name] == MIXED else value)
