@@ -14,7 +14,6 @@ from nas.errors import EnvironmentFault, UserError, unknown_name
 from nas.evaluation.stored_data import DataInMemory, stored_data
 from nas.funnel.asynchronous import TrainsProposals
 from nas.funnel.driver import Driver, StudyParts
-from nas.funnel.optuna_copy import OptunaCopy
 from nas.funnel.preparing.checks import checked_search
 from nas.funnel.preparing.outlook import outlook
 from nas.funnel.preparing.plugin_changes import named_plugins
@@ -26,6 +25,7 @@ from nas.progress import Progress, Silent, for_python
 from nas.screening.enqueued import as_text
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import Spaces, load_spaces, named_spaces
+from nas.strategies.optuna_copy import OptunaCopy
 from nas.study import Study
 from nas.workers.local import LocalRunner
 from nas.workers.runner import Runner

@@ -24,7 +24,6 @@ from nas.funnel.generation import GenerationProposer
 from nas.funnel.halving import SuccessiveHalving
 from nas.funnel.leaders import Leaders
 from nas.funnel.limits import Limits, check_that_training_works
-from nas.funnel.optuna_copy import OptunaCopy
 from nas.funnel.patience import TrialPatience
 from nas.funnel.records import Records
 from nas.funnel.state import StateKeeper
@@ -33,6 +32,7 @@ from nas.funnel.warm_start import EarlierStudy
 from nas.progress import Progress
 from nas.screening.screener import Screener
 from nas.strategies.contract import Strategy
+from nas.strategies.optuna_copy import OptunaCopy
 from nas.workers.runner import Runner
 from results.errors import StoreError
 from results.front import Score

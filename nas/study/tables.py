@@ -201,7 +201,7 @@ class StudyTables:
         --------
         >>> optuna.visualization.plot_pareto_front(study.optuna(points=True))  # doctest: +SKIP
         """
-        from nas.funnel.optuna_copy import optuna_studies
+        from nas.strategies.optuna_copy import optuna_studies
 
         return optuna_studies(self.store, self.name)[points]
 

@@ -12,7 +12,6 @@ from nas.config import Config, store_option
 from nas.errors import UserError
 from nas.evaluation.data_identity import check_repeatable
 from nas.funnel.driver import StudyParts
-from nas.funnel.optuna_copy import check_target
 from nas.funnel.preparing.default_spaces import with_stored_spaces
 from nas.funnel.preparing.plugin_changes import (
     BUILT_FROM,
@@ -40,6 +39,7 @@ from nas.screening.enqueued import enqueued
 from nas.screening.screener import Screener
 from nas.spaces.choices import Domains
 from nas.spaces.contract import SearchSpace
+from nas.strategies.optuna_copy import check_target
 from results.connection import locate
 from results.front import Score
 from results.store import Store

@@ -18,9 +18,9 @@ import results
 from nas.config.settings import MOST_PASSES
 from nas.evaluation.loading import load_evaluator
 from nas.funnel.limits import FIRST_SHARE, SEARCH_SHARE
-from nas.funnel.optuna_copy import check_target
 from nas.funnel.preparing import outlook
 from nas.plugins import trust
+from nas.strategies.optuna_copy import check_target
 from results import preflight
 
 from ..searching import arguments, search, space, toy

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.errors import UserError
-from nas.funnel.state import StudyState
 from nas.spaces.choices import Primitive
 from nas.strategies.optuna_samplers import quiet
 from results.preflight import check_writable
@@ -233,7 +232,7 @@ def _trainings(store: Store, study: str) -> Iterator[_Training]:
     rows = store.candidates(study, columns=columns)
     rows = rows[rows["status"].isin(_ENDED)].drop_duplicates("key")
     evaluations = store.evaluations(study).sort_values("fidelity", kind="stable")
-    points, domains = store.points(study), StudyState.from_json(store.memo(study)).domains
+    points, domains = store.points(study), store.memo(study).get("domains", {})
     trained: dict[str, dict[int, pd.DataFrame]] = {}
     for (key, repeat), own in evaluations.groupby(["candidate", "repeat"], sort=False):
         trained.setdefault(key, {})[int(repeat)] = own

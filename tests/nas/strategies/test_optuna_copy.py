@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 import results
-from nas.funnel.optuna_copy import PAUSE, OptunaCopy, copy_study, optuna_studies
+from nas.strategies.optuna_copy import PAUSE, OptunaCopy, copy_study, optuna_studies
 from results.front import Score
 
 from ..searching import search, statuses
@@ -133,7 +133,7 @@ def test_an_interrupted_copy_is_completed(filled, monkeypatch):
 def test_between_two_copies_is_a_pause(filled, tmp_path, monkeypatch):
     store, writer, _ = filled
     now = [100.0]
-    monkeypatch.setattr("nas.funnel.optuna_copy.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nas.strategies.optuna_copy.time.monotonic", lambda: now[0])
     copy = OptunaCopy(store, "s", f"sqlite:///{tmp_path}/optuna.db")
     assert copy.update(at_once=False) == 3
     (number,) = writer.add_candidates([candidate("ffff0006", 1, "stopped")])
