@@ -61,7 +61,7 @@ class OptunaCopy:
         self._next = 0.0
 
     def update(self, *, at_once: bool = True, ended: bool = False) -> int:
-        """Copy what is new. Trials that are there already are skipped, also those of an earlier run.
+        """Copy new trials. Trials that are there already are skipped, also those of an earlier run.
 
         Parameters
         ----------

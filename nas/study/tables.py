@@ -120,7 +120,7 @@ class StudyTables:
         Parameters
         ----------
         cost : str
-            What is minimised, as for :meth:`front`.
+            The cost that is minimised, as for :meth:`front`.
         max_macs, max_params, limits
             Limits, as for :meth:`front`.
         min_accuracy : float, optional

@@ -122,7 +122,7 @@ def front_figure(
 
 
 class _Groups:
-    """What colours and markers tell apart: studies if there are several, otherwise search spaces."""
+    """The colours and markers of studies if there are several, otherwise of search spaces."""
 
     def __init__(self, curves: Curves) -> None:
         several = curves.rows["study"].nunique() > 1

@@ -28,7 +28,7 @@ class Comparisons:
         study : str or sequence of str
             One study or several, of the same data.
         cost : str
-            What budgets count: ``macs``, ``params``, ``latency_ms``, ``nonzero_macs`` or a minimised measure of the
+            The cost of budgets: ``macs``, ``params``, ``latency_ms``, ``nonzero_macs`` or a minimised measure of the
             evaluator.
         low, high : float, optional
             Range of budgets, in the unit of ``cost``. By default the budgets that all of the studies searched: from
@@ -76,7 +76,7 @@ class Comparisons:
         study : str or sequence of str
             One study or several.
         cost : str
-            What is minimised, as for :meth:`front`.
+            The cost that is minimised, as for :meth:`front`.
         max_macs, max_params, limits
             Limits, as for :meth:`front`.
         min_accuracy : float, optional
@@ -141,7 +141,7 @@ def _common_score(found: Sequence[Score | None], cost: str, low: float | None, h
 
 
 def _row(store: Any, study: str, score: Score | None) -> dict[str, Any]:
-    """The row of a study in a comparison; what is not known is left out. score: over the range of budgets, if any."""
+    """The row of a study in a comparison; unknown values are left out. score: over the range of budgets, if any."""
     summary, best, history = store.summary(study), store.best(study), store.history(study)
     row: dict[str, Any] = {
         "study": study,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Figures:
-    """The part of :class:`results.store.Store` and of several stores that draws; a notebook shows what it returns."""
+    """The part of :class:`results.store.Store` and of several stores that draws; a notebook shows the figures."""
 
     def plot_front(
         self, study: str | Sequence[str], path: str | PathLike[str] | None = None, *, cost: str = "macs", **limits: Any

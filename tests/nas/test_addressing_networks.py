@@ -165,7 +165,7 @@ def test_a_front_of_both_labellings_is_refused_unless_it_is_mixed(found, mistake
     assert (status, header[-1]) == (0, "data")
     assert ("study" in header) == (store.front(["labels", "shifted"], mixed=True).study.nunique() > 1)
     assert cli("report", "labels", "shifted", "--store", store.url, "--proxy", "macs")[0] == 0
-    assert "There is none. The studies of a front must have" in Path("labels+shifted.html").read_text()
+    assert "There is none. " in Path("labels+shifted.html").read_text()
 
 
 def test_a_report_is_on_studies_of_one_store(found, tmp_path):

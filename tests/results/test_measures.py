@@ -45,7 +45,7 @@ def measured(store, rows, points):
 
 def test_own_measures_are_columns_of_points(measured):
     frame = measured.points("own")
-    assert list(frame.columns) == [*names("points")[:-2], "energy_mj", "margin", "fidelity", "repeat"]
+    assert list(frame.columns) == [*names("points"), "energy_mj", "margin"]
     assert own_columns(frame, "points") == ["energy_mj", "margin"]
     assert frame["energy_mj"].tolist() == [2.0, 1.0, 3.0, 2.0]
     assert frame["margin"].isna().tolist() == [True, False, True, False]

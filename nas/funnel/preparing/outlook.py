@@ -1,4 +1,4 @@
-"""What the limits of a search buy: candidates, epochs and finalists, before it starts."""
+"""The candidates, epochs and finalists that the limits of a search allow, before it starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRIES = 200
 
 
 def outlook(parts: StudyParts, high: float) -> str:
-    """A sentence on what the limits of a search buy.
+    """A sentence on the candidates, epochs and finalists that the limits of a search allow.
 
     Parameters
     ----------

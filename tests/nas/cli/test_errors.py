@@ -12,9 +12,9 @@ import pytest
 
 import results
 from nas.config import Config, option, settings_of
-from nas.funnel import driver
 from nas.funnel.preparing.preparation import prepared, stored_settings
 from nas.screening import budgets
+from nas.strategies.optuna_copy import OptunaCopy
 
 from ..searching import (
     PLUGINS,
@@ -668,11 +668,14 @@ def test_an_optuna_storage_that_is_none(mistake, url):
 
 
 def test_an_optuna_storage_that_breaks_ends_no_study(cli, in_process, tmp_path, monkeypatch):
-    def export(trials, url, name):
-        if trials:
-            raise OSError("no more\nspace")
+    update = OptunaCopy.update
 
-    monkeypatch.setattr(driver, "export", export)
+    def breaks(copy, **settings):
+        if settings:
+            raise OSError("no more\nspace")
+        return update(copy)
+
+    monkeypatch.setattr(OptunaCopy, "update", breaks)
     status, _, err = cli(*of(optuna=f"sqlite:///{tmp_path}/optuna.db"))
     assert status == 0
     assert "Optuna's copy failed: OSError: no more space" in err
