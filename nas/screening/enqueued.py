@@ -14,6 +14,9 @@ from nas.screening.screener import Screener
 from nas.seeds import seed
 from nas.spaces.choices import Decide, Options, Primitive, at_random, index_of
 
+TRIES = 200
+"""Draws of the choices that are not given, until a network is within the limits."""
+
 
 def as_text(choices: str | Mapping[str, Primitive]) -> str:
     """Choices as the setting ``enqueue`` holds them: a JSON object as text.
@@ -64,12 +67,15 @@ def enqueued(screener: Screener, texts: Iterable[str], study_seed: int) -> list[
     found: dict[str, Proposal] = {}
     for place, text in enumerate(texts):
         space, given = _choices(screener, text)
-        asked: set[str] = set()
         drawn = at_random(np.random.default_rng(seed(study_seed, "enqueued", place)))
-        try:
-            proposal = screener.propose(_decide(given, drawn, asked), space)
-        except PluginError as error:
-            raise UserError(f"--enqueue {text}: {error}") from error
+        for _ in range(TRIES):
+            asked: set[str] = set()
+            try:
+                proposal = screener.propose(_decide(given, drawn, asked), space)
+            except PluginError as error:
+                raise UserError(f"--enqueue {text}: {error}") from error
+            if isinstance(proposal, Proposal):
+                break
         if unused := [name for name in given if name not in asked]:
             names = ", ".join(sorted(name.partition("/")[2] for name in asked))
             raise UserError(

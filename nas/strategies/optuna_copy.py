@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -217,11 +218,9 @@ class _Training:
         trial = create_trial(params=params, distributions=distributions, **columns)
         ends = self.evaluations["evaluated_at"].dropna()
         if len(ends):
-            import pandas as pd
-
-            seconds = self._last("seconds")
-            started = ends.iloc[-1] - pd.Timedelta(seconds=0.0 if math.isnan(seconds) else seconds)
-            trial.datetime_start = started.to_pydatetime().astimezone().replace(tzinfo=None)  # Optuna: local times
+            first = self.evaluations.loc[ends.index[0], "seconds"]  # later rungs wait for other candidates
+            started = ends.iloc[0].to_pydatetime() - timedelta(seconds=0.0 if math.isnan(first) else float(first))
+            trial.datetime_start = started.astimezone().replace(tzinfo=None)  # Optuna: local times
             trial.datetime_complete = ends.iloc[-1].to_pydatetime().astimezone().replace(tzinfo=None)
         return trial
 

@@ -9,6 +9,7 @@ import pytest
 import nas
 import results
 from nas.errors import UserError
+from nas.screening.constraints import Constraints
 from nas.screening.enqueued import as_text, enqueued
 
 from ..searching import arguments, search, space, toy
@@ -89,3 +90,11 @@ def test_only_plain_choices(choices):
         return
     with pytest.raises(UserError, match=r"must be (a list of dicts|plain)"):
         as_text(choices)
+
+
+def test_other_choices_are_drawn_until_the_network_is_within_the_limits():
+    for seed in range(10):
+        screener = screener_over("Small", constraints=Constraints(max_macs=150_000))
+        (proposal,) = enqueued(screener, [as_text({"width": 32})], seed)
+        assert proposal.choices["Small/width"] == 32
+        assert proposal.macs[-1] <= 150_000
