@@ -22,7 +22,7 @@ from nas.funnel.preparing.stored_defaults import budgets_sentence, left_out_sent
 from nas.funnel.training import OutOfTime
 from nas.plugins import trust_named
 from nas.progress import Progress, Silent, for_python
-from nas.screening.enqueued import as_text
+from nas.screening.enqueued import as_texts
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import Spaces, load_spaces, named_spaces
 from nas.strategies.optuna_copy import OptunaCopy
@@ -107,7 +107,7 @@ def search(
     """
     check_names(StudySettings, settings)
     if (enqueue := settings.get("enqueue")) is not None:
-        settings["enqueue"] = tuple(map(as_text, enqueue))
+        settings["enqueue"] = as_texts(enqueue)
     names, objects = named_spaces(space)
     given = data if isinstance(data, str) else DataInMemory.of(data)
     name = study_name(data) if study is None else study
@@ -300,6 +300,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             *([f"Random proposals: {majority}"] if majority else []),
             _plan(config),
             *([text] if (text := outlook(checked.parts, score.high)) else []),
+            *([f"Of these, {opened.summary(config.study).scored:,} candidates are trained."] if stored else []),
             f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
             *([f"Files in {config.files.rstrip('/')}/{config.study}."] if config.files else []),
         )

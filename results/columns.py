@@ -162,7 +162,7 @@ FRAMES: dict[str, tuple[FrameColumn, ...]] = {
             ("elapsed_seconds", "real", "time since the first start of the study, interruptions included", "s"),
             ("worker_seconds", "real", "training and evaluation so far, summed over workers", "s"),
             ("anytime_accuracy", "real", "score of the study of this evaluation; missing if not measured", "fraction"),
-            ("best", "real", "largest anytime accuracy so far, of any fidelity", "fraction"),
+            ("best", "real", "largest anytime accuracy so far, of any fidelity and repeat", "fraction"),
         ),
         *_CANDIDATE,
         *_SPACE,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from results.text import json_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,5 +42,4 @@ def _plain(name: str, value: Any) -> Any:
         return json.loads(value)
     if hasattr(value, "isoformat"):
         return value.isoformat()
-    plain = value.item() if hasattr(value, "item") else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain  # JSON has no infinity
+    return json_data(value)

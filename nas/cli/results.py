@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +11,20 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.app import Quiet, Store, Study, app
+from nas.cli.app import Quiet, Store, Stores, Study, app, opened
 from nas.cli.output import AsJson, Csv, Parquet, emit
 from nas.cli.stopping import on_stop
 from nas.config import STORE
 from nas.errors import UserError
 from results.measures import COSTS
+from results.text import json_data
 
 
 @app.command()
 def status(
     study: Annotated[str | None, typer.Argument(help="Name of a study. Default: list all.")] = None,
+    csv: Csv = None,
+    parquet: Parquet = None,
     as_json: AsJson = False,
     store: Store = STORE,
 ) -> None:
@@ -32,12 +34,13 @@ def status(
     from nas.study import Study
 
     if study is None:
-        opened = results.open(store)
-        frame = opened.studies()
-        emit(frame, lambda: studies_table(frame), csv=None, parquet=None, as_json=as_json)
+        frame = results.open(store).studies()
+        emit(frame, lambda: studies_table(frame), csv=csv, parquet=parquet, as_json=as_json)
         return
+    if csv or parquet:
+        raise UserError(f"--csv and --parquet are for the list of studies. Got the study {study!r}: print --json.")
     found = Study(study, store=store)
-    print(json.dumps(status_data(found), indent=1) if as_json else study_status(found))
+    print(json.dumps(json_data(status_data(found)), indent=1, allow_nan=False) if as_json else study_status(found))
 
 
 @app.command()
@@ -62,26 +65,17 @@ def front(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Allow studies with different data or validation splits; adds a column.")
     ] = False,
-    store: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--store",
-            help="Results store: path or URL (sqlite, postgresql). May be repeated: the studies of these names in all "
-            f"of the stores. Default: the environment variable NAS_STORE, or {STORE}.",
-        ),
-    ] = None,
+    store: Stores = None,
 ) -> None:
     """Show the Pareto front of one or more studies, of one store or several: accuracy against cost."""
-    import results
     from nas.reporting.console import front_table
 
-    first, *more = store or [os.environ.get("NAS_STORE") or STORE]
-    opened = results.open(first, *more) if more else results.open(first)
+    read = opened(store)
     limits = _limits(limit or ())
-    frame = opened.front(study, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, mixed=mixed)
+    frame = read.front(study, cost=cost, max_macs=max_macs, max_params=max_params, limits=limits, mixed=mixed)
     if plot is not None:
         bounds = {"max_macs": max_macs, "max_params": max_params, "limits": limits, "mixed": mixed}
-        opened.plot_front(study, plot, cost=cost, **bounds)
+        read.plot_front(study, plot, cost=cost, **bounds)
     emit(frame, lambda: front_table(frame), csv=csv, parquet=parquet, as_json=as_json)
 
 

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.app import Store, app
+from nas.cli.app import Stores, app, opened
 from nas.cli.output import AsJson, Csv, Parquet, emit
-from nas.config import STORE
 from nas.errors import UserError
 from results.measures import COSTS
 
@@ -38,21 +37,23 @@ def table(
     csv: Csv = None,
     parquet: Parquet = None,
     as_json: AsJson = False,
-    store: Store = STORE,
+    store: Stores = None,
 ) -> None:
     """Print a table of studies: candidates, points, evaluations, history or policies."""
-    import results
     from nas.reporting.console import table_text
+    from results.reading.stores import Stores as SeveralStores
 
-    opened = results.open(store)
+    read = opened(store)
     if choices and name is not Table.CANDIDATES:
         raise UserError(f"--choices is for the table candidates. Got the table {name.value}.")
     if name is Table.CANDIDATES:
         if len(study) > 1:
             raise UserError(f"The candidates of one study are printed at a time. Got {', '.join(study)}.")
-        frame = opened.candidates(study[0], choices=choices)
+        if isinstance(read, SeveralStores):
+            raise UserError("The candidates of one store are printed at a time. Got several of --store.")
+        frame = read.candidates(study[0], choices=choices)
     else:
-        frame = getattr(opened, name.value)(study)
+        frame = getattr(read, name.value)(study)
     emit(frame, lambda: table_text(frame), csv=csv, parquet=parquet, as_json=as_json)
 
 
@@ -71,14 +72,13 @@ def compare(
     csv: Csv = None,
     parquet: Parquet = None,
     as_json: AsJson = False,
-    store: Store = STORE,
+    store: Stores = None,
 ) -> None:
     """Compare studies: anytime accuracy on one range of budgets, the best network, and the time spent."""
-    import results
     from nas.reporting.console import compare_text
 
-    opened = results.open(store)
-    frame = opened.compare(study, cost=cost, low=low, high=high)
+    read = opened(store)
+    frame = read.compare(study, cost=cost, low=low, high=high)
     if plot is not None:
-        opened.plot_history(study, plot, over=over.value)
+        read.plot_history(study, plot, over=over.value)
     emit(frame, lambda: compare_text(frame, cost), csv=csv, parquet=parquet, as_json=as_json)

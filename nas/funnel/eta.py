@@ -32,17 +32,12 @@ class Work:
 
     def __init__(self, config: Config, train_images: int, *, limit: float, generations: int):
         self.train_images = train_images
-        share = min(1.0, config.partial_images / train_images)
-        ends, entrants, epochs = config.rungs(), config.generation, 0.0
-        for start, end in zip((0, *ends), ends):
-            epochs += entrants * (end - start)
-            entrants = math.ceil(entrants / 3)
-        per_generation = epochs * share
-        count = 0
+        per_generation = _passes(config, config.generation, train_images)
+        self.total = 0.0
         if limit:
             candidates = min(limit, (config.generations or math.inf) * config.generation)
-            count = math.ceil(candidates / config.generation)
-        self.total = count * per_generation
+            whole, rest = divmod(candidates, config.generation)
+            self.total = whole * per_generation + _passes(config, int(rest), train_images)
         if config.free:
             self.total *= config.seeds
         else:
@@ -64,6 +59,15 @@ class Work:
         """Estimated seconds to come. elapsed: seconds since this start. None before the first epoch is done."""
         done = self.done - self._before
         return elapsed * (self.total - self.done) / done if done else None
+
+
+def _passes(config: Config, entrants: int, train_images: int) -> float:
+    """Passes over the training images in the partial training of a generation."""
+    ends, epochs = config.rungs(), 0
+    for start, end in zip((0, *ends), ends):
+        epochs += entrants * (end - start)
+        entrants = math.ceil(entrants / 3)
+    return epochs * min(1.0, config.partial_images / train_images)
 
 
 class Display:

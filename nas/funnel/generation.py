@@ -69,7 +69,7 @@ class GenerationProposer:
         ledger = self.records.ledger
         trained_before, known = len(ledger), ledger.keys | self.records.earlier_keys
         count = int(min(self.config.generation, limit - ledger.chosen()))
-        named = self._enqueued(generation, known)
+        named = self._enqueued(generation)
         known = known | {pick.proposal.key for pick in named}
         room, most = count - len(named), limit - ledger.chosen() - len(named)
         references = named + self._references(generation, room, most, known)
@@ -121,13 +121,13 @@ class GenerationProposer:
         scores = evaluate(architecture, self.proxies)
         return Queued(proposal=pick.proposal, control=pick.by == "chance", reference=pick.reference, proxies=scores)
 
-    def _enqueued(self, generation: int, known: set[str]) -> list[_Pick]:
-        """The candidates that the user named, in the first generation."""
+    def _enqueued(self, generation: int) -> list[_Pick]:
+        """The candidates that the user named, in the first generation, also if an earlier study trained them."""
         if generation or not self.config.enqueue:
             return []
         proposals = enqueued(self.screener, self.config.enqueue, self.config.seed)
         names = {reference.proposal.key: reference.name for reference in self._built_references}
-        return [_Pick(each, "user", names.get(each.key)) for each in proposals if each.key not in known]
+        return [_Pick(each, "user", names.get(each.key)) for each in proposals]
 
     @cached_property
     def _built_references(self) -> list[FeasibleReference]:

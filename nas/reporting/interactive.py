@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.curves import evenly
 from results.plots import AXES, COLOURS, engineering, shown_accuracies
+from results.text import json_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ def script() -> str:
 
 def as_json(chart: dict[str, Any]) -> str:
     """A chart as JSON for a script element: no tag and no comment can begin in it, and missing numbers are null."""
-    text = json.dumps(chart, separators=(",", ":"), default=_plain)
+    text = json.dumps(json_data(chart), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -53,9 +54,9 @@ def front_chart(curves: Curves, front: pd.DataFrame, score: Score | None, store_
     for place, name in enumerate(names):
         look = {"color": COLOURS[place % len(COLOURS)], "symbol": MARKERS[place % len(MARKERS) if several else 0]}
         for finished, members in curves.rows[curves.rows[group] == name].groupby("finished", sort=False):
-            data.append(
-                _candidates(members, cost, f"{name}{'' if finished else ', stopped early'}", look, store_option)
-            )
+            shown = look if finished else look | {"symbol": look["symbol"] + "-open"}
+            label = name if finished else f"{name}, not trained in full"
+            data.append(_candidates(members, cost, label, shown, store_option))
     ordered = front.sort_values(cost)
     data.append(
         {
@@ -166,7 +167,6 @@ def _candidates(members: pd.DataFrame, cost: str, name: str, look: dict[str, Any
         x += [*_numbers(ordered[cost]), None]
         y += [*_numbers(ordered["accuracy"]), None]
         labels += [*_labels(ordered, store_option), ["", "", 0, ""]]
-    hollow = name.endswith("stopped early")
     return {
         "name": escape(name),
         "x": x,
@@ -175,7 +175,7 @@ def _candidates(members: pd.DataFrame, cost: str, name: str, look: dict[str, Any
         "hovertemplate": _HOVER,
         "mode": "lines+markers",
         "line": {"width": 0.7, "color": look["color"]},
-        "marker": {"size": 5, **look, "symbol": look["symbol"] + ("-open" if hollow else "")},
+        "marker": {"size": 5, **look},
         "opacity": 0.7,
     }
 
@@ -193,7 +193,3 @@ def _labels(rows: pd.DataFrame, store_option: str, noun: str = "level") -> list[
 
 def _numbers(values: Iterable[Any]) -> list[float | None]:
     return [None if value is None or math.isnan(value) else float(value) for value in values]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)

@@ -19,12 +19,12 @@ TRIES = 200
 
 
 def as_text(choices: str | Mapping[str, Primitive]) -> str:
-    """Choices as the setting ``enqueue`` holds them: a JSON object as text.
+    """Choices as the setting ``enqueue`` holds them: a JSON object as text, its names sorted.
 
     Raises
     ------
     UserError
-        If they are neither a mapping of plain values nor text.
+        If they are neither a mapping of plain values nor the text of a JSON object.
 
     Examples
     --------
@@ -32,13 +32,20 @@ def as_text(choices: str | Mapping[str, Primitive]) -> str:
     '{"space": "residual", "width": 24}'
     """
     if isinstance(choices, str):
-        return choices
+        choices = _parsed(choices)
     if not isinstance(choices, Mapping):
         raise UserError(f"enqueue must be a list of dicts of choices. Got {choices!r:.200}.")
     try:
-        return json.dumps(dict(choices), allow_nan=False)
+        return json.dumps(dict(choices), allow_nan=False, sort_keys=True, default=_plain)
     except (TypeError, ValueError) as error:
         raise UserError(f"Choices must be plain text, numbers, true, false or None. Got {choices!r:.200}.") from error
+
+
+def as_texts(choices: Iterable[str | Mapping[str, Primitive]]) -> tuple[str, ...]:
+    """The setting ``enqueue`` from a list of choices. Raises UserError as `as_text`, and unless it is a list."""
+    if isinstance(choices, str | Mapping) or not isinstance(choices, Iterable):
+        raise UserError(f"enqueue must be a list of dicts of choices. Got {choices!r:.200}.")
+    return tuple(map(as_text, choices))
 
 
 def enqueued(screener: Screener, texts: Iterable[str], study_seed: int) -> list[Proposal]:
@@ -90,18 +97,31 @@ def enqueued(screener: Screener, texts: Iterable[str], study_seed: int) -> list[
 
 def _choices(screener: Screener, text: str) -> tuple[str, dict[str, Primitive]]:
     """The space of an enqueued candidate, and its given choices by full name."""
-    try:
-        choices: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--enqueue must be a JSON object of choices. Got {text!r:.200}: {error}.") from error
-    if not isinstance(choices, dict):
-        raise UserError(f"--enqueue must be a JSON object of choices. Got {text!r:.200}.")
+    choices = _parsed(text)
     spaces = list(screener.spaces)
     space = choices.pop("space", spaces[0] if len(spaces) == 1 else None)
     if space not in spaces:
         raise UserError(f'--enqueue must name one of the spaces {", ".join(spaces)} as "space". Got {text}.')
     prefix = f"{space}/"
     return space, {prefix + name.removeprefix(prefix): option for name, option in choices.items()}
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The choices of a text. Raises UserError unless it is a JSON object."""
+    try:
+        choices = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--enqueue must be a JSON object of choices. Got {text!r:.200}: {error}.") from error
+    if not isinstance(choices, dict):
+        raise UserError(f"--enqueue must be a JSON object of choices. Got {text!r:.200}.")
+    return choices
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy as a plain value."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"no plain value: {value!r}")
 
 
 def _decide(given: Mapping[str, Primitive], drawn: Decide, asked: set[str]) -> Decide:

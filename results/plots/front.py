@@ -25,6 +25,7 @@ from results.plots.style import (
     Drawing,
     check_ending,
     engineering,
+    in_legend,
     legend,
     log_labels,
     percent_labels,
@@ -186,9 +187,9 @@ def _draw_curves(axes: Axes, curves: Curves, groups: _Groups) -> None:
             axes.scatter(
                 points[cost], points["accuracy"], s=11, marker=marker, alpha=min(1.0, 2 * alpha), zorder=2.5, **look
             )
-        axes.scatter([], [], s=22, marker=marker, color=colour, label=f"{name} ({counts[str(name)]:,})")
+        axes.scatter([], [], s=22, marker=marker, color=colour, label=in_legend(f"{name} ({counts[str(name)]:,})"))
     if not curves.rows["finished"].all():
-        axes.scatter([], [], s=22, facecolors="none", edgecolors=MUTED, label="stopped early")
+        axes.scatter([], [], s=22, facecolors="none", edgecolors=MUTED, label="not trained in full")
 
 
 def _draw_policies(axes: Axes, policies: pd.DataFrame) -> None:

@@ -19,6 +19,7 @@ from results.plots.style import (
     STYLE,
     Drawing,
     check_ending,
+    in_legend,
     legend,
     percent_labels,
     plain_axes,
@@ -98,7 +99,9 @@ def _draw_study(axes: Axes, study: str, at: np.ndarray, rows: pd.DataFrame, plac
     """The best so far as steps, each evaluation as a faint marker; at most 500 markers, evenly spaced."""
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     accuracy, best = rows["anytime_accuracy"].to_numpy(), rows["best"].to_numpy()
-    axes.plot(at, best, drawstyle="steps-post", color=colour, linewidth=2, zorder=3, label=f"{study}, best so far")
+    axes.plot(
+        at, best, drawstyle="steps-post", color=colour, linewidth=2, zorder=3, label=in_legend(f"{study}, best so far")
+    )
     shown = evenly(np.arange(len(at)))
     axes.scatter(
         at[shown],
@@ -109,5 +112,5 @@ def _draw_study(axes: Axes, study: str, at: np.ndarray, rows: pd.DataFrame, plac
         alpha=0.35,
         linewidths=0,
         zorder=2,
-        label=f"{study}, evaluations",
+        label=in_legend(f"{study}, evaluations"),
     )

@@ -54,6 +54,11 @@ class Drawing(Figure):
         return written.getvalue()
 
 
+def in_legend(label: str) -> str:
+    """A label that has an entry: matplotlib leaves out those that begin with an underscore."""
+    return f" {label}" if label.startswith("_") else label
+
+
 def check_ending(path: str | PathLike[str]) -> Path:
     """The path of a figure. Raises StoreError unless it ends in one of ENDINGS."""
     path = Path(path)

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from results.errors import StoreError
 from results.front import Score
 from results.measures import joined_limits
+from results.scores import score_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,11 +158,12 @@ def _row(store: Any, study: str, score: Score | None) -> dict[str, Any]:
         return row
     front, points = store.front(study, cost=score.cost), store.points(study, key=best.key)
     points = points[(points["candidate"] == best.key) & (points["fidelity"] == best.fidelity)]
-    curve = points.groupby(["realised_key", "level"])[[score.cost, "accuracy"]].mean()
+    trainings = points.groupby("repeat")[[score.cost, "accuracy"]]
+    scores = [score_of(score, training.astype(float).to_dict("records")) for _, training in trainings]
     return row | {
         "anytime_accuracy": _anytime_accuracy(score, front),
         "test_anytime_accuracy": _anytime_accuracy(score, front, "test_accuracy"),
-        "network_accuracy": _anytime_accuracy(score, curve),
+        "network_accuracy": float(np.mean([math.nan if one is None else one for one in scores])),
         "candidate": best.key,
         "low": score.low,
         "high": score.high,

@@ -1,6 +1,7 @@
 """Histories, studies side by side, and points for a limit, against the slow obvious way; figures of them."""
 
 import math
+import sqlite3
 
 import pandas as pd
 import pytest
@@ -53,6 +54,42 @@ def test_a_history_is_in_the_order_of_ends(filled):
     assert (history["elapsed_seconds"] >= 0).all()
     times = filled.evaluations("fashion").set_index(["candidate", "fidelity", "repeat"])["evaluated_at"]
     assert times["aaaa0001", 0.5, 0] > times["aaaa0001", 1.0, 1]
+
+
+def test_the_network_of_a_comparison_has_the_accuracy_of_the_best_candidate(filled):
+    with filled.writer("repeated", DATA) as writer:
+        writer.set_score(SCORE)
+        (number,) = writer.add_candidates([candidate("aaaa0001", status="finished")])
+        for repeat, accuracies in enumerate(((0.2, 0.9), (0.8, 0.3), (0.5, math.nan))):
+            measured = [point(level, (1 + 3 * level) * 10**6, accuracy) for level, accuracy in enumerate(accuracies)]
+            writer.record(number, fidelity=1.0, repeat=repeat, realised_key="aaaa0001", points=measured)
+        writer.finish()
+    for study in ("repeated", "fashion"):
+        (row,) = filled.compare(study).itertuples()
+        best = filled.best(study)
+        assert (row.candidate, row.network_accuracy) == (best.key, pytest.approx(best.anytime_accuracy))
+
+
+def test_evaluations_without_times_are_in_the_order_of_generations(sqlite_store, tmp_path):
+    with sqlite_store.writer("old", DATA) as writer:
+        writer.set_score(SCORE)
+        rows = [candidate(f"{key}0", generation=g, position=p) for key, g, p in (("d", 1, 0), ("c", 0, 1), ("b", 0, 0))]
+        for number in writer.add_candidates(rows):
+            for fidelity in (1.0, 0.5):
+                measured = [point(0, 10**6, 0.5)]
+                writer.record(number, fidelity=fidelity, repeat=0, realised_key="x", points=measured)
+        writer.finish()
+    with sqlite3.connect(tmp_path / "nas.db") as connection:
+        connection.execute("UPDATE evaluations SET evaluated_at = NULL WHERE fidelity < 1 OR candidate_id > 1")
+    history = sqlite_store.history("old")
+    assert list(zip(history["candidate"], history["fidelity"], strict=True)) == [
+        ("b0", 0.5),
+        ("c0", 0.5),
+        ("b0", 1.0),
+        ("c0", 1.0),
+        ("d0", 0.5),
+        ("d0", 1.0),
+    ]
 
 
 def test_several_histories_are_counted_each(studies):
@@ -124,6 +161,17 @@ def test_histories_are_drawn(studies, tmp_path, over):
     assert plot_history(history, tmp_path / "history.png", over=over).stat().st_size > 5000
 
 
+def test_names_that_begin_with_an_underscore_are_in_the_legend(store):
+    with store.writer("_own", DATA) as writer:
+        writer.set_score(SCORE)
+        (number,) = writer.add_candidates([candidate("aaaa0001", status="finished", space="_space")])
+        writer.record(number, fidelity=1.0, repeat=0, realised_key="aaaa0001", points=[point(0, 2 * 10**6, 0.5)])
+        writer.finish()
+    for figure, name in ((store.plot_front("_own"), "_space (1)"), (store.plot_history("_own"), "_own, best so far")):
+        (axes,) = figure.axes
+        assert name in [text.get_text().strip() for text in axes.get_legend().get_texts()]
+
+
 def test_refused_figures(studies, tmp_path):
     with pytest.raises(results.StoreError, match=r"one of evaluations, time, work. Got 'hours'"):
         studies.plot_history("small", over="hours")
@@ -142,7 +190,7 @@ def test_figures_are_methods(studies, tmp_path):
     assert path.stat().st_size > 5000
     assert figure._repr_png_()[:4] == b"\x89PNG"
     labels = figure.axes[0].get_legend_handles_labels()[1]
-    assert {"small (2)", "large (2)", "stopped early"} <= set(labels)
+    assert {"small (2)", "large (2)", "not trained in full"} <= set(labels)
     limited = studies.plot_front("small", max_macs=2e6)
     assert "1 on the front" in " ".join(text.get_text() for text in limited.axes[0].texts)
 

@@ -56,13 +56,19 @@ def _counted(config: Config, train_images: int) -> str:
     most = config.train or (DEFAULT_TRAIN if config.generations is None else math.inf)
     candidates = int(min(most, (config.generations or math.inf) * config.generation))
     generations = math.ceil(candidates / config.generation)
-    passes = Work(config, train_images, limit=most, generations=0).total
+    work = Work(config, train_images, limit=most, generations=0)
+    finalists = min(config.finalists or 0, candidates)
+    work.plan_finalists(finalists)
     repeats = f", {config.seeds} times each" if config.seeds > 1 else ""
     return (
-        f"It will train {candidates:,} candidates in {generations:,} generation{'s' * (generations != 1)}, and at most "
-        f"{config.finalists} finalists for {config.full_epochs} epochs on all images{repeats}: {passes:,.0f} passes "
-        "over the training images."
+        f"It will train {_number(candidates, 'candidate')} in {_number(generations, 'generation')}, and at most "
+        f"{_number(finalists, 'finalist')} for {_number(config.full_epochs, 'epoch')} on all images{repeats}: "
+        f"{work.total:,.0f} passes over the training images."
     )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _timed(parts: StudyParts, high: float) -> str:

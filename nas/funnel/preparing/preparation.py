@@ -18,6 +18,7 @@ from nas.files import absolute
 from nas.funnel.driver import StudyParts
 from nas.funnel.preparing.default_spaces import default_spaces
 from nas.plugins import canonical_spec, load_plugin
+from nas.screening.enqueued import as_texts
 from nas.screening.screener import screener_of
 from nas.spaces.contract import SearchSpace
 from nas.spaces.loading import load_spaces
@@ -171,7 +172,7 @@ def default_workers(config: Config) -> int:
 
 
 def canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
-    """The settings with absolute paths, so that a resume from another folder finds the files."""
+    """The settings in the form that the store keeps: absolute paths, which a resume from another folder finds."""
     return replace(
         config,
         spaces=tuple(s if s in objects else canonical_spec("nas.search_spaces", s) for s in config.spaces),
@@ -181,6 +182,7 @@ def canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         data=absolute_data(config.data),
         hierarchy=config.hierarchy and str(absolute(config.hierarchy)),
         files=config.files and _files_place(config.files),
+        enqueue=config.enqueue and as_texts(config.enqueue),
     )
 
 

@@ -219,6 +219,13 @@ def test_what_a_search_trains_is_what_its_dry_run_says(cli):
     assert 1 <= (full == full.max()).sum() <= int(found[3])
 
 
+def test_a_dry_run_of_a_started_study_says_what_is_done(cli):
+    study = search("nas.db")
+    out = cli(*arguments("nas.db", train=12), "--dry-run")[1]
+    assert "It will train 12 candidates" in out
+    assert f"Of these, {study.store.summary('toy').scored} candidates are trained." in out
+
+
 @pytest.mark.parametrize("hours", [0.5, 5.0])
 def test_a_dry_run_estimates_what_hours_buy(cli, hours, monkeypatch):
     monkeypatch.setattr(outlook, "_seconds_per_image", lambda parts, proposal, threads: 1e-3 / threads)

@@ -43,6 +43,26 @@ def test_tables_as_text_and_json_and_in_files(study, tables, tmp_path):
     assert any(name.startswith("choice_") for name in by_choice[0])
 
 
+def test_tables_of_several_stores(study, tables, cli, tmp_path):
+    other = search(tmp_path / "other.db", study="other", train=4)
+    for command in (("table", "points"), ("table", "history"), ("compare",)):
+        frame = json.loads(tables(*command, STUDY, "other", "--store", other.url, "--json")[1])
+        assert {row["study"] for row in frame} == {STUDY, "other"}
+        assert len({row["store"] for row in frame}) == 2
+    status, _, err = tables("table", "candidates", STUDY, "--store", other.url)
+    assert status == 2
+    assert "one store" in err
+
+
+def test_the_list_of_studies_is_written_to_files(study, tables, tmp_path):
+    tables("status", "--csv", "studies.csv", "--parquet", "studies.parquet")
+    assert pd.read_csv(tmp_path / "studies.csv")["study"].tolist() == [STUDY]
+    status, _, err = tables("status", STUDY, "--csv", "study.csv")
+    assert status == 2
+    assert "for the list of studies" in err
+    assert not (tmp_path / "study.csv").exists()
+
+
 def test_studies_are_compared(study, tables, tmp_path):
     status, out, _ = tables("compare", STUDY, "--plot", "progress.png", "--over", "work", "--json")
     assert status == 0

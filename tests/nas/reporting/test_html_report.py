@@ -144,7 +144,7 @@ def test_charts_have_the_points_of_the_study(searched, tmp_path):
     for label, candidate in zip(validation["customdata"], front.candidate, strict=True):
         assert label[:2] == ["toy", candidate]
         assert f"nas show {candidate[:8]} --study toy --store {searched.url}" in label[3]
-    candidates = [trace for trace in front_chart["data"] if trace["name"] in ("Small", "Small, stopped early")]
+    candidates = [trace for trace in front_chart["data"] if trace["name"] in ("Small", "Small, not trained in full")]
     drawn = {(x, y) for trace in candidates for x, y in zip(trace["x"], trace["y"]) if x is not None}
     rows = searched.store.curves("toy").rows
     assert drawn == set(zip(rows.macs.astype(float), rows.accuracy))

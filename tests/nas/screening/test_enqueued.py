@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import nas
 import results
 from nas.errors import UserError
 from nas.screening.constraints import Constraints
-from nas.screening.enqueued import as_text, enqueued
+from nas.screening.enqueued import as_text, as_texts, enqueued
 
 from ..searching import arguments, search, space, toy
 from .screeners import screener_over
@@ -42,6 +43,8 @@ def test_a_search_in_python_takes_dicts_and_continues(store):
     first = chosen(nas.search("nothing", enqueue=[FIRST], train=4, **settings))
     assert first[0][1]["Small/width"] == 32
     assert chosen(nas.search("nothing", enqueue=[FIRST], train=8, **settings))[:4] == first
+    same = json.dumps({name: FIRST[name] for name in reversed(FIRST)}, indent=2)
+    assert chosen(nas.search("nothing", enqueue=[same], train=8, **settings))[:4] == first
     with pytest.raises(results.SettingsDiffer, match="--enqueue"):
         nas.search("nothing", enqueue=[FIRST | {"width": 16}], train=8, **settings)
 
@@ -80,6 +83,26 @@ def test_there_must_be_room_for_them(store):
         search(store, enqueue=named, generation=3)
     with pytest.raises(UserError, match="Got 4 candidates for 2: raise --train"):
         search(store, enqueue=named, generation=4, train=2)
+
+
+def test_numbers_of_numpy_are_plain_numbers():
+    assert as_texts([{"width": np.int64(32), "scale": np.float64(0.5), "big": np.bool_(True)}]) == (
+        '{"big": true, "scale": 0.5, "width": 32}',
+    )
+
+
+@pytest.mark.parametrize("choices", [5, '{"width": 16}', {"width": 16}])
+def test_they_are_a_list(choices):
+    with pytest.raises(UserError, match="must be a list of dicts of choices"):
+        as_texts(choices)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_they_are_trained_although_an_earlier_study_trained_them(store):
+    key, choices = chosen(search(store, study="first", train=4))[0]
+    text = as_text({"space": "Small"} | {name.removeprefix("Small/"): option for name, option in choices.items()})
+    later = search(store, study="later", train=4, warm_start="first", enqueue=(text,))
+    assert chosen(later)[0][0] == key
 
 
 @pytest.mark.parametrize("choices", [3, {"width": [16]}, {"width": float("nan")}])
