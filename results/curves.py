@@ -28,12 +28,15 @@ class Curves:
         Space → number of candidates, those without rows included.
     points : int
         Number of operating points of all candidates.
+    quantity : str
+        What the accuracies are, in words.
     """
 
     cost: str
     rows: pd.DataFrame
     candidates: Mapping[str, int]
     points: int
+    quantity: str = "accuracy"
 
     @property
     def drawn(self) -> int:
@@ -41,7 +44,12 @@ class Curves:
         return self.rows.groupby(_CANDIDATE[:2]).ngroups
 
     @staticmethod
-    def of(frame: pd.DataFrame, cost: str = "macs", largest: Mapping[str, float] | None = None) -> Curves:
+    def of(
+        frame: pd.DataFrame,
+        cost: str = "macs",
+        largest: Mapping[str, float] | None = None,
+        quantity: str = "accuracy",
+    ) -> Curves:
         """The curves of a DataFrame of points.
 
         Parameters
@@ -52,6 +60,8 @@ class Curves:
             Measure of the horizontal axis.
         largest : mapping of str to float, optional
             Study → its largest fidelity; by default that of the rows.
+        quantity : str
+            What the accuracies are, in words.
 
         Returns
         -------
@@ -66,7 +76,7 @@ class Curves:
         number = rows.groupby(_CANDIDATE, sort=False).ngroup()
         spaces = rows.drop_duplicates(_CANDIDATE).groupby("space").size()
         shown = number.isin(evenly(np.arange(number.max() + 1 if len(rows) else 0)))
-        return Curves(cost=cost, rows=rows[shown], candidates=spaces.to_dict(), points=len(rows))
+        return Curves(cost=cost, rows=rows[shown], candidates=spaces.to_dict(), points=len(rows), quantity=quantity)
 
 
 def evenly(values: np.ndarray) -> np.ndarray:

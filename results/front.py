@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from results.measures import BUILT_IN, COSTS
+from results.measures import BUILT_IN, COSTS, metric_in_words
 
 SPLITS = ("validation", "test")
 _NO_COSTS = frozenset(measure.name for measure in BUILT_IN) - frozenset(COSTS)
@@ -299,6 +299,8 @@ class Score:
         A built-in cost (``results.measures.COSTS``) or a minimised measure of the evaluator.
     split : str
         One of SPLITS.
+    metric : str
+        What the accuracies are: one of ``results.measures.METRICS``, or the name of an evaluator's own metric.
 
     Examples
     --------
@@ -314,6 +316,7 @@ class Score:
     floor: float
     cost: str = "macs"
     split: str = "validation"
+    metric: str = "accuracy"
 
     def __post_init__(self) -> None:
         _check_range(self.low, self.high, self.floor)
@@ -327,7 +330,14 @@ class Score:
     @property
     def name(self) -> str:
         """Equal exactly for equal scores."""
-        return f"anytime accuracy ({self.cost} {self.low!r} to {self.high!r}, floor {self.floor!r}, {self.split})"
+        return (
+            f"anytime {self.quantity} ({self.cost} {self.low!r} to {self.high!r}, floor {self.floor!r}, {self.split})"
+        )
+
+    @property
+    def quantity(self) -> str:
+        """The metric in words."""
+        return metric_in_words(self.metric)
 
     def __call__(self, costs: ArrayLike, values: ArrayLike, *, chosen_by: ArrayLike | None = None) -> float:
         """The anytime accuracy of points; all of shape (N,)."""

@@ -14,6 +14,20 @@ from typing import Any
 
 from results.errors import StoreError
 
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1 score",
+    "top5": "top-5 accuracy",
+}
+"""What the measure ``accuracy`` of a study can be, in words."""
+
+
+def metric_in_words(metric: str) -> str:
+    """A metric in words; the name of an evaluator's own metric stays as it is."""
+    return METRICS.get(metric, metric)
+
+
 WHOLE_UNITS = frozenset({"MACs", "parameters"})
 """Units of built-in measures that are whole numbers."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")

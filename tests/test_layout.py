@@ -171,6 +171,7 @@ def test_plugins_import_only_fronts_and_measures_of_the_results(path):
         "results",
         "results.front",
         "results.measures",
+        "results.measures.METRICS",
         "results.measures.Measure",
         "results.measures.built_in",
         *(

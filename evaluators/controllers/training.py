@@ -25,6 +25,7 @@ from evaluators.controllers.gate_policies import measure_gates, train_gates
 from evaluators.data.batches import Batches, batches
 from evaluators.data.source import ImageSource
 from evaluators.data.splitting import split
+from nas.errors import UserError
 from nas.evaluation.controllers import ControllerResult, ControllerSettings
 from nas.execution.controller import Controller, top_log_probabilities
 from nas.execution.controller_architectures import actions, controller_architecture, gate_policy_architecture
@@ -62,8 +63,12 @@ def train_controllers(
     Raises
     ------
     UserError
-        For a network with a single operating point.
+        For a network with a single operating point, or another metric than accuracy.
     """
+    if source.task.metric != "accuracy":
+        raise UserError(
+            f"Controllers learn to answer rightly, and are measured by accuracy. Got the metric {source.task.metric}."
+        )
     trainer = _ControllerTrainer(source, network.to(source.device).eval())
     train = trainer.gate_policy if settings.learner == "gates" else trainer.controller
     controllers: list[Any] = []

@@ -1,7 +1,8 @@
-"""Augmentation of a whole batch at once, on its device: random crops of padded images, and horizontal flips.
+"""Augmentation of a whole batch at once, on its device: random crops of padded images, horizontal flips, and others.
 
-It works on raw images, before standardisation, for three reasons: padding is black, as in the recipes of the field;
-uint8 images need a quarter of float32's memory traffic; and the training statistics are computed from whole images.
+Changes of photographs, and mixed images, are in :mod:`evaluators.data.photographs`. Augmentation works on raw images,
+before standardisation, for three reasons: padding is black, as in the recipes of the field; uint8 images need a quarter
+of float32's memory traffic; and the training statistics are computed from whole images.
 Float images are padded with 0, which is black if they lie in 0..1, and about the mean if they are already standardised;
 if 0 is outside of their range, with the nearest value in it.
 Shape suffixes: B batch, F channels (times frames, for videos), H height, W width.
@@ -22,10 +23,13 @@ from torch.nn import functional as F
 
 from evaluators.data.arrays import evenly_spaced
 from evaluators.data.datasets import Dataset
+from evaluators.data.photographs import CHANGES, MIXES, check_photographs, photographs
 from nas.errors import DataError, unknown_name
 
-NAMES = ("auto", "none", "crop", "flip", "crop+flip")
-"""Valid names for :func:`augmentation`."""
+NAMES = ("auto", "none")
+"""Names for :func:`augmentation` that stand alone."""
+PARTS = ("crop", "flip", *CHANGES, *MIXES)
+"""Names that may be joined by +."""
 ALL_PASSES, IMAGES, NONE = 24, 10_000, 0.25
 """"auto" changes every image in a training of ALL_PASSES passes over IMAGES images, and no image in NONE of these
 passes; between, the share grows with their logarithm. Both grow with the square root of the number of images: shifts
@@ -44,6 +48,12 @@ class Augmentation:
         Mirror left to right with probability 1/2.
     fill
         Value of pixels that are shifted in.
+    changes
+        Changes of photographs, see :data:`evaluators.data.photographs.CHANGES`.
+    values
+        Black and white, for these.
+    mixes
+        Mixes of two images, see :class:`evaluators.data.photographs.Mix`, which are made after standardisation.
     all_passes
         Passes over the training images from which on all images are changed, see :meth:`share`; 0: always.
     """
@@ -51,6 +61,9 @@ class Augmentation:
     pad: tuple[int, int] = (0, 0)
     flip: bool = False
     fill: float = 0.0
+    changes: tuple[str, ...] = ()
+    values: tuple[float, float] = (0.0, 255.0)
+    mixes: tuple[str, ...] = ()
     all_passes: float = 0.0
 
     def __post_init__(self) -> None:
@@ -91,14 +104,17 @@ class Augmentation:
             x_BFHW = _crop(x_BFHW, self.pad, self.fill, generator)
         if self.flip:
             x_BFHW = _flip(x_BFHW, generator)
+        if self.changes:
+            x_BFHW = photographs(x_BFHW, self.changes, self.values, generator)
         return x_BFHW.reshape(images.shape)
 
     def __str__(self) -> str:
         """The changes in words, for displays."""
-        if not (any(self.pad) or self.flip):
+        if not (any(self.pad) or self.flip or self.changes or self.mixes):
             return "none"
         shifts = f"shifts of at most {self.pad[0]}×{self.pad[1]} pixels" if any(self.pad) else "no shifts"
-        changes = f"{shifts}, {'mirrored at random' if self.flip else 'not mirrored'}"
+        others = (*(CHANGES[name] for name in CHANGES if name in self.changes), *self.mixes)
+        changes = ", ".join((shifts, "mirrored at random" if self.flip else "not mirrored", *others))
         if not self.all_passes:
             return changes
         none, all_of_them = (f"{share * self.all_passes:.0f}" for share in (NONE, 1.0))
@@ -111,17 +127,17 @@ def augmentation(name: str, dataset: Dataset) -> Augmentation:
     Parameters
     ----------
     name
-        One of :data:`NAMES`. "auto" crops. It also flips the images of data that are known to keep their class when
-        mirrored: photographs mostly do; digits, letters, arrows and the sides of a scan do not. It changes the more
-        images the longer the training and the fewer the data, because changed images cost accuracy until a network has
-        seen the images often enough to know them by heart.
+        One of :data:`NAMES`, or some of :data:`PARTS` joined by +. "auto" crops. It also flips the images of data that
+        are known to keep their class when mirrored: photographs mostly do; digits, letters, arrows and the sides of a
+        scan do not. It changes the more images the longer the training and the fewer the data, because changed images
+        cost accuracy until a network has seen the images often enough to know them by heart.
     dataset
         The largest shift is an eighth of the image, rounded down: images are not shifted along sides below 8 pixels.
 
     Raises
     ------
     DataError
-        Unknown name.
+        Unknown name, or a change that these images do not allow.
 
     Examples
     --------
@@ -131,22 +147,44 @@ def augmentation(name: str, dataset: Dataset) -> Augmentation:
     >>> print(augmentation("crop", digits()))
     shifts of at most 1×1 pixels, not mirrored
     """
-    if name not in NAMES:
-        raise DataError(unknown_name("augmentation", name, NAMES))
+    parts = check_augmentation(name)
     all_passes = ALL_PASSES * math.sqrt(len(dataset.x_train) / IMAGES) if name == "auto" else 0.0
-    if all_passes:
-        name = "crop+flip" if dataset.mirror_invariant else "crop"
+    if name == "auto":
+        parts = ("crop", "flip") if dataset.mirror_invariant else ("crop",)
     height, width = dataset.x_train.shape[-2:]
-    pad = (height // 8, width // 8) if "crop" in name else (0, 0)
-    return Augmentation(pad=pad, flip="flip" in name, fill=_fill(dataset.x_train), all_passes=all_passes)
+    changes = tuple(part for part in parts if part in CHANGES)
+    check_photographs(changes, dataset.x_train.shape[1:])
+    values = _values(dataset.x_train)
+    return Augmentation(
+        pad=(height // 8, width // 8) if "crop" in parts else (0, 0),
+        flip="flip" in parts,
+        fill=float(np.clip(0.0, *values)),
+        changes=changes,
+        values=values,
+        mixes=tuple(part for part in parts if part in MIXES),
+        all_passes=all_passes,
+    )
 
 
-def _fill(x_NCS: np.ndarray) -> float:
-    """The value nearest to 0 in the range of float images; 0 for uint8."""
+def check_augmentation(name: str) -> tuple[str, ...]:
+    """The parts of an augmentation's name; none for "auto" and "none". Raises DataError for an unknown name."""
+    if name in NAMES:
+        return ()
+    parts = tuple(name.split("+"))
+    for part in parts:
+        if part not in PARTS:
+            raise DataError(unknown_name("augmentation", part, (*NAMES, *PARTS)))
+    if len(set(parts)) < len(parts) or {"crop", "resized"} <= set(parts):
+        raise DataError(f"--augment must name different changes, and one kind of crops. Got {name}.")
+    return parts
+
+
+def _values(x_NCS: np.ndarray) -> tuple[float, float]:
+    """The least and the largest value of images; those of uint8 are black and white."""
     if x_NCS.dtype == np.uint8:
-        return 0.0
+        return 0.0, 255.0
     seen = evenly_spaced(x_NCS)
-    return float(np.clip(0.0, seen.min(), seen.max()))
+    return float(seen.min()), float(seen.max())
 
 
 def _crop(x_BFHW: torch.Tensor, pad: tuple[int, int], fill: float, generator: torch.Generator) -> torch.Tensor:

@@ -36,6 +36,7 @@ class Batches:
     device: torch.device
     preprocessing: Preprocessing
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None
+    mix: Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]] | None
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -57,7 +58,8 @@ class Batches:
         Yields
         ------
         x, y
-            Images (B, C, *S) float32 and labels (B,) int64 on the device. An incomplete last batch is left out if it
+            Images (B, C, *S) float32 and labels (B,) int64 on the device; of mixed images the probabilities of the
+            classes, (B, K) float32. An incomplete last batch is left out if it
             is smaller than half a batch or has one example, on which batch norm cannot be trained. If all examples
             fit into one batch, all are used.
 
@@ -71,7 +73,8 @@ class Batches:
         sizes = training_sizes(len(self), self.size)
         order = torch.randperm(len(self.rows), generator=generator, device=generator.device).to(self.rows.device)
         for x, y in self._read(self.rows[order[: sum(sizes)]].split(sizes)):
-            yield self.preprocessing(x if self.augment is None else self.augment(x, generator)), y
+            x = self.preprocessing(x if self.augment is None else self.augment(x, generator))
+            yield (x, y) if self.mix is None else self.mix(x, y, generator)
 
     def evaluate(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every example once, in the order of `rows`, not augmented; yields the same types as `train`."""
@@ -111,6 +114,7 @@ def batches(
     preprocessing: Preprocessing,
     rows: np.ndarray | None = None,
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+    mix: Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]] | None = None,
     device: str | torch.device = "cpu",
     workers: int = 0,
 ) -> Batches:
@@ -128,6 +132,9 @@ def batches(
         Indices (n,) of the examples to use; None: all.
     augment
         Transformation of raw training batches, see :mod:`evaluators.data.augmentation`; None: none.
+    mix
+        Transformation of standardised training batches and their labels, see
+        :class:`evaluators.data.photographs.Mix`; None: none.
     device
         Device of the batches.
     workers
@@ -152,7 +159,9 @@ def batches(
     else:  # only used examples are copied to the device
         source = _Resident(_tensor(x_NCS)[used].to(device), _tensor(y_N)[used].to(device))
         used = torch.arange(len(used), device=device)
-    return Batches(source=source, rows=used, size=size, device=device, preprocessing=preprocessing, augment=augment)
+    return Batches(
+        source=source, rows=used, size=size, device=device, preprocessing=preprocessing, augment=augment, mix=mix
+    )
 
 
 class _Resident:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import numpy as np
 from evaluators.data.augmentation import augmentation
 from evaluators.data.batches import Batches, batches
 from evaluators.data.datasets import Dataset
-from evaluators.data.splitting import split, subset
+from evaluators.data.photographs import Mix
+from evaluators.data.splitting import balanced, split, subset
 from nas.errors import DataError
 from nas.execution.preprocessing import Preprocessing
 from nas.seeds import seed as derived_seed
@@ -23,6 +25,8 @@ EVALUATION_BATCH = 256
 CALIBRATION_IMAGES = 2048
 CALIBRATION_BATCH = 256
 SPLIT_SEED = 0
+TOP = 5
+"""Answers of which one must be right, for top-5 accuracy."""
 
 
 class ImageSource:
@@ -38,13 +42,18 @@ class ImageSource:
         Share of the training images that is kept for validation. None: the validation images of the data set, if it
         has any; otherwise 15 %, and up to 30 % of small data, for 500 images, with which accuracies can be
         distinguished.
+    metric
+        What is measured as accuracy, one of ``results.measures.METRICS``.
+    sampling
+        "all": every training image once in an epoch. "balanced": equally many of each class, in as many images as
+        before; those of rare classes repeatedly, and a different part of frequent classes in each epoch.
     augment
-        Augmentation of training images, one of :data:`evaluators.data.augmentation.NAMES`.
+        Augmentation of training images, see :func:`evaluators.data.augmentation.augmentation`.
 
     Raises
     ------
     DataError
-        A share is given for data with validation images of their own.
+        A share is given for data with validation images of their own, or top-5 accuracy for five classes or fewer.
 
     Notes
     -----
@@ -57,6 +66,8 @@ class ImageSource:
         *,
         device: torch.device | str = "cpu",
         validation: float | None = None,
+        metric: str = "accuracy",
+        sampling: str = "all",
         augment: str = "auto",
     ) -> None:
         if validation is not None and dataset.x_val is not None:
@@ -64,7 +75,14 @@ class ImageSource:
                 f"The data have {len(dataset.x_val)} validation images of their own, x_val. "
                 f"Got --validation {validation:g} too: leave it out."
             )
-        self.dataset, self.device, self._validation = dataset, device, validation
+        if metric == "top5" and (dataset.num_classes <= TOP or dataset.hierarchy):
+            raise DataError(
+                f"--metric top5 needs more than {TOP} classes, without a hierarchy. Got {dataset.num_classes} classes"
+                f"{' and a hierarchy' if dataset.hierarchy else ''}: use another metric."
+            )
+        self.dataset, self.device, self._validation, self.sampling = dataset, device, validation, sampling
+        self.task = replace(dataset.task, metric=metric)
+        """The task of the data, with the metric."""
         self.augmentation = augmentation(augment, dataset)
 
     @cached_property
@@ -104,16 +122,19 @@ class ImageSource:
         """Indices of a stratified subset of the training images; None: all.
 
         The first part is contained in larger first parts; each part has the images that follow those of the one before.
+        With balanced sampling, equally many images of each class, drawn from these.
         """
-        return _subset(self.training_rows, self.dataset.y_train, images, part)
+        return self._sampled(_subset(self.training_rows, self.dataset.y_train, images, part), part)
 
     def validation_subset(self, images: int | None) -> np.ndarray:
         """Indices of a stratified subset of the validation images, contained in larger subsets; None: all."""
         return _subset(self.validation_rows, self.validation_data[1], images)
 
     def training(self, rows: np.ndarray, size: int, *, share: float = 1.0) -> Batches:
-        """Batches of these images, of which ``train`` augments a share."""
-        return self.batches(self.dataset.x_train, self.dataset.y_train, rows=rows, size=size, share=share)
+        """Batches of these images, of which ``train`` augments a share; mixed ones if the augmentation says so."""
+        data, mixes = self.dataset, self.augmentation.mixes
+        mix = Mix(kinds=mixes, classes=data.num_classes) if mixes and share else None
+        return self.batches(data.x_train, data.y_train, rows=rows, size=size, share=share, mix=mix)
 
     def validation(self, rows: np.ndarray | None = None) -> Batches:
         """Batches of the validation images, or of these rows of :attr:`validation_data`, for evaluation."""
@@ -130,16 +151,37 @@ class ImageSource:
 
         share: of the images that were augmented in training. The weights are adapted to the statistics of such images.
         """
+        rows = self._sampled(rows, 0)
         drawn = np.random.default_rng(derived_seed(seed, "calibration")).permutation(len(rows))[:images]
         return self.training(rows[drawn], CALIBRATION_BATCH, share=share)
 
+    def _sampled(self, rows: np.ndarray, part: int) -> np.ndarray:
+        """The rows of training images as they are sampled in a part."""
+        if self.sampling == "all":
+            return rows
+        return rows[balanced(self.dataset.y_train[rows], seed=derived_seed(SPLIT_SEED, "balanced", part))]
+
     def batches(
-        self, x_NCS: np.ndarray, y_N: np.ndarray, *, size: int, share: float, rows: np.ndarray | None = None
+        self,
+        x_NCS: np.ndarray,
+        y_N: np.ndarray,
+        *,
+        size: int,
+        share: float,
+        rows: np.ndarray | None = None,
+        mix: Mix | None = None,
     ) -> Batches:
         """Batches of raw images with any labels, standardised as the training images. share: that is augmented."""
         change = partial(self.augmentation, share=share) if share else None
         return batches(
-            x_NCS, y_N, size=size, rows=rows, preprocessing=self.preprocessing, augment=change, device=self.device
+            x_NCS,
+            y_N,
+            size=size,
+            rows=rows,
+            preprocessing=self.preprocessing,
+            augment=change,
+            mix=mix,
+            device=self.device,
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from evaluators.controllers.training import train_controllers
-from evaluators.data.augmentation import NAMES
+from evaluators.data.augmentation import check_augmentation
 from evaluators.data.datasets import Dataset
 from evaluators.data.loading import load
 from evaluators.data.on_disk import MappedFiles
@@ -26,6 +26,7 @@ from evaluators.training.measurement import measure_points
 from evaluators.training.run import AVERAGE_MEASURES, TrainingRun
 from evaluators.training.schedule import autocast
 from evaluators.training.selection import select_points
+from nas.config import SAMPLING
 from nas.config.recipes import DEFAULT_RECIPE, parse_recipe
 from nas.errors import UserError, unknown_name
 from nas.evaluation.controllers import ControllerResult, ControllerSettings
@@ -36,7 +37,7 @@ from nas.evaluation.operating_points import SelectionResult, SelectionSettings
 from nas.evaluation.training_rules import ConstructingRule, load_rule
 from nas.execution.network import AnytimeNetwork
 from nas.representation.architecture import Architecture
-from results.measures import Measure, built_in
+from results.measures import METRICS, Measure, built_in
 
 
 class Training(Evaluator):
@@ -58,6 +59,10 @@ class Training(Evaluator):
     validation
         Share of the training images that is kept for choosing candidates; None: the data's own validation images, or
         a share, see :class:`evaluators.data.source.ImageSource`.
+    metric
+        What is measured as accuracy, one of ``results.measures.METRICS``; None: accuracy.
+    sampling
+        See :class:`evaluators.data.source.ImageSource`; None: all.
     recipe
         Optimiser and schedule, see :func:`nas.config.recipes.parse_recipe`; None: the default.
     batch_size, learning_rate
@@ -97,6 +102,8 @@ class Training(Evaluator):
         layout: str | None = None,
         hierarchy: str | None = None,
         validation: float | None = None,
+        metric: str | None = None,
+        sampling: str | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         recipe: str | None = None,
@@ -107,14 +114,18 @@ class Training(Evaluator):
             raise UserError(f"validation must be a share of the training images between 0 and 1. Got {validation}.")
         if threads < 1:
             raise UserError(f"threads must be at least 1. Got {threads}.")
-        if augment not in NAMES:
-            raise UserError(unknown_name("augmentation", augment, NAMES))
+        if metric not in (None, *METRICS):
+            raise UserError(unknown_name("metric", metric, METRICS))
+        if sampling not in (None, *SAMPLING):
+            raise UserError(unknown_name("sampling", sampling, SAMPLING))
+        check_augmentation(augment)
         given = {"batch_size": batch_size, "learning_rate": learning_rate}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self.recipe, self.precision = replace(parse_recipe(recipe or DEFAULT_RECIPE), **changes), precision
         autocast(precision, torch.device("cpu"))  # raises UserError for an unknown precision
         self.data, self.layout, self.hierarchy = data, layout, hierarchy
         self.validation, self.augment = validation, augment
+        self.metric, self.sampling = metric or "accuracy", sampling or "all"
         self.threads, self.device_name = threads, device
 
     @cached_property
@@ -139,14 +150,21 @@ class Training(Evaluator):
     @cached_property
     def source(self) -> ImageSource:
         """The images in batches on the device."""
-        return ImageSource(self.dataset, device=self.device, validation=self.validation, augment=self.augment)
+        return ImageSource(
+            self.dataset,
+            device=self.device,
+            validation=self.validation,
+            metric=self.metric,
+            sampling=self.sampling,
+            augment=self.augment,
+        )
 
     def info(self) -> DataInfo:
         data, source, _ = self.dataset, self.source, self.files
         return DataInfo(
             name=data.name,
-            task=data.task,
-            floor=constant_accuracy(data.task, source.validation_labels),
+            task=source.task,
+            floor=constant_accuracy(source.task, source.validation_labels),
             train_images=len(source.training_rows),
             validation_images=len(source.validation_rows),
             test_images=len(data.y_test),
@@ -166,7 +184,7 @@ class Training(Evaluator):
             "fingerprint": self.dataset.fingerprint,
             "validation": self.validation,
             "augmentation": str(self.source.augmentation),
-        }
+        } | ({} if self.sampling == "all" else {"sampling": self.sampling})
         return TrainingRun(self.source, self.recipe, self.precision, job, data_settings)
 
     def evaluate(self, job: Job, report: Callable[[int], None]) -> Outcome:

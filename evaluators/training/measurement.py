@@ -14,6 +14,7 @@ from evaluators.data.source import ImageSource
 from evaluators.training.accuracy import AccuracyCounter
 from nas.evaluation.jobs import Diverged
 from nas.execution.network import AnytimeNetwork
+from nas.representation.elements import Task
 
 
 def calibrate(network: AnytimeNetwork, images: Batches) -> None:
@@ -68,16 +69,18 @@ def measure_points(
     if test:
         parts["test_"] = source.test()
     for prefix, part in parts.items():
-        for point, (accuracies, loss) in zip(points, _accuracies_and_losses(network, part)):
+        for point, (accuracies, loss) in zip(points, _accuracies_and_losses(network, source.task, part)):
             if not math.isfinite(loss):
                 raise Diverged(f"The {prefix}loss of level {point['level']} is {loss} after training.")
             point |= {f"{prefix}{name}": value for name, value in accuracies.items()} | {f"{prefix}loss": loss}
     return points
 
 
-def _accuracies_and_losses(network: AnytimeNetwork, images: Batches) -> list[tuple[dict[str, float], float]]:
+def _accuracies_and_losses(
+    network: AnytimeNetwork, task: Task, images: Batches
+) -> list[tuple[dict[str, float], float]]:
     """For every level, accuracies by name, and the mean cross-entropy in nats at the level's labelling."""
-    counters = [AccuracyCounter(network.architecture.task) for _ in range(network.levels)]
+    counters = [AccuracyCounter(task) for _ in range(network.levels)]
     loss = np.zeros(network.levels)
     for x, y in images.evaluate():
         for level, logits in enumerate(network.forward_all(x)):

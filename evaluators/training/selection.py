@@ -17,7 +17,7 @@ from nas.deploy.subnetwork_search import choose_points, search_subnetworks
 from nas.evaluation.jobs import Diverged
 from nas.evaluation.operating_points import MeasuredSubnetwork, SelectionSettings, SubnetworkSearchResult
 from nas.execution.network import AnytimeNetwork
-from nas.representation.elements import Subnetwork
+from nas.representation.elements import Subnetwork, Task
 from results.front import Score, non_dominated_rank
 
 QUICK_CALIBRATION = 512
@@ -98,7 +98,7 @@ def select_points(
     costs = [m.macs for m in measured] or [1]
     low = min(costs) if selection.low is None else selection.low
     high = 1.01 * max(low, *costs) if selection.high is None else selection.high
-    floor = constant_accuracy(source.dataset.task, source.validation_labels)
+    floor = constant_accuracy(source.task, source.validation_labels)
     selected = choose_points(measured, count, Score(low=low, high=high, floor=floor), selection)
     if len(selected) < count:
         raise Diverged(
@@ -119,16 +119,19 @@ def _measures(
     share = network.augmented
     calibration = source.calibration(rows, seed, share=share, images=QUICK_CALIBRATION)
     return (
-        _SubnetworkMeasure(calibration, source.validation(validation[part]), network, timed),
-        _SubnetworkMeasure(source.calibration(rows, seed, share=share), source.validation(), network, timed),
+        _SubnetworkMeasure(calibration, source.validation(validation[part]), network, source.task, timed),
+        _SubnetworkMeasure(
+            source.calibration(rows, seed, share=share), source.validation(), network, source.task, timed
+        ),
     )
 
 
 class _SubnetworkMeasure:
     """Measures subnetworks one by one, each with recalibrated norms."""
 
-    def __init__(self, calibration: Batches, validation: Batches, network: AnytimeNetwork, timed: bool):
-        self.calibration, self.validation, self.network, self.timed = calibration, validation, network, timed
+    def __init__(self, calibration: Batches, validation: Batches, network: AnytimeNetwork, task: Task, timed: bool):
+        self.calibration, self.validation, self.network = calibration, validation, network
+        self.task, self.timed = task, timed
 
     @torch.no_grad()
     def __call__(self, subnetworks: list[Subnetwork]) -> list[tuple[float, float | None]]:
@@ -141,7 +144,7 @@ class _SubnetworkMeasure:
         if network.architecture.norm == "recalibrated":
             calibrate(network, self.calibration)
         network.eval()
-        counter = AccuracyCounter(network.architecture.task)
+        counter = AccuracyCounter(self.task)
         for x, y in self.validation.evaluate():
             counter.add(network.forward_unfolded(x), y)
         return counter.accuracies()["accuracy"], latency_ms(network.extract(0), shape) if self.timed else None

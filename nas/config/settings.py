@@ -14,7 +14,10 @@ from typing import Any
 from nas.config.description import check_settings, option, setting
 from nas.config.recipes import DEFAULT_RECIPE, RECIPES, parse_recipe
 from nas.errors import UserError
+from results.measures import METRICS
 
+SAMPLING = ("all", "balanced")
+"""How the training images of an epoch are chosen."""
 DEFAULT_FINALISTS = 2
 MOST_PASSES = 200
 """Longest full training, in passes over the training images, if only the time limits it."""
@@ -128,6 +131,18 @@ class TrainingSettings:
         "Share of the training images that choices are made on.",
         default="0.15, small data up to 0.3",
     )
+    metric: str | None = setting(
+        None,
+        f"What is compared and shown as accuracy: {', '.join(METRICS)}.",
+        default="accuracy",
+        valid=tuple(METRICS),
+    )
+    sampling: str | None = setting(
+        None,
+        "Training images of an epoch: all, each once; or balanced, equally many of each class.",
+        default="all",
+        valid=SAMPLING,
+    )
     batch_size: int | None = setting(
         None,
         "Images per training step.",
@@ -135,7 +150,11 @@ class TrainingSettings:
         most=100_000,
     )
     learning_rate: float | None = setting(None, "Peak learning rate.", default="of the recipe, or by the batch size")
-    augment: str = setting("auto", "Augmentation: auto (see `--dry-run`), none, crop, flip or crop+flip.")
+    augment: str = setting(
+        "auto",
+        "Augmentation: auto (see `--dry-run`), none, or crop, flip, resized, jitter, randaugment, mixup and cutmix, "
+        "joined by +.",
+    )
     precision: str = setting("auto", "Precision of the training: auto (bfloat16 on a GPU), float32 or bfloat16.")
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from nas.execution.network import AnytimeNetwork
 from nas.funnel.preparing.plugin_changes import check_unchanged, named_plugins
 from nas.plugins import trust_named
 from nas.representation.architecture import Architecture
+from results.measures import METRICS
 from results.reading.stored_networks import StoredNetwork
 from results.store import Store
 
@@ -80,7 +81,14 @@ def network_and_evaluator(
             raise UserError("A network that is not from the store has no data: name them with --data.")
         origin = None
         loaded = network if isinstance(network, AnytimeNetwork) else AnytimeNetwork.load(network)
-        config = Config(data=absolute_data(data), hierarchy=hierarchy, device=device, threads=threads)
+        metric = loaded.architecture.task.metric
+        config = Config(
+            data=absolute_data(data),
+            hierarchy=hierarchy,
+            metric=metric if metric in METRICS else None,
+            device=device,
+            threads=threads,
+        )
         evaluator = local_evaluator(config)
     else:
         origin = store.find_network(str(network), study)

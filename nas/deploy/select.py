@@ -85,6 +85,7 @@ class OperatingPointsResult:
             As :func:`results.plots.plot_front`.
         """
         from results.curves import Curves
+        from results.measures import metric_in_words
         from results.plots import plot_front
 
         labels = {
@@ -94,10 +95,14 @@ class OperatingPointsResult:
             "repeat": 0,
             "accuracy_sd": math.nan,
         }
-        key = self.network.architecture.key
+        architecture = self.network.architecture
+        key, quantity = architecture.key, metric_in_words(architecture.task.metric)
         cloud = self.measured.assign(candidate=[f"{i:06d}" for i in self.measured.index], level=0, **labels)
         return plot_front(
-            Curves.of(cloud), self.points.assign(candidate=key, **labels), path, drawn="measured subnetwork"
+            Curves.of(cloud, quantity=quantity),
+            self.points.assign(candidate=key, **labels),
+            path,
+            drawn="measured subnetwork",
         )
 
 

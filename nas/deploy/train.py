@@ -88,11 +88,14 @@ class TrainingResult:
         """
         from results.curves import Curves
         from results.front import non_dominated
+        from results.measures import metric_in_words
         from results.plots import plot_front
 
-        labels = {"study": "train", "candidate": self.network.architecture.key, "space": "network"}
+        architecture = self.network.architecture
+        labels = {"study": "train", "candidate": architecture.key, "space": "network"}
         points = self.points.assign(fidelity=float(self.outcome.epochs), accuracy_sd=np.nan, **labels)
-        return plot_front(Curves.of(points), points[non_dominated(points.macs, points.accuracy)], path, drawn="network")
+        curves = Curves.of(points, quantity=metric_in_words(architecture.task.metric))
+        return plot_front(curves, points[non_dominated(points.macs, points.accuracy)], path, drawn="network")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +199,10 @@ def train(
         if evaluator.free:
             raise UserError(f"The evaluator {config.evaluator!r} looks results up and trains no networks: name --data.")
         train_images = evaluator.info().train_images
-        architecture = subject.architecture(evaluator.info().task)
+        task = evaluator.info().task
+        architecture = subject.architecture(task)
+        if architecture.task.metric != task.metric:  # it is measured, whatever the network was made for
+            architecture = replace(architecture, task=replace(architecture.task, metric=task.metric))
         check_task(architecture, evaluator)
         if config.training_rule and given.keys() & {"rule", "recipe"}:
             rule = parse_rule(config.training_rule)

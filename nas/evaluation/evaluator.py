@@ -34,7 +34,7 @@ class DataInfo:
     task
         Shape of the images, classes and label hierarchy.
     floor
-        Accuracy of the best constant classifier on the validation images.
+        Accuracy, or the metric of the task, of the best constant classifier on the validation images.
     train_images, validation_images, test_images
         Numbers of images; the training images do not include the validation images.
     fingerprint
@@ -59,11 +59,15 @@ class DataInfo:
     @property
     def imbalance(self) -> str:
         """A sentence if one class is so frequent that accuracies mislead; otherwise empty, also with coarse labels."""
-        if self.task.hierarchy or self.floor <= min(IMBALANCED, 3 / self.task.num_classes):
+        if (
+            self.task.hierarchy
+            or self.task.metric != "accuracy"
+            or self.floor <= min(IMBALANCED, 3 / self.task.num_classes)
+        ):
             return ""
         return (
             f"The classes are imbalanced: always the same answer scores {self.floor:.4f}, and accuracies are to be "
-            "compared with that."
+            "compared with that. --metric balanced_accuracy and --sampling balanced count all classes alike."
         )
 
 

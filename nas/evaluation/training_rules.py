@@ -46,7 +46,8 @@ class TrainingRule(Protocol):
         x
             Preprocessed and augmented images, (N, \\*input_shape).
         labels
-            Fine labels, (N,); the labels of a level are ``network.labels(labels, level)``.
+            Fine labels, (N,); of mixed images the probabilities of the classes, (N, classes). The labels of a level are
+            ``network.labels(labels, level)``.
         generator
             For random numbers, on the CPU.
 

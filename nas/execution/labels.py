@@ -14,8 +14,17 @@ from nas.representation.elements import Task
 
 
 def join_labels(task: Task, labels_N: Tensor, labelling: int, *, finer: int = 0) -> Tensor:
-    """Labels of a labelling, (N,), from the labels of a finer labelling, (N,), by default the fine labels."""
-    return labels_N if labelling == finer else _joined(task, finer, labelling, labels_N.device)[labels_N]
+    """Labels of a labelling, (N,), from the labels of a finer labelling, (N,), by default the fine labels.
+
+    From probabilities, (N, labels of the finer labelling), probabilities: those of joined labels add up.
+    """
+    if labelling == finer:
+        return labels_N
+    joined = _joined(task, finer, labelling, labels_N.device)
+    if not labels_N.is_floating_point():
+        return joined[labels_N]
+    p_NK = labels_N.new_zeros(len(labels_N), task.label_counts[labelling])
+    return p_NK.index_add_(1, joined, labels_N)
 
 
 def join_probabilities(task: Task, log_p_NK: Tensor, labelling: int) -> Tensor:
@@ -26,20 +35,6 @@ def join_probabilities(task: Task, log_p_NK: Tensor, labelling: int) -> Tensor:
     joined = _joined(task, finer, labelling, log_p_NK.device)
     count = task.label_counts[labelling]
     return torch.stack([log_p_NK[:, joined == label].logsumexp(1) for label in range(count)], dim=1)
-
-
-def right_answers(task: Task, logits_NK: Tensor, labels_N: Tensor) -> list[int | None]:
-    """Number of correct answers in each labelling of the task, finest first; None if finer than the logits.
-
-    A fine answer also counts as the coarse answer that contains its label. labels_N: fine labels.
-    """
-    own, answers_N = task.label_counts.index(logits_NK.shape[1]), logits_NK.argmax(1)
-    return [
-        None
-        if labelling < own
-        else int((join_labels(task, answers_N, labelling, finer=own) == join_labels(task, labels_N, labelling)).sum())
-        for labelling in range(len(task.label_counts))
-    ]
 
 
 @lru_cache(maxsize=64)

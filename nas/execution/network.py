@@ -204,14 +204,14 @@ class AnytimeNetwork(NetworkPasses):
         Parameters
         ----------
         labels
-            Fine labels, (N,).
+            Fine labels, (N,), or the probabilities of fine labels, (N, classes).
         level
             A level or a subnetwork, as in :meth:`forward`; by default the largest level.
 
         Returns
         -------
         Tensor
-            Shape (N,).
+            Shape (N,); for probabilities (N, labels of the level).
         """
         return join_labels(self.architecture.task, labels, self.architecture.labelling(self._point(level)))
 

@@ -28,7 +28,7 @@ MOST = 1_000
 """Copied candidates, at most: the newest half and the best others."""
 _COMPARED = (
     *("evaluator", "epochs", "images", "rule", "recipe", "validation", "points", "hierarchy", "layout"),
-    *("batch_size", "learning_rate", "augment", "precision"),
+    *("metric", "sampling", "batch_size", "learning_rate", "augment", "precision"),
 )
 """Settings on which the accuracies of partial training and the networks of a space depend, beside the data."""
 

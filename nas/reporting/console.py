@@ -66,7 +66,7 @@ def summary(study: Study) -> str:
     lines = [
         front_table(front),
         "",
-        f"Anytime accuracy {study.anytime_accuracy():.4f} on validation images{test}, "
+        f"Anytime {score.quantity} {study.anytime_accuracy():.4f} on validation images{test}, "
         f"for budgets of {score.low:,.0f} to {score.high:,.0f} MACs.",
         *([reference_text(comparison)] if comparison else []),
         study.audit_lines(),
@@ -289,7 +289,7 @@ def study_status(study: Study) -> str:
         lines.append(f"{group.candidates:8,} {group.status:11}{example}")
     if (top := study.store.best(study.name)) is not None:
         lines.append(
-            f"Best anytime accuracy {top.anytime_accuracy:.4f}: {top.key} "
+            f"Best anytime {score.quantity if score else 'accuracy'} {top.anytime_accuracy:.4f}: {top.key} "
             f"({top.space}{reference_mark(top.reference)}), fidelity {top.fidelity:g}"
         )
         if comparison := study.against_reference():

@@ -249,6 +249,7 @@ def _study(study: Study, proxies: Sequence[str], progress: Progress | None) -> S
 def _headline(study: Study, front: pd.DataFrame, candidates: pd.DataFrame) -> Headline:
     score, best, comparison = study.score(), study.best(), study.against_reference()
     return Headline(
+        quantity=score.quantity,
         anytime_accuracy=study.anytime_accuracy(),
         test_anytime_accuracy=study.anytime_accuracy("test") if front.test_accuracy.notna().all() else None,
         best=str(best.key),
@@ -357,7 +358,7 @@ def _progress(study: Study) -> Picture:
     finished = (reached.fidelity == rungs.fidelity.max()).to_numpy()
     shown = trained.assign(accuracy=reached.score.to_numpy(), finished=finished).reset_index(drop=True)
     return Picture(
-        svg=as_svg(progress_figure(shown)),
+        svg=as_svg(progress_figure(shown, study.score().quantity)),
         alt=f"Best anytime accuracy after each of {len(shown)} partially trained candidates; "
         f"after the last one {shown.accuracy.max():.2%}",
         caption=f"Each candidate at the last rung that it reached, after {duration(rungs.seconds.max())} of training "
@@ -367,7 +368,9 @@ def _progress(study: Study) -> Picture:
 
 def _progress_chart(study: Study) -> Chart:
     """The evaluations of a study as an interactive chart."""
-    live = charts.progress_chart(study.history(), store_option(study.store.label, absolute=True))
+    live = charts.progress_chart(
+        study.history(), store_option(study.store.label, absolute=True), study.score().quantity
+    )
     return Chart(name=f"progress-{study.name}", json=charts.as_json(live))
 
 

@@ -87,7 +87,11 @@ def front_chart(curves: Curves, front: pd.DataFrame, score: Score | None, store_
     layout: dict[str, Any] = {
         "xaxis": {"type": "log", "title": {"text": "MACs per input, logarithmic"}}
         | _log_ticks(curves.rows[cost], score),
-        "yaxis": {"title": {"text": "accuracy"}, "tickformat": ".4~p", "range": shown_accuracies(curves.rows, front)},
+        "yaxis": {
+            "title": {"text": curves.quantity},
+            "tickformat": ".4~p",
+            "range": shown_accuracies(curves.rows, front),
+        },
     }
     if score is not None and score.cost == cost:
         layout["shapes"] = [
@@ -108,7 +112,7 @@ def _log_ticks(costs: pd.Series, score: Score | None) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": values, "ticktext": [engineering(value) for value in values]}
 
 
-def progress_chart(history: pd.DataFrame, store_option: str) -> dict[str, Any]:
+def progress_chart(history: pd.DataFrame, store_option: str, quantity: str = "accuracy") -> dict[str, Any]:
     """The evaluations of a study, and the best so far, over their number; buttons choose time or work."""
     known = history.dropna(subset=["anytime_accuracy"])
     shown = known.loc[evenly(known.index.to_numpy())]
@@ -129,7 +133,7 @@ def progress_chart(history: pd.DataFrame, store_option: str) -> dict[str, Any]:
             "x": _numbers(shown[first]),
             "y": _numbers(shown["anytime_accuracy"]),
             "customdata": _labels(shown.assign(level=shown["fidelity"]), store_option, noun="passes"),
-            "hovertemplate": "%{customdata[3]}<br>anytime accuracy %{y:.2%}<extra></extra>",
+            "hovertemplate": f"%{{customdata[3]}}<br>anytime {quantity} %{{y:.2%}}<extra></extra>",
             "mode": "markers",
             "marker": {"size": 7, "color": COLOURS[0], "opacity": 0.6},
         },
@@ -147,7 +151,7 @@ def progress_chart(history: pd.DataFrame, store_option: str) -> dict[str, Any]:
     ]
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": next(iter(axes.values()))[1]}},
-        "yaxis": {"title": {"text": "anytime accuracy"}, "tickformat": ".4~p"},
+        "yaxis": {"title": {"text": f"anytime {quantity}"}, "tickformat": ".4~p"},
     }
     if len(buttons) > 1:
         place = {"x": 0, "xanchor": "left", "y": 1.16, "yanchor": "top"}

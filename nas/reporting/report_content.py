@@ -77,9 +77,11 @@ class Front:
 class Headline:
     """The main results of a search. Accuracies are fractions; low, high: range of budgets in MACs.
 
-    against_reference: the comparison with a reference architecture in words; empty without one.
+    quantity: the metric in words. against_reference: the comparison with a reference architecture in words; empty
+    without one.
     """
 
+    quantity: str
     anytime_accuracy: float
     test_anytime_accuracy: float | None
     best: str

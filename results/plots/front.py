@@ -110,7 +110,7 @@ def front_figure(
     with rc_context(STYLE):
         figure = Drawing(8.4, 5.2)
         axes = figure.add_subplot()
-        _frame(axes, rows, front, axis, shaded)
+        _frame(axes, curves, front, axis, shaded)
         if shaded is not None:
             axes.axvspan(shaded.low, shaded.high, color=SHADE, linewidth=0, zorder=0)
         _draw_front(axes, front, cost, groups)
@@ -141,9 +141,10 @@ class _Groups:
         return MARKERS[self._places.get(str(name), 0) % len(MARKERS)] if self.column == "study" else MARKERS[0]
 
 
-def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measure, score: Score | None) -> None:
+def _frame(axes: Axes, curves: Curves, front: pd.DataFrame, measure: Measure, score: Score | None) -> None:
     """Scales, limits, grid and labels: set first, because later text is placed by the limits."""
-    costs = pd.concat([curves[measure.name], front[measure.name].dropna()]).astype(float)
+    rows = curves.rows
+    costs = pd.concat([rows[measure.name], front[measure.name].dropna()]).astype(float)
     low, high = costs.min(), costs.max()
     if score is not None:
         low, high = min(low, max(score.low, low / _FARTHEST)), max(high, min(score.high, high * _FARTHEST))
@@ -151,15 +152,15 @@ def _frame(axes: Axes, curves: pd.DataFrame, front: pd.DataFrame, measure: Measu
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
     log_labels(axes.xaxis, low / margin, high * margin)
-    axes.set_ylim(*shown_accuracies(curves, front))
+    axes.set_ylim(*shown_accuracies(rows, front))
     percent_labels(axes.yaxis)
     plain_axes(axes)
-    if below := int((curves["accuracy"] < axes.get_ylim()[0]).sum()):
+    if below := int((rows["accuracy"] < axes.get_ylim()[0]).sum()):
         points = f"{below:,} operating point{'s' * (below != 1)} lie{'s' * (below == 1)} below"
         axes.text(0.005, 0.012, f"▾ {points}", transform=axes.transAxes, color=MUTED, fontsize=9, va="bottom")
     axes.set_xlabel(f"{measure.label}, logarithmic", labelpad=6)
     joined = "coarse_accuracy" in front and bool(front["coarse_accuracy"].notna().any())
-    axes.set_ylabel("accuracy, mean of fine and coarse labels" if joined else "accuracy", labelpad=6)
+    axes.set_ylabel(f"{curves.quantity}, mean of fine and coarse labels" if joined else curves.quantity, labelpad=6)
 
 
 def shown_accuracies(curves: pd.DataFrame, front: pd.DataFrame) -> tuple[float, float]:
@@ -239,7 +240,7 @@ def _draw_titles(axes: Axes, curves: Curves, front: pd.DataFrame, drawn: str, un
     if score is not None and len(known := front.dropna(subset=[score.cost])):
         values = known["test_accuracy" if score.split == "test" else "accuracy"]
         lines.append(
-            f"anytime accuracy of the front {score(known[score.cost], values):.1%} for budgets of "
+            f"anytime {score.quantity} of the front {score(known[score.cost], values):.1%} for budgets of "
             f"{engineering(score.low)} to {engineering(score.high)} {unit} (shaded)"
         )
     axes.set_title(studies, loc="left", fontsize=13, fontweight="bold", pad=8 + 14 * len(lines))

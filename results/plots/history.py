@@ -66,8 +66,8 @@ def plot_history(history: pd.DataFrame, path: str | PathLike[str], *, over: str 
     return path
 
 
-def history_figure(history: pd.DataFrame, *, over: str = "evaluations") -> Drawing:
-    """The figure that :func:`plot_history` writes; arguments and errors are the same."""
+def history_figure(history: pd.DataFrame, *, over: str = "evaluations", quantity: str = "accuracy") -> Drawing:
+    """The figure that :func:`plot_history` writes; errors are the same. quantity: the metric in words."""
     if over not in AXES:
         raise StoreError(f"A history is drawn over one of {', '.join(AXES)}. Got {over!r}.")
     column, label = AXES[over]
@@ -85,7 +85,7 @@ def history_figure(history: pd.DataFrame, *, over: str = "evaluations") -> Drawi
         for place, (study, rows) in enumerate(known.groupby("study", sort=False)):
             _draw_study(axes, str(study), rows[column].to_numpy() / unit, rows, place)
         axes.set_xlabel(label, labelpad=6)
-        axes.set_ylabel("anytime accuracy", labelpad=6)
+        axes.set_ylabel(f"anytime {quantity}", labelpad=6)
         axes.set_xlim(left=0)
         if over == "evaluations":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

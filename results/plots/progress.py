@@ -17,12 +17,12 @@ MOST_LINES = 60
 """Starts of generations that are drawn as lines."""
 
 
-def progress_figure(trained: pd.DataFrame) -> Figure:
+def progress_figure(trained: pd.DataFrame, quantity: str = "accuracy") -> Figure:
     """The best anytime accuracy after each trained candidate, and the accuracy of each candidate.
 
     trained: in the order of training: accuracy (anytime accuracy), reference (name of the reference architecture, if it
     is one), control (drawn at random), generation, finished (trained to the last rung; others were stopped before). At
-    most 500 candidates are drawn, evenly spaced, and all improvements.
+    most 500 candidates are drawn, evenly spaced, and all improvements. quantity: the metric in words.
     """
     place = np.arange(1, len(trained) + 1)
     drawn = np.zeros(len(trained), dtype=bool)
@@ -53,7 +53,7 @@ def progress_figure(trained: pd.DataFrame) -> Figure:
                     place[shown], trained["accuracy"][shown], s=22, marker=marker, label=label, zorder=3, **look
                 )
         axes.set_xlabel("candidates trained in part; a line for the start of a generation", labelpad=6)
-        axes.set_ylabel("anytime accuracy", labelpad=6)
+        axes.set_ylabel(f"anytime {quantity}", labelpad=6)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(0.3, len(trained) + 0.7)
         percent_labels(axes.yaxis)

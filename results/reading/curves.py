@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from results.curves import Curves, evenly
+from results.front import Score
 from results.reading import frames
 from results.reading.candidates import top_fidelity
 from results.reading.fetching import fetch
@@ -38,7 +39,14 @@ def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> C
         rows=shown.rows,
         candidates=counts.groupby("space").size().to_dict(),
         points=int(counts["points"].sum()),
+        quantity=_quantity(connection, numbers),
     )
+
+
+def _quantity(connection: sa.Connection, numbers: Sequence[int]) -> str:
+    """What the accuracies of the first study are, in words; those of others are only mixed with them on request."""
+    query = sa.select(studies.c.score).where(studies.c.id.in_(list(numbers))).order_by(studies.c.id)
+    return next((Score(**score).quantity for score in connection.scalars(query) if score), "accuracy")
 
 
 def _largest(connection: sa.Connection, numbers: Sequence[int]) -> dict[str, float]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class Figures:
     """The part of :class:`results.store.Store` and of several stores that draws; a notebook shows the figures."""
 
+    _stores_of: Any
+    """Of :class:`results.reading.comparisons.Comparisons`."""
+
     def plot_front(
         self, study: str | Sequence[str], path: str | PathLike[str] | None = None, *, cost: str = "macs", **limits: Any
     ) -> Drawing:
@@ -86,7 +89,7 @@ class Figures:
 
         target = None if path is None else check_ending(path)
         store: Any = self
-        figure = history_figure(self._as_drawn(store.history(study)), over=over)
+        figure = history_figure(self._as_drawn(store.history(study)), over=over, quantity=self._quantity(study))
         if target is not None:
             write(figure, target)
         return figure
@@ -94,6 +97,12 @@ class Figures:
     def _as_drawn(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A frame whose studies have the names of a figure."""
         return frame
+
+    def _quantity(self, study: str | Sequence[str]) -> str:
+        """What the accuracies of the first study are, in words."""
+        first, name = self._stores_of(study)[0]
+        score = first.score(name)
+        return "accuracy" if score is None else str(score.quantity)
 
     def _drawn_score(self, study: str | Sequence[str]) -> Any:
         """The score of the only study of a figure, None for several."""

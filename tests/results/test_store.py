@@ -74,7 +74,7 @@ def test_a_front_of_different_data_or_validation_splits_is_mixed_on_request(stor
             (number,) = writer.add_candidates([rows("abcd1234")])
             writer.record(number, fidelity=1, repeat=0, realised_key="abcd1234", points=[points(0, macs, macs / 100)])
     assert store.front(["first", "again"]).study.tolist() == ["first", "again"]
-    message = r"same data and validation split\. Different are those of first, again; other\. Show"
+    message = r"same data, validation split and metric\. Different are those of first, again; other\. Show"
     with pytest.raises(results.NotComparable, match=message):
         store.front(["first", "again", "other"])
     with pytest.raises(results.NotComparable, match="those of first; other"):

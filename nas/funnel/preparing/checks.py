@@ -104,7 +104,8 @@ def checked_search(
     if score is None:
         progress.show(State(stage="measuring the range of budgets", done=0, total=1, trained=0))
         measured = budgets.budget_range(parts.screener, config.seed)
-        score = earlier.score if earlier else Score(low=measured.low.macs, high=measured.high.macs, floor=info.floor)
+        low, high = measured.low.macs, measured.high.macs
+        score = earlier.score if earlier else Score(low=low, high=high, floor=info.floor, metric=info.task.metric)
         check_repeatable(lambda: evaluator_of(config), config.data, info)
     if config.enqueue and not (stored and opened.memo(study).get("generations")):
         check_enqueued(parts.screener, config, score)

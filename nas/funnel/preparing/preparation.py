@@ -71,6 +71,11 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[StudyP
         raise UserError(
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
+    if config.metric not in (None, info.task.metric):
+        raise UserError(
+            f"--metric must be what the evaluator measures. {config.evaluator!r} measures {info.task.metric}. Got "
+            f"{config.metric}: leave it out."
+        )
     free_epochs = evaluator.full_epochs() if evaluator.free else None
     config = config.resolved(info.train_images, classes=info.task.num_classes, free_epochs=free_epochs)
     left_out = None
@@ -183,6 +188,8 @@ def canonical(config: Config, objects: Mapping[str, SearchSpace]) -> Config:
         hierarchy=config.hierarchy and str(absolute(config.hierarchy)),
         files=config.files and _files_place(config.files),
         enqueue=config.enqueue and as_texts(config.enqueue),
+        metric=None if config.metric == "accuracy" else config.metric,  # studies of earlier versions have none
+        sampling=None if config.sampling == "all" else config.sampling,
     )
 
 

@@ -124,7 +124,9 @@ def problem_of(data: str, space: Spaces, settings: Mapping[str, Any], valid: Ite
         strategy=parts.strategy,
         objects=objects,
         task=parts.info.task,
-        score=Score(low=measured.low.macs, high=measured.high.macs, floor=parts.info.floor),
+        score=Score(
+            low=measured.low.macs, high=measured.high.macs, floor=parts.info.floor, metric=parts.info.task.metric
+        ),
         identity=DataIdentity.of(parts.info),
         code=code_of({*named_plugins(parts.config, objects), *parts.screener.plugins}),
     )

@@ -31,8 +31,8 @@ def param_space(data: str = "digits", *, space: Spaces = (), **settings: Any) ->
         installed spaces that suit the data and the settings.
     **settings
         Settings of :func:`nas.search` with their defaults: max_macs, max_params, low, points, evaluator, rule, epochs,
-        images, seed, device, threads, layout, hierarchy, validation, recipe, batch_size, learning_rate, augment and
-        precision.
+        images, seed, device, threads, layout, hierarchy, validation, metric, sampling, recipe, batch_size,
+        learning_rate, augment and precision.
 
     Returns
     -------

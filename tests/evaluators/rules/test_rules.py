@@ -11,14 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.rules.causal import Causal
 from evaluators.rules.joint import Joint
+from evaluators.rules.random_utilization import RandomUtilization
 from evaluators.rules.sandwich import Sandwich
 from nas.errors import UserError
 from nas.execution.network import AnytimeNetwork
+from nas.representation.architecture import Architecture
 from nas.representation.builder import Builder
 from nas.representation.elements import Task
+from search_spaces.throttleable import resnet
+
+from ..training.jobs import small
+from .steppings import construction
 
 TASK = Task(input_shape=(1, 5, 5), num_classes=3)
+EIGHT = Task(input_shape=(1, 8, 8), num_classes=3)
 
 
 class _Watched(AnytimeNetwork):
@@ -147,3 +155,35 @@ def test_sampled_is_a_number_of_points(sampled: Any) -> None:
 def test_soft_is_true_or_false(soft: Any) -> None:
     with pytest.raises(UserError, match="soft must be true or false"):
         Sandwich(soft=soft)
+
+
+@pytest.mark.parametrize(
+    ("rule", "architecture"),
+    [
+        (Joint(), small()),
+        (Sandwich(soft=True, smoothing=0.1), small()),
+        (Causal(distill=0.5), small("shared")),
+        (RandomUtilization(groups=2), resnet(8, (2, 2), task=EIGHT)),
+    ],
+)
+def test_probabilities_of_labels_give_the_losses_of_the_labels(rule: Any, architecture: Architecture) -> None:
+    x, labels = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    losses = []
+    for target in (labels, F.one_hot(labels, 3).float()):
+        network = AnytimeNetwork(architecture, generator=torch.Generator().manual_seed(1)).train()
+        made = rule.losses(network, x, target, torch.Generator().manual_seed(2))
+        losses.append([loss.item() for loss in made])
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_probabilities_of_labels_in_the_construction_of_a_stepping_net() -> None:
+    x, labels = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    losses = []
+    for target in (labels, F.one_hot(labels, 3).float()):
+        made = construction()
+        made.train()
+        losses.append([])
+        for loss in made.losses(0, x, target, torch.Generator().manual_seed(2)):
+            losses[-1].append(loss.item())
+            loss.backward()
+    assert losses[0] == pytest.approx(losses[1])
