@@ -29,7 +29,7 @@ class Curves:
     points : int
         Number of operating points of all candidates.
     quantity : str
-        What the accuracies are, in words.
+        The metric of the accuracies, in words.
     """
 
     cost: str
@@ -61,7 +61,7 @@ class Curves:
         largest : mapping of str to float, optional
             Study → its largest fidelity; by default that of the rows.
         quantity : str
-            What the accuracies are, in words.
+            The metric of the accuracies, in words.
 
         Returns
         -------

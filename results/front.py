@@ -300,7 +300,7 @@ class Score:
     split : str
         One of SPLITS.
     metric : str
-        What the accuracies are: one of ``results.measures.METRICS``, or the name of an evaluator's own metric.
+        The metric of the accuracies: one of ``results.measures.METRICS``, or the name of an evaluator's own metric.
 
     Examples
     --------

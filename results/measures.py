@@ -20,7 +20,7 @@ METRICS = {
     "macro_f1": "macro F1 score",
     "top5": "top-5 accuracy",
 }
-"""What the measure ``accuracy`` of a study can be, in words."""
+"""Metrics of the accuracies of a study, in words."""
 
 
 def metric_in_words(metric: str) -> str:

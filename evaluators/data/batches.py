@@ -6,7 +6,10 @@ Shape suffixes: N examples, B examples of a batch, C channels, T frames, H heigh
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,9 @@ from nas.execution.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import torch
+
+AHEAD = 2
+"""Batches that are read ahead from the disk."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +47,11 @@ class Batches:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.rows)
+
+    @property
+    def waited(self) -> float:
+        """Seconds spent waiting for the disk so far; 0 for images in memory."""
+        return self.source.waited
 
     @property
     def steps(self) -> int:
@@ -116,7 +127,6 @@ def batches(
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
     mix: Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]] | None = None,
     device: str | torch.device = "cpu",
-    workers: int = 0,
 ) -> Batches:
     """Examples in batches, from one raw tensor on the device, or read batch by batch if the images are a memmap.
 
@@ -137,8 +147,6 @@ def batches(
         :class:`evaluators.data.photographs.Mix`; None: none.
     device
         Device of the batches.
-    workers
-        Processes that read ahead from a memmap; 0 reads in this process.
 
     Raises
     ------
@@ -153,7 +161,7 @@ def batches(
     used = torch.arange(len(y_N)) if rows is None else torch.from_numpy(np.array(rows, dtype=np.int64))
     source: _Resident | _Streamed
     if isinstance(x_NCS, np.memmap):
-        source = _Streamed(x_NCS, _tensor(y_N), device, workers)
+        source = _Streamed(x_NCS, _tensor(y_N), device)
     elif device.type == "cpu":
         source = _Resident(_tensor(x_NCS), _tensor(y_N))
     else:  # only used examples are copied to the device
@@ -167,6 +175,8 @@ def batches(
 class _Resident:
     """Images and labels in one tensor each, on the device."""
 
+    waited = 0.0
+
     def __init__(self, x_NCS: torch.Tensor, y_N: torch.Tensor) -> None:
         self.x_NCS, self.y_N = x_NCS, y_N
 
@@ -176,25 +186,30 @@ class _Resident:
 
 
 class _Streamed:
-    """Images on disk and labels in memory: a map-style data set, indexed by whole batches."""
+    """Images on disk and labels in memory.
 
-    def __init__(self, x_NCS: np.ndarray, y_N: torch.Tensor, device: torch.device, workers: int) -> None:
-        self.x_NCS, self.y_N, self.device, self.workers = x_NCS, y_N, device, workers
+    A thread reads ahead: it works without Python's lock, and starts at once, unlike processes, which would start anew
+    in every epoch.
+    """
 
-    def __getitem__(self, rows_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return _tensor(self.x_NCS[rows_B.numpy()]), self.y_N[rows_B]
+    def __init__(self, x_NCS: np.ndarray, y_N: torch.Tensor, device: torch.device) -> None:
+        self.x_NCS, self.y_N, self.pinned = _tensor(x_NCS), y_N, device.type == "cuda"
+        self.waited = 0.0
+
+    def batch(self, rows_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x_BCS, y_B = self.x_NCS[rows_B], self.y_N[rows_B]
+        return (x_BCS.pin_memory(), y_B.pin_memory()) if self.pinned else (x_BCS, y_B)
 
     def read(self, order: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        import torch
-
-        yield from torch.utils.data.DataLoader(
-            self,  # type: ignore[arg-type]  # __getitem__ is enough for it
-            sampler=order,
-            batch_size=None,  # an index is a batch: one fancy-index read
-            num_workers=self.workers,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # without one, every epoch draws from the global state
-        )
+        with ThreadPoolExecutor(1) as reader:
+            ahead = deque(reader.submit(self.batch, rows_B) for rows_B in order[:AHEAD])
+            for rows_B in (*order[AHEAD:], *[None] * len(ahead)):
+                started = time.monotonic()
+                batch = ahead.popleft().result()
+                self.waited += time.monotonic() - started
+                if rows_B is not None:
+                    ahead.append(reader.submit(self.batch, rows_B))
+                yield batch
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -43,7 +43,7 @@ class ImageSource:
         has any; otherwise 15 %, and up to 30 % of small data, for 500 images, with which accuracies can be
         distinguished.
     metric
-        What is measured as accuracy, one of ``results.measures.METRICS``.
+        The metric that is measured as accuracy, one of ``results.measures.METRICS``.
     sampling
         "all": every training image once in an epoch. "balanced": equally many of each class, in as many images as
         before; those of rare classes repeatedly, and a different part of frequent classes in each epoch.

@@ -60,7 +60,7 @@ class Training(Evaluator):
         Share of the training images that is kept for choosing candidates; None: the data's own validation images, or
         a share, see :class:`evaluators.data.source.ImageSource`.
     metric
-        What is measured as accuracy, one of ``results.measures.METRICS``; None: accuracy.
+        The metric that is measured as accuracy, one of ``results.measures.METRICS``; None: accuracy.
     sampling
         See :class:`evaluators.data.source.ImageSource`; None: all.
     recipe

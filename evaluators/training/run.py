@@ -54,6 +54,8 @@ class TrainingRun:
         is continued only if all of them are equal.
     """
 
+    waited = 0.0
+    """Seconds that the epochs of this run waited for the disk."""
     best: Best | None = None
     """The network of the best epoch so far, if the recipe keeps it."""
 
@@ -113,6 +115,7 @@ class TrainingRun:
                 self.average.update(self.network)
             if self.construction is not None:
                 self._advance(self.construction, step, generator)
+        self.waited += batches.waited
 
     def keep_best(self, epoch: int) -> None:
         """After an epoch, keep a copy of the network if the recipe says so and its mean accuracy is the highest."""
@@ -156,6 +159,7 @@ class TrainingRun:
             seconds=seconds(),
             realised=network.architecture.to_json() if job.selection or self.construction is not None else None,
             saved=save,
+            waited=self.waited,
         )
 
     def _measured_average(self, network: AnytimeNetwork, points: list[dict[str, Any]]) -> AnytimeNetwork | None:

@@ -133,7 +133,7 @@ class TrainingSettings:
     )
     metric: str | None = setting(
         None,
-        f"What is compared and shown as accuracy: {', '.join(METRICS)}.",
+        f"Metric that is compared and shown as accuracy: {', '.join(METRICS)}.",
         default="accuracy",
         valid=tuple(METRICS),
     )

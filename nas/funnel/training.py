@@ -42,6 +42,10 @@ class Stretch:
     threads: int | None = None
 
 
+SLOW_DISK = 0.2
+"""Share of the time of a training spent waiting for the disk above which the user is told."""
+
+
 class OutOfTime(Exception):
     """The wall-clock limit passed during training; checkpoints and store hold everything that was done."""
 
@@ -61,6 +65,7 @@ class CandidateTrainer:
     ):
         self.config, self.records, self.runner, self.activity = config, records, runner, activity
         self.evaluator, self.display, self.patience = evaluator, display, patience
+        self._told_of_waiting = False
 
     def show(self, stage: str) -> None:
         """Show the stage on the user's display, and in the store."""
@@ -167,6 +172,13 @@ class CandidateTrainer:
         self.patience.observe(job, outcome)
         fidelity = self.records.fidelity(job)
         self.records.add_outcome(candidate, repeat, outcome, fidelity=fidelity, folder=job.folder)
+        if outcome.waited > SLOW_DISK * outcome.seconds and not self._told_of_waiting:
+            self._told_of_waiting = True
+            share = outcome.waited / outcome.seconds
+            self.display.progress.say(
+                f"A training waited for the disk for {share:.0%} of its time: put the data on a local disk, or choose "
+                "smaller images, such as folder:DIR:size=128."
+            )
 
     def record_failure(self, candidate: Candidate, job: Job, failure: Failure, *, ends: bool) -> None:
         """Write the failure of a job, and show it. ends: whether the candidate's status becomes "failed"."""

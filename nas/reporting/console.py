@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nas.deploy.controllers import ThrottlingResult
     from nas.deploy.select import OperatingPointsResult
     from nas.deploy.train import TrainingResult
+    from nas.evaluation.jobs import Outcome
     from results.merging.merge import MergedStudy
     from results.reading.stored_networks import StoredCandidate
     from results.store import Store
@@ -166,13 +167,19 @@ def select_text(choice: OperatingPointsResult, folder: Path) -> str:
     )
 
 
+def _waiting(outcome: Outcome) -> str:
+    share = outcome.waited / max(1e-9, outcome.seconds)
+    return f", {share:.0%} of the time waiting for the disk" if share >= 0.005 else ""
+
+
 def train_text(result: TrainingResult, folder: Path) -> str:
     """The operating points of a trained network, and a command that loads it."""
     points, outcome = result.points, result.outcome
     columns = ["level", "macs", "params", "accuracy", "test_accuracy", *hierarchy_columns(points)]
     return (
         _table(points[columns])
-        + f"\nTrained for {outcome.epochs} epochs of {outcome.images:,} images in {outcome.seconds:,.0f} s."
+        + f"\nTrained for {outcome.epochs} epochs of {outcome.images:,} images in {outcome.seconds:,.0f} s, "
+        f"{outcome.epochs * outcome.images / max(1e-9, outcome.seconds):,.0f} images per second{_waiting(outcome)}."
         + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
     )
 

@@ -49,7 +49,7 @@ class Task:
         Coarser labellings, finest first. Each holds the coarse label of every fine label, and joins whole labels of the
         labelling before it. Labellings are numbered from 0, the fine labels; 1 is the first of the hierarchy.
     metric : str
-        What the accuracies of networks are: one of ``results.measures.METRICS``, or an evaluator's own.
+        The metric of accuracies: one of ``results.measures.METRICS``, or an evaluator's own.
     """
 
     input_shape: tuple[int, ...]

@@ -44,7 +44,7 @@ def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> C
 
 
 def _quantity(connection: sa.Connection, numbers: Sequence[int]) -> str:
-    """What the accuracies of the first study are, in words; those of others are only mixed with them on request."""
+    """The metric of the first study, in words; those of others are only mixed with them on request."""
     query = sa.select(studies.c.score).where(studies.c.id.in_(list(numbers))).order_by(studies.c.id)
     return next((Score(**score).quantity for score in connection.scalars(query) if score), "accuracy")
 

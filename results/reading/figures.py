@@ -99,7 +99,7 @@ class Figures:
         return frame
 
     def _quantity(self, study: str | Sequence[str]) -> str:
-        """What the accuracies of the first study are, in words."""
+        """The metric of the first study, in words."""
         first, name = self._stores_of(study)[0]
         score = first.score(name)
         return "accuracy" if score is None else str(score.quantity)

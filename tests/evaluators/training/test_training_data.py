@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 import nas
+from evaluators.data.batches import AHEAD, _Streamed
 from evaluators.training.evaluator import Training
 from evaluators.training.measurement import calibrate
 from nas.errors import EnvironmentFault
@@ -86,6 +88,34 @@ def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
     first, second = (run(s, job(tmp_path / n, test=True)) for s, n in ((memory, "a"), (disk, "b")))
     assert first.points == second.points
     assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_training_says_how_long_it_waited_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, slow = on_disk(tmp_path / "1"), on_disk(tmp_path / "2", "npy")
+    first, read = run(plain, job(tmp_path / "a")), _Streamed.batch
+
+    def late(self: _Streamed, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep(0.1)
+        return read(self, rows)
+
+    monkeypatch.setattr(_Streamed, "batch", late)
+    second = run(slow, job(tmp_path / "b"))
+    assert first.waited == 0.0
+    assert 0.1 < second.waited < second.seconds
+    assert second.points == first.points
+
+
+def test_batches_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(_Streamed, "batch", lambda self, rows: (asked.append(int(rows[0])), rows))
+    source = _Streamed(np.zeros((9, 1, 2, 2), np.uint8), torch.zeros(9), torch.device("cpu"))
+    batches = source.read(torch.arange(9).split(1))
+    next(batches)
+    while len(asked) < 1 + AHEAD:  # the thread reads on
+        time.sleep(0.001)
+    assert [int(rows) for _, rows in batches] == list(range(1, 9))
+    assert asked == list(range(9))
+    assert list(source.read(())) == []
 
 
 def test_the_norms_of_data_sorted_by_class_are_calibrated_on_all_classes() -> None:
