@@ -6,10 +6,10 @@ Writes --count JPEG files of 224 pixels, then measures, with equal numbers of wo
 - folder: `--data folder:DIR:size=224`; its first epoch includes the decoding of all files into an array on disk, later
   ones read the array, ahead of the training.
 
-The time is the clock's, because worker processes share it; ways take turns. memory_mb: the largest resident memory of
-the process, its workers not included, which must not grow with the number of images. Rows go to rows/loading.csv.
+The time is the clock's, because worker processes share it. memory_mb: resident memory of the process after an epoch,
+without pages of files and without its workers; it must not grow with the number of images. Rows go to rows/loading.csv.
 
-    python benchmarks/loading.py --count 20000 --workers 2
+    python benchmarks/loading.py --count 10000 --workers 1
 """
 
 from __future__ import annotations
@@ -95,16 +95,17 @@ def _measured(folder: str, way: str, workers: int, epochs: int) -> list[dict[str
             rows_of_epoch = np.concatenate([loader.training_rows, loader.validation_rows])
             batches = loader.training(rows_of_epoch, BATCH, share=0.0)
             images = consume(batches.train(torch.Generator().manual_seed(epoch)))
+            images += epoch == 1 and len(loader.dataset.x_test)  # these were decoded as well
         seconds = time.monotonic() - started
         rows.append({"epoch": epoch, "images": images, "seconds": round(seconds, 2)})
-        rows[-1] |= {"images_per_second": round(images / seconds), "memory_mb": _peak_mb()}
+        rows[-1] |= {"images_per_second": round(images / seconds), "memory_mb": _own_mb()}
     return rows
 
 
-def _peak_mb() -> int:
-    """Largest resident memory so far, without the pages of files, which the system may take back."""
-    memory = psutil.Process().memory_full_info()
-    return round((memory.uss) / 2**20)
+def _own_mb() -> int:
+    """Resident memory of this process without the pages of files, which the system may take back."""
+    memory = psutil.Process().memory_info()
+    return round((memory.rss - memory.shared) / 2**20)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "digits_cells": ("--limit=1", "--csv=rows.csv"),
     "kills": ("--kills=5", "--csv=rows.csv", "--folder=runs"),
+    "loading": ("--count=200", "--workers=1", "--csv=rows.csv"),
     "chain_random_networks": ("--networks=1", "--images=2"),
     "driver_scale": ("--share=0.02", "--csv=rows.csv"),
     "inherited": (DATA, "--images=40", "--children=1", "--max-macs=1e6", "--csv=rows.csv", "--folder=runs"),

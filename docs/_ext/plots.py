@@ -100,6 +100,18 @@ def workers(figure: Figure) -> None:
     axes.set_xlabel("seconds of the search after its first batch")
 
 
+def loading(figure: Figure) -> None:
+    """Images per second by epoch and way."""
+    axes = figure.subplots()
+    for way, each in rows("loading").groupby("way", sort=False):
+        axes.plot(each.epoch, each.images_per_second, "o-", label=way)
+    axes.set_xticks([1, 2, 3])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("images per second")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+
+
 def recipe(figure: Figure) -> None:
     """Recipes: anytime accuracy on validation images against that with all images shifted, by data set and passes."""
     keys = ["data", "passes", "network", "seed", "recipe", "max_macs"]
@@ -296,6 +308,7 @@ PLOTS: dict[str, Draw] = {
     "store-scale": store_scale,
     "kills": kills,
     "workers": workers,
+    "loading": loading,
     "asynchronous": asynchronous,
     "driver-scale": driver_scale,
     "chain": chain,

@@ -149,9 +149,7 @@ def report(
             "Default: all."
         ),
     ] = None,
-    still: Annotated[
-        bool, typer.Option("--still", help="Still pictures only, without scripts: a tenth of the size.")
-    ] = False,
+    still: Annotated[bool, typer.Option("--still", help="Still pictures only, without scripts: 2 MB less.")] = False,
     store: Store = STORE,
     quiet: Quiet = False,
 ) -> None:

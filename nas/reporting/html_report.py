@@ -97,7 +97,7 @@ def write_report(
     progress : Progress, optional
         Displays the progress of the audit; see :mod:`nas.progress`.
     interactive : bool
-        Whether fronts and progress are charts that react to the pointer. The file has 5 MB more, the script of
+        Whether fronts and progress are charts that react to the pointer. The file has 2 MB more, the script of
         plotly.js; otherwise it has no scripts.
 
     Returns

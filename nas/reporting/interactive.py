@@ -7,9 +7,12 @@ HTML in it.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 from collections.abc import Iterable
+from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +31,12 @@ MARKERS = ("circle", "square", "triangle-up", "triangle-down", "cross", "x", "pe
 _HOVER = "%{customdata[3]}<br>%{x:,.6~g}, accuracy %{y:.2%}<extra></extra>"
 
 
+@cache
 def script() -> str:
-    """The text of plotly.js, 5 MB."""
+    """plotly.js, gzip as base64: 2 MB in place of 5. ``report.js`` unpacks it; equal versions give equal text."""
     from plotly.offline import get_plotlyjs
 
-    text: str = get_plotlyjs()
-    return text
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def as_json(chart: dict[str, Any]) -> str:

@@ -1,7 +1,14 @@
 // Draws the charts of a report with plotly.js: colours from the stylesheet, in light and dark mode. Without scripts, and
-// on paper, the still pictures are shown.
-(function () {
+// on paper, the still pictures are shown; also in browsers that cannot unpack gzip.
+(async function () {
   "use strict";
+  if (!window.DecompressionStream) return;
+  const packed = document.getElementById("plotly").textContent;
+  const bytes = Uint8Array.from(atob(packed), function (letter) { return letter.charCodeAt(0); });
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const library = document.createElement("script");
+  library.textContent = await new Response(unpacked).text();
+  document.head.append(library);
   if (!window.Plotly) return;
   const root = document.documentElement;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");

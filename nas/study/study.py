@@ -221,7 +221,7 @@ class Study(StudyTables):
         progress
             Display, see :mod:`nas.progress`.
         interactive
-            Whether fronts and progress are charts that react to the pointer; the file has 5 MB more.
+            Whether fronts and progress are charts that react to the pointer; the file has 2 MB more.
 
         Returns
         -------

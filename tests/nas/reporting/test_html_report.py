@@ -76,8 +76,9 @@ def checked(document):
     assert not {name for name, _, _ in page.elements} & ACTIVE
     scripts = [(attributes, text.strip()) for name, attributes, text in page.elements if name == "script"]
     data = [json.loads(text) for attributes, text in scripts if attributes.get("type") == "application/json"]
-    assert [text for attributes, text in scripts if not attributes] in ([], ["PLOTLY", DRAWS])
-    assert len(data) + (2 if ("{}", "PLOTLY") in [(str(a), t) for a, t in scripts] else 0) == len(scripts)
+    packed = [text for attributes, text in scripts if attributes == {"type": "application/gzip", "id": "plotly"}]
+    assert (packed, [text for attributes, text in scripts if not attributes]) in (([], []), (["PLOTLY"], [DRAWS]))
+    assert len(data) + 2 * len(packed) == len(scripts)
     page.charts = data
     for name, attributes, _ in page.elements:
         assert not [key for key in attributes if key.startswith("on")]
