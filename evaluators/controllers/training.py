@@ -67,7 +67,8 @@ def train_controllers(
     """
     if source.task.metric != "accuracy":
         raise UserError(
-            f"Controllers learn to answer rightly, and are measured by accuracy. Got the metric {source.task.metric}."
+            f"Controllers learn to answer rightly, and are measured by accuracy. Got the metric {source.task.metric}: "
+            "search or train with --metric accuracy."
         )
     trainer = _ControllerTrainer(source, network.to(source.device).eval())
     train = trainer.gate_policy if settings.learner == "gates" else trainer.controller

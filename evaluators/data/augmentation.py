@@ -172,6 +172,8 @@ def check_augmentation(name: str) -> tuple[str, ...]:
         return ()
     parts = tuple(name.split("+"))
     for part in parts:
+        if part in NAMES:
+            raise DataError(f"--augment {part} stands alone. Got {name}: name its parts, such as crop+flip.")
         if part not in PARTS:
             raise DataError(unknown_name("augmentation", part, (*NAMES, *PARTS)))
     if len(set(parts)) < len(parts) or {"crop", "resized"} <= set(parts):

@@ -72,18 +72,18 @@ def photographs(
     changes
         Names in :data:`CHANGES`.
     values
-        Black and white.
+        Black and white; changes of colours cut off values beyond.
     generator
         Source of the random numbers; the global one of torch is left as it was.
     """
     black, span = values[0], (values[1] - values[0]) or 1.0
-    x_BCHW = ((images_BCHW.float() - black) / span).clamp(0, 1)
-    devices = [images_BCHW.device] if images_BCHW.device.type == "cuda" else []
+    x_BCHW = (images_BCHW.float() - black) / span
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # manual_seed seeds all
     number = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices):
         torch.manual_seed(number)
         for change in _changes(tuple(changes), *images_BCHW.shape[-3:]):
-            x_BCHW = change(x_BCHW).clamp(0, 1)
+            x_BCHW = change(x_BCHW)
     raw = x_BCHW * span + black
     return (raw if images_BCHW.is_floating_point() else raw.round()).to(images_BCHW.dtype)
 
@@ -94,16 +94,17 @@ def _changes(changes: tuple[str, ...], channels: int, height: int, width: int) -
     import kornia.augmentation as kornia
 
     least = SMALLEST[min(height, width) >= LARGE]
-    colours = JITTER if channels == 3 else 0.0
+    saturation = JITTER if channels == 3 else 0.0
+    jitter = kornia.ColorJitter(JITTER, JITTER, saturation, 0.0)
     randaugment = kornia.auto.RandAugment(OPERATIONS, MAGNITUDE)
 
     def in_parts(x_BCHW: torch.Tensor) -> torch.Tensor:
         coloured = x_BCHW.expand(-1, 3, -1, -1)  # it needs three channels; those of grey images stay equal
-        return torch.cat([randaugment(part) for part in coloured.split(TOGETHER)])[:, :channels]
+        return torch.cat([randaugment(part) for part in coloured.clamp(0, 1).split(TOGETHER)])[:, :channels]
 
     made: dict[str, _Change] = {
         "resized": kornia.RandomResizedCrop((height, width), scale=(least, 1.0)),
-        "jitter": kornia.ColorJiggle(JITTER, JITTER, colours, 0.0),
+        "jitter": lambda x_BCHW: jitter(x_BCHW.clamp(0, 1)),
         "randaugment": in_parts,
     }
     return tuple(made[name] for name in CHANGES if name in changes)

@@ -122,9 +122,11 @@ class ImageSource:
         """Indices of a stratified subset of the training images; None: all.
 
         The first part is contained in larger first parts; each part has the images that follow those of the one before.
-        With balanced sampling, equally many images of each class, drawn from these.
+        With balanced sampling, equally many images of each class, drawn from all training images anew for each part.
         """
-        return self._sampled(_subset(self.training_rows, self.dataset.y_train, images, part), part)
+        if self.sampling == "balanced":
+            return self._balanced(self.training_rows, images, part)
+        return _subset(self.training_rows, self.dataset.y_train, images, part)
 
     def validation_subset(self, images: int | None) -> np.ndarray:
         """Indices of a stratified subset of the validation images, contained in larger subsets; None: all."""
@@ -151,15 +153,16 @@ class ImageSource:
 
         share: of the images that were augmented in training. The weights are adapted to the statistics of such images.
         """
-        rows = self._sampled(rows, 0)
+        if self.sampling == "balanced":
+            rows = self._balanced(rows, None, 0)
         drawn = np.random.default_rng(derived_seed(seed, "calibration")).permutation(len(rows))[:images]
         return self.training(rows[drawn], CALIBRATION_BATCH, share=share)
 
-    def _sampled(self, rows: np.ndarray, part: int) -> np.ndarray:
-        """The rows of training images as they are sampled in a part."""
-        if self.sampling == "all":
-            return rows
-        return rows[balanced(self.dataset.y_train[rows], seed=derived_seed(SPLIT_SEED, "balanced", part))]
+    def _balanced(self, rows: np.ndarray, images: int | None, part: int) -> np.ndarray:
+        """Equally many rows of each class: so many, or as many as there are."""
+        size = min(images or len(rows), len(rows))
+        seed = derived_seed(SPLIT_SEED, "balanced", part)
+        return rows[balanced(self.dataset.y_train[rows], size=size, seed=seed)]
 
     def batches(
         self,

@@ -96,17 +96,17 @@ def _shuffled_ranks(labels_N: np.ndarray, seed: int) -> tuple[np.ndarray, np.nda
     return class_N, rank_N, counts
 
 
-def balanced(labels_N: np.ndarray, *, seed: int) -> np.ndarray:
-    """N indices of examples, equally many of each class up to one; all of a class as equally often as possible.
+def balanced(labels_N: np.ndarray, *, size: int, seed: int) -> np.ndarray:
+    """Indices of ``size`` examples, equally many of each class up to one; all of a class as equally often as possible.
 
-    labels_N: of at least one example of every class that occurs. Classes that do not occur are left out.
+    labels_N: of all examples. Classes that do not occur are left out.
     """
     rng = np.random.default_rng(seed)
-    classes = rng.permutation(np.unique(labels_N))  # which have one more
+    classes = rng.permutation(np.unique(labels_N))  # the first ones have one more
     chosen = []
     for place, label in enumerate(classes):
         members = np.flatnonzero(labels_N == label)
-        count = len(labels_N) // len(classes) + (place < len(labels_N) % len(classes))
+        count = size // len(classes) + (place < size % len(classes))
         whole, rest = divmod(count, len(members))
         chosen += [np.tile(members, whole), rng.permutation(members)[:rest]]
     return np.concatenate(chosen)

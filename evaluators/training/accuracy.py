@@ -20,6 +20,7 @@ Brodersen, Ong, Stephan & Buhmann, The Balanced Accuracy and Its Posterior Distr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,28 +30,28 @@ from evaluators.data.source import TOP
 from nas.execution.labels import join_labels
 from nas.representation.elements import Task
 
+BY_CLASS = ("balanced_accuracy", "macro_f1")
+"""Metrics for which examples are counted by class; for others, all are one class."""
+
 
 @dataclass(eq=False)
 class _Counts:
     """Numbers of examples by class K: right_K, that were predicted rightly; label_K; predicted_K."""
 
-    right_K: np.ndarray
-    label_K: np.ndarray
-    predicted_K: np.ndarray
-
-    @staticmethod
-    def zero(classes: int) -> _Counts:
-        return _Counts(*np.zeros((3, classes), dtype=np.int64))
+    right_K: Any
+    label_K: Any
+    predicted_K: Any
 
     def value(self, metric: str) -> float:
         """The metric of all examples so far."""
+        right_K, label_K, predicted_K = map(np.asarray, (self.right_K, self.label_K, self.predicted_K))
         if metric == "balanced_accuracy":
-            occur_K = self.label_K > 0
-            return float(np.mean(self.right_K[occur_K] / self.label_K[occur_K]))
+            occur_K = label_K > 0
+            return float(np.mean(right_K[occur_K] / label_K[occur_K]))
         if metric == "macro_f1":
-            both_K = self.label_K + self.predicted_K
-            return float(np.mean(2 * self.right_K[both_K > 0] / both_K[both_K > 0]))
-        return int(self.right_K.sum()) / int(self.label_K.sum())
+            both_K = label_K + predicted_K
+            return float(np.mean(2 * right_K[both_K > 0] / both_K[both_K > 0]))
+        return int(right_K.sum()) / int(label_K.sum())
 
 
 class AccuracyCounter:
@@ -58,8 +59,8 @@ class AccuracyCounter:
 
     def __init__(self, task: Task):
         self.task = task
-        self._counts: dict[int, _Counts] = {}
-        """By labelling; none for those finer than the predictions."""
+        self._counts: dict[int, Tensor] = {}
+        """By labelling, those of `_Counts`, (3, K), on the device; none for labellings finer than the predictions."""
 
     def add(self, logits_NK: Tensor, labels_N: Tensor) -> None:
         """Count a batch. logits_NK: at any labelling, the same for all batches. labels_N: fine labels."""
@@ -72,18 +73,24 @@ class AccuracyCounter:
                 right_N = (logits_NK.topk(TOP, dim=1).indices == label_N[:, None]).any(1)
             else:
                 right_N = predicted_N == label_N
-            classes = task.label_counts[labelling]
-            counts = self._counts.setdefault(labelling, _Counts.zero(classes))
-            counts.right_K += _by_class(label_N[right_N], classes)
-            counts.label_K += _by_class(label_N, classes)
-            counts.predicted_K += _by_class(predicted_N, classes)
+            if task.metric in BY_CLASS:
+                classes = task.label_counts[labelling]
+                parts = (label_N[right_N], label_N, predicted_N)
+                counts = torch.stack([torch.bincount(part, minlength=classes) for part in parts])
+            else:
+                whole = torch.full((), len(label_N), device=label_N.device)
+                counts = torch.stack([right_N.sum(), whole, whole])[:, None]
+            self._counts[labelling] = self._counts[labelling] + counts if labelling in self._counts else counts
 
     def accuracies(self) -> dict[str, float]:
         """``accuracy``; with a hierarchy ``coarse_accuracy``, and ``fine_accuracy`` if fine labels are predicted.
 
         Values of the task's metric.
         """
-        values = {labelling: counts.value(self.task.metric) for labelling, counts in self._counts.items()}
+        values = {
+            labelling: _Counts(*counts.cpu().numpy()).value(self.task.metric)
+            for labelling, counts in self._counts.items()
+        }
         labellings = len(self.task.label_counts)
         accuracies = {"accuracy": sum(values.values()) / labellings}
         if labellings > 1:
@@ -92,8 +99,16 @@ class AccuracyCounter:
         return accuracies
 
 
-def _by_class(labels_N: Tensor, classes: int) -> np.ndarray:
-    return torch.bincount(labels_N, minlength=classes).cpu().numpy()
+def certainty(task: Task, labels_N: np.ndarray) -> float:
+    """Number of images of which an accuracy is as certain as the metric, per validation image; see `DataInfo`.
+
+    The mean of accuracies of K classes with n_k images has the variance Σ 1/n_k / 4K² where that of all is 1/4n.
+    """
+    if task.metric not in BY_CLASS:
+        return 1.0
+    counts = np.bincount(labels_N)
+    occurring = counts[counts > 0]
+    return float(len(occurring) ** 2 / (1 / occurring).sum() / len(labels_N))
 
 
 def constant_accuracy(task: Task, labels_N: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from evaluators.data.datasets import Dataset
 from evaluators.data.loading import load
 from evaluators.data.on_disk import MappedFiles
 from evaluators.data.source import ImageSource
-from evaluators.training.accuracy import constant_accuracy
+from evaluators.training.accuracy import certainty, constant_accuracy
 from evaluators.training.checkpoint import read_checkpoint, write_checkpoint
 from evaluators.training.latency import latency_ms
 from evaluators.training.measurement import measure_points
@@ -171,6 +171,8 @@ class Training(Evaluator):
             fingerprint=data.fingerprint,
             parts=data.fingerprint_parts,
             augmentation=str(source.augmentation),
+            sampling=source.sampling,
+            certainty=certainty(source.task, source.validation_labels),
         )
 
     def data_in_memory(self) -> Dataset | None:

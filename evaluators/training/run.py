@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -54,8 +55,8 @@ class TrainingRun:
         is continued only if all of them are equal.
     """
 
-    waited = 0.0
-    """Seconds that the epochs of this run waited for the disk."""
+    waited = trained = 0.0
+    """Seconds that the epochs of this run waited for the disk, and all of their seconds."""
     best: Best | None = None
     """The network of the best epoch so far, if the recipe keeps it."""
 
@@ -95,6 +96,7 @@ class TrainingRun:
         stage = self._stage_after(epoch)
         share = self.source.augmentation.share(stage.passes)
         batches = self.source.training(self.source.training_subset(stage.images, epoch), stage.batch_size, share=share)
+        started = time.monotonic()
         for step, (x, y) in enumerate(batches.train(generator), start=stage.first_step(epoch)):
             for group in self.optimiser.param_groups:
                 group["lr"] = stage.rate(step)
@@ -116,6 +118,7 @@ class TrainingRun:
             if self.construction is not None:
                 self._advance(self.construction, step, generator)
         self.waited += batches.waited
+        self.trained += time.monotonic() - started
 
     def keep_best(self, epoch: int) -> None:
         """After an epoch, keep a copy of the network if the recipe says so and its mean accuracy is the highest."""
@@ -159,7 +162,7 @@ class TrainingRun:
             seconds=seconds(),
             realised=network.architecture.to_json() if job.selection or self.construction is not None else None,
             saved=save,
-            waited=self.waited,
+            waiting=self.waited / self.trained if self.trained else 0.0,
         )
 
     def _measured_average(self, network: AnytimeNetwork, points: list[dict[str, Any]]) -> AnytimeNetwork | None:

@@ -35,6 +35,7 @@ from nas.representation.architecture import Architecture
 from nas.representation.elements import Task
 from nas.seeds import seed as derived_seed
 from nas.workers.machines import usable_cores
+from results.measures import METRICS
 from results.reading.stored_networks import StoredCandidate
 from results.store import Store
 
@@ -195,10 +196,12 @@ def train(
     with ExitStack() as stack:
         if data is not None and not isinstance(data, str):
             data = stack.enter_context(_written(data))
+        given = subject.own_settings | given
         config, evaluator = subject.evaluator(data, given, accept_plugin_change=accept_plugin_change)
         if evaluator.free:
             raise UserError(f"The evaluator {config.evaluator!r} looks results up and trains no networks: name --data.")
         train_images = evaluator.info().train_images
+        evaluator.info().check_settings(metric=config.metric, sampling=config.sampling)
         task = evaluator.info().task
         architecture = subject.architecture(task)
         if architecture.task.metric != task.metric:  # it is measured, whatever the network was made for
@@ -265,6 +268,13 @@ class _Subject:
         if isinstance(network, AnytimeNetwork):
             return _Subject(store=store, network=network)
         return _Subject(store=store, build=network)
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """Settings that belong to a given network or architecture: its metric."""
+        made = self.build if self.network is None else self.network.architecture
+        metric = made.task.metric if isinstance(made, Architecture) else "accuracy"
+        return {"metric": metric} if metric in METRICS and metric != "accuracy" else {}
 
     def evaluator(
         self, data: str | None, given: Mapping[str, Any], *, accept_plugin_change: bool

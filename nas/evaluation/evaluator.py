@@ -44,6 +44,11 @@ class DataInfo:
         Under "examples", a hash that does not depend on the order of the examples and on their split.
     augmentation
         Changes of the training images in words, for displays; empty if unknown.
+    sampling
+        How the training images of an epoch are chosen, one of ``nas.config.SAMPLING``.
+    certainty
+        Accuracies of so many images are as certain as the metric of one validation image: 1 for accuracy, less for
+        metrics to which few images of a rare class contribute as much as many of another.
     """
 
     name: str
@@ -55,6 +60,25 @@ class DataInfo:
     fingerprint: str
     parts: Mapping[str, str] = field(default_factory=dict)
     augmentation: str = ""
+    sampling: str = "all"
+    certainty: float = 1.0
+
+    def check_settings(self, *, metric: str | None, sampling: str | None) -> None:
+        """Check that the evaluator uses the settings of a study.
+
+        Parameters
+        ----------
+        metric, sampling : str or None
+            The settings; None: the default of the evaluator.
+
+        Raises
+        ------
+        UserError
+            If it uses another metric or sampling.
+        """
+        for name, given, used in (("metric", metric, self.task.metric), ("sampling", sampling, self.sampling)):
+            if given not in (None, used):
+                raise UserError(f"--{name} must be what the evaluator offers, here {used}. Got {given}: leave it out.")
 
     @property
     def imbalance(self) -> str:

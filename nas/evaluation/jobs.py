@@ -193,8 +193,8 @@ class Outcome:
         Architecture of the points as JSON, if training changed it; :attr:`parsed_realised` is the object.
     saved
         Whether the trained network is in the folder of the job, as ``network.save`` writes it.
-    waited
-        Seconds that this run of the job waited for the disk; 0 if unknown.
+    waiting
+        Share of the time of the epochs of this run that was spent waiting for the disk; 0 if unknown.
     """
 
     points: list[dict[str, Any]]
@@ -203,7 +203,7 @@ class Outcome:
     seconds: float
     realised: dict[str, Any] | None = None
     saved: bool = False
-    waited: float = 0.0
+    waiting: float = 0.0
 
     @cached_property
     def parsed_realised(self) -> Architecture | None:

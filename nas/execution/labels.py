@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nas.representation.elements import Task
 
@@ -23,8 +24,7 @@ def join_labels(task: Task, labels_N: Tensor, labelling: int, *, finer: int = 0)
     joined = _joined(task, finer, labelling, labels_N.device)
     if not labels_N.is_floating_point():
         return joined[labels_N]
-    p_NK = labels_N.new_zeros(len(labels_N), task.label_counts[labelling])
-    return p_NK.index_add_(1, joined, labels_N)
+    return labels_N @ F.one_hot(joined, task.label_counts[labelling]).to(labels_N.dtype)
 
 
 def join_probabilities(task: Task, log_p_NK: Tensor, labelling: int) -> Tensor:

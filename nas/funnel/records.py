@@ -261,7 +261,7 @@ class Records:
         return LearningCurve(
             results={round(images): accuracy for images, (accuracy, _) in reached.items()},
             seconds_per_image=(later - earlier) / (after - before),
-            noise=0.5 / math.sqrt(max(1, min(MEASURED_IMAGES, self.info.validation_images))),
+            noise=0.5 / math.sqrt(max(1, self.info.certainty * min(MEASURED_IMAGES, self.info.validation_images))),
             train_images=count,
         )
 

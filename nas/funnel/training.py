@@ -172,12 +172,11 @@ class CandidateTrainer:
         self.patience.observe(job, outcome)
         fidelity = self.records.fidelity(job)
         self.records.add_outcome(candidate, repeat, outcome, fidelity=fidelity, folder=job.folder)
-        if outcome.waited > SLOW_DISK * outcome.seconds and not self._told_of_waiting:
+        if outcome.waiting > SLOW_DISK and not self._told_of_waiting:
             self._told_of_waiting = True
-            share = outcome.waited / outcome.seconds
             self.display.progress.say(
-                f"A training waited for the disk for {share:.0%} of its time: put the data on a local disk, or choose "
-                "smaller images, such as folder:DIR:size=128."
+                f"A training waited for the disk for {outcome.waiting:.0%} of its time: put the data on a local disk, "
+                "or choose smaller images, such as folder:DIR:size=128."
             )
 
     def record_failure(self, candidate: Candidate, job: Job, failure: Failure, *, ends: bool) -> None:

@@ -168,8 +168,8 @@ def select_text(choice: OperatingPointsResult, folder: Path) -> str:
 
 
 def _waiting(outcome: Outcome) -> str:
-    share = outcome.waited / max(1e-9, outcome.seconds)
-    return f", {share:.0%} of the time waiting for the disk" if share >= 0.005 else ""
+    share = outcome.waiting
+    return f", {share:.0%} of the epochs waiting for the disk" if share >= 0.005 else ""
 
 
 def train_text(result: TrainingResult, folder: Path) -> str:

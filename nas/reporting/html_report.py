@@ -285,7 +285,8 @@ def _front(studies: Sequence[Study], front: pd.DataFrame, score: Score | None, *
         )
         for point in front.head(MAX_FRONT_ROWS).itertuples()
     )
-    alt = f"Accuracy against MACs: {len(front)} points of the front over all points that were trained"
+    quantity = curves.quantity.capitalize()
+    alt = f"{quantity} against MACs: {len(front)} points of the front over all points that were trained"
     return Front(
         picture=Picture(svg=as_svg(figure), alt=alt),
         points=points,

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 MARKERS = ("circle", "square", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star")
 """As the markers of :mod:`results.plots`, by the names of plotly.js."""
-_HOVER = "%{customdata[3]}<br>%{x:,.6~g}, accuracy %{y:.2%}<extra></extra>"
+
+
+def _hover(quantity: str) -> str:
+    return f"%{{customdata[3]}}<br>%{{x:,.6~g}}, {quantity} %{{y:.2%}}<extra></extra>"
 
 
 @cache
@@ -59,7 +62,7 @@ def front_chart(curves: Curves, front: pd.DataFrame, score: Score | None, store_
         for finished, members in curves.rows[curves.rows[group] == name].groupby("finished", sort=False):
             shown = look if finished else look | {"symbol": look["symbol"] + "-open"}
             label = name if finished else f"{name}, not trained in full"
-            data.append(_candidates(members, cost, label, shown, store_option))
+            data.append(_candidates(members, curves, label, shown, store_option))
     ordered = front.sort_values(cost)
     data.append(
         {
@@ -67,7 +70,7 @@ def front_chart(curves: Curves, front: pd.DataFrame, score: Score | None, store_
             "x": _numbers(ordered[cost]),
             "y": _numbers(ordered["accuracy"]),
             "customdata": _labels(ordered, store_option),
-            "hovertemplate": _HOVER,
+            "hovertemplate": _hover(curves.quantity),
             "mode": "lines+markers",
             "line": {"shape": "hv", "width": 2},
             "marker": {"size": 9},
@@ -81,7 +84,7 @@ def front_chart(curves: Curves, front: pd.DataFrame, score: Score | None, store_
                 "x": _numbers(ordered[cost]),
                 "y": _numbers(ordered["test_accuracy"]),
                 "customdata": _labels(ordered, store_option),
-                "hovertemplate": _HOVER.replace("accuracy", "test accuracy"),
+                "hovertemplate": _hover(f"test {curves.quantity}"),
                 "mode": "markers",
                 "marker": {"symbol": "diamond-open", "size": 8, "line": {"width": 1.5}},
                 "meta": "ink",
@@ -164,14 +167,16 @@ def progress_chart(history: pd.DataFrame, store_option: str, quantity: str = "ac
     return {"data": data, "layout": layout}
 
 
-def _candidates(members: pd.DataFrame, cost: str, name: str, look: dict[str, Any], store_option: str) -> dict[str, Any]:
+def _candidates(
+    members: pd.DataFrame, curves: Curves, name: str, look: dict[str, Any], store_option: str
+) -> dict[str, Any]:
     """The curves of candidates as one series; a gap ends each."""
     x: list[float | None] = []
     y: list[float | None] = []
     labels: list[list[Any]] = []
     for _, curve in members.groupby(["study", "candidate"], sort=False):
-        ordered = curve.sort_values(cost)
-        x += [*_numbers(ordered[cost]), None]
+        ordered = curve.sort_values(curves.cost)
+        x += [*_numbers(ordered[curves.cost]), None]
         y += [*_numbers(ordered["accuracy"]), None]
         labels += [*_labels(ordered, store_option), ["", "", 0, ""]]
     return {
@@ -179,7 +184,7 @@ def _candidates(members: pd.DataFrame, cost: str, name: str, look: dict[str, Any
         "x": x,
         "y": y,
         "customdata": labels,
-        "hovertemplate": _HOVER,
+        "hovertemplate": _hover(curves.quantity),
         "mode": "lines+markers",
         "line": {"width": 0.7, "color": look["color"]},
         "marker": {"size": 5, **look},

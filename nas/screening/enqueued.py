@@ -75,16 +75,19 @@ def enqueued(screener: Screener, texts: Iterable[str], study_seed: int) -> list[
     for place, text in enumerate(texts):
         space, given = _choices(screener, text)
         drawn = at_random(np.random.default_rng(seed(study_seed, "enqueued", place)))
+        known: set[str] = set()
         for _ in range(TRIES):
             asked: set[str] = set()
             try:
                 proposal = screener.propose(_decide(given, drawn, asked), space)
             except PluginError as error:
                 raise UserError(f"--enqueue {text}: {error}") from error
-            if isinstance(proposal, Proposal):
+            known |= asked
+            found_it = isinstance(proposal, Proposal) and given.keys() <= asked
+            if found_it or asked <= given.keys():  # or nothing was drawn
                 break
         if unused := [name for name in given if name not in asked]:
-            names = ", ".join(sorted(name.partition("/")[2] for name in asked))
+            names = ", ".join(sorted(name.partition("/")[2] for name in known))
             raise UserError(
                 f"--enqueue must name choices of the space {space!r}: {names}. Got {unused[0].partition('/')[2]!r} in "
                 f"{text}."

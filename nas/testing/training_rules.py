@@ -235,6 +235,19 @@ def _losses_are_finite_scalars(tested: _Tested) -> None:
             require(good, f"A loss must be a finite scalar. Got {loss.detach()} for {name}.")
 
 
+def _accepts_probabilities(tested: _Tested) -> None:
+    import torch
+
+    for name, training in tested.trainings():
+        classes = training.network.architecture.task.num_classes
+        training.labels = torch.nn.functional.one_hot(training.labels, classes).float()
+        try:
+            good = all(bool(loss.isfinite()) for loss in training.losses())
+        except Exception as error:  # of the rule
+            require(False, f"Labels may be probabilities, (N, classes). For {name}: {type(error).__name__}: {error}")
+        require(good, f"Labels may be probabilities, (N, classes). Losses are not finite for {name}.")
+
+
 def _keeps_the_batch(tested: _Tested) -> None:
     for name, training in tested.trainings():
         x, labels = training.x.clone(), training.labels.clone()
@@ -348,6 +361,7 @@ _CHECKS = (
     _serves_or_refuses,
     _declares_what_it_accepts,
     _losses_are_finite_scalars,
+    _accepts_probabilities,
     _keeps_the_batch,
     _reproducible,
     _trains_every_parameter,

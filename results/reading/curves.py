@@ -44,9 +44,10 @@ def curves_of(connection: sa.Connection, numbers: Sequence[int], cost: str) -> C
 
 
 def _quantity(connection: sa.Connection, numbers: Sequence[int]) -> str:
-    """The metric of the first study, in words; those of others are only mixed with them on request."""
+    """The metrics of studies, in words; they differ only in fronts that are mixed on request."""
     query = sa.select(studies.c.score).where(studies.c.id.in_(list(numbers))).order_by(studies.c.id)
-    return next((Score(**score).quantity for score in connection.scalars(query) if score), "accuracy")
+    found = dict.fromkeys(Score(**score).quantity for score in connection.scalars(query) if score)
+    return " or ".join(found) or "accuracy"
 
 
 def _largest(connection: sa.Connection, numbers: Sequence[int]) -> dict[str, float]:

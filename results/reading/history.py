@@ -12,8 +12,9 @@ from results.reading.fetching import fetch
 from results.reading.frames import of_evaluations, of_studies
 from results.schema import candidates, evaluations, studies
 
-_TURN = ["generation", "fidelity", "position"]
-"""The order of evaluations whose times are unknown: stores before version 8 did not keep them."""
+_TURN = ["full", "generation", "fidelity", "position"]
+"""The order of evaluations whose times are unknown, because stores before version 8 did not keep them; full: at the
+largest fidelity of the study, which the last trainings of a search have."""
 
 
 def history_of(connection: sa.Connection, numbers: Sequence[int]) -> pd.DataFrame:
@@ -23,7 +24,8 @@ def history_of(connection: sa.Connection, numbers: Sequence[int]) -> pd.DataFram
     place = {name: number for number, name in enumerate(started.index)}
     training = frame.groupby(["study", "candidate", "repeat"])["seconds"]  # cumulative, in the order of fidelities
     frame["worker_seconds"] = frame["seconds"].sub(training.shift(fill_value=0.0)).fillna(0.0)
-    turns = frame.merge(_turns(connection, numbers), on=["study", "candidate"], how="left")[_TURN]
+    turns = frame.merge(_turns(connection, numbers), on=["study", "candidate"], how="left")
+    turns = turns.assign(full=turns["fidelity"] == turns.groupby("study")["fidelity"].transform("max"))[_TURN]
     turns = turns.where(frame["evaluated_at"].isna(), 0).add_prefix("turn_")
     placed = frame.assign(place=frame["study"].map(place)).join(turns)
     order = ["place", "evaluated_at", *turns]

@@ -209,7 +209,7 @@ class Stores(Comparisons, Figures):
             rows=pd.concat([part.rows for part in parts], ignore_index=True),
             candidates={space: sum(part.candidates.get(space, 0) for part in parts) for space in spaces},
             points=sum(part.points for part in parts),
-            quantity=parts[0].quantity,
+            quantity=" or ".join(dict.fromkeys(part.quantity for part in parts)),
         )
 
     def _stores_of(self, study: str | Sequence[str]) -> list[tuple[Any, str]]:

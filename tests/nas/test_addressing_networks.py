@@ -158,7 +158,7 @@ def test_a_front_of_both_labellings_is_refused_unless_it_is_mixed(found, mistake
     assert set(store.front(["labels", "slow"]).study) <= {"labels", "slow"}
     assert store.front(["labels", "shifted"], mixed=True).data.notna().all()
     refused = mistake("front", "labels", "shifted", "--store", store.url)
-    assert "same data and validation split" in refused
+    assert "same data, validation split and metric" in refused
     assert "nas front --mixed, store.front(…, mixed=True)" in refused
     status, out, _ = cli("front", "labels", "shifted", "--mixed", "--store", store.url)
     header = out.splitlines()[0].split()

@@ -85,9 +85,9 @@ def test_evaluations_without_times_are_in_the_order_of_generations(sqlite_store,
     assert list(zip(history["candidate"], history["fidelity"], strict=True)) == [
         ("b0", 0.5),
         ("c0", 0.5),
+        ("d0", 0.5),
         ("b0", 1.0),
         ("c0", 1.0),
-        ("d0", 0.5),
         ("d0", 1.0),
     ]
 

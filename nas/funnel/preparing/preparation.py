@@ -71,11 +71,7 @@ def prepared(config: Config, objects: Mapping[str, SearchSpace]) -> tuple[StudyP
         raise UserError(
             f"--images must have room for one image of each of {info.task.num_classes} classes. Got {config.images}."
         )
-    if config.metric not in (None, info.task.metric):
-        raise UserError(
-            f"--metric must be what the evaluator measures. {config.evaluator!r} measures {info.task.metric}. Got "
-            f"{config.metric}: leave it out."
-        )
+    info.check_settings(metric=config.metric, sampling=config.sampling)
     free_epochs = evaluator.full_epochs() if evaluator.free else None
     config = config.resolved(info.train_images, classes=info.task.num_classes, free_epochs=free_epochs)
     left_out = None

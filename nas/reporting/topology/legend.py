@@ -23,6 +23,7 @@ from nas.reporting.topology.marks import (
     draw_box,
     draw_fold_tag,
     draw_label,
+    line_width,
     stroke,
 )
 from nas.representation.kinds import kind
@@ -106,7 +107,7 @@ def _draw_scale(
     steps, length = 100, LEGEND_WIDTH - 0.2
     for n in range(steps):
         share = (n + 0.5) / steps
-        half = (0.9 + 3.0 * (share if widens else 1.0)) / 72 * 1.6
+        half = line_width(share if widens else 1.0) / 72 * 1.6
         place = x + length * n / steps, y + 0.37 - half
         axes.add_patch(Rectangle(place, length / steps * 1.05, 2 * half, color=colours(share), linewidth=0))
     if not widens:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
@@ -15,11 +15,10 @@ from nas.reporting.topology.layout import LABEL_POINTS, Box, Point
 INK, MUTED, LINE = "#1b1f24", "#6b7280", "#aab2bd"
 BANDS = ("#f3f5f8", "#e9edf2")
 PATH, BARS = "#f2a541", "#5d6b7e"
-IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#b8c9dc", "#7fa6cd", "#3f78b5", "#24528a", "#132f57"])
+IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#8fadcc", "#6b97c4", "#3f78b5", "#24528a", "#132f57"])
 HIGH_BAND = LinearSegmentedColormap.from_list("high band", ["#ffffff", "#c9a6d6"])
 """Shares of the high band, from 0 to :data:`MOST_HIGH`. Lightness falls along both scales, for colour-blind readers."""
 MOST_HIGH = 0.5  # white noise; no operation has a signal above it
-_WHITE_FROM = 0.45  # share of importance above which white text has more contrast than ink
 
 
 def stroke(
@@ -39,6 +38,11 @@ def stroke(
             alpha=None if alpha == 1.0 else alpha,
         )
     )
+
+
+def line_width(share: float) -> float:
+    """Width of the line of an operation in points. share: its importance, relative to the end of the scale."""
+    return 1.3 + 2.8 * share
 
 
 def draw_arrow_head(axes: Axes, piece: Sequence[Point], size: float, colour: Any, zorder: float) -> None:
@@ -107,12 +111,24 @@ def draw_label(axes: Axes, box: Box, text: str, share: float, learned: bool, won
         box.y + 0.004,
         text,
         fontsize=LABEL_POINTS,
-        color="white" if learned and share > _WHITE_FROM else INK,
+        color=text_on(colour) if learned else INK,
         ha="center",
         va="center_baseline",
         zorder=7,
         gid=gid,
     )
+
+
+def text_on(colour: Any) -> str:
+    """White or black, whichever has more contrast with a ground, as WCAG 2 defines it: 4.5 or more."""
+    ground = _luminance(colour) + 0.05
+    return "white" if 1.05 / ground > ground / 0.05 else "black"
+
+
+def _luminance(colour: Any) -> float:
+    """Relative luminance of an sRGB colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def draw_fold_tag(axes: Axes, x: float, y: float, letter: str, colour: Any) -> None:

@@ -45,6 +45,7 @@ from nas.reporting.topology.marks import (
     draw_box,
     draw_fold_tag,
     draw_label,
+    line_width,
     rounded,
     shortened,
     stroke,
@@ -177,7 +178,7 @@ def _draw_edges(axes: Axes, drawing: Drawing, importance: Sequence[float], path:
     tags = {edge.operation: chr(ord("a") + n % 26) for n, edge in enumerate(folded)}
     for edge in sorted(drawing.edges, key=lambda edge: (importance[edge.operation], -edge.operation)):
         share = importance[edge.operation]
-        colour, width = IMPORTANCE(share), 0.9 + 3.0 * share
+        colour, width = IMPORTANCE(share), line_width(share)
         dashed = len(live_levels(drawing.architecture, edge.operation)) < levels
         zorder = 2 + share
         for n, piece in enumerate(edge.pieces):

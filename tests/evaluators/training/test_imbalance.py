@@ -15,6 +15,7 @@ import results
 from evaluators.data import from_arrays
 from evaluators.data.source import ImageSource
 from evaluators.data.splitting import balanced
+from evaluators.training.accuracy import certainty
 from evaluators.training.evaluator import Training
 from nas.errors import DataError, UserError
 from results.front import Score
@@ -80,6 +81,8 @@ def test_training_measures_the_metric_that_is_asked_for(study):
     network = nas.load(str(study.best().key), study="rare", store=study.url)
     trained = nas.train(network, arrays(), epochs=1, threads=1, metric="macro_f1").network
     assert trained.architecture.task == replace(network.architecture.task, metric="macro_f1")
+    kept = nas.train(network, arrays(), epochs=1, threads=1).network
+    assert kept.architecture.task.metric == "balanced_accuracy"
 
 
 def test_other_metrics_are_not_compared(study):
@@ -100,8 +103,25 @@ def test_metrics_that_cannot_be_measured_are_refused(study, monkeypatch):
         Training("digits", sampling="rare")
     plain = Training.info
     monkeypatch.setattr(Training, "info", lambda self: replace(plain(self), task=from_arrays(*arrays()).task))
-    with pytest.raises(UserError, match=r"must be what the evaluator measures. 'training' measures accuracy"):
+    with pytest.raises(UserError, match=r"--metric must be what the evaluator offers, here accuracy. Got macro_f1"):
         nas.search(arrays(), study="other", store=study.url, metric="macro_f1", **SETTINGS)
+
+
+def test_an_evaluator_without_balanced_sampling_is_told(study, monkeypatch):
+    plain = Training.info
+    monkeypatch.setattr(Training, "info", lambda self: replace(plain(self), sampling="all"))
+    with pytest.raises(UserError, match=r"--sampling must be what the evaluator offers, here all. Got balanced"):
+        nas.search(arrays(), study="other", store=study.url, sampling="balanced", **SETTINGS)
+
+
+def test_the_certainty_is_that_of_simulated_measurements():
+    labels = np.repeat([0, 1, 2], [900, 70, 30])
+    rng = np.random.default_rng(0)
+    right = rng.random((4000, 1000)) < 0.5
+    spread = np.mean([right[:, labels == label].mean(1) for label in range(3)], axis=0).std()
+    task = replace(from_arrays(*arrays()).task, num_classes=3, metric="balanced_accuracy")
+    assert 0.5 / np.sqrt(certainty(task, labels) * 1000) == pytest.approx(spread, rel=0.05)
+    assert certainty(replace(task, metric="accuracy"), labels) == 1.0
 
 
 def test_scores_of_other_metrics_have_other_names():
@@ -110,11 +130,11 @@ def test_scores_of_other_metrics_have_other_names():
     assert replace(plain, metric="top-1").quantity == "top-1"
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=50), st.integers(0, 9))
-def test_balanced_choices_have_equally_many_of_each_class_and_example(labels, seed):
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=50), st.integers(4, 60), st.integers(0, 9))
+def test_balanced_choices_have_equally_many_of_each_class_and_example(labels, size, seed):
     labels = np.array(labels)
-    chosen = balanced(labels, seed=seed)
-    assert len(chosen) == len(labels)
+    chosen = balanced(labels, size=size, seed=seed)
+    assert len(chosen) == size
     counts = np.bincount(labels[chosen])[np.unique(labels)]
     assert counts.max() - counts.min() <= 1
     for label in np.unique(labels):
@@ -126,10 +146,12 @@ def test_epochs_of_balanced_sampling_have_other_images_of_frequent_classes():
     source = ImageSource(from_arrays(*arrays()), sampling="balanced")
     labels, rare = source.dataset.y_train, np.flatnonzero(source.dataset.y_train == 1)
     first, second = (source.training_subset(None, epoch) for epoch in (0, 1))
-    for rows in (first, second, source.training_subset(100)):
+    for rows in (first, second, *(source.training_subset(60, part) for part in range(4))):
         assert abs(int(labels[rows].sum()) - len(rows) / 2) <= 0.5
     assert set(rare) & set(source.training_rows) <= set(first) & set(second)
     assert set(first) != set(second)
+    few = source.training_subset(40, 2)
+    assert len(set(few)) == 40  # no image twice: there are 28 of the rare class
     assert len(first) == len(source.training_rows)
     seen = [y for _, y in source.calibration(source.training_rows, 0, share=0.0).evaluate()]
     assert float(torch.cat(seen).double().mean()) == pytest.approx(0.5, abs=0.01)

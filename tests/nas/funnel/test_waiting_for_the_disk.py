@@ -21,7 +21,7 @@ def test_the_user_is_told_once(shares, times):
         _told_of_waiting=False,
     )
     for share in shares:
-        outcome = Outcome(points=[], epochs=1, images=9, seconds=10.0, waited=10 * share)
+        outcome = Outcome(points=[], epochs=1, images=9, seconds=10.0, waiting=share)
         job = cast(Any, SimpleNamespace(folder=""))
         CandidateTrainer.record_outcome(cast(Any, trainer), cast(Any, None), 0, job, outcome)
     assert len(said) == times

@@ -10,11 +10,14 @@ import pytest
 import nas
 import results
 from nas.errors import UserError
+from nas.proxies.contract import load_proxy
+from nas.representation.builder import Builder
 from nas.screening.constraints import Constraints
 from nas.screening.enqueued import as_text, as_texts, enqueued
+from nas.screening.screener import Screener
 
 from ..searching import arguments, search, space, toy
-from .screeners import screener_over
+from .screeners import TASK, screener_over
 
 FIRST = {"width": 32, "depth": 1, "kernel 0": 3}
 
@@ -113,6 +116,28 @@ def test_only_plain_choices(choices):
         return
     with pytest.raises(UserError, match=r"must be (a list of dicts|plain)"):
         as_text(choices)
+
+
+class Conditional:
+    """The width of the third layer is chosen if there is one."""
+
+    def architecture(self, choose, task, *, points=4):
+        builder = Builder(task)
+        x = builder.input
+        for layer in range(choose("depth", (1, 2, 3))):
+            full = choose("third width", (16, 32)) if layer == 2 else 8
+            x = builder.conv(x, tuple(full * k // points for k in range(1, points + 1)), after=("norm", "relu"))
+        builder.head(x)
+        return builder.architecture(points)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_choices_that_exist_for_some_others_are_drawn_with_them(seed):
+    screener = Screener({"Conditional": Conditional()}, TASK, proxy=("count", load_proxy("count")))
+    (proposal,) = enqueued(screener, [as_text({"third width": 16})], seed)
+    assert proposal.choices["Conditional/depth"] == 3
+    with pytest.raises(UserError, match="must name choices of the space 'Conditional': depth, third width"):
+        enqueued(screener, [as_text({"fourth width": 16})], seed)
 
 
 def test_other_choices_are_drawn_until_the_network_is_within_the_limits():

@@ -47,6 +47,16 @@ class Undocumented(Plain):
     __doc__ = None
 
 
+class WholeLabelsOnly(Plain):
+    """It counts the labels of each class."""
+
+    def losses(self, network, x, labels, generator):
+        weight = torch.bincount(labels, minlength=network.architecture.task.num_classes).clamp(min=1)
+        for level in reversed(range(network.levels)):
+            losses = F.cross_entropy(network(x, level), network.labels(labels, level), reduction="none")
+            yield (losses / weight[labels]).mean()
+
+
 class RefusesUndeclared(Plain):
     """It refuses a norm for each point only when it trains."""
 
@@ -224,6 +234,7 @@ BROKEN = [
     ("declares_what_it_accepts", DeclaresTooMuch, "For a norm per point, check refuses it: No norm"),
     ("losses_are_finite_scalars", Empty, "at least one loss"),
     ("losses_are_finite_scalars", PerExample, "finite scalar"),
+    ("accepts_probabilities", WholeLabelsOnly, "Labels may be probabilities"),
     ("keeps_the_batch", InPlace, "must keep their values"),
     ("reproducible", Unseeded, "Equal generators"),
     ("trains_every_parameter", SmallestOnly, "must be trained"),
