@@ -82,7 +82,7 @@ def reader(cli, tmp_path):
             if "--hours" in words:
                 del words[words.index("--hours") : words.index("--hours") + 2]
             if "--space" not in words:
-                words += ["--space", "slimmable"]
+                words += ["--space", "slicing" if "causal" in line else "slimmable"]
             words += [*FEW, *([] if "tabular:" in line else SMALL)]  # trainings of a table are free
         if words[0] == "train":
             words[words.index("--epochs") + 1] = "1"
