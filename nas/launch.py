@@ -300,7 +300,7 @@ def preview(config: Config, *, store: str = STORE, accept_plugin_change: bool = 
             *([f"Random proposals: {majority}"] if majority else []),
             _plan(config),
             *([text] if (text := outlook(checked.parts, score.high)) else []),
-            *([f"Of these, {opened.summary(config.study).scored:,} candidates are trained."] if stored else []),
+            *([_trained_already(opened, config.study)] if stored else []),
             f"Store {opened.url}: {_study_in(stored, older, config.study)}.",
             *([f"Files in {config.files.rstrip('/')}/{config.study}."] if config.files else []),
         )
@@ -319,6 +319,10 @@ def _plan(config: Config) -> str:
     if config.free:
         rungs = "trainings are free, so each is in full, and there are no finalists"
     return f"Per {place}: {config.pool} proposals, {config.generation} trained; {rungs}; {workers}."
+
+
+def _trained_already(store: results.Store, study: str) -> str:
+    return f"Candidates of the study that are trained already: {store.summary(study).scored:,}."
 
 
 def _study_in(stored: Mapping[str, Any], older: int | None, study: str) -> str:

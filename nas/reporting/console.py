@@ -175,10 +175,10 @@ def _waiting(outcome: Outcome) -> str:
 def train_text(result: TrainingResult, folder: Path) -> str:
     """The operating points of a trained network, and a command that loads it."""
     points, outcome = result.points, result.outcome
+    epochs = f"{outcome.epochs} epoch{'s' * (outcome.epochs != 1)}"
     columns = ["level", "macs", "params", "accuracy", "test_accuracy", *hierarchy_columns(points)]
     return (
-        _table(points[columns])
-        + f"\nTrained for {outcome.epochs} epochs of {outcome.images:,} images in {outcome.seconds:,.0f} s, "
+        _table(points[columns]) + f"\nTrained for {epochs} of {outcome.images:,} images in {outcome.seconds:,.0f} s, "
         f"{outcome.epochs * outcome.images / max(1e-9, outcome.seconds):,.0f} images per second{_waiting(outcome)}."
         + f"\nSaved: python -c \"import nas; print(nas.load('{folder}').macs)\""
     )

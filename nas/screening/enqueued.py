@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from nas.errors import PluginError, UserError
+from nas.screening.budgets import ATTEMPTS
 from nas.screening.proposals import Proposal
 from nas.screening.screener import Screener
 from nas.seeds import seed
 from nas.spaces.choices import Decide, Options, Primitive, at_random, index_of
-
-TRIES = 200
-"""Draws of the choices that are not given, until a network is within the limits."""
 
 
 def as_text(choices: str | Mapping[str, Primitive]) -> str:
@@ -76,7 +74,7 @@ def enqueued(screener: Screener, texts: Iterable[str], study_seed: int) -> list[
         space, given = _choices(screener, text)
         drawn = at_random(np.random.default_rng(seed(study_seed, "enqueued", place)))
         known: set[str] = set()
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS):
             asked: set[str] = set()
             try:
                 proposal = screener.propose(_decide(given, drawn, asked), space)

@@ -14,6 +14,7 @@ from nas.funnel.driver import StudyParts
 from nas.funnel.eta import Work
 from nas.funnel.limits import DEFAULT_TRAIN, FIRST_SHARE, SEARCH_SHARE
 from nas.funnel.preparing.preparation import default_workers
+from nas.screening.budgets import ATTEMPTS
 from nas.screening.proposals import Proposal
 from nas.screening.references import feasible_references
 from nas.seeds import seed
@@ -22,8 +23,6 @@ from nas.workers.machines import usable_cores
 
 TIMED_IMAGES = 2_000
 """Images of the epoch that is timed."""
-TRIES = 200
-"""Random proposals until one is feasible."""
 
 
 def outlook(parts: StudyParts, high: float) -> str:
@@ -99,7 +98,7 @@ def _typical(parts: StudyParts, high: float) -> Proposal | None:
     if parts.config.references is not False and (found := feasible_references(screener, high)):
         return sorted((each.proposal for each in found), key=lambda each: each.macs[-1])[len(found) // 2]
     decide = at_random(np.random.default_rng(seed(parts.config.seed, "outlook")))
-    proposals = (screener.propose(decide) for _ in range(TRIES))
+    proposals = (screener.propose(decide) for _ in range(ATTEMPTS))
     return next((each for each in proposals if isinstance(each, Proposal)), None)
 
 

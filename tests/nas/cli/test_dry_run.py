@@ -223,7 +223,7 @@ def test_a_dry_run_of_a_started_study_says_what_is_done(cli):
     study = search("nas.db")
     out = cli(*arguments("nas.db", train=12), "--dry-run")[1]
     assert "It will train 12 candidates" in out
-    assert f"Of these, {study.store.summary('toy').scored} candidates are trained." in out
+    assert f"Candidates of the study that are trained already: {study.store.summary('toy').scored}." in out
 
 
 @pytest.mark.parametrize("hours", [0.5, 5.0])
