@@ -103,8 +103,9 @@ def workers(figure: Figure) -> None:
 def loading(figure: Figure) -> None:
     """Images per second by epoch and way."""
     axes = figure.subplots()
-    for way, each in rows("loading").groupby("way", sort=False):
-        axes.plot(each.epoch, each.images_per_second, "o-", label=way)
+    for (count, way), each in rows("loading").groupby(["count", "way"], sort=False):
+        style = "o-" if way == "folder" else "s--"
+        axes.plot(each.epoch, each.images_per_second, style, label=f"{way}, {count:,} files")
     axes.set_xticks([1, 2, 3])
     axes.set_xlabel("epoch")
     axes.set_ylabel("images per second")

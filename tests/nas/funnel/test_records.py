@@ -1,6 +1,7 @@
 """A search reads its candidates once; later generations read only their own."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,16 @@ class Search:
         self.records.set_statuses({candidate.id: ("finished", "All.") for candidate in proposed})
         self.generation += 1
         return [candidate.id for candidate in proposed]
+
+
+def test_the_noise_of_a_curve_is_that_of_the_metric(writer):
+    search = Search(writer, Random)
+    (first, *_) = search.go_on()
+    plain = search.records.learning_curve(first).noise
+    assert plain == pytest.approx(0.5 / math.sqrt(INFO.validation_images))
+    uncertain = replace(INFO, certainty=0.25)
+    records = Records(CONFIG, writer, uncertain, SCORE)
+    assert records.learning_curve(first).noise == pytest.approx(2 * plain)
 
 
 @pytest.mark.parametrize("strategy", [Random, Guided])

@@ -11,17 +11,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 
 from nas.chain.summary import training_summary
 from nas.errors import UserError
 from nas.reporting.topology.labels import text_width
 from nas.reporting.topology.layout import layout
-from nas.reporting.topology.marks import HIGH_BAND, IMPORTANCE
+from nas.reporting.topology.marks import HIGH_BAND, IMPORTANCE, text_on
 from nas.reporting.topology.plot import draw_topology, topology_figure
 
 from ... import hand_built
 from .drawn_networks import large, multi_scale, sixty
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 1, 41))
+def test_texts_on_labels_have_the_contrast_that_wcag_asks_for(share):
+    def luminance(colour):
+        channels = np.array(to_rgb(colour))
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    dark, light = sorted((luminance(IMPORTANCE(share)), luminance(text_on(IMPORTANCE(share)))))
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
 @pytest.mark.parametrize("make", [sixty, large, hand_built.multi_exit, multi_scale, hand_built.lenet])
